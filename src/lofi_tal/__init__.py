@@ -1,0 +1,1 @@
+"""Low-fidelity video encoder optimisation for temporal action localisation."""

@@ -1,0 +1,325 @@
+"""The recipe: everything that decides what a run computes, as typed YAML.
+
+Every section names the component whose options it holds; the stages take plain arguments and never see a recipe.
+Unknown keys are errors that name the nearest known key. Defaults are the paper's settings for ActivityNet.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lofi_tal.errors import LofiError, nearest
+from lofi_tal.files import hash_object
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataSection(_Section):
+    """Where the data lie and how they are split."""
+
+    annotations: Path
+    """ActivityNet-style JSON."""
+    videos: Path
+    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ..."""
+    clips: Path | None = None
+    """Kinetics-style CSV of trimmed clips for stage 1."""
+    clips_root: Path | None = None
+    """Folder of the trimmed clips (class folders)."""
+    train_subset: str = "training"
+    """Subset that is trained on."""
+    eval_subset: str = "validation"
+    """Subset that is evaluated; no choice is ever made on it."""
+    selection_share: float = Field(0.15, ge=0.0, lt=1.0)
+    """Share of the training videos that no stage but the last refit trains on; choices are made there."""
+    flip: bool = True
+    """Mirror training videos at random; set to false if a mirrored action is another class."""
+    cache_gib: float = Field(20.0, ge=0.0)
+    """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
+    workers: int = Field(2, ge=0)
+    """Loader processes."""
+
+
+class EncoderSection(_Section):
+    """Which encoder, and what it starts from."""
+
+    name: str = "tsm_resnet18"
+    """One of `lofi models`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the encoder, such as width."""
+    weights: Path | None = None
+    """Weights file or encoder folder to start from; random weights without it."""
+
+
+class SnippetSection(_Section):
+    """Full fidelity: L snippets of T frames at S × S pixels."""
+
+    count: int = Field(100, ge=2)
+    """L, snippets a video (and features of the head)."""
+    frames: int = Field(8, ge=1)
+    """T, frames a snippet."""
+    stride: float = Field(8.0, gt=0)
+    """Frames of the video from one frame of a snippet to the next."""
+    size: int = Field(224, ge=16)
+    """S, side of the square crop in pixels; the short side is scaled to 8/7 of it before the crop."""
+
+
+class PretrainSection(_Section):
+    """Stage 1, ACP: classification of trimmed clips (TSM's public Kinetics recipe)."""
+
+    epochs: int = Field(50, ge=1)
+    """Passes over the clips."""
+    batch: int = Field(128, ge=1)
+    """Clips an optimiser step."""
+    lr: float = Field(0.02, gt=0)
+    """Learning rate of SGD for this batch."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """L2 penalty; biases and BatchNorm are spared."""
+    milestones: tuple[float, ...] = (0.4, 0.8)
+    """Shares of the epochs after which the learning rate falls to a tenth."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Before the classification layer."""
+    clip_norm: float | None = Field(20.0, gt=0)
+    """Largest gradient norm."""
+    sampling: Literal["dense", "uniform"] = "dense"
+    """dense: T frames with the snippet stride; uniform: one frame from each of T equal parts."""
+    multi_scale: bool = True
+    """Random crops of 1, 0.875, 0.75 or 0.66 of the short side; off: random position only."""
+
+
+class LofiSection(_Section):
+    """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
+
+    schedule: Literal["full", "s", "t", "st", "short", "long"] = "long"
+    """Which fidelity when: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity throughout."""
+    r_t: float = Field(4.0, ge=1)
+    """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
+    r_s: float = Field(2.0, ge=1)
+    """Spatial ratio of S-LoFi; ST-LoFi takes its square root."""
+    c_l: int = Field(1, ge=1)
+    """Epochs of each phase in the long cycle."""
+    c_s: int = Field(16, ge=1)
+    """Mini-batches of each phase in the short cycle."""
+    epochs: int = Field(15, ge=1)
+    """Passes over the videos; the paper does not state its number (15 is five full cycles)."""
+    batch: int = Field(16, ge=1)
+    """Videos an optimiser step, the same for every fidelity."""
+    lr: float = Field(0.1, gt=0)
+    """Learning rate of SGD for encoder and head."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """L2 penalty on every parameter."""
+    lr_step: int = Field(5, ge=1)
+    """Epochs after which the learning rate falls by lr_gamma."""
+    lr_gamma: float = Field(0.5, gt=0, le=1)
+    """Factor of each fall."""
+    batchnorm: Literal["train", "frozen_stats", "frozen"] = "train"
+    """How the encoder's BatchNorm behaves."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm; none in the paper."""
+    class_loss: float = Field(0.0, ge=0)
+    """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+
+
+class HeadSection(_Section):
+    """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
+
+    name: str = "gtad"
+    """One of `lofi models`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the head, such as hidden_3d."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the features; the learning rate falls to a tenth after half of them."""
+    batch: int = Field(16, ge=1)
+    """Videos an optimiser step."""
+    lrs: tuple[float, ...] = Field((2e-4, 5e-4, 1e-3, 2e-3, 5e-3), min_length=1)
+    """Learning rates of Adam that are tried on the selection videos."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """L2 penalty."""
+    refit: bool = True
+    """Train once more on all training videos with the learning rate that won."""
+
+
+class ClassifierSection(_Section):
+    """Class scores of proposals, from the same frozen features."""
+
+    epochs: int = Field(40, ge=1)
+    """Passes over the training segments."""
+    lr: float = Field(2e-3, gt=0)
+    """Learning rate of AdamW."""
+    hidden: int = Field(128, ge=1)
+    """Hidden units."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """On the pooled features."""
+
+
+class DetectSection(_Section):
+    """From head outputs to detections (G-TAD's public post-processing)."""
+
+    preset: Literal["fixed", "official"] = "fixed"
+    """official cannot reach the end of the video; fixed can."""
+    sigma: float = Field(0.84, gt=0)
+    """Gaussian soft-NMS: score · exp(-tIoU² / sigma)."""
+    top_k: int = Field(100, ge=1)
+    """Proposals kept for each video."""
+    classes: int = Field(2, ge=1)
+    """Classes for each proposal."""
+
+
+class Recipe(_Section):
+    """A whole run: three stages, detection and evaluation."""
+
+    name: str = "lofi"
+    """Shown in reports."""
+    seed: int = 0
+    """Of everything random."""
+    data: DataSection
+    encoder: EncoderSection = EncoderSection()
+    snippets: SnippetSection = SnippetSection()
+    pretrain: PretrainSection | None = PretrainSection()
+    """Stage 1; null starts stage 2 from encoder.weights (or from random weights)."""
+    lofi: LofiSection | None = LofiSection()
+    """Stage 2; null uses the encoder of stage 1 as it is (the paper's baseline)."""
+    head: HeadSection = HeadSection()
+    classifier: ClassifierSection = ClassifierSection()
+    detect: DetectSection = DetectSection()
+    baseline: bool = False
+    """Also run stage 3 on the encoder that stage 2 started from, and report both."""
+
+    def section_hash(self, *names: str) -> str:
+        """Return a hash of some sections: what a stage's results depend on."""
+        content = self.model_dump(mode="json")
+        return hash_object([content[name] for name in names])
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without its worst surprise: 1e-4 is a number here, not a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML safely; 1e-4 is a number.
+
+    Raises:
+        LofiError: With the line, if the text is not YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with one more number format
+    except yaml.YAMLError as error:
+        raise LofiError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a YAML recipe and apply ``section.key=value`` overrides.
+
+    Relative paths in the file are taken from the folder of the file; those in overrides from the current folder.
+
+    Raises:
+        LofiError: If the file is missing or not YAML, a key is unknown (the nearest one is named), or a value is not
+            allowed.
+    """
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LofiError(f"Recipe {path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
+    _resolve_paths(content, path.parent)
+    for override in overrides:
+        _apply(content, override)
+    return make_recipe(content, str(path))
+
+
+def make_recipe(content: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Check a mapping and return the recipe.
+
+    Raises:
+        LofiError: For each unknown key or value that is not allowed, in one message.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise LofiError(f"{where}: " + " ".join(lines)) from error
+
+
+def save_recipe(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every value, defaults included."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_PATHS = (
+    ("data", "annotations"),
+    ("data", "videos"),
+    ("data", "clips"),
+    ("data", "clips_root"),
+    ("encoder", "weights"),
+)
+
+
+def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+    for section, key in _PATHS:
+        values = content.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = str(folder / Path(values[key]).expanduser())
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set one ``a.b=value`` in place."""
+    name, equals, value = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise LofiError(f"--set {override!r} is not of the form section.key=value, such as lofi.epochs=6.")
+    target = content
+    for key in keys[:-1]:
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
+            raise LofiError(f"--set {override!r}: {key!r} is a single value, not a section.")
+    target[keys[-1]] = parse_yaml(value, f"--set {override!r}")
+
+
+def _explain(item: Any) -> str:
+    """Turn one pydantic error into a sentence."""
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        section = _section_at(item["loc"][:-1])
+        known = list(section.model_fields) if section else []
+        return f"{place!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
+    if item["type"] == "missing":
+        return f"{place!r} is missing."
+    return f"{place!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
+
+
+def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """Return the section model at a place in the recipe."""
+    model: type[BaseModel] = Recipe
+    for key in location:
+        field = model.model_fields.get(str(key))
+        if field is None:
+            return None
+        annotation = field.annotation
+        options = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+        found = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not found:
+            return None
+        model = typing.cast(type[BaseModel], found[0])
+    return model

@@ -1,0 +1,89 @@
+"""The encoder contract: clips in, one feature vector a clip out.
+
+Shapes: N clips (snippets), T frames a clip, H × W pixels (any), C feature channels.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lofi_tal.errors import LofiError
+
+BATCHNORM_MODES = ("train", "frozen_stats", "frozen")
+
+
+class Encoder(nn.Module, abc.ABC):
+    """A video encoder whose preprocessing travels with it.
+
+    Args:
+        channels: C.
+        config: Constructor arguments, kept beside the weights so that the encoder can be rebuilt.
+        mean: Of each colour channel, for frames scaled to [0, 1].
+        std: Of each colour channel.
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        config: dict[str, Any],
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.config = config
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Encode clips.
+
+        Args:
+            clips: ``(N, T, 3, H, W)``; uint8 frames in RGB, or floating point frames that are normalised already.
+
+        Returns:
+            Features ``(N, C)``: the mean over the T frames. No information passes between clips.
+        """
+        if clips.ndim != 5 or clips.shape[2] != 3:
+            raise LofiError(f"clips have shape {tuple(clips.shape)}; expected (N, T, 3, H, W).")
+        count, frames = clips.shape[:2]
+        return self.encode(self.normalise(clips.flatten(0, 1)), frames).view(count, self.channels)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Return uint8 frames ``(N·T, 3, H, W)`` as normalised float; floating point frames pass unchanged."""
+        if frames.dtype != torch.uint8:
+            return frames
+        # (x / 255 - mean) / std in one multiply and one add over the pixels
+        return torch.addcmul(-self.mean * self.inverse_std, frames.to(self.mean.dtype), self.inverse_std / 255)
+
+    @abc.abstractmethod
+    def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
+        """Return features ``(N, C)`` of normalised frames ``(N·T, 3, H, W)``."""
+
+
+def set_batchnorm_mode(encoder: nn.Module, mode: str) -> None:
+    """Choose how BatchNorm behaves while ``encoder`` is trained; call it after every ``encoder.train()``.
+
+    Args:
+        encoder: Any module.
+        mode: ``train`` (batch statistics, everything learns: the paper's plain training), ``frozen_stats`` (running
+            statistics are used and kept, weight and bias learn) or ``frozen`` (weight and bias are fixed as well).
+
+    Raises:
+        LofiError: If the mode is unknown.
+    """
+    if mode not in BATCHNORM_MODES:
+        raise LofiError(f"batchnorm {mode!r} is unknown; allowed: {', '.join(BATCHNORM_MODES)}.")
+    for module in encoder.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(encoder.training and mode == "train")
+            for parameter in module.parameters():
+                parameter.requires_grad_(mode != "frozen")

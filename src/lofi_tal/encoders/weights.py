@@ -1,0 +1,143 @@
+"""Encoder weights in and out: our own folders, and public ResNet / TSM checkpoints by key mapping.
+
+Key layouts read in public code: mit-han-lab/temporal-shift-module (`module.base_model.layer1.0.conv1.net.weight`,
+`new_fc`), open-mmlab/mmaction2 (`backbone.layer1.0.conv1.conv.net.weight`, `cls_head`), torchvision ResNets.
+No file is ever unpickled freely: safetensors, or `torch.load` with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.registry import create_encoder
+from lofi_tal.errors import DataError
+from lofi_tal.files import atomic_path, read_json, write_json
+
+_CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier)\.")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a weights file gave: tensors loaded, tensors of the encoder that stayed as they were, keys not used."""
+
+    loaded: int
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.loaded} tensors loaded"
+        for name, keys in (("not in the file", self.missing), ("not used", self.unused)):
+            if keys:
+                text += f"; {len(keys)} {name} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
+        return text
+
+
+def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from)."""
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    with atomic_path(folder / "encoder.safetensors") as temporary:
+        temporary.write_bytes(save(state))
+    write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {})})
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Rebuild an encoder that :func:`save_encoder` wrote.
+
+    Raises:
+        DataError: If the folder does not hold an encoder or the weights do not fit it exactly.
+    """
+    description = read_json(folder / "encoder.json")
+    try:
+        encoder = create_encoder(description["name"], **description["config"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / 'encoder.json'} does not describe an encoder of this version: {error}.") from error
+    report = load_weights(encoder, folder / "encoder.safetensors")
+    if report.missing or report.unused:
+        raise DataError(f"{folder / 'encoder.safetensors'} does not fit {description['name']!r}: {report}.")
+    return encoder
+
+
+def load_weights(encoder: Encoder, path: Path) -> LoadReport:
+    """Load public or own weights into ``encoder``.
+
+    Args:
+        encoder: Changed in place.
+        path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2 or a torchvision ResNet.
+
+    Raises:
+        DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
+    """
+    state = {_own_key(key, encoder): value for key, value in read_state_dict(path).items()}
+    own = encoder.state_dict()
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if wrong:
+        key = wrong[0]
+        raise DataError(
+            f"{path}: {len(wrong)} tensors have another shape than the encoder's, e.g. {key}: "
+            f"{tuple(state[key].shape)} in the file, {tuple(own[key].shape)} here. "
+            "The file belongs to another depth or width."
+        )
+    missing = tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
+    unused = tuple(key for key in state if key not in own and not _CLASSIFIERS.match(key))
+    report = LoadReport(sum(key in own for key in state), missing, unused)
+    if missing:
+        raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
+    encoder.load_state_dict({key: state.get(key, own[key]) for key in own})
+    return report
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file without running any code that it may carry.
+
+    Raises:
+        DataError: If the file is missing, damaged or not a plain file of tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"Weights file {path} does not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not a complete safetensors file: {error}.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be loaded safely as tensors ({first}). Export it as safetensors, or as a checkpoint that "
+            "holds tensors and plain containers only."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"{path} holds no state dict: expected names and tensors.")
+    return dict(content)
+
+
+def _own_key(key: str, encoder: Encoder) -> str:
+    """Translate a public name to ours."""
+    key = re.sub(r"^(module\.)+", "", key)
+    if key.startswith("backbone."):  # mmaction2 wraps each convolution with its BatchNorm
+        key = key.removeprefix("backbone.")
+        key = re.sub(r"\bconv(\d)\.conv\.", r"conv\1.", key)
+        key = re.sub(r"\bconv(\d)\.bn\.", r"bn\1.", key)
+        key = re.sub(r"\bdownsample\.conv\.", "downsample.0.", key)
+        key = re.sub(r"\bdownsample\.bn\.", "downsample.1.", key)
+    key = key.removeprefix("base_model.")
+    if _CLASSIFIERS.match(key):
+        return key
+    own = f"base_model.{key}"
+    shifted = own.replace(".conv1.weight", ".conv1.net.weight") if ".layer" in own else own
+    return shifted if shifted in encoder.state_dict() else own

@@ -1,0 +1,24 @@
+"""Fidelity of mini-batches: how many snippets, how many pixels, and which of them at which step."""
+
+from lofi_tal.fidelity.fidelity import Fidelity, full_fidelity, reduced, s_lofi, st_lofi, t_lofi
+from lofi_tal.fidelity.schedules import (
+    SCHEDULES,
+    ConstantSchedule,
+    CyclicSchedule,
+    Schedule,
+    create_schedule,
+)
+
+__all__ = [
+    "SCHEDULES",
+    "ConstantSchedule",
+    "CyclicSchedule",
+    "Fidelity",
+    "Schedule",
+    "create_schedule",
+    "full_fidelity",
+    "reduced",
+    "s_lofi",
+    "st_lofi",
+    "t_lofi",
+]

@@ -1,0 +1,114 @@
+"""Files that are either whole or not there: atomic writes, JSON that says where it is wrong, content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.errors import DataError, RunError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and rename it over ``path`` if the block succeeds.
+
+    The temporary file is flushed to disk before the rename, so a crash leaves the old file or the new one.
+
+    Raises:
+        RunError: If the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"The disk is full: {path} was not written and what was there before is untouched. "
+                "Free some space and run the same command again."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 in one atomic step."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON in one atomic step; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: If the file is missing, empty, not UTF-8 or not JSON; the message gives the place.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if not data.strip():
+        raise DataError(f"{path} is empty: expected a JSON document.")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 JSON.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from error
+    except RecursionError as error:
+        raise DataError(f"{path} nests its values too deeply to be an annotation or result file.") from error
+
+
+def hash_object(value: Any) -> str:
+    """Return a short, stable hash of a JSON-like value (key order does not matter)."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Return a short hash of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def file_stamp(path: Path) -> str:
+    """Return a cheap identity of a large file (name, size, modification time): a change of any of them is seen."""
+    status = path.stat()
+    return hash_object([path.name, status.st_size, status.st_mtime_ns])
+
+
+def inside(folder: Path, name: str, suffix: str = "") -> Path:
+    """Return ``folder / name + suffix`` for a video id, so that no id can reach outside ``folder``.
+
+    Ids that are plain file names stay readable; any other id (with ``/``, a leading dot, control
+    characters or more than 150 bytes) becomes a readable stem plus a hash of the whole id.
+    """
+    plain = name and not name.startswith(".") and len(name.encode()) <= 150
+    if not (plain and all(letter.isalnum() or letter in "-_.+ @=," for letter in name)):
+        stem = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:60]
+        name = f"{stem}~{hash_object(name)}"
+    return folder / f"{name}{suffix}"

@@ -1,0 +1,89 @@
+"""Weights from public layouts (files made here, with the public names) and from our own folders."""
+
+import re
+
+import pytest
+import torch
+
+from lofi_tal.encoders import TSMResNet, create_encoder, load_encoder, load_weights, save_encoder
+from lofi_tal.errors import DataError, LofiError
+
+SMALL = {"width": 8, "stem": "compact"}
+
+
+def mmaction2_name(key: str) -> str:
+    key = key.removeprefix("base_model.")
+    key = key.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
+    key = re.sub(r"\bconv(\d)\.(net\.)?weight", r"conv\1.conv.\2weight", key)
+    return "backbone." + re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
+
+
+LAYOUTS = {
+    "tsm": lambda key: "module." + key,
+    "mmaction2": mmaction2_name,
+    "torchvision": lambda key: key.removeprefix("base_model.").replace(".net.", "."),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_public_layouts_load_completely(layout, tmp_path):
+    source, target = TSMResNet(**SMALL), TSMResNet(**SMALL)
+    state = {LAYOUTS[layout](key): value for key, value in source.state_dict().items()}
+    state["module.new_fc.weight" if layout == "tsm" else "fc.weight"] = torch.zeros(4, 64)
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "weights.pth")
+    report = load_weights(target, tmp_path / "weights.pth")
+    assert report.missing == ()
+    assert report.unused == ()
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value), key
+
+
+def test_wrong_depth_or_width_is_an_error_and_changes_nothing(tmp_path):
+    torch.save(TSMResNet(width=16, stem="compact").state_dict(), tmp_path / "wide.pth")
+    encoder = TSMResNet(**SMALL)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    with pytest.raises(DataError, match="another shape"):
+        load_weights(encoder, tmp_path / "wide.pth")
+    with pytest.raises(DataError, match="does not hold all weights"):
+        load_weights(TSMResNet(depth=34, **SMALL), save_state(encoder, tmp_path))
+    assert all(torch.equal(before[key], value) for key, value in encoder.state_dict().items())
+
+
+def save_state(encoder, folder):
+    torch.save(encoder.state_dict(), folder / "state.pth")
+    return folder / "state.pth"
+
+
+def test_a_pickle_with_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("code ran",))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(DataError, match="cannot be loaded safely"):
+        load_weights(TSMResNet(**SMALL), tmp_path / "evil.pth")
+
+
+@pytest.mark.parametrize("name", ["bad.safetensors", "bad.pth"])
+def test_a_damaged_file_is_one_clear_error(name, tmp_path):
+    (tmp_path / name).write_bytes(b"not weights at all")
+    with pytest.raises(DataError, match=name):
+        load_weights(TSMResNet(**SMALL), tmp_path / name)
+
+
+def test_own_folder_round_trip(tmp_path):
+    encoder = create_encoder("tsm_resnet18_narrow", width=8)
+    save_encoder(encoder, "tsm_resnet18_narrow", tmp_path, {"origin": "test"})
+    again = load_encoder(tmp_path)
+    assert again.config == encoder.config
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+
+
+def test_unknown_names_and_options_are_explained():
+    with pytest.raises(LofiError, match="Did you mean 'tsm_resnet18'"):
+        create_encoder("tsm_resnet81")
+    with pytest.raises(LofiError, match="depht"):
+        create_encoder("tsm_resnet18", depht=18)
+    with pytest.raises(LofiError, match="multiple of 8"):
+        create_encoder("tsm_resnet18", width=12)
