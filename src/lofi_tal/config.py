@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import types
-import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -226,7 +226,7 @@ def parse_yaml(text: str, where: str) -> Any:
         raise LofiError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
-def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe and apply ``section.key=value`` overrides.
 
     Relative paths in the file are taken from the folder of the file; those in overrides from the current folder.
@@ -242,9 +242,18 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if not isinstance(content, dict):
         raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
     _resolve_paths(content, path.parent)
+    return make_recipe(apply_overrides(content, overrides), str(path))
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Set ``section.key=value`` for each override, in place, and return the content.
+
+    Raises:
+        LofiError: If an override is not of this form.
+    """
     for override in overrides:
         _apply(content, override)
-    return make_recipe(content, str(path))
+    return content
 
 
 def make_recipe(content: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -263,6 +272,36 @@ def make_recipe(content: dict[str, Any], where: str = "recipe") -> Recipe:
 def save_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every value, defaults included."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def commented_recipe(recipe: Recipe, heading: str, reasons: Mapping[str, str]) -> str:
+    """Return the recipe as YAML in which every setting says what it is or, from ``reasons``, why it has this value.
+
+    Args:
+        recipe: The recipe.
+        heading: Lines of text for the top.
+        reasons: ``section.key`` to the reason for its value.
+    """
+    lines = [f"# {line}".rstrip() for line in heading.splitlines()] + [""]
+    for name, field in Recipe.model_fields.items():
+        value = getattr(recipe, name)
+        if not isinstance(value, BaseModel):
+            lines.append(_commented_line(name, value, reasons.get(name) or field.description, ""))
+            continue
+        title = (type(value).__doc__ or "").strip().splitlines()[0]
+        lines += ["", f"{name}:  # {title}"]
+        for key, inner in type(value).model_fields.items():
+            reason = reasons.get(f"{name}.{key}") or inner.description
+            lines.append(_commented_line(key, getattr(value, key), reason, "  "))
+    return "\n".join(lines) + "\n"
+
+
+def _commented_line(key: str, value: Any, comment: str | None, indent: str) -> str:
+    plain = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    text = (
+        yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    )
+    return f"{indent}{key}: {text}" + (f"  # {' '.join(comment.split())}" if comment else "")
 
 
 _PATHS = (
@@ -321,5 +360,5 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
         found = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not found:
             return None
-        model = typing.cast(type[BaseModel], found[0])
+        model = found[0]
     return model

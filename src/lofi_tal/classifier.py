@@ -1,0 +1,203 @@
+"""Class scores of proposals from frozen features: nobody's external file is needed.
+
+Localisation heads such as G-TAD and BMN say where something happens; published systems then multiply with the scores
+of a video classifier that somebody else trained. Averaging frozen features over a whole video says little when actions
+fill a third of it, so this classifier looks at each proposal: features inside it, around it, and of the whole video.
+
+Shapes: B videos, C channels, L snippets, N segments, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lofi_tal.errors import DataError
+from lofi_tal.files import atomic_path, read_json, write_json
+
+POOLINGS = ("proposal", "video")
+
+
+def mean_between(features: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Average piecewise-constant features over spans of real length.
+
+    Args:
+        features: ``(C, L)``; snippet l covers [l / L, (l + 1) / L].
+        start: ``(N,)`` in [0, 1].
+        end: ``(N,)`` in [0, 1]; a span shorter than a hundredth of a snippet is widened to that.
+
+    Returns:
+        ``(N, C)``.
+    """
+    count = features.shape[1]
+    integral = functional.pad(features.double().cumsum(1), (1, 0)).T  # (L + 1, C)
+    low = start.double().clamp(0, 1) * count
+    high = torch.maximum(end.double().clamp(0, 1) * count, low + 0.01).clamp(max=count)
+    low = torch.minimum(low, high - 0.01)
+
+    def at(position: Tensor) -> Tensor:
+        whole = position.floor().long().clamp(0, count - 1)
+        return torch.lerp(integral[whole], integral[whole + 1], (position - whole)[:, None])
+
+    return ((at(high) - at(low)) / (high - low)[:, None]).to(features.dtype)
+
+
+def pool(features: Tensor, segments: Tensor) -> Tensor:
+    """Describe segments of one video: inside, half a length before and after, and the whole video.
+
+    Args:
+        features: ``(C, L)``.
+        segments: ``(N, 2)`` in [0, 1].
+
+    Returns:
+        ``(N, 3C)``.
+    """
+    start, end = segments.unbind(1)
+    margin = (end - start) / 2
+    around = (mean_between(features, start - margin, start) + mean_between(features, end, end + margin)) / 2
+    whole = features.mean(1).expand(len(segments), -1)
+    return torch.cat([mean_between(features, start, end), around, whole], 1)
+
+
+class ProposalClassifier(nn.Module):
+    """Two layers on standardised pooled features.
+
+    Args:
+        channels: C.
+        classes: K.
+        hidden: Hidden units.
+        dropout: On the inputs and the hidden units.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, classes: int, *, hidden: int = 128, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.config = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
+        self.register_buffer("mean", torch.zeros(3 * channels))
+        self.register_buffer("std", torch.ones(3 * channels))
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout / 2),
+            nn.Linear(3 * channels, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, classes),
+        )
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return logits ``(N, K)`` of pooled features ``(N, 3C)``."""
+        logits: Tensor = self.layers((pooled - self.mean) / self.std)
+        return logits
+
+
+def fit_classifier(
+    features: Tensor,
+    segments: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    classes: int,
+    *,
+    epochs: int,
+    lr: float,
+    hidden: int,
+    dropout: float,
+    seed: int,
+    jitter: float = 0.2,
+) -> ProposalClassifier:
+    """Fit a classifier to true segments whose ends are moved at random, as those of proposals are off.
+
+    Args:
+        features: ``(B, C, L)`` on the CPU.
+        segments: ``(N_i, 2)`` in [0, 1] for each video.
+        labels: ``(N_i,)`` class numbers for each video.
+        classes: K.
+        epochs: Passes over the segments.
+        lr: Learning rate of AdamW, annealed to zero by a cosine.
+        hidden: Hidden units.
+        dropout: See :class:`ProposalClassifier`.
+        seed: Of initial weights, order, jitter and dropout.
+        jitter: Standard deviation of each end, in lengths of the segment.
+
+    Raises:
+        DataError: If no video has a segment.
+    """
+    target = torch.cat(list(labels))
+    if not len(target):
+        raise DataError("The class scores cannot be fitted: no training video has a segment.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ProposalClassifier(features.shape[1], classes, hidden=hidden, dropout=dropout)
+        plain = _pool_all(features, segments)
+        model.mean.copy_(plain.mean(0))
+        model.std.copy_(plain.std(0, correction=0).clamp(min=1e-4))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
+        batch = 64
+        steps = epochs * -(-len(target) // batch)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(epochs):
+            pooled = _pool_all(features, [_jittered(spans, jitter) for spans in segments])
+            for chosen in torch.split(torch.randperm(len(target)), batch):
+                loss = functional.cross_entropy(model(pooled[chosen]), target[chosen], label_smoothing=0.05)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    return model.eval()
+
+
+def _jittered(spans: Tensor, jitter: float) -> Tensor:
+    length = spans[:, 1:] - spans[:, :1]
+    return (spans + torch.randn_like(spans) * jitter * length).clamp(0, 1).sort(1).values
+
+
+def _pool_all(features: Tensor, segments: Sequence[Tensor]) -> Tensor:
+    return torch.cat([pool(video, spans) for video, spans in zip(features, segments, strict=True)])
+
+
+@torch.inference_mode()
+def class_probabilities(
+    classifier: ProposalClassifier, features: Tensor, segments: Tensor, scores: Tensor, pooling: str
+) -> Tensor:
+    """Return the class probabilities ``(N, K)`` of one video's proposals.
+
+    Args:
+        classifier: Fitted.
+        features: ``(C, L)`` on the CPU.
+        segments: ``(N, 2)`` in [0, 1].
+        scores: ``(N,)`` of the head.
+        pooling: ``proposal`` judges each one alone; ``video`` gives all the score-weighted mean of them, which is
+            better where a video holds one class.
+    """
+    probabilities: Tensor = classifier(pool(features, segments)).softmax(1)
+    if pooling == "video" and len(segments):
+        weights = (scores / scores.sum().clamp(min=1e-9))[:, None]
+        probabilities = (weights * probabilities).sum(0, keepdim=True).expand_as(probabilities)
+    return probabilities
+
+
+def save_classifier(classifier: ProposalClassifier, folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``classifier.safetensors`` and ``classifier.json``."""
+    with atomic_path(folder / "classifier.safetensors") as temporary:
+        temporary.write_bytes(save({key: value.contiguous() for key, value in classifier.state_dict().items()}))
+    write_json(folder / "classifier.json", {"config": classifier.config, "facts": facts})
+
+
+def load_classifier(folder: Path) -> tuple[ProposalClassifier, dict[str, Any]]:
+    """Read what :func:`save_classifier` wrote.
+
+    Raises:
+        DataError: If the folder does not hold a classifier of this version.
+    """
+    description = read_json(folder / "classifier.json")
+    try:
+        classifier = ProposalClassifier(**description["config"])
+        classifier.load_state_dict(load_file(folder / "classifier.safetensors"))
+        return classifier.eval(), dict(description["facts"])
+    except Exception as error:
+        raise DataError(f"{folder} does not hold a classifier of this version: {error}.") from error

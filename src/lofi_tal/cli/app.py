@@ -1,0 +1,68 @@
+"""The `lofi` command and what it does with errors.
+
+Exit status: 0 done; 1 the run failed; 2 usage or recipe; 3 data; 4 done, but some videos were lost; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from lofi_tal.cli import data, detect, train
+from lofi_tal.cli.common import VERBOSE, complain
+from lofi_tal.errors import LofiError
+
+app = typer.Typer(
+    name="lofi",
+    help="Temporal action localisation with low-fidelity video-encoder optimisation: raw video in, segments out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with: lofi demo. Your own data: lofi data check, lofi init, lofi run, lofi detect.",
+)
+data.register(app)
+train.register(app)
+detect.register(app)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        from importlib import metadata
+
+        typer.echo(f"lofi-tal {metadata.version('lofi-tal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")] = False,
+) -> None:
+    VERBOSE["on"] = verbose
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and a non-zero exit status."""
+    try:
+        app()
+    except LofiError as error:
+        _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _fail("Interrupted.", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail("The disk is full; what was written before is untouched. Free some space and run it again.", 1)
+        _fail(f"{error.filename or 'A file'}: {error.strerror or error}.", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    if VERBOSE["on"]:
+        traceback.print_exc()
+    complain(message)
+    sys.exit(status)

@@ -1,0 +1,76 @@
+"""Arguments, tables and messages that several commands share."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+VERBOSE = {"on": False}
+
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML recipe (`lofi init` writes one).")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Run folder; runs/<name of the recipe> without it.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one value of the recipe.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace stages that were made from other inputs or interrupted.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+
+
+def complain(message: str) -> None:
+    """Print an error or a warning to stderr, without markup and without wrapping."""
+    Console(stderr=True).print(f"lofi: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print a line of information to stderr."""
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON to stdout."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table to stdout; columns whose cells are numbers stand on the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for place, column in enumerate(columns):
+        numeric = all(_numeric(row[place]) for row in cells)
+        table.add_column(column, justify="right" if numeric and cells else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table, markup=False)
+
+
+def _numeric(text: str) -> bool:
+    return text.strip("+-−%: ").replace(".", "").replace(":", "").isdigit() or text in ("", "-")
+
+
+def command_line() -> str:
+    """Return the command as it was typed."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def percent(share: float) -> str:
+    """Return a share as percent with two digits."""
+    return f"{100 * share:.2f}"

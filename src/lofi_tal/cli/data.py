@@ -1,0 +1,86 @@
+"""Commands on data: check, synth; and the evaluation of result files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lofi_tal.cli.common import JsonOption, QuietOption, percent, print_json, print_table, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    data = typer.Typer(help="Check data sets, or make the embedded benchmark.", no_args_is_help=True)
+    data.command("check")(check)
+    data.command("synth")(synth)
+    app.add_typer(data, name="data")
+    app.command("evaluate")(evaluate)
+
+
+def check(
+    annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos; without it only the labels are checked.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Threads that open videos.")] = 4,
+    most: Annotated[int, typer.Option(help="Findings shown in the table.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong with annotations and videos, before any training.
+
+    Exit status 3 if there is an error; warnings alone give 0.
+    """
+    from lofi_tal.annotations import check_annotations, load_annotations
+
+    report = check_annotations(load_annotations(annotations), videos, workers=workers)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_check(report, most)
+    if not report.ok:
+        raise typer.Exit(3)
+
+
+def synth(
+    output: Annotated[Path, typer.Argument(help="Folder to make; an interrupted one is completed.")],
+    preset: Annotated[str, typer.Option(help="tiny (tests), small (demo) or bench (experiments).")] = "small",
+    seed: Annotated[int, typer.Option(help="Of everything random; the same seed gives the same bytes.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
+    quiet: QuietOption = False,
+) -> None:
+    """Make the embedded benchmark: real encoded videos whose classes are told apart by motion alone."""
+    from lofi_tal.demo import make_benchmark
+
+    dataset = make_benchmark(output, preset=preset, seed=seed, workers=workers, quiet=quiet)
+    say(f"{dataset.annotations}\n{dataset.videos}\n{dataset.clips_csv}")
+
+
+def evaluate(
+    annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
+    detections: Annotated[Path, typer.Argument(help='Result JSON: {"version", "results", "external_data"}.')],
+    subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
+    as_json: JsonOption = False,
+) -> None:
+    """Detection mAP at tIoU 0.5:0.05:0.95, with the semantics of the official ActivityNet evaluator."""
+    from lofi_tal.evaluation import evaluate_detections
+
+    result = evaluate_detections(annotations, detections, subset=subset)
+    if as_json:
+        print_json(result.to_json())
+        return
+    print_table(
+        f"{result.videos} videos, {result.instances} instances, {result.detections} detections of {subset!r}",
+        ("tIoU", "mAP"),
+        [(f"{t:.2f}", percent(m)) for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)]
+        + [("average", percent(result.average_mAP))],
+    )
+    for text, ids in (
+        ("videos of the subset have no detection; their instances count as missed", result.missing_videos),
+        ("videos with detections are not in the subset; they count as false positives", result.extra_videos),
+    ):
+        if ids:
+            say(f"{len(ids)} {text}: {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''}")
+    if result.ignored_labels:
+        say(f"Detections of classes that the subset lacks do not count: {result.ignored_labels}")

@@ -1,0 +1,75 @@
+"""The command that detects actions in video files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lofi_tal.cli.common import (
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    QuietOption,
+    complain,
+    print_json,
+    print_table,
+    say,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("detect")(detect)
+
+
+def detect(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files or folders of videos.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or the run folder that holds it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Lowest score shown; chosen on held-out training videos without it. The JSON has all."),
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the actions in video files: a table, and with --out JSON, CSV, subtitles and a timeline page.
+
+    Example: lofi detect holiday.mp4 --model runs/demo --out found/
+    """
+    from lofi_tal.localizer import detect_files
+
+    results, failed, limit = detect_files(
+        videos, model, out=out, threshold=threshold, device=device, precision=precision, quiet=quiet
+    )
+    if as_json:
+        from lofi_tal.segments import detections_to_activitynet
+
+        print_json(detections_to_activitynet(results))
+    else:
+        for segments in results:
+            shown = segments.above(limit)
+            shown = shown[shown.start.argsort(kind="stable")]
+            title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
+            rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
+            print_table(title, ("start", "end", "label", "score"), [
+                (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
+            ])  # fmt: skip
+    if out is not None:
+        say(f"Written to {out}")
+    for path, reason in failed.items():
+        complain(f"{path}: {reason}")
+    if failed:
+        raise typer.Exit(4 if results else 3)
+
+
+def clock(seconds: float) -> str:
+    """Return ``m:ss.cc``."""
+    minutes, rest = divmod(max(0.0, seconds), 60)
+    return f"{int(minutes)}:{rest:05.2f}"

@@ -1,0 +1,302 @@
+"""Commands that train: run, the single stages, init and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lofi_tal.cli.common import (
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    OverwriteOption,
+    PrecisionOption,
+    QuietOption,
+    RecipeArgument,
+    ResumeOption,
+    SetOption,
+    command_line,
+    complain,
+    percent,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from lofi_tal.pipeline import ArmResult, Pipeline
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("run")(run)
+    app.command("pretrain")(pretrain)
+    app.command("train")(train)
+    app.command("extract")(extract)
+    app.command("head")(head)
+    app.command("init")(init)
+    app.command("demo")(demo)
+    app.command("models")(models)
+
+
+def run(
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run all stages of a recipe that are not up to date, evaluate, and write the report.
+
+    Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
+    """
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    from lofi_tal.pipeline import write_run_report
+
+    with pipeline.open(command_line()):
+        results = pipeline.run()
+        page = write_run_report(pipeline, results, command=command_line())
+    _show(pipeline, results, as_json)
+    say(f"Report: {page}")
+    _exit_by_losses(pipeline, results)
+
+
+def pretrain(
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Stage 1: train the encoder to classify trimmed clips."""
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    with pipeline.open(command_line()):
+        folder = pipeline.pretrain()
+    say(f"Encoder: {folder}")
+
+
+def train(
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    with pipeline.open(command_line()):
+        _ = pipeline.data
+        folder = pipeline.lofi()
+    say(f"Encoder: {folder}")
+
+
+def extract(
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Features of all videos at full fidelity (after the stages before, if they are not up to date)."""
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    with pipeline.open(command_line()):
+        for arm in pipeline.arms:
+            features, store, failed = pipeline.extract(arm)
+            say(f"{arm}: features of {len(features.videos)} videos in {store.folder}")
+            for video_id, reason in failed.items():
+                complain(f"{video_id}: {reason}")
+    if failed:
+        raise typer.Exit(4)
+
+
+def head(
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    with pipeline.open(command_line()):
+        results = pipeline.run()
+    _show(pipeline, results, as_json)
+    _exit_by_losses(pipeline, results)
+
+
+def init(
+    annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON.")],
+    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
+    clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Encoder weights to start from.")] = None,
+    train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
+    eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
+    trial: Annotated[
+        bool,
+        typer.Option(
+            "--trial/--no-trial",
+            help="Try stage 2 with and without its class loss on a part of the training videos, and keep what wins.",
+        ),
+    ] = True,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a commented recipe that fits your data and this machine, and say why.
+
+    Example: lofi init --annotations labels.json --videos videos/ --clips clips.csv --clips-root clips/ -o recipe.yaml
+    """
+    from lofi_tal.initialise import write_recipe
+
+    reasons = write_recipe(
+        output,
+        annotations=annotations,
+        videos=videos,
+        clips=clips,
+        clips_root=clips_root,
+        weights=weights,
+        train_subset=train_subset,
+        eval_subset=eval_subset,
+        trial=trial,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    print_table("", ("setting", "value", "why"), reasons)
+    say(f"Recipe: {output}   next: lofi run {output}")
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder.")] = Path("runs/demo"),
+    preset: Annotated[str, typer.Option(help="Size of the embedded benchmark: tiny, small or bench.")] = "small",
+    seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """The whole story in minutes on a CPU: benchmark, stage 1, stage 3 with and without stage 2, report.
+
+    Run again, it goes on where it stopped and skips what is up to date.
+    """
+    from lofi_tal.demo import run_demo
+
+    result = run_demo(
+        output,
+        preset=preset,
+        seed=seed,
+        overrides=tuple(settings or ()),
+        device=device,
+        overwrite=overwrite,
+        quiet=quiet,
+        command=command_line(),
+    )
+    _show(result.pipeline, result.arms, False)
+    print_table("", ("stage", "time", "peak memory"), result.stages)
+    say(f"Detections on {result.video.name}: {result.timeline}")
+    say(f"Report: {result.report}")
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List encoders, heads and fidelity schedules."""
+    from lofi_tal.encoders import create_encoder, list_encoders
+    from lofi_tal.fidelity import SCHEDULES
+    from lofi_tal.heads import list_heads
+
+    encoders = {name: create_encoder(name) for name in list_encoders()}
+    parameters = {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
+    if as_json:
+        rows = {name: {"channels": e.channels, "parameters": parameters[name]} for name, e in encoders.items()}
+        print_json({"encoders": rows, "heads": list(list_heads()), "schedules": list(SCHEDULES)})
+        return
+    print_table(
+        "encoders",
+        ("name", "channels", "parameters"),
+        [(name, encoder.channels, f"{parameters[name] / 1e6:.2f} M") for name, encoder in encoders.items()],
+    )
+    print_table("heads", ("name",), [(name,) for name in list_heads()])
+    print_table("schedules", ("name",), [(name,) for name in SCHEDULES])
+
+
+def _pipeline(
+    recipe: Path,
+    output: Path | None,
+    settings: list[str] | None,
+    device: str,
+    precision: str,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> Pipeline:
+    from lofi_tal.config import load_recipe
+    from lofi_tal.pipeline import Pipeline
+    from lofi_tal.runtime import describe_device
+
+    loaded = load_recipe(recipe, tuple(settings or ()))
+    pipeline = Pipeline(
+        loaded,
+        output or Path("runs") / loaded.name,
+        device=device,
+        precision=precision,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if not quiet:
+        say(f"{loaded.name}: {describe_device(pipeline.fabric)}; seed {loaded.seed}; {pipeline.output}")
+    return pipeline
+
+
+def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
+    if as_json:
+        documents: dict[str, Any] = {
+            result.arm: {"scores": result.scores, "chosen": result.chosen, "model": str(result.model)}
+            for result in results
+        }
+        print_json(documents)
+        return
+    names = {"fused": "own class scores", "agnostic": "class-agnostic", "oracle": "true class"}
+    rows = []
+    for result in results:
+        for key, title in names.items():
+            score = result.scores[key]
+            at = {round(t, 2): value for t, value in zip(score["tiou_thresholds"], score["mAP"], strict=True)}
+            shown = [percent(at[t]) if t in at else "-" for t in (0.5, 0.75, 0.95)]
+            rows.append((result.arm, title, *shown, percent(score["average_mAP"])))
+    first = results[0].scores["fused"]
+    print_table(
+        f"{pipeline.recipe.name}: mAP on {first['videos']} videos, {first['instances']} instances "
+        f"of {pipeline.recipe.data.eval_subset!r}",
+        ("arm", "classes", "0.5", "0.75", "0.95", "average"),
+        rows,
+    )
+
+
+def _exit_by_losses(pipeline: Pipeline, results: list[ArmResult]) -> None:
+    lost = dict(pipeline.data.failed)
+    for result in results:
+        lost |= result.failed
+    for video_id, reason in lost.items():
+        complain(f"{video_id} was left out: {reason}")
+    if lost:
+        complain(f"{len(lost)} videos could not be used.")
+        raise typer.Exit(4)

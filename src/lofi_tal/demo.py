@@ -1,0 +1,89 @@
+"""The demonstration: the embedded benchmark, the whole pipeline on it, and a report, in minutes on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lofi_tal.config import Recipe, apply_overrides, make_recipe
+from lofi_tal.localizer import detect_files
+from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
+from lofi_tal.recipes import shipped_recipe
+from lofi_tal.runtime import Progress, duration_text
+from lofi_tal.synthetic import SyntheticDataset, make_dataset
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """What the demonstration leaves: the run, its arms, a table of stages, and the pages to look at."""
+
+    pipeline: Pipeline
+    arms: list[ArmResult]
+    stages: list[tuple[str, str, str]]
+    video: Path
+    timeline: Path
+    report: Path
+
+
+def make_benchmark(folder: Path, *, preset: str, seed: int, workers: int = 2, quiet: bool = False) -> SyntheticDataset:
+    """Make the embedded benchmark with a progress bar."""
+    bars: list[Progress] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Progress(f"benchmark {preset!r}", total, quiet=quiet).__enter__())
+        bars[0].advance(units=done - bars[0].done)
+
+    try:
+        return make_dataset(folder, preset=preset, seed=seed, workers=workers, progress=show)
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
+
+
+def demo_recipe(dataset: SyntheticDataset, *, seed: int, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the shipped demonstration recipe for a benchmark folder."""
+    content = shipped_recipe("demo")
+    content["seed"] = seed
+    content["data"] = {
+        **content["data"],
+        "annotations": str(dataset.annotations),
+        "videos": str(dataset.videos),
+        "clips": str(dataset.clips_csv),
+        "clips_root": str(dataset.clips),
+    }
+    return make_recipe(apply_overrides(content, overrides), "demo")
+
+
+def run_demo(
+    output: Path,
+    *,
+    preset: str = "small",
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "lofi demo",
+) -> DemoResult:
+    """Make the benchmark, run the recipe on it, detect on one validation video, and write the report."""
+    dataset = make_benchmark(output / "data", preset=preset, seed=seed, quiet=quiet)
+    pipeline = Pipeline(
+        demo_recipe(dataset, seed=seed, overrides=overrides),
+        output,
+        device=device,
+        resume=(output / "recipe.yaml").exists(),
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    with pipeline.open(command):
+        arms = pipeline.run()
+        video = pipeline.data.evaluation[0].file.path
+        detect_files([video], arms[-1].model, out=output / "detections", device=device, quiet=True)
+        report = write_run_report(pipeline, arms, command=command)
+    stages = [
+        (stage.name, duration_text(stage.seconds), f"{stage.peak_memory_bytes / 2**30:.2f} GiB")
+        for stage in pipeline.stage_records()
+    ]
+    return DemoResult(pipeline, arms, stages, video, output / "detections" / f"{video.stem}.html", report)

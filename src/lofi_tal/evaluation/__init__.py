@@ -1,0 +1,31 @@
+"""Evaluation of detections and proposals: mAP, average recall, diagnosis, confidence intervals."""
+
+from lofi_tal.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_detections
+from lofi_tal.evaluation.detection import (
+    ACTIVITYNET_THRESHOLDS,
+    THUMOS_THRESHOLDS,
+    ClassResult,
+    DetectionResult,
+    evaluate_detections,
+)
+from lofi_tal.evaluation.diagnosis import KINDS, Bin, Diagnosis, diagnose_detections
+from lofi_tal.evaluation.documents import read_video_ids
+from lofi_tal.evaluation.proposals import ProposalResult, evaluate_proposals
+
+__all__ = [
+    "ACTIVITYNET_THRESHOLDS",
+    "KINDS",
+    "THUMOS_THRESHOLDS",
+    "Bin",
+    "BootstrapResult",
+    "ClassResult",
+    "DetectionResult",
+    "Diagnosis",
+    "Interval",
+    "ProposalResult",
+    "bootstrap_detections",
+    "diagnose_detections",
+    "evaluate_detections",
+    "evaluate_proposals",
+    "read_video_ids",
+]

@@ -1,0 +1,210 @@
+"""How far chance in the choice of videos moves mAP: bootstrap over videos.
+
+A replicate draws as many videos as there are, with replacement (Efron, "Bootstrap Methods", 1979). What a
+detection matches does not depend on other videos, so a replicate only weighs detections and instances by how
+often their video is drawn. Two systems are compared on equal draws, which cancels what makes a draw easy or
+hard for both.
+
+Legend: R replicates, V videos, C classes, N detections, T tIoU thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.errors import LofiError
+from lofi_tal.evaluation.detection import Matched, class_average_precision, match_detections
+from lofi_tal.evaluation.documents import Document, load_detections, load_ground_truth
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+# Replicates that are weighed together: bounds the memory.
+_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its bootstrap interval.
+
+    Resampling by itself moves mAP up (a video drawn twice fills the precision-recall curves of its small
+    classes), so the replicates are shifted to have the figure as their mean; the interval is that of the
+    shifted replicates.
+
+    Args:
+        value: On the videos as they are.
+        low: Lower end of the interval.
+        high: Upper end.
+        deviation: Standard deviation over the replicates.
+    """
+
+    value: float
+    low: float
+    high: float
+    deviation: float
+
+    def to_json(self) -> dict[str, float]:
+        """Return the interval as a dict."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class BootstrapResult:
+    """Intervals of detection mAP, or of the difference of two systems.
+
+    Args:
+        average_mAP: Of the mean over the thresholds.
+        mAP: At each threshold.
+        tiou_thresholds: The thresholds.
+        confidence: Share of the replicates within each interval.
+        replicates: R.
+        videos: V.
+        positive: Share of the replicates in which the average mAP is above 0; of a difference, how often the
+            second system is better.
+    """
+
+    average_mAP: Interval  # noqa: N815
+    mAP: tuple[Interval, ...]  # noqa: N815
+    tiou_thresholds: tuple[float, ...]
+    confidence: float
+    replicates: int
+    videos: int
+    positive: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a JSON-like dict."""
+        return {
+            **vars(self),
+            "average_mAP": self.average_mAP.to_json(),
+            "mAP": [interval.to_json() for interval in self.mAP],
+            "tiou_thresholds": list(self.tiou_thresholds),
+        }
+
+
+def bootstrap_detections(
+    ground_truth: Document,
+    detections: Document,
+    subset: str = "validation",
+    tiou_thresholds: Sequence[float] | None = None,
+    *,
+    baseline: Document | None = None,
+    replicates: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    exclude: Collection[str] = (),
+    only: Collection[str] | None = None,
+    class_agnostic: bool = False,
+) -> BootstrapResult:
+    """Return confidence intervals of detection mAP over videos.
+
+    Args:
+        ground_truth: Path or parsed document.
+        detections: Path or parsed document.
+        subset: Subset of the ground truth.
+        tiou_thresholds: 0.50:0.05:0.95 if not given.
+        baseline: Detections of another system: the figures are then ``detections`` minus ``baseline`` on
+            equal draws.
+        replicates: R.
+        confidence: Share of the replicates within the interval.
+        seed: Of the draws.
+        exclude: Video ids to leave out on both sides.
+        only: Video ids to keep, if not all.
+        class_agnostic: Treat all labels as one.
+
+    Raises:
+        DataError: As :func:`lofi_tal.evaluation.evaluate_detections`.
+        LofiError: If ``replicates`` or ``confidence`` is out of range.
+    """
+    if replicates < 2:
+        raise LofiError(f"replicates={replicates} of the bootstrap must be at least 2.")
+    if not 0 < confidence < 1:
+        raise LofiError(f"confidence={confidence} of the bootstrap must lie between 0 and 1, as 0.95.")
+    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic)
+    matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds)
+    systems = [matched]
+    if baseline is not None:
+        systems.append(match_detections(truth, load_detections(baseline, truth), tiou_thresholds))
+    value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
+    generator = np.random.default_rng(seed)
+    parts = []
+    for begin in range(0, replicates, _CHUNK):
+        count = min(_CHUNK, replicates - begin)
+        weights = generator.multinomial(len(truth.videos), np.full(len(truth.videos), 1 / len(truth.videos)), count)
+        parts.append(_difference([weighted_map(system, weights) for system in systems]))
+    samples = np.concatenate(parts)
+    samples += value - samples.mean(axis=0)
+    average = samples.mean(axis=1)
+    return BootstrapResult(
+        average_mAP=_interval(float(value.mean()), average, confidence),
+        mAP=tuple(_interval(float(v), s, confidence) for v, s in zip(value, samples.T, strict=True)),
+        tiou_thresholds=tuple(matched.thresholds.tolist()),
+        confidence=confidence,
+        replicates=replicates,
+        videos=len(truth.videos),
+        positive=float((average > 0).mean()),
+    )
+
+
+def weighted_map(matched: Matched, weights: Indices) -> Floats:
+    """Return the mAP at each threshold of videos that count several times or not at all.
+
+    Equal to evaluating documents in which each video stands ``weights`` times. Classes whose instances all
+    have weight 0 are not in the mean.
+
+    Args:
+        matched: Detections.
+        weights: ``(R, V)``.
+
+    Returns:
+        ``(R, T)``.
+    """
+    truth = matched.truth
+    video = matched.detections.video[matched.order]
+    label = matched.detections.label[matched.order]
+    bounds = np.searchsorted(label, np.arange(len(truth.labels) + 1))
+    total = np.zeros((len(weights), len(matched.thresholds)))
+    classes = np.zeros(len(weights))
+    for kind in range(len(truth.labels)):
+        part = slice(bounds[kind], bounds[kind + 1])
+        instances = weights[:, truth.video[truth.label == kind]].sum(axis=1)
+        # A video outside the subset is never drawn: it counts once.
+        weight = np.where(video[part] >= 0, weights[:, video[part]], 1).astype(np.float64)
+        total += _weighted_ap(weight, matched.instance[part] >= 0) / np.maximum(instances, 1)[:, None]
+        classes += instances > 0
+    return total / np.maximum(classes, 1)[:, None]
+
+
+def _weighted_ap(weight: Floats, hit: Mask) -> Floats:
+    """Return Σ over hits of weight × interpolated precision: ``(R, T)``.
+
+    Copies of a hit stand together, and precision rises along them, so its value after the last copy holds for
+    all.
+    """
+    drawn = np.cumsum(weight, axis=1)
+    areas = np.zeros((len(weight), hit.shape[1]))
+    for column in range(hit.shape[1]):
+        place = np.flatnonzero(hit[:, column])
+        if not len(place):
+            continue
+        ours = weight[:, place]
+        precision = np.cumsum(ours, axis=1) / np.maximum(drawn[:, place], 1.0)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        areas[:, column] = (ours * envelope).sum(axis=1)
+    return areas
+
+
+def _difference(values: list[Floats]) -> Floats:
+    """Return the first of one, or the first minus the second of two."""
+    return values[0] if len(values) == 1 else values[0] - values[1]
+
+
+def _interval(value: float, samples: Floats, confidence: float) -> Interval:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), float(samples.std(ddof=1)))

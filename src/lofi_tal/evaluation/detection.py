@@ -1,0 +1,215 @@
+"""Detection mAP with the semantics of the official ActivityNet evaluator.
+
+Source: activitynet/ActivityNet, ``Evaluation/eval_detection.py``. Equal figures to rounding, except where its
+result is
+arbitrary: detections of equal score are taken by video id, start and end instead of in the order of an
+    unstable sort.
+
+Legend: C classes, T tIoU thresholds, N detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.errors import LofiError
+from lofi_tal.evaluation.documents import Detections, Document, GroundTruth, load_detections, load_ground_truth
+from lofi_tal.evaluation.matching import average_precision, match, overlapping_pairs
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+"""0.50:0.05:0.95, to the bit as the official evaluator writes them: a quantised tIoU can lie exactly on one."""
+THUMOS_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Average precision of one class.
+
+    Args:
+        average: Mean over the thresholds.
+        ap: At each threshold.
+        instances: Number of instances in the ground truth.
+        detections: Number of detections.
+    """
+
+    average: float
+    ap: tuple[float, ...]
+    instances: int
+    detections: int
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """Detection mAP; every figure is a share in [0, 1].
+
+    Args:
+        average_mAP: Mean of ``mAP`` over the thresholds.
+        mAP: Mean over the classes at each threshold.
+        tiou_thresholds: The thresholds.
+        subset: Name of the evaluated subset.
+        videos: Number of evaluated videos: the subset without the excluded ones.
+        instances: Number of instances in them.
+        detections: Number of detections that were counted.
+        per_class: By label, in order of first appearance.
+        missing_videos: Ids of the subset with instances but without any detection: their instances count as
+            missed.
+        extra_videos: Ids with detections that are not in the subset: their detections count as false
+            positives.
+        excluded_videos: Ids of the subset that were left out on request, with their detections.
+        ignored_labels: Number of detections a class that the ground truth knows but the subset lacks; they do
+            not count.
+    """
+
+    average_mAP: float  # noqa: N815
+    mAP: tuple[float, ...]  # noqa: N815
+    tiou_thresholds: tuple[float, ...]
+    subset: str
+    videos: int
+    instances: int
+    detections: int
+    per_class: dict[str, ClassResult]
+    missing_videos: tuple[str, ...]
+    extra_videos: tuple[str, ...]
+    excluded_videos: tuple[str, ...]
+    ignored_labels: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a JSON-like dict."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        plain["per_class"] = {
+            label: {**vars(result), "ap": list(result.ap)} for label, result in self.per_class.items()
+        }
+        return plain
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Detections with their verdicts, sorted by class and then by falling score.
+
+    Args:
+        truth: The ground truth.
+        detections: The detections in the order of their document.
+        order: ``(N,)`` positions in ``detections`` in sorted order.
+        instance: ``(N, T)`` instance that each one matches, -1 for a false positive; in sorted order.
+        thresholds: ``(T,)``.
+    """
+
+    truth: GroundTruth
+    detections: Detections
+    order: Indices
+    instance: Indices
+    thresholds: Floats
+
+
+def evaluate_detections(
+    ground_truth: Document,
+    detections: Document,
+    subset: str = "validation",
+    tiou_thresholds: Sequence[float] | None = None,
+    *,
+    exclude: Collection[str] = (),
+    only: Collection[str] | None = None,
+    class_agnostic: bool = False,
+    ties: str = "stable",
+) -> DetectionResult:
+    """Evaluate detections.
+
+    Args:
+        ground_truth: Path or parsed document, ``{"database": {id: {"subset", "annotations"}}}``.
+        detections: Path or parsed document, ``{"results": {id: [{"label", "score", "segment"}]}}``.
+        subset: Subset of the ground truth to evaluate.
+        tiou_thresholds: 0.50:0.05:0.95 if not given.
+        exclude: Video ids to leave out on both sides.
+        only: Video ids to keep; everything else in the subset is left out on both sides. See
+            :func:`lofi_tal.evaluation.read_video_ids` for lists in files.
+        class_agnostic: Treat all labels as one.
+        ties: Order among equal scores: ``stable`` (by video id, start and end: the same for any order of the
+            file) or ``official`` (what the official evaluator's ``argsort()[::-1]`` gives for this file and
+            this NumPy).
+
+    Raises:
+        DataError: If a document is malformed, a number is not finite, a segment is reversed or a label
+        unknown (the message
+            gives the place), or if the subset has no instance.
+        LofiError: If a threshold is not in (0, 1] or ``ties`` is unknown.
+    """
+    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic)
+    found = load_detections(detections, truth)
+    matched = match_detections(truth, found, tiou_thresholds, ties=ties)
+    ap, counts = class_average_precision(matched)
+    instances = np.bincount(truth.label, minlength=len(truth.labels))
+    in_subset = set(truth.videos)
+    with_instances = {truth.videos[i] for i in np.unique(truth.video)}
+    with_detections = {found.videos[i] for i in np.unique(found.video_id)}
+    return DetectionResult(
+        average_mAP=float(ap.mean()),
+        mAP=tuple(ap.mean(axis=0).tolist()),
+        tiou_thresholds=tuple(matched.thresholds.tolist()),
+        subset=subset,
+        videos=len(truth.videos),
+        instances=len(truth.label),
+        detections=len(found.label),
+        per_class={
+            label: ClassResult(float(ap[c].mean()), tuple(ap[c].tolist()), int(instances[c]), int(counts[c]))
+            for c, label in enumerate(truth.labels)
+        },
+        missing_videos=tuple(sorted(with_instances - with_detections)),
+        extra_videos=tuple(sorted(with_detections - in_subset)),
+        excluded_videos=truth.excluded,
+        ignored_labels=found.ignored_labels,
+    )
+
+
+def match_detections(
+    truth: GroundTruth, detections: Detections, tiou_thresholds: Sequence[float] | None = None, *, ties: str = "stable"
+) -> Matched:
+    """Sort detections by class and score, and decide which are true positives."""
+    thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
+    if thresholds.ndim != 1 or not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
+        raise LofiError(f"tiou_thresholds={tiou_thresholds}: expected at least one number above 0 and at most 1.")
+    order = _ranking(detections, len(truth.labels), ties)
+    # One group a video and class; videos outside the subset share a group that no instance has.
+    classes = len(truth.labels)
+    group = np.where(detections.video < 0, -1, detections.video * classes + detections.label)
+    pairs = overlapping_pairs(
+        group, detections.segment, truth.video * classes + truth.label, truth.segment, float(thresholds.min())
+    )
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    instance = match(rank, group, pairs, len(truth.label), thresholds)
+    return Matched(truth, detections, order, instance[order], thresholds)
+
+
+def class_average_precision(matched: Matched) -> tuple[Floats, Indices]:
+    """Return the average precision of each class and threshold ``(C, T)``, and detections a class ``(C,)``."""
+    truth = matched.truth
+    classes = len(truth.labels)
+    counts = np.bincount(matched.detections.label, minlength=classes)
+    instances = np.bincount(truth.label, minlength=classes)
+    parts = np.split(matched.instance >= 0, np.cumsum(counts)[:-1])
+    ap = np.stack([average_precision(part, n) for part, n in zip(parts, instances, strict=True)])
+    return ap, counts
+
+
+def _ranking(detections: Detections, classes: int, ties: str) -> Indices:
+    """Return positions ``(N,)`` by class and, within it, by falling score."""
+    if ties == "stable":
+        order = np.lexsort((-detections.score, detections.label))
+        label, score = detections.label[order], detections.score[order]
+        if not ((label[1:] == label[:-1]) & (score[1:] == score[:-1])).any():
+            return order
+        name = np.argsort(np.argsort(np.array(detections.videos)))[detections.video_id]
+        start, end = detections.segment.T
+        return np.lexsort((end, start, name, -detections.score, detections.label))
+    if ties == "official":
+        members = [np.flatnonzero(detections.label == c) for c in range(classes)]
+        return np.concatenate([m[np.argsort(detections.score[m])[::-1]] for m in members])
+    raise LofiError(f"ties={ties!r} is unknown; allowed: stable, official.")

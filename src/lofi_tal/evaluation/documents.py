@@ -1,0 +1,342 @@
+"""Ground truth and detections as flat arrays: reading, checking, selecting a subset.
+
+Both documents have ActivityNet's layout. The ground truth is ``{"database": {id: {"subset", "annotations":
+[{"label", "segment": [start, end]}]}}}``, detections are ``{"results": {id: [{"label", "score",
+"segment"}]}}``; seconds.
+
+Legend: G instances, N detections.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.errors import DataError, nearest
+from lofi_tal.files import read_json
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Document = Path | str | Mapping[str, Any]
+
+ANY_LABEL = "action"
+"""The one label of class-agnostic evaluation."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The instances of one subset.
+
+    Args:
+        videos: Ids of the subset's videos, with or without instances, in the order of the document.
+        labels: Class names by first appearance in the subset.
+        video: ``(G,)`` position in ``videos``.
+        label: ``(G,)`` position in ``labels``.
+        segment: ``(G, 2)`` seconds. Instances that are empty, reversed or outside the video are kept: they
+            count as missed.
+        duration: ``(V,)`` seconds, NaN where the document has none.
+        excluded: Ids of the subset that were left out.
+        known_labels: Every label anywhere in the document.
+        class_agnostic: Whether all labels count as one.
+    """
+
+    videos: tuple[str, ...]
+    labels: tuple[str, ...]
+    video: Indices
+    label: Indices
+    segment: Floats
+    duration: Floats
+    excluded: tuple[str, ...]
+    known_labels: frozenset[str]
+    class_agnostic: bool
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The detections that count, flat.
+
+    Args:
+        video: ``(N,)`` position in the ground truth's ``videos``; -1 for a video that is not in the subset.
+        video_id: ``(N,)`` position in ``videos`` of this object.
+        label: ``(N,)`` position in the ground truth's ``labels``.
+        segment: ``(N, 2)`` seconds.
+        score: ``(N,)``.
+        videos: Ids with an entry in the document, without the excluded ones.
+        ignored_labels: Number of detections a class that the ground truth knows, but not in this subset.
+    """
+
+    video: Indices
+    video_id: Indices
+    label: Indices
+    segment: Floats
+    score: Floats
+    videos: tuple[str, ...]
+    ignored_labels: dict[str, int]
+
+
+def load_document(document: Document) -> tuple[Mapping[str, Any], str]:
+    """Return the parsed document and what to call it in messages."""
+    if isinstance(document, Mapping):
+        return document, "the document given"
+    return read_json(Path(document)), str(document)
+
+
+def load_ground_truth(
+    document: Document,
+    subset: str,
+    *,
+    exclude: Collection[str] = (),
+    only: Collection[str] | None = None,
+    class_agnostic: bool = False,
+) -> GroundTruth:
+    """Read the instances of ``subset``.
+
+    Args:
+        document: Path or parsed document.
+        subset: Name of the subset.
+        exclude: Ids to leave out.
+        only: Ids to keep, if not all.
+        class_agnostic: Give every instance the same label.
+
+    Raises:
+        DataError: If the document is malformed (the message gives the place) or the subset has no instance.
+    """
+    content, name = load_document(document)
+    database = content.get("database") if isinstance(content, Mapping) else None
+    if not isinstance(database, Mapping):
+        raise DataError(f"{name} has no 'database': expected annotations in ActivityNet's layout.")
+    excluded, kept = set(exclude), None if only is None else set(only)
+    videos: list[str] = []
+    left_out: list[str] = []
+    durations: list[float] = []
+    rows: list[tuple[int, str, Any]] = []
+    known: set[str] = set()
+    for video_id, entry in database.items():
+        annotations = _annotations(entry, f"{name}: database[{video_id!r}]")
+        known.update(str(annotation["label"]) for annotation in annotations)
+        if entry.get("subset") != subset:
+            continue
+        if video_id in excluded or (kept is not None and video_id not in kept):
+            left_out.append(video_id)
+            continue
+        rows.extend((len(videos), str(a["label"]), a["segment"]) for a in annotations)
+        videos.append(video_id)
+        durations.append(_number(entry.get("duration")))
+    if not rows:
+        subsets = sorted({str(e.get("subset")) for e in database.values()})
+        raise DataError(
+            f"{name} has no instance in subset {subset!r} ({len(videos)} videos of it, {len(left_out)} excluded); "
+            f"its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
+        )
+    labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in rows))
+    position = dict.fromkeys(known, 0) if class_agnostic else {label: i for i, label in enumerate(labels)}
+    return GroundTruth(
+        videos=tuple(videos),
+        labels=labels,
+        video=np.array([row[0] for row in rows]),
+        label=np.array([position[row[1]] for row in rows]),
+        segment=np.array([[float(edge) for edge in row[2]] for row in rows]),
+        duration=np.array(durations, dtype=np.float64),
+        excluded=tuple(left_out),
+        known_labels=frozenset(known),
+        class_agnostic=class_agnostic,
+    )
+
+
+def read_video_ids(path: Path | str) -> frozenset[str]:
+    """Read a list of video ids, for ``exclude`` or ``only``.
+
+    ActivityNet-1.3 has 4,926 validation videos. G-TAD, BMN and the figures of the LoFi paper count the 4,728
+    that remain without those that are no longer available; ActionFormer and TSP count all. The list belongs
+    to the annotation files and is read from whatever form of it there is.
+
+    Args:
+        path: JSON list of ids, JSON object with ids as keys, annotations (``{"database": ...}``), or text
+            with one id a line. A leading ``v_`` is dropped from 13-character names.
+
+    Raises:
+        DataError: If the file cannot be read or holds no id.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        if isinstance(content, Mapping):
+            content = content.get("database", content)
+        if not isinstance(content, Mapping | list):
+            raise DataError(f"{path} is {type(content).__name__}; expected a list of video ids or annotations.")
+        names = [str(name) for name in content]
+    else:
+        try:
+            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} cannot be read as a list of video ids: {error}.") from error
+    if not names:
+        raise DataError(f"{path} holds no video id.")
+    return frozenset(name[2:] if len(name) == 13 and name.startswith("v_") else name for name in names)
+
+
+def _annotations(entry: Any, place: str) -> list[Mapping[str, Any]]:
+    """Return the annotations of one video after checking their form."""
+    if not isinstance(entry, Mapping):
+        raise DataError(f"{place} is {type(entry).__name__}, not an object.")
+    annotations = entry.get("annotations") or []
+    for index, annotation in enumerate(annotations):
+        try:
+            start, end = (float(edge) for edge in annotation["segment"])
+            sound = bool(np.isfinite(start) and np.isfinite(end)) and "label" in annotation
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise DataError(
+                f'{place}, annotation {index} is {annotation!r}; expected {{"label": name, "segment": [start, end]}} '
+                "with finite seconds."
+            )
+    return list(annotations)
+
+
+def _number(value: Any) -> float:
+    """Return ``value`` as a float, NaN if it is not one (HACS writes durations as text)."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def load_detections(document: Document, truth: GroundTruth, *, labelled: bool = True) -> Detections:
+    """Read detections against a ground truth.
+
+    Args:
+        document: Path or parsed document.
+        truth: The ground truth; detections in its excluded videos are left out.
+        labelled: False for proposals: labels are not read and all count as the first class.
+
+    Raises:
+        DataError: If the document is malformed, a number is not finite, a segment is reversed or a label is
+        unknown;
+            the message gives the place.
+    """
+    content, name = load_document(document)
+    results = content.get("results") if isinstance(content, Mapping) else None
+    if not isinstance(results, Mapping):
+        raise DataError(
+            f"{name} has no 'results': expected detections as "
+            '{"results": {id: [{"label", "score", "segment"}]}}.'
+        )
+    excluded = set(truth.excluded)
+    results = {video_id: records for video_id, records in results.items() if video_id not in excluded}
+    keys = ("label", "score", "segment") if labelled else ("score", "segment")
+    label, score, segment = _columns(results, name, keys)
+    counts = [len(records) for records in results.values()]
+    _check_numbers(results, score, segment, name)
+    video_position = {video_id: i for i, video_id in enumerate(truth.videos)}
+    video_id = np.repeat(np.arange(len(results)), counts)
+    video = np.array([video_position.get(v, -1) for v in results], dtype=np.int64)[video_id]
+    ignored: dict[str, int] = {}
+    label_index = np.zeros(len(score), dtype=np.int64)
+    if labelled and not truth.class_agnostic:
+        label_index, ignored = _label_index(label, truth, results, name)
+    keep = label_index >= 0
+    return Detections(
+        video=video[keep],
+        video_id=video_id[keep],
+        label=label_index[keep],
+        segment=segment[keep],
+        score=score[keep],
+        videos=tuple(results),
+        ignored_labels=ignored,
+    )
+
+
+def _columns(results: Mapping[str, Any], name: str, keys: Sequence[str]) -> tuple[list[str], Floats, Floats]:
+    """Return labels (none if not among ``keys``), scores ``(N,)`` and segments ``(N, 2)`` in the document's order."""
+    try:
+        records = list(itertools.chain.from_iterable(results.values()))
+        label = list(map(itemgetter("label"), records)) if "label" in keys else []
+        score = _numbers(map(itemgetter("score"), records))
+        pairs = list(map(itemgetter("segment"), records))
+        if any(map((2).__ne__, map(len, pairs))):
+            raise TypeError
+        segment = _numbers(itertools.chain.from_iterable(pairs)).reshape(-1, 2)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(_malformed(results, name, keys)) from error
+    return label, score, segment
+
+
+def _numbers(values: Iterable[Any]) -> Floats:
+    """Return ``values`` as fp64; text is refused even if it spells a number."""
+    array = np.array(list(values))
+    if array.size and array.dtype.kind not in "fiu":
+        raise TypeError
+    return array.astype(np.float64)
+
+
+def _malformed(results: Mapping[str, Any], name: str, keys: Sequence[str]) -> str:
+    """Return a message about the first record that is not of the expected form."""
+    forms = {"label": "name", "score": "number", "segment": "[start, end]"}
+    expected = "expected {" + ", ".join(f'"{key}": {forms[key]}' for key in keys) + "}"
+    for video_id, records in results.items():
+        if not isinstance(records, list):
+            return f"{name}: results[{video_id!r}] is {type(records).__name__}; expected a list of detections."
+        for index, record in enumerate(records):
+            place = f"{name}: results[{video_id!r}], detection {index}"
+            if not isinstance(record, Mapping):
+                return f"{place} is {record!r}; {expected}."
+            missing = [key for key in keys if key not in record]
+            if missing:
+                return f"{place} has no {missing[0]!r}; {expected}."
+            segment = record["segment"]
+            numbers = [record["score"], *(segment if isinstance(segment, list | tuple) else ())]
+            if len(numbers) != 3 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+                return f"{place} is {record!r}; {expected}."
+    return f"{name}: a detection is malformed; {expected}."
+
+
+def _places(results: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the video id and position of every record."""
+    for video_id, records in results.items():
+        for index in range(len(records)):
+            yield video_id, index
+
+
+def _check_numbers(results: Mapping[str, Any], score: Floats, segment: Floats, name: str) -> None:
+    """Refuse what cannot be ranked or measured."""
+    for bad, reason in (
+        (~np.isfinite(score), "its score is not a finite number"),
+        (~np.isfinite(segment).all(axis=1), "its segment is not two finite numbers"),
+        (segment[:, 1] < segment[:, 0], "its segment ends before it starts"),
+    ):
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            video_id, index = next(itertools.islice(_places(results), first, None))
+            raise DataError(
+                f"{name}: results[{video_id!r}], detection {index} is {results[video_id][index]!r}: {reason} "
+                f"({int(bad.sum())} such detections)."
+            )
+
+
+def _label_index(
+    label: list[str], truth: GroundTruth, results: Mapping[str, Any], name: str
+) -> tuple[Indices, dict[str, int]]:
+    """Return positions in ``truth.labels`` ``(N,)``, -1 for classes that the subset does not have, and their counts."""
+    position = dict.fromkeys(truth.known_labels, -1)
+    position.update({known: index for index, known in enumerate(truth.labels)})
+    try:
+        index = np.array(list(map(position.__getitem__, label)), dtype=np.int64)
+    except (KeyError, TypeError) as error:
+        first = next(i for i, value in enumerate(label) if not isinstance(value, str) or value not in position)
+        video_id, place = next(itertools.islice(_places(results), first, None))
+        raise DataError(
+            f"{name}: results[{video_id!r}], detection {place} has label {label[first]!r}, which the ground truth does "
+            f"not have.{nearest(str(label[first]), position)}"
+        ) from error
+    ignored: dict[str, int] = {}
+    for i in np.flatnonzero(index < 0):
+        ignored[label[i]] = ignored.get(label[i], 0) + 1
+    return index, ignored

@@ -1,0 +1,23 @@
+"""Localisation heads: snippet features in, scored segments out."""
+
+from lofi_tal.heads.anchor_free import AnchorFree
+from lofi_tal.heads.bmn import BMN
+from lofi_tal.heads.boundary_matching import BoundaryMatchingOutputs
+from lofi_tal.heads.contract import PRESETS, Head, Proposals
+from lofi_tal.heads.gtad import GTAD
+from lofi_tal.heads.registry import create_head, list_heads
+from lofi_tal.heads.weights import load_head, save_head
+
+__all__ = [
+    "BMN",
+    "GTAD",
+    "PRESETS",
+    "AnchorFree",
+    "BoundaryMatchingOutputs",
+    "Head",
+    "Proposals",
+    "create_head",
+    "list_heads",
+    "load_head",
+    "save_head",
+]

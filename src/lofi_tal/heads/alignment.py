@@ -1,0 +1,242 @@
+"""Temporal alignment as a sparse linear map: anchors of any length, described by a fixed number of bins.
+
+G-TAD's SGAlign and BMN's boundary-matching layer interpolate node features ``(C, L)`` into ``(C·R, anchors)``
+and hand the result to a 1 × 1 convolution. Both steps are linear, so they commute: the convolution's R slices
+act on the L nodes first, and a sparse matrix that depends on L alone then interpolates what comes out,
+
+    H = Σ_r W_r (X A_r) = Σ_r (W_r X) A_r.
+
+The numbers are the same, the ``C·R × D × L`` tensor is never made, and only valid anchors are computed.
+
+An anchor (s, d) begins at snippet s and is d + 1 snippets long; it is valid where s + d < L and d < D.
+
+Legend: B videos, L snippets (nodes), D durations, A valid anchors, R bins an anchor, C channels.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lofi_tal.errors import LofiError
+
+_CPU = torch.device("cpu")
+
+
+class Anchors(NamedTuple):
+    """Valid anchors of a ``(D, L)`` map in row-major order: first by duration index, then by start.
+
+    ``start`` and ``duration`` are indices ``(A,)``; ``cell`` ``(A,)`` is the position in the flattened map;
+    ``valid`` is the boolean map.
+    """
+
+    start: Tensor
+    duration: Tensor
+    cell: Tensor
+    valid: Tensor
+
+
+class Interpolation(NamedTuple):
+    """A sparse matrix ``(A, L·R)`` and its transpose, for the forward and the backward pass."""
+
+    matrix: Tensor
+    transpose: Tensor
+
+
+@functools.lru_cache(maxsize=64)
+def valid_anchors(snippets: int, max_duration: int, device: torch.device = _CPU) -> Anchors:
+    """Return the valid anchors among ``snippets`` starts (L) and ``max_duration`` durations (D).
+
+    Raises:
+        LofiError: If either is less than 1.
+    """
+    if snippets < 1 or max_duration < 1:
+        raise LofiError(
+            f"{snippets} snippets with max_duration {max_duration}: both must be at least 1 for there to be an anchor."
+        )
+    valid = torch.arange(max_duration)[:, None] + torch.arange(snippets) < snippets
+    cell = valid.flatten().nonzero().squeeze(1)
+    return Anchors(*(part.to(device) for part in (cell % snippets, cell // snippets, cell, valid)))
+
+
+def interpolate(nodes: Sequence[Tensor], interpolations: Sequence[Interpolation]) -> Tensor:
+    """Return ``Σ_i M_i · nodes_i`` in the precision of the matrices, whatever the autocast mode.
+
+    Args:
+        nodes: Tensors ``(B, L·R_i, C)``.
+        interpolations: As many matrices ``(A, L·R_i)``.
+
+    Returns:
+        ``(B, A, C)``.
+    """
+    result: Tensor = _Interpolate.apply(tuple(interpolations), *nodes)
+    return result
+
+
+class _Interpolate(torch.autograd.Function):
+    """Sparse products whose gradient is the product with the transposes that were built once.
+
+    One product a video: its operands stay in the cache, which is faster than one wide product for the batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, interpolations: tuple[Interpolation, ...], *nodes: Tensor) -> Tensor:
+        ctx.interpolations = interpolations
+        ctx.dtypes = [node.dtype for node in nodes]
+        first = interpolations[0].matrix
+        output = torch.zeros(
+            nodes[0].shape[0], first.shape[0], nodes[0].shape[2], dtype=first.dtype, device=nodes[0].device
+        )
+        with torch.autocast(output.device.type, enabled=False):
+            for node, interpolation in zip(nodes, interpolations, strict=True):
+                for video, target in zip(node.to(first.dtype), output, strict=True):
+                    torch.addmm(target, interpolation.matrix, video, out=target)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        results: list[Tensor | None] = []
+        with torch.autocast(gradient.device.type, enabled=False):
+            for index, (_, transpose) in enumerate(ctx.interpolations):
+                if not ctx.needs_input_grad[index + 1]:
+                    results.append(None)
+                    continue
+                videos = gradient.to(transpose.dtype).contiguous()
+                results.append(torch.stack([transpose @ video for video in videos]).to(ctx.dtypes[index]))
+        return None, *results
+
+
+@functools.lru_cache(maxsize=32)
+def roi_align_interpolation(
+    snippets: int,
+    max_duration: int,
+    bins: int,
+    *,
+    pad_row: bool = False,
+    device: torch.device = _CPU,
+    dtype: torch.dtype = torch.float32,
+) -> Interpolation:
+    """Build G-TAD's alignment for all valid anchors.
+
+    The region of anchor (s, d) is ``[s - n/2, s + d + n/2]`` with ``n = d + 1``: the anchor to its last node,
+    and half its length on either side (Frostinassiky/gtad, branch ``anet``, ``gtad_lib/models.py``).
+
+    Args:
+        snippets: L.
+        max_duration: D.
+        bins: R.
+        pad_row: Append a row for the region [0, 0]. The reference computes it in every invalid cell, and map
+            convolutions wider than 1 × 1 see it.
+        device: Where the matrices live.
+        dtype: fp32, or fp64 for gradient checks.
+
+    Returns:
+        Matrices ``(A, L·R)``; column ``t·R + r`` is bin r of node t.
+    """
+    anchors = valid_anchors(snippets, max_duration)
+    length = anchors.duration.double() + 1
+    lower = anchors.start - length / 2
+    upper = anchors.start + anchors.duration + length / 2
+    if pad_row:
+        lower, upper = (torch.cat([edge, edge.new_zeros(1)]) for edge in (lower, upper))
+    return _prepare(roi_align_weights(lower, upper, bins, snippets), device, dtype)
+
+
+def roi_align_weights(lower: Tensor, upper: Tensor, bins: int, snippets: int) -> Tensor:
+    """Return one-dimensional RoIAlign as a sparse fp64 matrix ``(A, L·R)``.
+
+    The definition is that of ``torchvision.ops.roi_align`` with ``sampling_ratio=-1, aligned=False`` on a map
+    of height
+    L: node i at coordinate i, ``ceil(bin length)`` evenly spread samples a bin and their mean; samples beyond
+    ``[-1, L]`` count as zero, the others are clamped to the first and last node.
+
+    Args:
+        lower: ``(A,)`` fp64, first coordinate of each region.
+        upper: ``(A,)`` fp64, last coordinate; a region shorter than 1 is extended to 1.
+        bins: R.
+        snippets: L.
+    """
+    bin_length = (upper - lower).clamp(min=1.0)[:, None, None] / bins
+    samples = bin_length.ceil()
+    step = torch.arange(int(samples.max()), dtype=torch.float64)
+    bin_index = torch.arange(bins)[:, None]
+    # (A, R, samples of the longest region); shorter regions are masked
+    position = lower[:, None, None] + bin_index * bin_length + (step + 0.5) * (bin_length / samples)
+    inside = (step < samples) & (position >= -1) & (position <= snippets)
+    position = position.clamp(0, snippets - 1)
+    low = position.floor()
+    fraction = position - low
+    high = (low + 1).clamp(max=snippets - 1)
+    return _assemble([(low, (1 - fraction) / samples, inside), (high, fraction / samples, inside)], bins, snippets)
+
+
+@functools.lru_cache(maxsize=32)
+def sampling_mask_interpolation(
+    snippets: int,
+    max_duration: int,
+    bins: int,
+    samples: int = 3,
+    *,
+    pad_row: bool = False,
+    device: torch.device = _CPU,
+    dtype: torch.dtype = torch.float32,
+) -> Interpolation:
+    """Build BMN's boundary-matching layer for all valid anchors.
+
+    The region is G-TAD's. ``bins · samples`` points are spread over it evenly, both ends included, and each
+    bin is the mean of ``samples`` of them. A point gives ``1 - f`` to the node at its truncated coordinate
+    and ``f`` to the node at its ceiling; nodes outside ``[0, L - 1]`` are dropped, not clamped
+    (PaddlePaddle/models release/1.8, BMN; also JJBOY/BMN-Boundary-Matching-Network, ``models.py``).
+
+    Returns:
+        Matrices ``(A, L·R)``; column ``t·R + r`` is bin r of node t.
+    """
+    anchors = valid_anchors(snippets, max_duration)
+    length = anchors.duration.double() + 1
+    step = (anchors.duration + length) / (bins * samples - 1)
+    position = (anchors.start - length / 2)[:, None] + torch.arange(bins * samples) * step[:, None]
+    position = position.view(-1, bins, samples)
+    # Truncation is toward zero: a point in (-1, 0) has a negative fraction, and node 0 gets 1 in all.
+    low, high = position.trunc(), position.ceil()
+    fraction = position - low
+    parts = [
+        (node, part / samples, (node >= 0) & (node < snippets))
+        for node, part in ((low, 1 - fraction), (high, fraction))
+    ]
+    return _prepare(_assemble(parts, bins, snippets, pad_row=pad_row), device, dtype)
+
+
+def _assemble(
+    parts: Sequence[tuple[Tensor, Tensor, Tensor]], bins: int, snippets: int, *, pad_row: bool = False
+) -> Tensor:
+    """Add up (node, weight, keep) triples, each ``(A, R, samples)``, into a sparse matrix ``(A, L·R)``."""
+    anchors = parts[0][0].shape[0] + pad_row
+    rows, columns, weights = [], [], []
+    for node, weight, keep in parts:
+        row, bin_index, _ = keep.nonzero(as_tuple=True)
+        rows.append(row)
+        columns.append(node[keep].long() * bins + bin_index)
+        weights.append(weight[keep])
+    index = torch.stack([torch.cat(rows), torch.cat(columns)])
+    return torch.sparse_coo_tensor(
+        index, torch.cat(weights), (anchors, snippets * bins), check_invariants=True
+    ).coalesce()
+
+
+def _prepare(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> Interpolation:
+    """Return ``matrix`` and its transpose on ``device``, in the layout whose product is fastest there."""
+    matrix = matrix.to(device, dtype)
+    pair = (matrix, matrix.t().coalesce())
+    # Elsewhere (macOS, ARM) the products of compressed rows are missing, and coordinates work as well.
+    mkl = bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+    if device.type == "cuda" or (device.type == "cpu" and mkl):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            pair = (pair[0].to_sparse_csr(), pair[1].to_sparse_csr())
+    return Interpolation(*pair)

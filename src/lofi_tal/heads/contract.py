@@ -1,0 +1,111 @@
+"""The head contract: features in; a loss from segments, or proposals, out.
+
+Shapes: B videos, C feature channels, L snippets, N segments of one video.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lofi_tal.errors import LofiError
+
+PRESETS = ("fixed", "official")
+
+
+class Proposals(NamedTuple):
+    """Candidate segments of one video, on the CPU, in no particular order.
+
+    Args:
+        segments: ``(N, 2)`` fp32, start and end as shares of the video.
+        scores: ``(N,)`` fp32 confidence, larger is better.
+        labels: ``(N,)`` int64 class indices, or None from a head that does not classify.
+    """
+
+    segments: Tensor
+    scores: Tensor
+    labels: Tensor | None = None
+
+
+class Head(nn.Module, abc.ABC):
+    """A localisation head over snippet features.
+
+    One set of weights serves any number of snippets. What :meth:`forward` returns is the head's own business:
+    the caller hands it to :meth:`loss` or :meth:`proposals`.
+
+    Args:
+        in_channels: C.
+        config: Constructor arguments, kept beside the weights so that ``create_head(name, **config)``
+            rebuilds the head.
+    """
+
+    name: ClassVar[str]
+    """The name under which :func:`lofi_tal.heads.create_head` knows the head."""
+    num_classes: int | None = None
+    """Number of classes the head tells apart; None if its proposals have no labels."""
+
+    def __init__(self, *, in_channels: int, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.config = config
+
+    @abc.abstractmethod
+    def forward(self, features: Tensor) -> Any:
+        """Run the network.
+
+        Args:
+            features: ``(B, C, L)``.
+        """
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        outputs: Any,
+        segments: Sequence[Tensor],
+        labels: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the loss terms and, under ``"total"``, what to minimise.
+
+        Args:
+            outputs: What :meth:`forward` returned.
+            segments: B tensors ``(N_i, 2)``, start and end as shares of the video.
+            labels: B tensors ``(N_i,)`` of class indices; read only by heads that classify.
+            generator: Source of random draws, on the device of the outputs.
+        """
+
+    @abc.abstractmethod
+    def proposals(self, outputs: Any, preset: str = "fixed") -> list[Proposals]:
+        """Return the candidate segments of each video, before non-maximum suppression.
+
+        Args:
+            outputs: What :meth:`forward` returned.
+            preset: ``fixed`` (segments may end with the video) or ``official`` (as the published code
+                decodes).
+        """
+
+    def check_features(self, features: Tensor) -> None:
+        """Refuse features of the wrong shape.
+
+        Raises:
+            LofiError: If ``features`` is not ``(B, C, L)`` with the head's C and at least one snippet.
+        """
+        if features.ndim != 3 or features.shape[1] != self.in_channels or features.shape[2] < 1:
+            raise LofiError(
+                f"features have shape {tuple(features.shape)}; this head expects (videos, {self.in_channels} channels, "
+                "snippets). Transpose (snippets, channels) arrays, or build the head with the right in_channels."
+            )
+
+
+def check_preset(preset: str) -> None:
+    """Refuse an unknown decoding preset.
+
+    Raises:
+        LofiError: If ``preset`` is not one of :data:`PRESETS`.
+    """
+    if preset not in PRESETS:
+        raise LofiError(f"preset {preset!r} is unknown; allowed: {', '.join(PRESETS)}.")

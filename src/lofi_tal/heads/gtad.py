@@ -1,0 +1,224 @@
+"""G-TAD: sub-graph localisation over snippet features.
+
+Xu et al., "G-TAD: Sub-Graph Localization for Temporal Action Detection" (CVPR 2020). Architecture and
+parameter names are those of Frostinassiky/gtad, branch ``anet`` (``gtad_lib/models.py``), so its checkpoints
+load. Three steps are computed in another order, with equal results: the alignment (see
+:mod:`lofi_tal.heads.alignment`), the edge convolution (its two halves act on the nodes before neighbours are
+gathered), and 1 × 1 map convolutions (on valid anchors only).
+
+Legend: B videos, C channels, L snippets, D durations, A valid anchors, K neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.heads.alignment import interpolate, roi_align_interpolation
+from lofi_tal.heads.boundary_matching import (
+    BoundaryMatchingHead,
+    BoundaryMatchingOutputs,
+    bin_slices,
+    check_sizes,
+    first_convolution,
+    project_nodes,
+    score_anchors,
+)
+
+
+def nearest_nodes(nodes: Tensor, neighbours: int) -> Tensor:
+    """Return the indices ``(B, L, K)`` of each node's nearest nodes of its own video, itself included.
+
+    Args:
+        nodes: ``(B, C, L)``.
+        neighbours: K; all nodes if there are fewer.
+    """
+    # In fp32 without autocast: rounding would decide which neighbour is nearer.
+    with torch.no_grad(), torch.autocast(nodes.device.type, enabled=False):
+        nodes = nodes.detach().float()
+        square = nodes.square().sum(dim=1)
+        nearness = 2 * nodes.transpose(1, 2) @ nodes - square[:, :, None] - square[:, None, :]
+        return torch.topk(nearness, min(neighbours, nodes.shape[2]), dim=2).indices
+
+
+def gather_nodes(nodes: Tensor, index: Tensor) -> Tensor:
+    """Return ``(B, C, L, K)``: the nodes ``(B, C, L)`` at positions ``(B, L, K)``."""
+    flat = index.flatten(1)[:, None].expand(-1, nodes.shape[1], -1)
+    return nodes.gather(2, flat).view(*nodes.shape, index.shape[2])
+
+
+class GCNeXt(nn.Module):
+    """Graph convolution over time edges and semantic edges, in grouped bottlenecks.
+
+    ``y = ReLU(T(x) + max over neighbours j of S([x_j; x_i]) + x_i)``: T is a temporal convolution, S acts on
+    pairs of a node and one of its nearest nodes in feature space. At the published width of 256 the
+    bottleneck has 128 channels in 32 groups.
+
+    Args:
+        channels: C, a multiple of 8.
+        neighbours: K.
+    """
+
+    def __init__(self, channels: int, *, neighbours: int = 3) -> None:
+        super().__init__()
+        width = channels // 2
+        groups = width // 4
+        self.neighbours = neighbours
+        self.tconvs = nn.Sequential(
+            nn.Conv1d(channels, width, 1),
+            nn.ReLU(),
+            nn.Conv1d(width, width, 3, padding=1, groups=groups),
+            nn.ReLU(),
+            nn.Conv1d(width, channels, 1),
+        )
+        self.sconvs = nn.Sequential(
+            nn.Conv2d(channels * 2, width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1, groups=groups),
+            nn.ReLU(),
+            nn.Conv2d(width, channels, 1),
+        )
+
+    def forward(self, nodes: Tensor, neighbours: Tensor | None = None) -> Tensor:
+        """Map ``(B, C, L)`` to ``(B, C, L)``; ``neighbours (B, L, K)`` spares finding them again."""
+        if neighbours is None:
+            neighbours = nearest_nodes(nodes, self.neighbours)
+        weight, bias = first_convolution(self.sconvs)
+        of_neighbour, of_node = torch.chunk(weight.flatten(1), 2, dim=1)
+        pairs = gather_nodes(functional.conv1d(nodes, of_neighbour[:, :, None]), neighbours)
+        pairs = pairs + functional.conv1d(nodes, of_node[:, :, None], bias)[:, :, :, None]
+        semantic: Tensor = self.sconvs[1:](pairs)
+        return functional.relu(self.tconvs(nodes) + semantic.amax(dim=3) + nodes)
+
+
+class GTAD(BoundaryMatchingHead):
+    """The G-TAD head.
+
+    Args:
+        in_channels: C of the features.
+        hidden_1d: Channels of the graph, a multiple of 8.
+        hidden_2d: Channels of the map.
+        hidden_3d: Channels of the aligned anchors.
+        neighbours: Semantic edges a node, itself included.
+        inner_bins: Bins over the anchor and its surroundings.
+        context_bins: Bins over the mean of each node's nearest nodes.
+        map_kernel: Size of the two middle map convolutions: 1 (ActivityNet, HACS) or 3 (THUMOS).
+        max_duration: D, the longest anchor in snippets; None (ActivityNet, HACS) allows the whole video.
+
+    Raises:
+        LofiError: If an argument is out of range.
+    """
+
+    name = "gtad"
+
+    def __init__(
+        self,
+        in_channels: int = 512,
+        *,
+        hidden_1d: int = 256,
+        hidden_2d: int = 128,
+        hidden_3d: int = 512,
+        neighbours: int = 3,
+        inner_bins: int = 32,
+        context_bins: int = 4,
+        map_kernel: int = 1,
+        max_duration: int | None = None,
+    ) -> None:
+        config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        check_sizes("G-TAD", config)
+        if hidden_1d % 8:
+            raise LofiError(f"hidden_1d={hidden_1d} of G-TAD must be a multiple of 8 (groups of the bottlenecks).")
+        if map_kernel not in (1, 3):
+            raise LofiError(f"map_kernel={map_kernel} of G-TAD must be 1 or 3.")
+        super().__init__(in_channels=in_channels, config=config, max_duration=max_duration)
+        self.neighbours = neighbours
+        self.inner_bins = inner_bins
+        self.context_bins = context_bins
+        self.map_kernel = map_kernel
+        # 4 groups as published, fewer where a narrow head or odd features do not divide
+        groups = math.gcd(4, in_channels, hidden_1d)
+        self.backbone1 = nn.Sequential(
+            nn.Conv1d(in_channels, hidden_1d, 3, padding=1, groups=groups),
+            nn.ReLU(),
+            GCNeXt(hidden_1d, neighbours=neighbours),
+        )
+        self.regu_s = nn.Sequential(GCNeXt(hidden_1d, neighbours=neighbours), nn.Conv1d(hidden_1d, 1, 1))
+        self.regu_e = nn.Sequential(GCNeXt(hidden_1d, neighbours=neighbours), nn.Conv1d(hidden_1d, 1, 1))
+        self.backbone2 = nn.Sequential(GCNeXt(hidden_1d, neighbours=neighbours))
+        same = map_kernel // 2
+        self.localization = nn.Sequential(
+            nn.Conv2d(hidden_1d * (inner_bins + context_bins), hidden_3d, 1),
+            nn.ReLU(),
+            nn.Conv2d(hidden_3d, hidden_2d, 1),
+            nn.ReLU(),
+            nn.Conv2d(hidden_2d, hidden_2d, map_kernel, padding=same),
+            nn.ReLU(),
+            nn.Conv2d(hidden_2d, hidden_2d, map_kernel, padding=same),
+            nn.ReLU(),
+            nn.Conv2d(hidden_2d, 2, 1),
+        )
+
+    def forward(self, features: Tensor) -> BoundaryMatchingOutputs:
+        """Score boundaries and anchors of ``(B, C, L)`` features."""
+        self.check_features(features)
+        snippets = features.shape[2]
+        base = self.backbone1(features)
+        neighbours = nearest_nodes(base, self.neighbours)
+        start, end = (branch[1](branch[0](base, neighbours)).squeeze(1) for branch in (self.regu_s, self.regu_e))
+        graph = self.backbone2[0](base, neighbours)
+        durations = self.durations(snippets)
+        _, bias = first_convolution(self.localization)
+        anchors = score_anchors(self._align(graph, durations), bias, self.localization[2:], snippets, durations)
+        return BoundaryMatchingOutputs.from_logits(start, end, anchors, snippets, durations)
+
+    def _align(self, graph: Tensor, durations: int) -> Tensor:
+        """Return ``(B, A, hidden_3d)``: alignment and the first map convolution, before its bias."""
+        weight, _ = first_convolution(self.localization)
+        slices = bin_slices(weight, self.inner_bins + self.context_bins)
+        inner = self.inner_bins * weight.shape[0]
+        context = gather_nodes(graph, nearest_nodes(graph, self.neighbours)).mean(dim=3)
+        wide = self.map_kernel > 1
+        return interpolate(
+            [
+                project_nodes(graph, slices[:inner], self.inner_bins),
+                project_nodes(context, slices[inner:], self.context_bins),
+            ],
+            [
+                roi_align_interpolation(graph.shape[2], durations, bins, pad_row=wide, device=graph.device)
+                for bins in (self.inner_bins, self.context_bins)
+            ],
+        )
+
+    def load_official(self, path: Path | str) -> None:
+        """Load a checkpoint written by the published G-TAD code.
+
+        Args:
+            path: ``.pth.tar`` file with a ``state_dict`` whose keys may begin with ``module.``.
+
+        Raises:
+            DataError: If the file cannot be read without executing code, or its weights do not fit.
+        """
+        path = Path(path)
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise DataError(f"{path} does not exist.") from error
+        except Exception as error:
+            raise DataError(f"{path} is not a checkpoint of plain tensors: {error}") from error
+        state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+        if not isinstance(state, dict):
+            raise DataError(f"{path} holds {type(checkpoint).__name__}; expected a dict with a 'state_dict'.")
+        state = {str(key).removeprefix("module."): value for key, value in state.items()}
+        # buffers of the published alignment layer, which depend on L alone and are built here instead
+        state = {key: value for key, value in state.items() if not key.startswith("goi_align.")}
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, TypeError) as error:
+            raise DataError(
+                f"{path} does not fit this head ({self.config}): {error}. Build GTAD with the checkpoint's sizes."
+            ) from error

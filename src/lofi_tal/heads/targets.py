@@ -1,0 +1,105 @@
+"""Training targets of boundary-matching heads (G-TAD and BMN share them).
+
+Source: Frostinassiky/gtad, branch ``anet``, ``gtad_lib/dataset.py``. Everything is computed in fp64, as
+there, and returned in fp32: cells lie exactly on the thresholds more often than chance suggests.
+
+Legend: B videos, N instances, L snippets, D durations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lofi_tal.heads.alignment import valid_anchors
+
+# Boundary regions are 3 snippets wide and are compared with windows of 2, so that about 3 cells a boundary
+# are positive.
+_REGION_HALF_WIDTH = 1.5
+_WINDOW_HALF_WIDTH = 1.0
+
+
+class BoundaryMatchingTargets(NamedTuple):
+    """Targets of a batch: ``start (B, L)`` and ``end (B, L)`` overlap scores, ``iou_map (B, D, L)``."""
+
+    start: Tensor
+    end: Tensor
+    iou_map: Tensor
+
+
+def boundary_matching_targets(
+    segments: Tensor, snippets: int, max_duration: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the targets of one video.
+
+    Args:
+        segments: ``(N, 2)`` start and end as shares of the video; clipped to [0, 1]. N may be 0.
+        snippets: L.
+        max_duration: D; L if not given.
+
+    Returns:
+        ``start (L,)`` and ``end (L,)``: the share of a two-snippet window around each cell that lies within
+        1.5 snippets of a boundary, positive where ``> 0.5``; ``iou_map (D, L)``: the best IoU of the anchor
+        that begins at snippet ``s`` (column) and is ``d + 1`` snippets long (row ``d``) with any instance,
+        zero where it leaves the video.
+    """
+    targets = batch_targets([segments], snippets, max_duration)
+    return targets.start[0], targets.end[0], targets.iou_map[0]
+
+
+def batch_targets(
+    segments: Sequence[Tensor], snippets: int, max_duration: int | None = None, device: torch.device | None = None
+) -> BoundaryMatchingTargets:
+    """Return the targets of a batch of videos; see :func:`boundary_matching_targets`.
+
+    Args:
+        segments: B tensors ``(N_i, 2)``.
+        snippets: L.
+        max_duration: D; L if not given.
+        device: Where the targets are wanted. They are computed on the CPU, so that every device trains on
+            equal labels.
+    """
+    max_duration = snippets if max_duration is None else max_duration
+    counts = [len(video) for video in segments]
+    instances = torch.cat([video.detach().reshape(-1, 2).cpu() for video in segments]).double().clamp(0, 1)
+    start = _best(_boundary_overlap(instances[:, 0], snippets), counts)
+    end = _best(_boundary_overlap(instances[:, 1], snippets), counts)
+    anchors = valid_anchors(snippets, max_duration)
+    iou_map = torch.zeros(len(segments), max_duration * snippets)
+    iou_map[:, anchors.cell] = _best(_anchor_iou(instances, snippets, max_duration), counts).float()
+    iou_map = iou_map.view(len(segments), max_duration, snippets)
+    return BoundaryMatchingTargets(*(target.float().to(device, non_blocking=True) for target in (start, end, iou_map)))
+
+
+def _boundary_overlap(time: Tensor, snippets: int) -> Tensor:
+    """Return ``(N, L)``: the share of each cell's window covered by the region around each boundary."""
+    gap = 1 / snippets
+    centre = (torch.arange(snippets, dtype=torch.float64) + 0.5) * gap
+    region, window = _REGION_HALF_WIDTH * gap, _WINDOW_HALF_WIDTH * gap
+    upper = torch.minimum(time[:, None] + region, centre + window)
+    lower = torch.maximum(time[:, None] - region, centre - window)
+    return (upper - lower).clamp(min=0) / (2 * window)
+
+
+def _anchor_iou(instances: Tensor, snippets: int, max_duration: int) -> Tensor:
+    """Return ``(N, A)``: the IoU of each instance with each valid anchor; reversed instances overlap nothing."""
+    anchors = valid_anchors(snippets, max_duration)
+    gap = 1 / snippets
+    lower = anchors.start * gap
+    upper = (anchors.start + anchors.duration + 1) * gap
+    start, end = instances[:, :1], instances[:, 1:]
+    inter = (torch.minimum(upper, end) - torch.maximum(lower, start)).clamp(min=0)
+    union = (upper - lower) + (end - start).clamp(min=0) - inter
+    return inter / union
+
+
+def _best(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return ``(B, K)``: the largest of each video's rows of ``(ΣN, K)``, zero for a video without instances."""
+    best = values.new_zeros(len(counts), values.shape[1])
+    for row, video in zip(best, torch.split(values, list(counts)), strict=True):
+        if len(video):
+            torch.amax(video, dim=0, out=row)
+    return best

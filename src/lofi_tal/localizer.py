@@ -1,0 +1,265 @@
+"""The localiser: a video in, segments out. What a trained run leaves behind, and all that detection needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lofi_tal.classifier import ProposalClassifier, load_classifier, save_classifier
+from lofi_tal.encoders import Encoder, load_encoder, save_encoder
+from lofi_tal.errors import DataError
+from lofi_tal.files import inside, read_json, write_json, write_text
+from lofi_tal.heads import Head, Proposals, load_head, save_head
+from lofi_tal.report import write_timeline
+from lofi_tal.runtime import Progress, make_fabric
+from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.snippets import SnippetGrid
+from lofi_tal.stages.data import RESIZE, crop
+from lofi_tal.stages.detect import DetectOptions, fuse, localise
+from lofi_tal.stages.extract import encode_snippets
+from lofi_tal.video import VideoError, decode_frames, probe_video
+
+FORMAT = 1
+
+
+class Localizer:
+    """Encoder, head and class scores with everything that they need to know.
+
+    Args:
+        encoder: Frozen encoder.
+        encoder_name: Its name in :func:`lofi_tal.encoders.create_encoder`.
+        head: Trained head.
+        classifier: Class scores of proposals; None for a head that classifies by itself.
+        labels: Class names.
+        snippets: ``count``, ``frames``, ``stride`` and ``size`` of full fidelity.
+        detect: Post-processing.
+        threshold: Score from which on a detection is worth showing, chosen on held-out training videos.
+        facts: Where the model comes from.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        encoder_name: str,
+        head: Head,
+        classifier: ProposalClassifier | None,
+        labels: Sequence[str],
+        snippets: dict[str, Any],
+        detect: DetectOptions,
+        threshold: float = 0.0,
+        facts: dict[str, Any] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.fabric: Fabric = make_fabric(device, precision)
+        self.encoder = encoder.to(self.fabric.device).eval()
+        self.head = head.to(self.fabric.device).eval()
+        self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
+        self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
+        self.size = int(snippets["size"])
+        self.detect, self.threshold, self.facts = detect, threshold, dict(facts or {})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Localizer:
+        """Load what :meth:`save_pretrained` wrote; no code in the folder is run.
+
+        Raises:
+            DataError: If the folder does not hold a localiser of this version.
+        """
+        folder = Path(folder)
+        description = folder / "localizer.json"
+        if not description.exists():
+            raise DataError(
+                f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
+            )
+        facts = read_json(description)
+        if facts.get("format") != FORMAT:
+            raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
+        try:
+            return cls(
+                encoder=load_encoder(folder),
+                encoder_name=read_json(folder / "encoder.json")["name"],
+                head=load_head(folder),
+                classifier=load_classifier(folder)[0] if facts["has_classifier"] else None,
+                labels=facts["labels"],
+                snippets=facts["snippets"],
+                detect=DetectOptions(**facts["detect"]),
+                threshold=float(facts["threshold"]),
+                facts=facts["facts"],
+                device=device,
+                precision=precision,
+            )
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{description} lacks or misnames a setting: {error}.") from error
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights as safetensors and settings as JSON; ``localizer.json`` comes last."""
+        folder = Path(folder)
+        save_encoder(self.encoder, self.encoder_name, folder)
+        save_head(self.head, folder)
+        if self.classifier is not None:
+            save_classifier(self.classifier, folder, {})
+        write_json(
+            folder / "localizer.json",
+            {
+                "format": FORMAT,
+                "labels": list(self.labels),
+                "snippets": {**asdict(self.grid), "count": self.grid.snippets, "size": self.size},
+                "detect": asdict(self.detect),
+                "threshold": self.threshold,
+                "has_classifier": self.classifier is not None,
+                "facts": self.facts,
+            },
+        )
+
+    def predict(self, video: str | Path, *, threshold: float | None = None, video_id: str | None = None) -> Segments:
+        """Detect actions in a video file.
+
+        Memory does not grow with the length of the video: a fixed number of snippets covers it.
+
+        Args:
+            video: Any file that FFmpeg decodes.
+            threshold: Keep only segments with at least this score; None keeps all.
+            video_id: Id in the result; the file's stem without it.
+
+        Returns:
+            Segments in seconds from the first frame, by falling score.
+
+        Raises:
+            VideoError: If the file cannot be decoded.
+        """
+        path = Path(video)
+        info = probe_video(path)
+        name = video_id or path.stem
+        features = self.features(path, info.duration, info.frames)
+        proposals = self.localise_features(features[None])[0]
+        segments = self.fuse(name, info.duration, features, proposals)
+        return segments if threshold is None else segments.above(threshold)
+
+    def features(self, path: Path, duration: float, frames: int) -> Tensor:
+        """Return the features ``(C, L)`` of a video file at full fidelity."""
+        times = self.grid.times(duration, frames)
+        decoded = decode_frames(path, times.reshape(-1), short_side=round(self.size * RESIZE))
+        view = torch.from_numpy(crop(decoded.frames, self.size, None, False))
+        snippets = view.view(*times.shape, self.size, self.size, 3)
+        return encode_snippets(self.encoder, snippets, self.fabric).T.contiguous()
+
+    def localise_features(self, features: Tensor) -> list[Proposals]:
+        """Return the proposals of each video after soft-NMS, from features ``(B, C, L)`` on the CPU."""
+        return localise(self.head, features, self.detect)
+
+    def fuse(self, video_id: str, duration: float, features: Tensor, proposals: Proposals) -> Segments:
+        """Give the proposals of one video their classes and times."""
+        return fuse(video_id, duration, features, proposals, self.classifier, self.labels, self.detect)
+
+
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mov",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".mts",
+    ".ts",
+    ".3gp",
+    ".flv",
+    ".wmv",
+)
+
+
+def find_model(folder: Path) -> Path:
+    """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
+    candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
+    return next((path for path in candidates if (path / "localizer.json").exists()), folder)
+
+
+def detect_files(
+    videos: Sequence[Path],
+    model: Path,
+    *,
+    out: Path | None = None,
+    threshold: float | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    quiet: bool = False,
+) -> tuple[list[Segments], dict[str, str], float]:
+    """Detect in many files; one that cannot be decoded never ends the others.
+
+    Args:
+        videos: Files, or folders whose video files are taken.
+        model: Model or run folder.
+        out: Folder for ``<name>.json`` (all segments, ActivityNet form), ``.csv``, ``.srt`` and ``.html`` (those above
+            the threshold); two files of the same name in different folders get a number.
+        threshold: Lowest score in CSV and subtitles, and the page's first setting; the model's own if None.
+        device: See :class:`Localizer`.
+        precision: See :class:`Localizer`.
+        quiet: No progress.
+
+    Returns:
+        The segments of each readable video, the reason for each other file, and the threshold.
+
+    Raises:
+        DataError: If a path does not exist or no file is left.
+    """
+    files = _video_files(videos)
+    localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
+    limit = localizer.threshold if threshold is None else threshold
+    names = _unique_names(files)
+    found: list[Segments] = []
+    failed: dict[str, str] = {}
+    with Progress("detect", len(files), quiet=quiet) as progress:
+        for path, name in zip(files, names, strict=True):
+            try:
+                segments = localizer.predict(path, video_id=name)
+            except VideoError as error:
+                failed[str(path)] = str(error)
+            else:
+                found.append(segments)
+                if out is not None:
+                    _write(segments, path, out, limit)
+            progress.advance(path.name)
+    return found, failed, limit
+
+
+def _video_files(videos: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in videos:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise DataError(f"{path} does not exist; give video files, or folders of them.")
+    if not files:
+        raise DataError(f"There is no video file in {', '.join(map(str, videos))}.")
+    return files
+
+
+def _unique_names(files: Sequence[Path]) -> list[str]:
+    seen: dict[str, int] = {}
+    names = []
+    for path in files:
+        seen[path.stem] = seen.get(path.stem, 0) + 1
+        names.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return names
+
+
+def _write(segments: Segments, video: Path, out: Path, threshold: float) -> None:
+    """Write the four files of one video."""
+    shown = segments.above(threshold)
+    write_json(inside(out, segments.video_id, ".json"), detections_to_activitynet([segments]))
+    write_text(inside(out, segments.video_id, ".csv"), shown.to_csv())
+    write_text(inside(out, segments.video_id, ".srt"), shown.to_srt())
+    write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, threshold=threshold)

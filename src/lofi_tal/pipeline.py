@@ -1,0 +1,565 @@
+"""The whole way from raw video to a localisation report: stages in order, each skipped if it is up to date.
+
+A run folder holds:
+
+    recipe.yaml, environment.json, command.txt   what was asked for, and where it ran
+    videos.json, cache/                           time axes of the files, decoded frames
+    pretrain/, lofi/                              encoders of stage 1 and 2, with metrics and records
+    arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
+    report.html, report.json
+
+An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `baseline` the one it started from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from lofi_tal.annotations import Clip, load_annotations, load_clip_list, require_truth
+from lofi_tal.config import Recipe, save_recipe
+from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, save_encoder
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
+from lofi_tal.files import hash_file, hash_object, read_json, write_json, write_text
+from lofi_tal.heads import Head, create_head
+from lofi_tal.localizer import Localizer
+from lofi_tal.report import Arm, Report, TimelineEntry, write_report
+from lofi_tal.report import StageRecord as ReportStage
+from lofi_tal.runtime import (
+    Outcome,
+    StageFolder,
+    StageRecord,
+    derive_seed,
+    describe_device,
+    environment,
+    make_fabric,
+    open_stage,
+)
+from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.stages.data import (
+    ClipDataset,
+    SnippetDataset,
+    TruthVideo,
+    VideoFile,
+    FileIndex,
+    content_hash,
+    split_selection,
+    truth_videos,
+)
+from lofi_tal.stages.detect import DetectOptions, evaluate
+from lofi_tal.stages.extract import FeatureStore, extract, read_features, usable
+from lofi_tal.stages.head import ClassifierOptions, FeatureSet, HeadOptions, search_head
+from lofi_tal.stages.lofi import LofiOptions, train_lofi
+from lofi_tal.stages.pretrain import PretrainOptions, pretrain, whole_clips_fit
+from lofi_tal.video import FrameCache
+
+ARMS = {
+    "lofi": "the encoder of stage 2, trained end to end at low fidelity",
+    "baseline": "the encoder that stage 2 started from",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """The videos of a run.
+
+    Args:
+        labels: Class names in the order of their numbers.
+        train: Training videos without the selection part.
+        selection: Training videos on which choices are made.
+        evaluation: Videos that are evaluated.
+        failed: Reason for each video that cannot be read.
+        truth: The annotation document, for evaluation.
+    """
+
+    labels: tuple[str, ...]
+    train: list[TruthVideo]
+    selection: list[TruthVideo]
+    evaluation: list[TruthVideo]
+    failed: dict[str, str]
+    truth: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """Stage 3 on one encoder.
+
+    Args:
+        arm: Name of the arm.
+        scores: ``fused``, ``agnostic`` and ``oracle`` evaluation results, JSON-like.
+        chosen: What the selection videos decided.
+        model: Folder of the localiser.
+        failed: Videos that could not be extracted.
+    """
+
+    arm: str
+    scores: dict[str, dict[str, Any]]
+    chosen: dict[str, Any]
+    model: Path
+    failed: dict[str, str]
+
+
+class Pipeline:
+    """One run of a recipe in one folder.
+
+    Args:
+        recipe: What to do.
+        output: The run folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        resume: Go on with interrupted stages.
+        overwrite: Replace stages that were made from other inputs.
+        quiet: No progress.
+
+    Raises:
+        LofiError: If there is nothing to resume.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        output: Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        resume: bool = False,
+        overwrite: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        if resume and not (output / "recipe.yaml").exists():
+            raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
+        self.recipe, self.output = recipe, output
+        self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
+        self.fabric: Fabric = make_fabric(device, precision)
+        self.seed = recipe.seed
+        self.cache = FrameCache(
+            output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
+        )
+        self.index = FileIndex(output / "videos.json")
+        self.skipped: set[Path] = set()
+
+    @property
+    def full(self) -> Fidelity:
+        """Full fidelity."""
+        return full_fidelity(self.recipe.snippets.count, self.recipe.snippets.size)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The fidelities of stage 2."""
+        options = self.recipe.lofi
+        if options is None:
+            raise LofiError("The recipe has no stage 2 (`lofi: null`).")
+        return create_schedule(
+            options.schedule, self.full, r_t=options.r_t, r_s=options.r_s, c_l=options.c_l, c_s=options.c_s
+        )
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms of this recipe, the baseline first."""
+        if self.recipe.lofi is None:
+            return ("baseline",)
+        return ("baseline", "lofi") if self.recipe.baseline else ("lofi",)
+
+    @contextlib.contextmanager
+    def open(self, command: str = "") -> Iterator[None]:
+        """Hold the run folder: note what was asked for, and keep a second run out.
+
+        Raises:
+            LofiError: If another process is at work in the folder.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        with (self.output / ".lock").open("w") as lock:
+            try:
+                if self.fabric.global_rank == 0:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise LofiError(f"Another run is at work in {self.output}; choose another output folder.") from error
+            if self.fabric.global_rank == 0:
+                write_text(self.output / "recipe.yaml", save_recipe(self.recipe))
+                write_json(self.output / "environment.json", environment())
+                if command:
+                    write_text(self.output / "command.txt", command + "\n")
+            yield
+
+    @cached_property
+    def data(self) -> RunData:
+        """The videos, after all checks that need no training.
+
+        Raises:
+            DataError: If a subset has no truth or no readable video.
+        """
+        section = self.recipe.data
+        annotations = load_annotations(section.annotations)
+        require_truth(annotations, section.train_subset)
+        require_truth(annotations, section.eval_subset)
+        cleaned, _ = annotations.clean()
+        labels = cleaned.subset(section.train_subset).labels
+        train, failed = truth_videos(cleaned.subset(section.train_subset), section.videos, labels, self.index)
+        train = [video for video in train if len(video.labels)]
+        if not train:
+            raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
+        kept, selection = split_selection(train, section.selection_share, self.seed)
+        evaluation, lost = truth_videos(cleaned.subset(section.eval_subset), section.videos, labels, self.index)
+        truth = read_json(section.annotations)
+        return RunData(labels, kept, selection, evaluation, failed | lost, truth)
+
+    def pretrain(self) -> Path:
+        """Run stage 1 and return the folder of its encoder."""
+        section = self.recipe.pretrain
+        folder = self.output / "pretrain"
+        if section is None:
+            return self._start_encoder(folder)
+        train, validate, labels, missing = self._clips()
+        stage = self._open(
+            folder,
+            "pretrain",
+            {
+                "encoder": self.recipe.encoder.model_dump(mode="json"),
+                "weights": _weights_hash(self.recipe.encoder.weights),
+                "snippets": self.recipe.snippets.model_dump(mode="json", include={"frames", "stride", "size"}),
+                "pretrain": section.model_dump(mode="json"),
+                "flip": self.recipe.data.flip,
+                "clips": hash_object([[clip.label, file.stamp] for clip, file in [*train, *validate]]),
+            },
+        )
+        if stage.record:
+            return folder
+        encoder = self._new_encoder()
+        options = PretrainOptions(
+            **section.model_dump(exclude={"sampling", "multi_scale"}),
+            size=self.recipe.snippets.size,
+            workers=self.recipe.data.workers,
+            seed=derive_seed(self.seed, "pretrain"),
+        )
+        whole = whole_clips_fit([*train, *validate], options.size, self.recipe.data.cache_gib * 2**30)
+
+        def dataset(clips: list[tuple[Clip, VideoFile]]) -> ClipDataset:
+            return ClipDataset(
+                clips,
+                frames=self.recipe.snippets.frames,
+                stride=self.recipe.snippets.stride,
+                sampling=section.sampling,
+                cache=self.cache,
+                whole=whole,
+                multi_scale=section.multi_scale,
+                flip=self.recipe.data.flip,
+            )
+
+        outcome = pretrain(
+            stage,
+            self.fabric,
+            encoder,
+            train=dataset(train),
+            validate=dataset(validate) if validate else None,
+            labels=labels,
+            options=options,
+            quiet=self.quiet,
+        )
+        outcome.result["missing_clips"] = missing
+        return self._finish_encoder(stage, encoder, outcome)
+
+    def lofi(self) -> Path:
+        """Run stage 2 (and what it needs) and return the folder of its encoder."""
+        section = self.recipe.lofi
+        schedule = self.schedule
+        assert section is not None
+        start, data, folder = self.pretrain(), self.data, self.output / "lofi"
+        stage = self._open(
+            folder,
+            "lofi",
+            {
+                "start": hash_file(start / "encoder.safetensors"),
+                "lofi": section.model_dump(mode="json"),
+                "head": self.recipe.head.model_dump(mode="json", include={"name", "options"}),
+                "snippets": self.recipe.snippets.model_dump(mode="json"),
+                "flip": self.recipe.data.flip,
+                "data": content_hash(data.train),
+            },
+        )
+        if stage.record:
+            return folder
+        encoder = load_encoder(start)
+        torch.manual_seed(derive_seed(self.seed, "lofi head"))
+        outcome = train_lofi(
+            stage,
+            self.fabric,
+            encoder,
+            self._new_head(encoder.channels),
+            videos=self._snippets(data.train, flip=self.recipe.data.flip),
+            classes=len(data.labels),
+            schedule=schedule,
+            options=LofiOptions(
+                **section.model_dump(exclude={"schedule", "r_t", "r_s", "c_l", "c_s"}),
+                workers=self.recipe.data.workers,
+                seed=derive_seed(self.seed, "lofi"),
+            ),
+            quiet=self.quiet,
+        )
+        return self._finish_encoder(stage, encoder, outcome)
+
+    def extract(self, arm: str) -> tuple[FeatureSet, FeatureStore, dict[str, str]]:
+        """Extract the features of all videos with the encoder of an arm, and return them with what failed."""
+        source = self._encoder_folder(arm)
+        data = self.data
+        provenance = {
+            "encoder": hash_file(source / "encoder.safetensors"),
+            "snippets": self.recipe.snippets.model_dump(mode="json"),
+            "precision": str(self.fabric._precision.precision),
+        }
+        folder = self.output / "arms" / arm
+        store = FeatureStore(folder / "features", provenance)
+        videos = [*data.train, *data.selection, *data.evaluation]
+        figures, failed = extract(
+            store,
+            self.fabric,
+            load_encoder(source),
+            videos=self._snippets(videos),
+            fidelity=self.full,
+            workers=self.recipe.data.workers,
+            quiet=self.quiet,
+        )
+        if figures["new"] or not (folder / "features.json").exists():
+            write_json(folder / "features.json", {**figures, "provenance": provenance, "failed": failed})
+        good = usable(videos, failed)
+        return FeatureSet(good, read_features(store, good)), store, failed
+
+    def head(self, arm: str) -> ArmResult:
+        """Run stage 3 on the encoder of an arm: features, head, detections, mAP, localiser."""
+        source, data = self._encoder_folder(arm), self.data
+        features, store, failed = self.extract(arm)
+        folder = self.output / "arms" / arm
+        section, detect = self.recipe.head, DetectOptions(**self.recipe.detect.model_dump())
+        seed = derive_seed(self.seed, "head")
+        inputs = {
+            "features": store.provenance,
+            "head": section.model_dump(mode="json", exclude={"lrs", "refit"}),
+            "data": content_hash([*data.train, *data.selection]),
+        }
+        evaluation = self._open(
+            folder / "evaluation",
+            f"evaluation of {arm}",
+            {
+                **inputs,
+                "search": section.model_dump(mode="json", include={"lrs", "refit"}),
+                "classifier": self.recipe.classifier.model_dump(mode="json"),
+                "detect": self.recipe.detect.model_dump(mode="json"),
+                "truth": hash_file(self.recipe.data.annotations),
+                "evaluated": content_hash(data.evaluation),
+            },
+            redo=True,
+        )
+        if evaluation.record and (folder / "model" / "localizer.json").exists():
+            result = evaluation.record.result
+            return ArmResult(arm, result["scores"], result["chosen"], folder / "model", failed)
+        began = time.monotonic()
+        head, classifier, chosen = search_head(
+            folder / "head",
+            self.fabric,
+            lambda: self._new_head(features.features.shape[1]),
+            train=features.of(usable(data.train, failed)),
+            selection=features.of(usable(data.selection, failed)),
+            labels=data.labels,
+            options=HeadOptions(**section.model_dump(exclude={"name", "options"}), seed=seed),
+            class_options=ClassifierOptions(**self.recipe.classifier.model_dump(), seed=seed),
+            detect=detect,
+            inputs=inputs,
+            resume=True,
+            overwrite=True,
+            quiet=self.quiet,
+        )
+        localizer = Localizer(
+            encoder=load_encoder(source),
+            encoder_name=self.recipe.encoder.name,
+            head=head,
+            classifier=classifier,
+            labels=data.labels,
+            snippets=self.recipe.snippets.model_dump(),
+            detect=DetectOptions(**{**self.recipe.detect.model_dump(), "pooling": chosen["pooling"]}),
+            threshold=chosen["threshold"],
+            facts={"recipe": self.recipe.name, "arm": arm, "seed": self.seed, "chosen": chosen},
+        )
+        localizer.save_pretrained(folder / "model")
+        validation = features.of(usable(data.evaluation, failed))
+        found = localizer.localise_features(validation.features)
+        fused = [
+            localizer.fuse(video.video_id, video.duration, one, proposals)
+            for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
+        ]
+        write_json(folder / "detections.json", detections_to_activitynet(fused))
+        scores = evaluate(
+            data.truth, self.recipe.data.eval_subset, validation.videos, found, fused, data.labels
+        ).to_json()
+        outcome = Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], {"scores": scores, "chosen": chosen})
+        evaluation.finish(outcome)
+        return ArmResult(arm, scores, chosen, folder / "model", failed)
+
+    def run(self) -> list[ArmResult]:
+        """Run everything that is not up to date and return the arms."""
+        _ = self.data  # what is wrong with the data is said before any training
+        return [self.head(arm) for arm in self.arms]
+
+    def stage_records(self) -> list[ReportStage]:
+        """Return the finished stages with their metrics, in order, for the report."""
+        folders = [self.output / "pretrain", self.output / "lofi"]
+        for arm in self.arms:
+            trainings = (self.output / "arms" / arm / "head").glob("*/stage.json")
+            folders += [path.parent for path in sorted(trainings, key=lambda path: path.stat().st_mtime)]
+        found = []
+        for folder in folders:
+            if not (folder / "stage.json").exists():
+                continue
+            record = StageRecord(**read_json(folder / "stage.json"))
+            metrics = folder / "metrics.jsonl"
+            lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+            arm = folder.parent.parent.name if folder.parent.name == "head" else ""
+            name = f"{arm} {record.stage}".strip()
+            rows = [json.loads(line) for line in lines]
+            found.append(ReportStage(name, record.seconds, record.peak_memory_bytes, folder in self.skipped, rows))
+        return found
+
+    def detections(self, arm: str) -> dict[str, Segments]:
+        """Return the detections of an arm by video id."""
+        results = read_json(self.output / "arms" / arm / "detections.json")["results"]
+        return {video_id: Segments.from_activitynet(video_id, records) for video_id, records in results.items()}
+
+    def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, redo: bool = False) -> StageFolder:
+        """Open a stage; ``redo``: what it makes is cheap and is replaced without being asked."""
+        inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
+        opened = open_stage(folder, stage, inputs, resume=self.resume or redo, overwrite=self.overwrite or redo)
+        if opened.record:
+            self.skipped.add(folder)
+        return opened
+
+    def _encoder_folder(self, arm: str) -> Path:
+        if arm not in self.arms:
+            raise LofiError(f"arm {arm!r} is not one of this recipe's: {', '.join(self.arms)}.")
+        return self.lofi() if arm == "lofi" else self.pretrain()
+
+    def _snippets(self, videos: list[TruthVideo], *, flip: bool = False) -> SnippetDataset:
+        section = self.recipe.snippets
+        return SnippetDataset(videos, frames=section.frames, stride=section.stride, cache=self.cache, flip=flip)
+
+    def _new_encoder(self) -> Encoder:
+        section = self.recipe.encoder
+        if section.weights is not None and section.weights.is_dir():
+            return load_encoder(section.weights)
+        torch.manual_seed(derive_seed(self.seed, "encoder"))
+        encoder = create_encoder(section.name, **section.options)
+        if section.weights is not None:
+            load_weights(encoder, section.weights)
+        return encoder
+
+    def _new_head(self, channels: int) -> Head:
+        return create_head(self.recipe.head.name, channels, **self.recipe.head.options)
+
+    def _start_encoder(self, folder: Path) -> Path:
+        """Write the encoder that the recipe starts from, where there is no stage 1."""
+        inputs = {
+            "encoder": self.recipe.encoder.model_dump(mode="json"),
+            "weights": _weights_hash(self.recipe.encoder.weights),
+        }
+        stage = self._open(folder, "start", inputs)
+        return folder if stage.record else self._finish_encoder(stage, self._new_encoder(), Outcome(0.0, 0, {}))
+
+    def _finish_encoder(self, stage: StageFolder, encoder: Encoder, outcome: Outcome) -> Path:
+        if self.fabric.global_rank == 0:
+            save_encoder(encoder, self.recipe.encoder.name, stage.path, {"stage": stage.stage, "inputs": stage.inputs})
+            stage.finish(outcome)
+        self.fabric.barrier()
+        return stage.path
+
+    def _clips(
+        self,
+    ) -> tuple[list[tuple[Clip, VideoFile]], list[tuple[Clip, VideoFile]], list[str], dict[str, str]]:
+        """Return readable clips for training and validation, the classes, and what cannot be read."""
+        section = self.recipe.data
+        if section.clips is None or section.clips_root is None:
+            raise LofiError(
+                "Stage 1 needs data.clips (a CSV label,youtube_id,time_start,time_end,split) and data.clips_root; "
+                "without clips set `pretrain: null` and encoder.weights to a weights file."
+            )
+        clips, missing = load_clip_list(section.clips, section.clips_root)
+        files, failed = self.index.files({str(clip.path): clip.path for clip in clips})
+        good = [(clip, files[str(clip.path)]) for clip in clips if str(clip.path) in files]
+        train = [item for item in good if item[0].split == "train"]
+        validate = [item for item in good if item[0].split != "train"]
+        labels = sorted({clip.label for clip, _ in train})
+        validate = [item for item in validate if item[0].label in set(labels)]
+        lost = {str(name): "no such file" for name in missing} | failed
+        return train, validate, labels, lost
+
+
+def _weights_hash(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    return hash_file(path / "encoder.safetensors" if path.is_dir() else path)
+
+
+def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
+    """Write ``report.html`` (and ``report.json``) of a run and return its path.
+
+    Args:
+        pipeline: The run.
+        results: Its arms.
+        command: How it was started.
+        most: Number of videos shown on a timeline.
+    """
+    data, recipe = pipeline.data, pipeline.recipe
+    timelines = [
+        TimelineEntry(
+            video_id=video.video_id,
+            video=video.file.path,
+            truth=_truth_segments(video, data.labels),
+            detections=pipeline.detections(result.arm)[video.video_id],
+            arm=result.arm,
+        )
+        for video in [v for v in data.evaluation if len(v.labels)][:most]
+        for result in results
+        if video.video_id not in result.failed
+    ]
+    machine = environment()
+    facts = {
+        "command": command,
+        "seed": str(recipe.seed),
+        "device": describe_device(pipeline.fabric),
+        "processor": f"{machine['processor']}, {machine['cores']} cores",
+        "videos": f"{len(data.train)} training, {len(data.selection)} selection, {len(data.evaluation)} evaluation",
+        "classes": str(len(data.labels)),
+        "full fidelity": str(pipeline.full),
+        "low fidelity": ", ".join(map(str, pipeline.schedule.fidelities)) if recipe.lofi else "none",
+        "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+    }
+    lost = dict(data.failed)
+    for result in results:
+        lost |= result.failed
+    notes = [f"{video_id} was left out: {reason}" for video_id, reason in lost.items()]
+    report = Report(
+        title=recipe.name,
+        subtitle="temporal action localisation: own class scores, class-agnostic, and with the true class",
+        arms=[Arm(result.arm, ARMS[result.arm], result.scores) for result in results],
+        stages=pipeline.stage_records(),
+        timelines=timelines,
+        facts=facts,
+        notes=notes,
+    )
+    path = pipeline.output / "report.html"
+    write_report(path, report)
+    return path
+
+
+def _truth_segments(video: TruthVideo, labels: tuple[str, ...]) -> Segments:
+    spans = video.segments.double().numpy() * video.duration
+    names = tuple(labels[int(label)] for label in video.labels)
+    return Segments(video.video_id, spans[:, 0], spans[:, 1], names, np.ones(len(names)), video.duration)

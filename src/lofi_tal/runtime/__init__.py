@@ -1,0 +1,24 @@
+"""How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
+
+from lofi_tal.runtime.device import PeakMemory, describe_device, environment, make_fabric
+from lofi_tal.runtime.progress import Progress, duration_text
+from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, open_stage
+from lofi_tal.runtime.seeding import derive_seed
+from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun
+
+__all__ = [
+    "InterruptedRunError",
+    "Outcome",
+    "PeakMemory",
+    "Progress",
+    "StageFolder",
+    "StageRecord",
+    "Step",
+    "TrainingRun",
+    "derive_seed",
+    "describe_device",
+    "duration_text",
+    "environment",
+    "make_fabric",
+    "open_stage",
+]

@@ -1,0 +1,121 @@
+"""Device, precision and memory of the machine at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from lofi_tal.errors import LofiError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_STATUS = Path("/proc/self/status")
+
+
+def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
+    """Return a Fabric for one device, or for the processes that ``torchrun`` or SLURM started.
+
+    Args:
+        device: ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto`` is bf16 autocast on a GPU that has it and fp32 elsewhere.
+
+    Raises:
+        LofiError: If the device is not there or the precision does not exist on it.
+    """
+    if device not in DEVICES or precision not in PRECISIONS:
+        raise LofiError(
+            f"device {device!r} with precision {precision!r}: devices are {', '.join(DEVICES)}; "
+            f"precisions are {', '.join(PRECISIONS)}."
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LofiError("device 'cuda' was asked for and torch sees no CUDA device; use cpu or auto.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise LofiError("device 'mps' was asked for and torch sees none; use cpu or auto.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and device != "cuda":
+        raise LofiError(f"precision 'fp16' needs a CUDA device; on {device!r} use fp32 or bf16.")
+    name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=device,
+        devices=local,
+        num_nodes=max(1, processes // local),
+        strategy="ddp" if processes > 1 else "auto",
+        precision=name,
+    )
+    fabric.launch()
+    return fabric
+
+
+def describe_device(fabric: Fabric) -> str:
+    """Return e.g. ``cpu, 2 threads, fp32`` or ``NVIDIA H100, bf16``."""
+    precision = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}.get(
+        str(fabric._precision.precision), str(fabric._precision.precision)
+    )
+    if fabric.device.type == "cuda":
+        return f"{fabric.world_size} × {torch.cuda.get_device_name(fabric.device)}, {precision}"
+    return f"{fabric.device.type}, {torch.get_num_threads()} threads, {precision}"
+
+
+class PeakMemory:
+    """Peak memory since this object was made: of the GPU, or resident memory of this process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with contextlib.suppress(OSError):  # Linux: starts a new high-water mark
+                Path("/proc/self/clear_refs").write_text("5")
+
+    def bytes(self) -> int:
+        """Return the peak in bytes."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if _STATUS.exists():
+            for line in _STATUS.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware, as they belong beside results."""
+    packages = ("lofi-tal", "torch", "torchvision", "numpy", "av", "lightning-fabric", "safetensors")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,129 @@
+"""The record of a stage: what it was made from, so that it is skipped when it is up to date and never mixed up.
+
+A stage folder holds `started.json` from the beginning and `stage.json` once it is complete; both carry the
+inputs (settings and hashes of what was read) whose hash is the stage's fingerprint.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.errors import LofiError
+from lofi_tal.files import hash_object, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage hands back when its work is done: time, peak memory and figures (JSON-like)."""
+
+    seconds: float
+    peak_memory_bytes: int
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A finished stage.
+
+    Args:
+        stage: Name.
+        fingerprint: Hash of the inputs.
+        inputs: What the result depends on.
+        seconds: Time it took, resumed parts included.
+        peak_memory_bytes: Peak memory of the process or the GPU.
+        result: Figures of the stage.
+    """
+
+    stage: str
+    fingerprint: str
+    inputs: dict[str, Any]
+    seconds: float
+    peak_memory_bytes: int
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """A stage that is to be run, or whose finished ``record`` is there."""
+
+    path: Path
+    stage: str
+    fingerprint: str
+    inputs: dict[str, Any]
+    resumed: bool
+    record: StageRecord | None = None
+
+    def finish(self, outcome: Outcome) -> StageRecord:
+        """Write ``stage.json``: from now on the stage is complete. Its artefacts must be written before."""
+        record = StageRecord(self.stage, self.fingerprint, self.inputs, **vars(outcome))
+        write_json(self.path / "stage.json", vars(record))
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        return record
+
+
+def open_stage(
+    path: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> StageFolder:
+    """Look at a stage folder and say what is to be done.
+
+    Args:
+        path: Folder of the stage.
+        stage: Name.
+        inputs: Everything its result depends on (JSON-like).
+        resume: Go on with an interrupted run of the same inputs.
+        overwrite: Throw away what is there if it is interrupted or was made from other inputs.
+
+    Returns:
+        The folder; ``record`` is set if the stage is complete and up to date.
+
+    Raises:
+        LofiError: If something is there that would be lost; the message says what differs and what to do.
+    """
+    fingerprint = hash_object({"stage": stage, "inputs": inputs})
+    finished, started = path / "stage.json", path / "started.json"
+    if finished.exists():
+        record = StageRecord(**read_json(finished))
+        if record.fingerprint == fingerprint:
+            return StageFolder(path, stage, fingerprint, inputs, False, record)
+        if not overwrite:
+            raise LofiError(
+                f"{path} holds a finished stage {stage!r} made from other inputs "
+                f"({_difference(record.inputs, inputs)}). "
+                "Choose another output folder, or add --overwrite to replace it."
+            )
+    elif started.exists() and not overwrite:
+        before = read_json(started)
+        if before["fingerprint"] != fingerprint:
+            raise LofiError(
+                f"{path} holds an interrupted stage {stage!r} of other inputs "
+                f"({_difference(before['inputs'], inputs)}). Restore them, choose another output folder, "
+                "or add --overwrite to begin again."
+            )
+        if not resume:
+            raise LofiError(
+                f"{path} holds an interrupted stage {stage!r}. Add --resume to go on from its last checkpoint, "
+                "or --overwrite to begin again."
+            )
+        return StageFolder(path, stage, fingerprint, inputs, True)
+    if path.exists() and overwrite:
+        shutil.rmtree(path)
+    write_json(started, {"fingerprint": fingerprint, "inputs": inputs, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
+    return StageFolder(path, stage, fingerprint, inputs, False)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Name the inputs that differ, with both values, shortly."""
+    flat_before, flat_now = dict(_flatten(before)), dict(_flatten(now))
+    keys = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
+    shown = [f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in keys[:3]]
+    return "; ".join(shown) + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    return [item for key, inner in value.items() for item in _flatten(inner, f"{prefix}.{key}" if prefix else str(key))]

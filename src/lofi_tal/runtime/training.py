@@ -1,0 +1,272 @@
+"""Steps of training that can stop anywhere and go on exactly.
+
+A stage writes its own loop and takes steps and batches from :class:`TrainingRun`, which sets the learning rate, seeds
+every step from its number, times the wait for data, writes metrics, and checkpoints by time and at interruptions.
+Because schedule, order of the data and random draws are functions of the step's number, model, optimiser and step are
+all that a checkpoint needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.files import atomic_path, write_text
+from lofi_tal.runtime.device import PeakMemory
+from lofi_tal.runtime.progress import Progress
+from lofi_tal.runtime.records import Outcome, StageFolder
+from lofi_tal.runtime.seeding import derive_seed
+
+
+class InterruptedRunError(LofiError):
+    """The user or the scheduler asked to stop; a checkpoint was written."""
+
+    exit_status = 130
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: its epoch, its number over the whole run (both from 0) and its learning rate."""
+
+    epoch: int
+    index: int
+    lr: float
+
+
+class TrainingRun:
+    """The course of one training stage.
+
+    Args:
+        folder: Stage folder; metrics, TensorBoard files and the checkpoint are written there.
+        fabric: Device, precision and processes.
+        modules: Modules to checkpoint, unwrapped.
+        optimizer: As Fabric set it up.
+        lr_at: Learning rate of an epoch.
+        epochs: Number of epochs.
+        steps_per_epoch: Optimiser steps in each.
+        seed: Base seed.
+        clip_norm: Largest gradient norm, or none.
+        checkpoint_seconds: Longest time between two checkpoints.
+        quiet: No progress.
+
+    Raises:
+        DataError: If the checkpoint to resume from cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: StageFolder,
+        fabric: Fabric,
+        *,
+        modules: Mapping[str, nn.Module],
+        optimizer: Any,
+        lr_at: Callable[[int], float],
+        epochs: int,
+        steps_per_epoch: int,
+        seed: int,
+        clip_norm: float | None = None,
+        checkpoint_seconds: float = 30.0,
+        quiet: bool = False,
+    ) -> None:
+        self.folder, self.fabric, self.modules, self.optimizer = folder, fabric, dict(modules), optimizer
+        self.lr_at, self.epochs, self.steps_per_epoch, self.seed = lr_at, epochs, steps_per_epoch, seed
+        self.clip_norm, self.checkpoint_seconds, self.quiet = clip_norm, checkpoint_seconds, quiet
+        self.total = epochs * steps_per_epoch
+        self.checkpoint = folder.path / "checkpoint.pt"
+        self.start, self.seconds = self._load() if folder.resumed and self.checkpoint.exists() else (0, 0.0)
+        self.peak = PeakMemory(fabric.device)
+        self.pending: dict[str, Any] = {}
+
+    def batches(self, loader: Iterable[Any]) -> Iterator[tuple[Step, Any]]:
+        """Yield each step with its batch; ``loader`` begins at the batch of step ``self.start``."""
+        iterator = iter(loader)
+        lines = _MetricLines(self.folder.path, self.start, write=self.fabric.global_rank == 0)
+        title = f"{self.folder.stage}"
+        saved = time.monotonic()
+        quiet = self.quiet or self.fabric.global_rank != 0
+        epoch_waits: list[tuple[float, float]] = []
+        with (
+            contextlib.closing(lines),
+            Progress(title, self.total, done=self.start, quiet=quiet) as progress,
+            _stop_requests() as stop_requested,
+        ):
+            for index in range(self.start, self.total):
+                began = time.monotonic()
+                batch = next(iterator)
+                waited = time.monotonic() - began
+                step = Step(index // self.steps_per_epoch, index, self.lr_at(index // self.steps_per_epoch))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = step.lr * group.get("lr_scale", 1.0)
+                torch.manual_seed(derive_seed(self.seed, self.folder.stage, index, self.fabric.global_rank))
+                yield step, batch
+
+                took = time.monotonic() - began
+                self.seconds += took
+                if index % self.steps_per_epoch == 0:
+                    epoch_waits.clear()
+                epoch_waits.append((waited, took))
+                wait = sum(w for w, _ in epoch_waits) / max(1e-9, sum(t for _, t in epoch_waits))
+                lines.write(
+                    {
+                        "step": index + 1,
+                        "epoch": step.epoch,
+                        "lr": step.lr,
+                        **self.pending,
+                        "wait": round(waited / took, 4),
+                        "seconds": round(self.seconds, 3),
+                    }
+                )
+                progress.advance(self._detail(step, wait))
+                done = index + 1 == self.total
+                if done or stop_requested.is_set() or time.monotonic() - saved >= self.checkpoint_seconds:
+                    lines.flush()
+                    self._save(index + 1)
+                    saved = time.monotonic()
+                if stop_requested.is_set() and not done:
+                    raise InterruptedRunError(
+                        f"Stopped as asked after step {index + 1} of {self.total} of stage {self.folder.stage!r}; "
+                        "the same command with --resume goes on from here."
+                    )
+
+    def update(self, losses: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+        """Take one optimiser step on ``losses["total"]`` and note the figures for the metrics of this step.
+
+        Raises:
+            RunError: If the loss is not finite; the message has the ``facts``.
+        """
+        total = losses["total"]
+        if not torch.isfinite(total):
+            parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
+            raise RunError(
+                f"Stage {self.folder.stage!r}: the loss is not a finite number ({parts}; {dict(facts or {})}). "
+                "Lower the learning rate or set clip_norm; the last checkpoint is kept."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(total)
+        if self.clip_norm is not None:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        self.optimizer.step()
+        figures = {
+            ("loss" if name == "total" else f"loss/{name}"): float(value.detach()) for name, value in losses.items()
+        }
+        self.pending = {**figures, **(facts or {})}
+
+    def outcome(self, result: dict[str, Any]) -> Outcome:
+        """Return time, peak memory and the figures of the stage."""
+        return Outcome(round(self.seconds, 3), self.peak.bytes(), result)
+
+    def _detail(self, step: Step, wait: float) -> str:
+        facts = [f"epoch {step.epoch + 1}/{self.epochs}"]
+        if "fidelity" in self.pending:
+            facts.append(f"{self.pending['fidelity']} {self.pending['snippets']}×{self.pending['size']}px")
+        if "loss" in self.pending:
+            facts.append(f"loss {self.pending['loss']:.3f}")
+        if "accuracy" in self.pending:
+            facts.append(f"accuracy {self.pending['accuracy']:.2f}")
+        facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {self.peak.bytes() / 2**30:.2f} GiB"]
+        return " ".join(facts)
+
+    def _save(self, step: int) -> None:
+        if self.fabric.global_rank != 0:
+            return
+        state = {
+            "fingerprint": self.folder.fingerprint,
+            "step": step,
+            "seconds": self.seconds,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_path(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def _load(self) -> tuple[int, float]:
+        try:
+            state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+            if state["fingerprint"] != self.folder.fingerprint:
+                raise DataError(
+                    f"{self.checkpoint} belongs to other inputs; add --overwrite to begin this stage again."
+                )
+            for name, module in self.modules.items():
+                module.load_state_dict(state["modules"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+            raise DataError(
+                f"{self.checkpoint} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "add --overwrite to begin this stage again."
+            ) from error
+        return int(state["step"]), float(state["seconds"])
+
+
+class _MetricLines:
+    """metrics.jsonl and TensorBoard; on a resume, lines of steps that are run again are dropped."""
+
+    def __init__(self, folder: Path, start: int, *, write: bool) -> None:
+        self.active = write
+        if not write:
+            return
+        path = folder / "metrics.jsonl"
+        if path.exists():
+            kept = []
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):  # the last line may have been cut short
+                    if json.loads(line)["step"] <= start:
+                        kept.append(line + "\n")
+            write_text(path, "".join(kept))
+        self.handle = path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+
+    def write(self, record: dict[str, Any]) -> None:
+        if not self.active:
+            return
+        self.handle.write(json.dumps(record) + "\n")
+        for key, value in record.items():
+            if isinstance(value, int | float) and key not in ("step", "seconds"):
+                self.board.add_scalar(key, value, record["step"])
+
+    def flush(self) -> None:
+        if self.active:
+            self.handle.flush()
+            self.board.flush()
+
+    def close(self) -> None:
+        if self.active:
+            self.handle.close()
+            self.board.close()
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event that is looked at between steps; a second signal stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Any) -> None:
+        event.set()
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,412 @@
+"""What the stages feed on: videos with their truth, trimmed clips, and loaders whose order is a function of the step.
+
+Shapes: B videos, L snippets, T frames, S × S pixels; frames are uint8 (..., S, S, 3), the decoder's own layout.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lofi_tal.annotations import Annotations, Clip
+from lofi_tal.errors import DataError, RunError
+from lofi_tal.fidelity import Fidelity
+from lofi_tal.files import file_stamp, hash_object, read_json, write_json
+from lofi_tal.runtime import derive_seed
+from lofi_tal.snippets import SnippetGrid, clip_times
+from lofi_tal.video import FrameCache, VideoError, find_videos, probe_video
+
+RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
+_CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A decodable video file: path, identity, and its time axis (seconds, frames)."""
+
+    path: Path
+    stamp: str
+    duration: float
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class TruthVideo:
+    """An untrimmed video and its truth on the unit interval.
+
+    Args:
+        video_id: Id in the annotations.
+        file: The file.
+        duration: Seconds by the annotation's clock, which the segments refer to.
+        segments: ``(N, 2)`` start and end as shares of the duration, in [0, 1].
+        labels: ``(N,)`` class numbers.
+    """
+
+    video_id: str
+    file: VideoFile
+    duration: float
+    segments: Tensor
+    labels: Tensor
+
+
+class FileIndex:
+    """Time axes of the videos, read once and kept in a JSON file; a changed file is read again.
+
+    Args:
+        path: JSON file that keeps what was read.
+        workers: Threads.
+    """
+
+    def __init__(self, path: Path, workers: int = 4) -> None:
+        self.path, self.workers = path, workers
+        try:
+            self.known: dict[str, Any] = read_json(path) if path.exists() else {}
+        except DataError:  # cut short by a crash of an older version: read everything again
+            self.known = {}
+
+    def files(self, paths: Mapping[str, Path | None]) -> tuple[dict[str, VideoFile], dict[str, str]]:
+        """Return the readable files and, for the others, the reason.
+
+        Args:
+            paths: Id to path; None stands for a missing file.
+        """
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            results = dict(zip(paths, pool.map(self._file, paths.values()), strict=True))
+        files = {key: value for key, value in results.items() if isinstance(value, VideoFile)}
+        self.known.update({str(file.path): {**asdict(file), "path": str(file.path)} for file in files.values()})
+        write_json(self.path, self.known)
+        return files, {key: value for key, value in results.items() if isinstance(value, str)}
+
+    def _file(self, path: Path | None) -> VideoFile | str:
+        if path is None:
+            return "no file of this id"
+        try:
+            stamp = file_stamp(path)
+            known = self.known.get(str(path))
+            if known and known["stamp"] == stamp:
+                return VideoFile(path, stamp, float(known["duration"]), int(known["frames"]))
+            info = probe_video(path)
+            return VideoFile(path, stamp, info.duration, info.frames)
+        except (VideoError, OSError) as error:
+            return str(error)
+
+
+def truth_videos(
+    annotations: Annotations, folder: Path, labels: Sequence[str], index: FileIndex
+) -> tuple[list[TruthVideo], dict[str, str]]:
+    """Join annotations with the files on disk.
+
+    Args:
+        annotations: One subset, cleaned.
+        folder: Folder of the videos.
+        labels: Class names in the order of their numbers.
+        index: Time axes.
+
+    Returns:
+        The videos that can be read, in the order of the annotations, and the reason for each of the others.
+
+    Raises:
+        DataError: If not one video can be read.
+    """
+    paths = find_videos(folder)
+    files, failed = index.files({video_id: paths.get(video_id) for video_id in annotations.videos})
+    if not files:
+        reason = next(iter(failed.values()), "the subset is empty")
+        raise DataError(f"None of the {len(failed)} videos can be read from {folder}; the first: {reason}.")
+    numbers = {label: number for number, label in enumerate(labels)}
+    videos = []
+    for video_id, file in files.items():
+        video = annotations.videos[video_id]
+        duration = video.duration or file.duration
+        spans = np.stack([video.segments.start, video.segments.end], 1) / duration
+        segments = torch.from_numpy(np.clip(spans, 0, 1).astype(np.float32))
+        known = torch.tensor([numbers.get(label, -1) for label in video.segments.label], dtype=torch.long)
+        keep = (known >= 0) & (segments[:, 1] > segments[:, 0])
+        videos.append(TruthVideo(video_id, file, duration, segments[keep], known[keep]))
+    return videos, failed
+
+
+def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tuple[list[TruthVideo], list[TruthVideo]]:
+    """Split training videos into those that stages train on and those on which choices are made.
+
+    Videos are drawn class by class (by their first label), so that small sets keep every class on the training side.
+    """
+    if share <= 0:
+        return list(videos), []
+    groups: dict[int, list[TruthVideo]] = {}
+    for video in videos:
+        groups.setdefault(int(video.labels[0]) if len(video.labels) else -1, []).append(video)
+    wanted = share * len(videos)
+    ranked = []
+    for label, group in groups.items():
+        order = np.random.default_rng(derive_seed(seed, "selection", label)).permutation(len(group))
+        # the last video of a class always stays with the training side
+        ranked += [((place + 0.5) / len(group), label, int(i)) for place, i in enumerate(order[: len(group) - 1])]
+    chosen = {groups[label][i].video_id for _, label, i in sorted(ranked)[: round(wanted)]}
+    return [v for v in videos if v.video_id not in chosen], [v for v in videos if v.video_id in chosen]
+
+
+def content_hash(videos: Sequence[TruthVideo]) -> str:
+    """Return a hash of the files and their truth: what a stage that trains on them depends on."""
+    return hash_object([[v.video_id, v.file.stamp, v.duration, v.segments.tolist(), v.labels.tolist()] for v in videos])
+
+
+@dataclass(frozen=True)
+class Request:
+    """One item of a batch; ``seed`` is that of its augmentation, None for the centre view."""
+
+    index: int
+    fidelity: Fidelity
+    seed: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What a loader worker makes of a request; ``error`` says why there are no frames."""
+
+    index: int
+    frames: Tensor | None
+    error: str = ""
+
+
+class SnippetDataset(Dataset[Sample]):
+    """Snippets of whole videos, ``(L, T, S, S, 3)`` uint8; one crop and one flip for a whole video.
+
+    Args:
+        videos: The videos.
+        frames: T.
+        stride: Frames of the video from one frame of a snippet to the next.
+        cache: Decoded-frame cache.
+        flip: Mirror at random.
+    """
+
+    def __init__(
+        self, videos: Sequence[TruthVideo], *, frames: int, stride: float, cache: FrameCache, flip: bool = False
+    ) -> None:
+        self.videos, self.frames, self.stride, self.cache, self.flip = videos, frames, stride, cache, flip
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, request: Request) -> Sample:
+        file = self.videos[request.index].file
+        size = request.fidelity.size
+        grid = SnippetGrid(request.fidelity.snippets, self.frames, self.stride)
+        times = grid.times(file.duration, file.frames)
+        try:
+            decoded = self.cache.frames(file.path, times.reshape(-1), short_side=round(size * RESIZE))
+        except VideoError as error:
+            return Sample(request.index, None, str(error))
+        view = crop(decoded.frames, size, request.seed, self.flip)
+        return Sample(request.index, torch.from_numpy(view).view(*times.shape, size, size, 3))
+
+
+class ClipDataset(Dataset[Sample]):
+    """Trimmed clips for stage 1, ``(T, S, S, 3)`` uint8.
+
+    Args:
+        clips: The clips and their files.
+        frames: T.
+        stride: Frames between two of them (dense sampling).
+        sampling: ``dense`` or ``uniform``.
+        cache: Decoded-frame cache.
+        whole: Keep whole clips in the cache, which random sampling can use again.
+        multi_scale: Crop at random scales as well.
+        flip: Mirror at random.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[tuple[Clip, VideoFile]],
+        *,
+        frames: int,
+        stride: float,
+        sampling: str,
+        cache: FrameCache,
+        whole: bool,
+        multi_scale: bool,
+        flip: bool,
+    ) -> None:
+        self.clips, self.frames, self.stride, self.sampling = clips, frames, stride, sampling
+        self.cache, self.whole, self.multi_scale, self.flip = cache, whole, multi_scale, flip
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, request: Request) -> Sample:
+        file = self.clips[request.index][1]
+        size, short_side = request.fidelity.size, round(request.fidelity.size * RESIZE)
+        start = 0.5 if request.seed is None else np.random.default_rng([request.seed, 1]).random()
+        times = clip_times(
+            file.duration, file.frames, frames=self.frames, stride=self.stride, start=start, sampling=self.sampling
+        )
+        try:
+            if self.whole:
+                interval = file.duration / file.frames
+                every = (np.arange(file.frames) + 0.5) * interval
+                clip = self.cache.frames(file.path, every, short_side=short_side).frames
+                frames = clip[np.clip((times / interval).astype(int), 0, file.frames - 1)]
+            else:
+                frames = self.cache.frames(file.path, times, short_side=short_side).frames
+        except VideoError as error:
+            return Sample(request.index, None, str(error))
+        if self.multi_scale and request.seed is not None:
+            return Sample(request.index, multi_scale_crop(frames, size, request.seed, self.flip))
+        return Sample(request.index, torch.from_numpy(crop(frames, size, request.seed, self.flip)))
+
+
+def crop(frames: NDArray[np.uint8], size: int, seed: int | None, flip: bool) -> NDArray[np.uint8]:
+    """Cut ``(N, size, size, 3)`` out of ``(N, H, W, 3)``: the centre, or with a seed a random place and flip."""
+    height, width = frames.shape[1:3]
+    top, left = (height - size) // 2, (width - size) // 2
+    mirrored = False
+    if seed is not None:
+        random = np.random.default_rng(seed)
+        top, left = int(random.integers(height - size + 1)), int(random.integers(width - size + 1))
+        mirrored = flip and bool(random.integers(2))
+    view = frames[:, top : top + size, left : left + size]
+    return np.ascontiguousarray(view[:, :, ::-1] if mirrored else view)
+
+
+def multi_scale_crop(frames: NDArray[np.uint8], size: int, seed: int, flip: bool) -> Tensor:
+    """Cut a random region with sides of 1 to 0.66 of the short side and scale it to ``(N, size, size, 3)``.
+
+    Source: public TSM code (`ops/transforms.py`, GroupMultiScaleCrop): the two sides differ by one scale at most.
+    """
+    random = np.random.default_rng(seed)
+    first = int(random.integers(len(_CROP_SCALES)))
+    second = int(np.clip(first + random.integers(-1, 2), 0, len(_CROP_SCALES) - 1))
+    short = min(frames.shape[1:3])
+    height, width = (round(short * _CROP_SCALES[i]) for i in (first, second))
+    top = int(random.integers(frames.shape[1] - height + 1))
+    left = int(random.integers(frames.shape[2] - width + 1))
+    region = np.ascontiguousarray(frames[:, top : top + height, left : left + width])
+    image = torch.from_numpy(region).permute(0, 3, 1, 2)
+    image = functional.interpolate(image, (size, size), mode="bilinear", antialias=True)
+    if flip and random.integers(2):
+        image = image.flip(3)
+    return image.permute(0, 2, 3, 1).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of one step: ``frames`` (B, ..., S, S, 3) uint8, their ``indices``, and what failed."""
+
+    indices: list[int]
+    frames: Tensor
+    failed: dict[int, str]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack what could be read.
+
+    Raises:
+        RunError: If nothing of the batch could be read.
+    """
+    failed = {sample.index: sample.error for sample in samples if sample.frames is None}
+    good = [sample for sample in samples if sample.frames is not None]
+    if not good:
+        raise RunError(f"Not one of the {len(samples)} videos of a batch could be read: {next(iter(failed.values()))}.")
+    frames = torch.stack([sample.frames for sample in good if sample.frames is not None])
+    return Batch([sample.index for sample in good], frames, failed)
+
+
+def as_clips(frames: Tensor) -> Tensor:
+    """Return ``(N, T, 3, S, S)`` for frames ``(N, T, S, S, 3)``, without a copy (the memory is channels_last)."""
+    return frames.permute(0, 1, 4, 2, 3)
+
+
+def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the index lists of one epoch's batches; the last one may be smaller."""
+    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count).tolist()
+    return [order[i : i + batch] for i in range(0, count, batch)]
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+    """Return the number of batches of an epoch."""
+    return -(-count // batch)
+
+
+class StepRequests(Sampler[list[Request]]):
+    """The requests of every step from ``start`` on, for this rank.
+
+    Args:
+        count: Items.
+        batch: Items a step, over all ranks.
+        epochs: Passes.
+        seed: Of order and augmentation.
+        fidelity_at: ``(epoch, step) -> Fidelity``.
+        start: First step (of a resumed run).
+        rank: This process.
+        ranks: Number of processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        batch: int,
+        epochs: int,
+        seed: int,
+        fidelity_at: Callable[[int, int], Fidelity],
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.count, self.batch, self.epochs, self.seed = count, batch, epochs, seed
+        self.fidelity_at, self.start, self.rank, self.ranks = fidelity_at, start, rank, ranks
+        self.steps = steps_per_epoch(count, batch)
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for epoch in range(self.start // self.steps, self.epochs):
+            for place, indices in enumerate(epoch_batches(self.count, self.batch, self.seed, epoch)):
+                step = epoch * self.steps + place
+                if step < self.start:
+                    continue
+                fidelity = self.fidelity_at(epoch, step)
+                yield [
+                    Request(index, fidelity, derive_seed(self.seed, "view", epoch, index))
+                    for index in indices[self.rank :: self.ranks]
+                ]
+
+
+def centre_requests(count: int, batch: int, fidelity: Fidelity) -> list[list[Request]]:
+    """Return all items once, in order, centre view."""
+    return [
+        [Request(index, fidelity, None) for index in range(i, min(i + batch, count))] for i in range(0, count, batch)
+    ]
+
+
+def make_loader(
+    dataset: Dataset[Sample],
+    requests: Sampler[list[Request]] | list[list[Request]],
+    workers: int,
+    combine: Callable[[Sequence[Sample]], Any] = collate,
+) -> Any:
+    """Return a loader that reads each list of requests in ``workers`` processes and combines the samples."""
+    return DataLoader(
+        dataset,
+        batch_sampler=requests,
+        num_workers=workers,
+        collate_fn=combine,
+        worker_init_fn=_leave_signals_to_the_main_process,
+        prefetch_factor=3 if workers else None,
+    )
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,233 @@
+"""From features to detections: the head's proposals, soft-NMS, class scores, and the three ways to evaluate them.
+
+Shapes: B videos, C channels, L snippets, N proposals of one video, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lofi_tal.classifier import ProposalClassifier, class_probabilities
+from lofi_tal.errors import DataError
+from lofi_tal.evaluation import DetectionResult, evaluate_detections
+from lofi_tal.heads import Head, Proposals
+from lofi_tal.postprocess import Suppression, soft_nms_indices
+from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.stages.data import TruthVideo
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """Options of post-processing; the recipe's section `detect` documents each, ``pooling`` is chosen by data."""
+
+    preset: str = "fixed"
+    sigma: float = 0.84
+    top_k: int = 100
+    classes: int = 2
+    pooling: str = "proposal"
+
+
+@torch.inference_mode()
+def localise(head: Head, features: Tensor, options: DetectOptions, *, batch: int = 32) -> list[Proposals]:
+    """Return the proposals of each video after soft-NMS, by falling score.
+
+    Args:
+        head: In eval mode.
+        features: ``(B, C, L)`` on the CPU; moved to the head's device batch by batch.
+        options: Decoding preset, soft-NMS.
+        batch: Videos at once.
+    """
+    device = next(head.parameters()).device
+    found: list[Proposals] = []
+    for part in torch.split(features, batch):
+        found += head.proposals(head(part.to(device)), options.preset)
+    rule = Suppression(sigma=options.sigma, top_k=options.top_k, keep_last=True)
+    kept = soft_nms_indices([p.segments for p in found], [p.scores for p in found], rule)
+    return [
+        Proposals(
+            p.segments[index],
+            torch.from_numpy(scores).float(),
+            None if p.labels is None else p.labels[index],
+        )
+        for p, (index, scores) in zip(found, ((torch.from_numpy(i), s) for i, s in kept), strict=True)
+    ]
+
+
+def fuse(
+    video_id: str,
+    duration: float,
+    features: Tensor,
+    proposals: Proposals,
+    classifier: ProposalClassifier | None,
+    labels: Sequence[str],
+    options: DetectOptions,
+) -> Segments:
+    """Give proposals their classes: each one is emitted for its best classes with score × class probability.
+
+    Args:
+        video_id: Id of the video.
+        duration: Seconds, which turn shares of the video into times.
+        features: ``(C, L)`` on the CPU.
+        proposals: After soft-NMS.
+        classifier: Class scores; None for a head whose proposals carry labels.
+        labels: Class names.
+        options: How many classes each proposal gets, and how their scores are pooled.
+    """
+    if proposals.labels is not None or classifier is None:
+        if proposals.labels is None:
+            raise DataError("This head gives no classes and there is no classifier: fit one with the head.")
+        return _segments(video_id, duration, proposals.segments, proposals.scores, proposals.labels, labels)
+    probabilities = class_probabilities(classifier, features, proposals.segments, proposals.scores, options.pooling)
+    best = probabilities.topk(min(options.classes, len(labels)), dim=1)
+    count = best.indices.shape[1]
+    scores = (proposals.scores[:, None] * best.values).flatten()
+    segments = proposals.segments.repeat_interleave(count, 0)
+    return _segments(video_id, duration, segments, scores, best.indices.flatten(), labels).sorted()
+
+
+def with_true_class(video: TruthVideo, proposals: Proposals, labels: Sequence[str]) -> Segments:
+    """Return every proposal once for each true class of its video: what a perfect video classifier would give."""
+    classes = torch.unique(video.labels)
+    if not len(classes):  # nothing true in it: these can only be false positives, of any class
+        classes = torch.zeros(1, dtype=torch.long)
+    count = len(classes)
+    return _segments(
+        video.video_id,
+        video.duration,
+        proposals.segments.repeat_interleave(count, 0),
+        proposals.scores.repeat_interleave(count, 0),
+        classes.repeat(len(proposals.segments)),
+        labels,
+    )
+
+
+def _segments(
+    video_id: str, duration: float, segments: Tensor, scores: Tensor, classes: Tensor, labels: Sequence[str]
+) -> Segments:
+    spans = segments.double().clamp(0, 1).numpy() * duration
+    names = tuple(labels[i] for i in classes.tolist())
+    return Segments(video_id, spans[:, 0], spans[:, 1], names, scores.double().numpy(), duration)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Detection mAP three ways.
+
+    Args:
+        fused: With the system's own class scores: the honest figure.
+        agnostic: All classes as one: how good the proposals are.
+        oracle: With the true class of each video: what perfect class scores would give.
+    """
+
+    fused: DetectionResult
+    agnostic: DetectionResult
+    oracle: DetectionResult
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the three results as JSON-like dicts."""
+        return {name: result.to_json() for name, result in vars(self).items()}
+
+    def summary(self) -> dict[str, float]:
+        """Return the three average mAPs."""
+        return {name: result.average_mAP for name, result in vars(self).items()}
+
+
+def truth_document(videos: Iterable[TruthVideo], labels: Sequence[str], subset: str) -> dict[str, Any]:
+    """Return the truth of some videos as an ActivityNet document, to evaluate on exactly these."""
+    return {
+        "database": {
+            video.video_id: {
+                "subset": subset,
+                "duration": video.duration,
+                "annotations": [
+                    {"segment": [float(s) * video.duration, float(e) * video.duration], "label": labels[int(label)]}
+                    for (s, e), label in zip(video.segments.tolist(), video.labels, strict=True)
+                ],
+            }
+            for video in videos
+        }
+    }
+
+
+def evaluate(
+    truth: dict[str, Any],
+    subset: str,
+    videos: Sequence[TruthVideo],
+    proposals: Sequence[Proposals],
+    fused: Sequence[Segments],
+    labels: Sequence[str],
+) -> Scores:
+    """Evaluate detections three ways against a truth document.
+
+    Detections of classes that the subset does not have do not count, as in the official evaluator.
+    """
+    known = {
+        record["label"]
+        for entry in truth["database"].values()
+        if entry["subset"] == subset
+        for record in entry["annotations"]
+    }
+    oracle = [with_true_class(v, p, labels) for v, p in zip(videos, proposals, strict=True)]
+    single = next(iter(known), "")
+    plain = [
+        replace(
+            _segments(
+                v.video_id, v.duration, p.segments, p.scores, torch.zeros(len(p.scores), dtype=torch.long), labels
+            ),
+            label=(single,) * len(p.scores),
+        )
+        for v, p in zip(videos, proposals, strict=True)
+    ]
+    return Scores(
+        fused=_evaluate(truth, fused, known, subset),
+        agnostic=_evaluate(truth, plain, known, subset, class_agnostic=True),
+        oracle=_evaluate(truth, oracle, known, subset),
+    )
+
+
+def _evaluate(
+    truth: dict[str, Any], detections: Sequence[Segments], known: set[str], subset: str, class_agnostic: bool = False
+) -> DetectionResult:
+    counted = [s[np.array([label in known for label in s.label], dtype=bool)] for s in detections]
+    document = detections_to_activitynet(counted)
+    return evaluate_detections(truth, document, subset, class_agnostic=class_agnostic)
+
+
+def best_threshold(detections: Sequence[Segments], videos: Sequence[TruthVideo], labels: Sequence[str]) -> float:
+    """Return the score threshold with the best F1 at tIoU 0.5: what is worth showing to a person.
+
+    Args:
+        detections: Of videos whose truth is known and that training has not seen.
+        videos: The same videos, in the same order.
+        labels: Class names.
+    """
+    hits: list[tuple[float, bool]] = []
+    instances = sum(len(video.labels) for video in videos)
+    for found, video in zip(detections, videos, strict=True):
+        free = [
+            (float(s) * video.duration, float(e) * video.duration, labels[int(label)])
+            for (s, e), label in zip(video.segments.tolist(), video.labels, strict=True)
+        ]
+        ranked = found.sorted()
+        for start, end, label, score in zip(ranked.start, ranked.end, ranked.label, ranked.score, strict=True):
+            match = next((t for t in free if t[2] == label and _tiou(start, end, t[0], t[1]) >= 0.5), None)
+            if match:
+                free.remove(match)
+            hits.append((float(score), match is not None))
+    if not hits or not instances:
+        return 0.0
+    hits.sort(key=lambda item: -item[0])
+    right = np.cumsum([hit for _, hit in hits])
+    f1 = 2 * right / (np.arange(1, len(hits) + 1) + instances)
+    return hits[int(f1.argmax())][0]
+
+
+def _tiou(start: float, end: float, other_start: float, other_end: float) -> float:
+    both = max(0.0, min(end, other_end) - max(start, other_start))
+    return both / max(1e-9, max(end, other_end) - min(start, other_start))

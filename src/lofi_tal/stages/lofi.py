@@ -1,0 +1,139 @@
+"""Stage 2, low-fidelity encoder optimisation: encoder and head end to end on the localisation loss.
+
+Paper sec. 3.2 and 4.3: mini-batches of reduced temporal and/or spatial resolution, a constant batch, SGD without
+momentum, learning rate 0.1 halved every 5 epochs, the same for encoder and head. The head is thrown away afterwards.
+
+Shapes: B videos, L snippets, T frames, S × S pixels, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lofi_tal.encoders import Encoder, set_batchnorm_mode
+from lofi_tal.fidelity import Schedule
+from lofi_tal.heads import Head
+from lofi_tal.runtime import Outcome, StageFolder, TrainingRun
+from lofi_tal.stages.data import SnippetDataset, StepRequests, as_clips, make_loader, steps_per_epoch
+
+
+@dataclass(frozen=True)
+class LofiOptions:
+    """Options of stage 2; the recipe's section of the same name documents each."""
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    lr_step: int
+    lr_gamma: float
+    batchnorm: str
+    clip_norm: float | None
+    class_loss: float
+    workers: int
+    seed: int
+
+
+class EndToEnd(nn.Module):
+    """Encoder, head and, for the class loss, one linear layer on the snippet features (K classes and background)."""
+
+    def __init__(self, encoder: Encoder, head: Head, classes: int | None) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.snippet_classifier = nn.Linear(encoder.channels, classes + 1) if classes else None
+
+    def forward(self, frames: Tensor) -> tuple[Any, Tensor | None]:
+        """Map uint8 frames ``(B, L, T, S, S, 3)`` to the head's outputs and snippet logits ``(B, L, K + 1)``."""
+        batch, snippets = frames.shape[:2]
+        features = self.encoder(as_clips(frames.flatten(0, 1))).view(batch, snippets, -1)  # (B, L, C)
+        logits = self.snippet_classifier(features) if self.snippet_classifier is not None else None
+        return self.head(features.transpose(1, 2).contiguous()), logits
+
+
+def train_lofi(
+    folder: StageFolder,
+    fabric: Fabric,
+    encoder: Encoder,
+    head: Head,
+    *,
+    videos: SnippetDataset,
+    classes: int,
+    schedule: Schedule,
+    options: LofiOptions,
+    quiet: bool = False,
+) -> Outcome:
+    """Train ``encoder`` in place and return the outcome."""
+    torch.manual_seed(options.seed)
+    plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None)
+    optimizer = torch.optim.SGD(
+        plain.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+    )
+    model, optimizer = fabric.setup(plain, optimizer)
+    run = TrainingRun(
+        folder,
+        fabric,
+        modules={"model": plain},
+        optimizer=optimizer,
+        lr_at=lambda epoch: options.lr * options.lr_gamma ** (epoch // options.lr_step),
+        epochs=options.epochs,
+        steps_per_epoch=steps_per_epoch(len(videos), options.batch),
+        seed=options.seed,
+        clip_norm=options.clip_norm,
+        quiet=quiet,
+    )
+    requests = StepRequests(
+        count=len(videos),
+        batch=options.batch,
+        epochs=options.epochs,
+        seed=options.seed,
+        fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
+        start=run.start,
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+    )
+    unreadable: dict[int, str] = {}
+    model.train()
+    set_batchnorm_mode(encoder, options.batchnorm)
+    for step, batch in run.batches(make_loader(videos, requests, options.workers)):
+        unreadable.update(batch.failed)
+        fidelity = schedule.at(epoch=step.epoch, step=step.index)
+        segments = [videos.videos[i].segments.to(fabric.device) for i in batch.indices]
+        labels = [videos.videos[i].labels.to(fabric.device) for i in batch.indices]
+        outputs, logits = model(batch.frames.to(fabric.device, non_blocking=True))
+        losses = head.loss(outputs, segments, labels)
+        if logits is not None:
+            losses["class"] = class_loss(logits.float(), segments, labels)
+            losses["total"] = losses["total"] + options.class_loss * losses["class"]
+        run.update(losses, {"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size})
+    result = {
+        "videos": len(videos),
+        "fidelities": [str(fidelity) for fidelity in schedule.fidelities],
+        "unreadable": {videos.videos[i].video_id: reason for i, reason in sorted(unreadable.items())},
+    }
+    return run.outcome(result)
+
+
+def class_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    """Return the cross entropy of snippet logits ``(B, L, K + 1)``; class K is the background.
+
+    A snippet belongs to the segment that covers its centre (the shortest one, where several do). Background counts as
+    much as all classes together, so that a video with little action is not all background to the loss.
+    """
+    count, background = logits.shape[1], logits.shape[2] - 1
+    centres = (torch.arange(count, device=logits.device) + 0.5) / count
+    target = torch.full(logits.shape[:2], background, dtype=torch.long, device=logits.device)
+    for row, spans, classes in zip(target, segments, labels, strict=True):
+        for i in torch.argsort(spans[:, 0] - spans[:, 1]):  # the longest first, so that shorter ones overwrite
+            row[(centres >= spans[i, 0]) & (centres < spans[i, 1])] = classes[i]
+    losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    inside = (target != background).flatten()
+    parts = [losses[mask].mean() for mask in (inside, ~inside) if bool(mask.any())]
+    return torch.stack(parts).mean()

@@ -1,0 +1,190 @@
+"""Stage 1, action classification pre-training (ACP): the encoder learns to classify trimmed clips.
+
+Source of the recipe: public TSM code (`main.py`, `scripts/train_tsm_kinetics_rgb_8f.sh`): SGD with momentum, biases at
+twice the rate without decay, the classification layer at five times the rate, gradient norm 20, dropout before it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lofi_tal.annotations import Clip
+from lofi_tal.encoders import Encoder
+from lofi_tal.errors import DataError
+from lofi_tal.fidelity import Fidelity
+from lofi_tal.runtime import Outcome, Progress, StageFolder, TrainingRun
+from lofi_tal.stages.data import (
+    ClipDataset,
+    StepRequests,
+    VideoFile,
+    as_clips,
+    centre_requests,
+    make_loader,
+    steps_per_epoch,
+)
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Options of stage 1; the recipe's section of the same name documents each."""
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    milestones: tuple[float, ...]
+    dropout: float
+    clip_norm: float | None
+    size: int
+    workers: int
+    seed: int
+
+
+class ClipClassifier(nn.Module):
+    """An encoder with a linear layer; the mean over frames comes first, which equals TSM's mean of logits."""
+
+    def __init__(self, encoder: Encoder, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(encoder.channels, classes)
+        nn.init.normal_(self.fc.weight, std=0.001)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return logits ``(N, classes)`` of clips ``(N, T, 3, H, W)``."""
+        logits: Tensor = self.fc(self.dropout(self.encoder(clips)))
+        return logits
+
+
+def parameter_groups(model: ClipClassifier, weight_decay: float) -> list[dict[str, Any]]:
+    """Return TSM's parameter groups: what decays, and how each learning rate is scaled."""
+    weights, biases, norms = [], [], []
+    for module in model.encoder.modules():
+        own = list(module.named_parameters(recurse=False))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            norms += [parameter for _, parameter in own]
+        else:
+            weights += [parameter for name, parameter in own if name != "bias"]
+            biases += [parameter for name, parameter in own if name == "bias"]
+    groups = [
+        {"params": weights, "lr_scale": 1.0, "weight_decay": weight_decay},
+        {"params": biases, "lr_scale": 2.0, "weight_decay": 0.0},
+        {"params": norms, "lr_scale": 1.0, "weight_decay": 0.0},
+        {"params": [model.fc.weight], "lr_scale": 5.0, "weight_decay": weight_decay},
+        {"params": [model.fc.bias], "lr_scale": 10.0, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def pretrain(
+    folder: StageFolder,
+    fabric: Fabric,
+    encoder: Encoder,
+    *,
+    train: ClipDataset,
+    validate: ClipDataset | None,
+    labels: Sequence[str],
+    options: PretrainOptions,
+    quiet: bool = False,
+) -> Outcome:
+    """Train ``encoder`` in place on the clips and return the outcome.
+
+    Raises:
+        DataError: If there are fewer than two classes or no clips.
+    """
+    if len(train) == 0 or len(labels) < 2:
+        raise DataError(f"Stage 1 needs clips of at least two classes; found {len(train)} clips of {len(labels)}.")
+    torch.manual_seed(options.seed)
+    plain = ClipClassifier(encoder, len(labels), options.dropout)
+    optimizer = torch.optim.SGD(parameter_groups(plain, options.weight_decay), lr=options.lr, momentum=options.momentum)
+    model, optimizer = fabric.setup(plain, optimizer)
+    fidelity = Fidelity("clip", 1, options.size)
+    falls = [share * options.epochs for share in options.milestones]
+    run = TrainingRun(
+        folder,
+        fabric,
+        modules={"model": plain},
+        optimizer=optimizer,
+        lr_at=lambda epoch: options.lr * 0.1 ** sum(epoch >= fall for fall in falls),
+        epochs=options.epochs,
+        steps_per_epoch=steps_per_epoch(len(train), options.batch),
+        seed=options.seed,
+        clip_norm=options.clip_norm,
+        quiet=quiet,
+    )
+    requests = StepRequests(
+        count=len(train),
+        batch=options.batch,
+        epochs=options.epochs,
+        seed=options.seed,
+        fidelity_at=lambda epoch, step: fidelity,
+        start=run.start,
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+    )
+    numbers = _numbers(train, labels)
+    unreadable: dict[int, str] = {}
+    model.train()
+    for _, batch in run.batches(make_loader(train, requests, options.workers)):
+        unreadable.update(batch.failed)
+        target = numbers[batch.indices].to(fabric.device)
+        logits = model(as_clips(batch.frames.to(fabric.device, non_blocking=True))).float()
+        accuracy = (logits.argmax(1) == target).float().mean()
+        run.update({"total": functional.cross_entropy(logits, target)}, {"accuracy": round(float(accuracy), 4)})
+
+    result: dict[str, Any] = {
+        "classes": list(labels),
+        "clips": len(train),
+        "unreadable": {train.clips[i][0].path.name: reason for i, reason in sorted(unreadable.items())},
+    }
+    if validate is not None and len(validate):
+        result |= evaluate_clips(model, validate, labels, options, fabric, quiet=quiet)
+    return run.outcome(result)
+
+
+@torch.no_grad()
+def evaluate_clips(
+    model: nn.Module,
+    clips: ClipDataset,
+    labels: Sequence[str],
+    options: PretrainOptions,
+    fabric: Fabric,
+    *,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Return top-1 and top-5 accuracy on the centre view of each clip."""
+    model.eval()
+    numbers = _numbers(clips, labels)
+    batches = centre_requests(len(clips), options.batch, Fidelity("clip", 1, options.size))
+    correct = torch.zeros(2)
+    seen = 0
+    with Progress("clip accuracy", len(batches), quiet=quiet) as progress:
+        for batch in itertools.islice(make_loader(clips, batches, options.workers), len(batches)):
+            logits = model(as_clips(batch.frames.to(fabric.device))).float().cpu()
+            ranked = logits.argsort(1, descending=True)[:, :5] == numbers[batch.indices][:, None]
+            correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
+            seen += len(batch.indices)
+            progress.advance(f"accuracy {correct[0] / seen:.2f}")
+    model.train()
+    return {"validation_clips": seen, "accuracy": float(correct[0] / seen), "accuracy_top5": float(correct[1] / seen)}
+
+
+def _numbers(clips: ClipDataset, labels: Sequence[str]) -> Tensor:
+    known = {label: number for number, label in enumerate(labels)}
+    return torch.tensor([known[clip.label] for clip, _ in clips.clips], dtype=torch.long)
+
+
+def whole_clips_fit(clips: Sequence[tuple[Clip, VideoFile]], size: int, limit_bytes: float) -> bool:
+    """Say whether all frames of all clips fit into the cache, at a 4:3 aspect."""
+    pixels = (size * 8 / 7) ** 2 * 4 / 3
+    return sum(file.frames for _, file in clips) * pixels * 3 <= limit_bytes

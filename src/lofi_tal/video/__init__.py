@@ -1,0 +1,23 @@
+"""Videos in and out: what a file really holds, frames at given times and size, a cache of them, and writing."""
+
+from lofi_tal.video.cache import FrameCache
+from lofi_tal.video.container import VideoError
+from lofi_tal.video.decode import DecodedFrames, decode_frames, stream_frames
+from lofi_tal.video.index import SUFFIXES, VideoIndex, find_video, find_videos
+from lofi_tal.video.timeline import VideoInfo, probe_video
+from lofi_tal.video.writing import write_video
+
+__all__ = [
+    "SUFFIXES",
+    "DecodedFrames",
+    "FrameCache",
+    "VideoError",
+    "VideoIndex",
+    "VideoInfo",
+    "decode_frames",
+    "find_video",
+    "find_videos",
+    "probe_video",
+    "stream_frames",
+    "write_video",
+]

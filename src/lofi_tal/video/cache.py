@@ -1,0 +1,146 @@
+"""Decoded frames kept on disk: from the second epoch on nothing is decoded.
+
+One file for each (video, times, size), arrays one after another in NumPy's own format: the frames of the distinct
+times, what is known of each, and a check word. The frames are mapped into memory, not copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lofi_tal.errors import LofiError
+from lofi_tal.files import atomic_path, file_stamp, hash_object
+from lofi_tal.video.decode import DecodedFrames, decode_frames
+
+_LAYOUT = 1  # raise it when files or decoding change
+_STALE = 7 * 86400.0  # seconds without use after which an entry gives way
+
+
+class FrameCache:
+    """Frames by file, times and size, from the disk where they have been decoded before.
+
+    A full cache takes no more entries instead of dropping the oldest: training reads its videos in rounds, and
+    dropping would throw each entry away just before its next use. Only what nobody has read for a week gives way.
+    Several processes may share the folder; the limit can be passed by what they write in the same moment.
+
+    Args:
+        folder: Where the entries lie; None decodes every time.
+        limit_bytes: Bytes that the folder may hold.
+
+    Raises:
+        LofiError: If the folder cannot be made or the limit is negative.
+    """
+
+    def __init__(self, folder: Path | None, limit_bytes: int) -> None:
+        if limit_bytes < 0:
+            raise LofiError(f"limit_bytes={limit_bytes}: expected at least 0.")
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self.hits = self.misses = 0
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LofiError(f"The frame cache {folder} cannot be made: {error.strerror}.") from error
+
+    def frames(
+        self,
+        path: Path,
+        times: ArrayLike,
+        *,
+        short_side: int | None = None,
+        size: tuple[int, int] | None = None,
+        threads: int = 1,
+    ) -> DecodedFrames:
+        """Return what :func:`~lofi_tal.video.decode_frames` returns; the frames may be a read-only memory map.
+
+        Raises:
+            VideoError: If the video cannot be decoded.
+        """
+        distinct, places = np.unique(np.asarray(times, dtype=np.float64), return_inverse=True)
+        entry = self._entry(path, distinct, short_side, size)
+        kept = None if entry is None else _read(entry, len(distinct))
+        if kept is not None:
+            self.hits += 1
+        else:
+            self.misses += 1
+            kept = decode_frames(path, distinct, short_side=short_side, size=size, threads=threads)
+            if entry is not None:
+                self._store(entry, kept)
+        if np.array_equal(places, np.arange(len(distinct))):
+            return kept
+        return DecodedFrames(kept.frames[places], kept.times[places], kept.replaced[places])
+
+    def _entry(
+        self, path: Path, times: NDArray[np.float64], short_side: int | None, size: tuple[int, int] | None
+    ) -> Path | None:
+        """Return the file of this request, or None if there is no cache or no video file."""
+        if self.folder is None:
+            return None
+        try:
+            stamp = [str(path.resolve()), file_stamp(path)]
+        except OSError:
+            return None
+        decoder = [_LAYOUT, av.library_versions.get("libavcodec"), av.library_versions.get("libswscale")]
+        return self.folder / f"{hash_object([stamp, times.tolist(), short_side, size, decoder])}.npy"
+
+    def _store(self, entry: Path, decoded: DecodedFrames) -> None:
+        """Write an entry if there is room; a cache that cannot be written is no reason to stop."""
+        with contextlib.suppress(OSError, LofiError):
+            arrays = (decoded.frames, decoded.times, decoded.replaced)
+            if self._make_room(sum(array.nbytes for array in arrays) + 1024):
+                with atomic_path(entry) as temporary, temporary.open("wb") as handle:
+                    for array in (*arrays, _check_word(*arrays)):
+                        np.save(handle, array, allow_pickle=False)
+
+    def _make_room(self, needed: int) -> bool:
+        """Say whether ``needed`` bytes fit, after entries that nobody uses any more have given way."""
+        held = sorted(self._held())
+        total = sum(size for _, size, _ in held)
+        for used, size, path in held:
+            if total + needed <= self.limit_bytes or time.time() - used < _STALE:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+        return total + needed <= self.limit_bytes
+
+    def _held(self) -> Iterator[tuple[float, int, Path]]:
+        """Yield last use, size and path of everything in the folder, unfinished files too."""
+        assert self.folder is not None
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                status = path.stat()
+                yield status.st_mtime, status.st_size, path
+
+
+def _check_word(*arrays: NDArray[Any]) -> NDArray[np.int64]:
+    word = 0
+    for array in arrays:
+        word = zlib.crc32(array.data, word)
+    return np.array([word], dtype=np.int64)
+
+
+def _read(entry: Path, count: int) -> DecodedFrames | None:
+    """Map an entry, or return None if it is not there or not whole; a read renews its time of last use."""
+    try:
+        frames = np.lib.format.open_memmap(entry, mode="r")
+        with entry.open("rb") as handle:
+            handle.seek(frames.offset + frames.nbytes)
+            times, replaced, word = (np.load(handle, allow_pickle=False) for _ in range(3))
+        if frames.dtype != np.uint8 or frames.ndim != 4 or not len(frames) == len(times) == len(replaced) == count:
+            return None
+        if not np.array_equal(word, _check_word(frames, times, replaced)):
+            return None
+    except (OSError, ValueError, EOFError):
+        return None
+    with contextlib.suppress(OSError):
+        entry.touch()
+    return DecodedFrames(frames, times, replaced)

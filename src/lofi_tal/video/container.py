@@ -1,0 +1,117 @@
+"""A video file, open: its packets and frames, with every way to fail turned into one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from lofi_tal.errors import DataError
+
+
+class VideoError(DataError):
+    """A video file that cannot be used: the message names the file and the reason."""
+
+
+@contextlib.contextmanager
+def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a local file and yield it with its best video stream, ready to decode with ``threads`` threads.
+
+    PyAV keeps FFmpeg's own log silent unless the application switches it on.
+
+    Raises:
+        VideoError: If the file is missing, empty or not a video.
+    """
+    _check_file(path)
+    try:
+        # an absolute path and one protocol: a name such as "concat:a|b" or a playlist cannot reach other places
+        container = av.open(
+            str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="ignore", mode="r"
+        )
+    except (av.error.FFmpegError, UnicodeError) as error:
+        raise VideoError(f"{path}: {_why_not_opened(path, error)}.") from error
+    with container:
+        stream = _best_stream(path, container)
+        stream.codec_context.thread_count = threads
+        if threads > 1:
+            stream.codec_context.thread_type = "AUTO"
+        yield container, stream
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets that carry data, in decoding order; a damaged file ends where reading fails."""
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
+def decoded(packet: Packet[VideoStream]) -> list[VideoFrame]:
+    """Return the frames that this packet completes; a damaged packet completes none."""
+    try:
+        return packet.decode()
+    except av.error.FFmpegError:
+        return []
+
+
+def flushed(stream: VideoStream) -> list[VideoFrame]:
+    """Return the frames that the decoder still holds after the last packet."""
+    try:
+        return stream.decode(None)
+    except av.error.FFmpegError:
+        return []
+
+
+def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield every frame that can be decoded from here on, in the order of presentation."""
+    for packet in packets(container, stream):
+        yield from decoded(packet)
+    yield from flushed(stream)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise VideoError(f"{path}: is a folder, not a video file.")
+        if not path.exists():
+            raise VideoError(f"{path}: does not exist.")
+        if not path.is_file():
+            raise VideoError(f"{path}: is not a regular file.")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path}: is empty (0 bytes).")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    with path.open("rb") as handle:
+        head = handle.read(12)
+    if head[4:8] == b"ftyp":
+        return "an MP4 file without its index (moov): it was cut short while it was copied or recorded"
+    return f"is not a video that FFmpeg can read ({getattr(error, 'strerror', None) or error})"
+
+
+def _best_stream(path: Path, container: InputContainer) -> VideoStream:
+    kind = container.format.name
+    if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
+        raise VideoError(f"{path}: is a text or a still picture, not a video.")
+    # a cover picture is a video stream of one frame
+    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not videos:
+        has = "only audio" if container.streams.audio else "no video stream"
+        raise VideoError(f"{path}: has {has}, not a video.")
+    best = container.streams.best("video")
+    stream = best if isinstance(best, VideoStream) and best in videos else videos[0]
+    # a stream whose codec this FFmpeg lacks has no codec context, whatever the type annotation says
+    if getattr(stream, "codec_context", None) is None:
+        raise VideoError(f"{path}: its video codec is not known to this FFmpeg.")
+    return stream

@@ -1,0 +1,271 @@
+"""Frames of a video at given times and size: one pass, and no picture larger than asked for ever becomes RGB.
+
+N: number of requested times; H, W: display pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import ArrayLike, NDArray
+
+from lofi_tal.errors import LofiError
+from lofi_tal.video.container import VideoError, all_frames, open_video
+from lofi_tal.video.timeline import Floats, Integers, Timeline, scan
+
+Pictures = NDArray[np.uint8]
+
+_WORTH_A_JUMP = 30
+"""Frames that a seek has to spare: it empties the decoder's pipeline, which costs a few frames itself."""
+
+_NOT_SCALED = ("pal8", "monob", "monow")
+"""Pixel formats in which pixels cannot be averaged."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedFrames:
+    """Frames in the order in which their times were given.
+
+    Args:
+        frames: ``(N, H, W, 3)`` uint8 RGB, C-contiguous.
+        times: ``(N,)`` seconds at which these very frames appear, relative to the first of the video.
+        replaced: ``(N,)`` bool: the right frame is damaged and this one is more than one frame away from it.
+    """
+
+    frames: Pictures
+    times: Floats
+    replaced: NDArray[np.bool_]
+
+    @property
+    def missing(self) -> int:
+        """Number of requested times whose frame had to be replaced by one that is not next to it."""
+        return int(self.replaced.sum())
+
+
+def decode_frames(
+    path: Path | str,
+    times: ArrayLike,
+    *,
+    short_side: int | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int = 1,
+) -> DecodedFrames:
+    """Return the frames that are on screen at ``times``.
+
+    The file is read once, in order; each frame is decoded once however often it is asked for, and decoding stops
+    after the last one. Where the next frame is far ahead, decoding goes on from a key frame before it.
+    A frame that is damaged is replaced by the nearest one that is not.
+
+    Scaling is bilinear with antialiasing (swscale), first in the video's own colour format, then to RGB: half the
+    cost of one step, with the chroma resolution of a video stored at the smaller size. The pixel aspect ratio is not
+    applied and interlaced frames are not split, as in OpenCV, decord and torchcodec.
+
+    Args:
+        path: Video file.
+        times: ``(N,)`` seconds from the first frame, in any order, repeated or not; times outside the video give its
+            first or last frame.
+        short_side: Scale the displayed picture so that its shorter side has this length; the aspect is kept.
+        size: Scale to this height and width instead.
+        threads: Decoder threads.
+
+    Raises:
+        VideoError: If the file cannot be read or not one frame can be decoded.
+        LofiError: If an argument makes no sense.
+    """
+    wanted = _check_times(times)
+    _check_options(short_side, size, threads)
+    timeline = scan(Path(path))
+    height, width = _target(timeline, short_side, size)
+    numbers = timeline.on_screen(wanted)
+    order = np.argsort(numbers, kind="stable")
+    frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
+    chosen = np.empty(len(wanted), dtype=np.int64)
+    for place, (number, picture) in zip(
+        order, _pictures(Path(path), timeline, numbers[order], (height, width), threads), strict=True
+    ):
+        frames[place] = picture
+        chosen[place] = number
+    return DecodedFrames(frames, timeline.times[chosen], np.abs(chosen - numbers) > 1)
+
+
+def stream_frames(
+    path: Path | str,
+    times: ArrayLike,
+    *,
+    short_side: int | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int = 1,
+) -> Iterator[tuple[int, Pictures]]:
+    """Return an iterator of ``(index, frame)`` in the order of time: as :func:`decode_frames`, in constant memory.
+
+    Args:
+        path: Video file.
+        times: ``(N,)`` sorted seconds from the first frame.
+        short_side: As there.
+        size: As there.
+        threads: Decoder threads.
+
+    Raises:
+        VideoError: If the file cannot be read or not one frame can be decoded.
+        LofiError: If an argument makes no sense or the times are not sorted.
+    """
+    wanted = _check_times(times)
+    _check_options(short_side, size, threads)
+    if (np.diff(wanted) < 0).any():
+        raise LofiError("times must be sorted to be streamed: sort them, or call decode_frames, which takes any order.")
+    timeline = scan(Path(path))
+    target = _target(timeline, short_side, size)
+    pictures = _pictures(Path(path), timeline, timeline.on_screen(wanted), target, threads)
+    return ((index, picture) for index, (_, picture) in enumerate(pictures))
+
+
+def _check_times(times: ArrayLike) -> Floats:
+    wanted = np.asarray(times, dtype=np.float64)
+    if wanted.ndim != 1:
+        raise LofiError(f"times has the shape {wanted.shape}; expected (N,): flatten it and reshape the frames.")
+    if not np.isfinite(wanted).all():
+        raise LofiError(f"times holds {wanted[~np.isfinite(wanted)][0]}; expected seconds from the first frame.")
+    return wanted
+
+
+def _check_options(short_side: int | None, size: tuple[int, int] | None, threads: int) -> None:
+    if short_side is not None and size is not None:
+        raise LofiError("short_side and size exclude each other: give one of them.")
+    if any(side < 1 for side in (*(size or ()), *(() if short_side is None else (short_side,)))):
+        raise LofiError(f"short_side={short_side}, size={size}: sides are whole numbers of at least 1 pixel.")
+    if threads < 1:
+        raise LofiError(f"threads={threads}: at least 1 decoder thread is needed.")
+
+
+def _target(timeline: Timeline, short_side: int | None, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the height and width of the result."""
+    height, width = timeline.display_size
+    if size is not None:
+        return size
+    if short_side is None:
+        return height, width
+    scale = short_side / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _pictures(
+    path: Path, timeline: Timeline, numbers: Integers, size: tuple[int, int], threads: int
+) -> Iterator[tuple[int, Pictures]]:
+    """Yield for each of the sorted frame ``numbers`` the nearest frame that can be decoded: its number and RGB."""
+    to_rgb = _Scaler(*size, timeline.turns)
+    last: tuple[int, Pictures] | None = None
+    with _Reader(path, timeline, threads) as reader:
+        for wanted in numbers.tolist():
+            number, frame = reader.nearest(wanted)
+            if last is None or last[0] != number:
+                try:
+                    last = number, to_rgb(frame)
+                except av.error.FFmpegError as error:
+                    raise VideoError(f"{path}: a frame cannot be scaled to {size} ({error.strerror}).") from error
+            yield last
+
+
+class _Scaler:
+    """Decoded frames to RGB pictures of one display size, whatever size the frames have."""
+
+    def __init__(self, height: int, width: int, turns: int) -> None:
+        self.height, self.width = (width, height) if turns % 2 else (height, width)
+        self.turns = turns
+        self.shrink, self.colour = VideoReformatter(), VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Pictures:
+        if (frame.width, frame.height) != (self.width, self.height) and frame.format.name not in _NOT_SCALED:
+            frame = self._reformat(self.shrink, frame, frame.format.name)
+        picture = self._reformat(self.colour, frame, "rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, self.turns), dtype=np.uint8)
+
+    def _reformat(self, scaler: VideoReformatter, frame: VideoFrame, pixels: str) -> VideoFrame:
+        return scaler.reformat(
+            frame,
+            width=self.width,
+            height=self.height,
+            format=pixels,
+            interpolation=Interpolation.BILINEAR,
+            threads=1,
+        )
+
+
+class _Reader:
+    """Frames of one file by rising number, with jumps over what nobody needs.
+
+    A jump goes to a key frame, and counts only if the decoder then really begins with that frame, intra-coded;
+    otherwise (gradual refresh, a wrong index) the file is read again from its start, without jumps.
+    """
+
+    def __init__(self, path: Path, timeline: Timeline, threads: int) -> None:
+        self.path, self.timeline, self.threads = path, timeline, threads
+        self.keys = timeline.keys
+        self.before: tuple[int, VideoFrame] | None = None
+        self.now: tuple[int, VideoFrame] | None = None
+
+    def __enter__(self) -> _Reader:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def _open(self) -> None:
+        self.stack = ExitStack()
+        self.container, self.stream = self.stack.enter_context(open_video(self.path, self.threads))
+        self.frames = self._numbered()
+
+    def nearest(self, wanted: int) -> tuple[int, VideoFrame]:
+        """Return frame ``wanted``, or the nearest one that can be decoded; ``wanted`` must not fall."""
+        if self.now is None or self.now[0] < wanted:
+            self._jump(wanted)
+        while self.now is None or self.now[0] < wanted:
+            following = next(self.frames, None)
+            if following is None:
+                break
+            self.before, self.now = self.now, following
+        found = [pair for pair in (self.before, self.now) if pair is not None]
+        if not found:
+            raise VideoError(f"{self.path}: not one frame can be decoded.")
+        return min(found, key=lambda pair: abs(pair[0] - wanted))
+
+    def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield frames with their numbers, which rise; those that come out of turn are left out."""
+        ticks = self.timeline.ticks
+        for rank, frame in enumerate(all_frames(self.container, self.stream)):
+            if self.timeline.by_rank:
+                number = rank
+            elif frame.pts is None:
+                continue
+            else:
+                number = int(np.searchsorted(ticks, frame.pts, side="right")) - 1
+            if (-1 if self.now is None else self.now[0]) < number < len(ticks):
+                yield number, frame
+
+    def _jump(self, wanted: int) -> None:
+        """Go to the last key frame up to ``wanted`` if that spares enough frames."""
+        place = int(np.searchsorted(self.keys, wanted, side="right")) - 1
+        here = -1 if self.now is None else self.now[0]
+        if place < 0 or self.keys[place] - here < _WORTH_A_JUMP:
+            return
+        key = int(self.keys[place])
+        try:
+            self.container.seek(int(self.timeline.ticks[key]), stream=self.stream, backward=True)
+            self.frames = self._numbered()
+            # frames before the key frame may lean on what was skipped
+            landed = next((pair for pair in self.frames if pair[0] >= key), None)
+        except av.error.FFmpegError:
+            landed = None
+        if landed is not None and landed[0] == key and landed[1].pict_type == PictureType.I:
+            self.before, self.now = self.now, landed
+        else:
+            self.stack.close()
+            self.keys = self.keys[:0]
+            self._open()

@@ -1,0 +1,205 @@
+"""When each frame of a video is on screen, read from its packets: no header is believed, nothing is decoded through.
+
+Headers lie about the number of frames, the duration and the rate; packets carry each frame's own time stamp,
+so that variable frame rates, files without a duration (WebM, GIF) and cut files all come out right.
+F: number of frames. A tick is one unit of the stream's time base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from lofi_tal.video.container import VideoError, all_frames, decoded, flushed, open_video, packets
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+EPSILON = 1e-6
+"""Seconds by which a requested time may lie before a frame and still mean it: rounding, less than any frame lasts."""
+
+_JUMPABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with an index that FFmpeg seeks exactly
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file really holds.
+
+    Args:
+        path: The file.
+        duration: Seconds from the first frame to the end of the last one.
+        frames: F, counted from the packets.
+        width: Pixels as displayed, after the rotation; the pixel aspect ratio is not applied.
+        height: Pixels as displayed.
+        rotation: Degrees (0, 90, 180, 270) by which a player turns the coded picture counter-clockwise.
+        codec: FFmpeg's name of the codec.
+        fps: Mean rate, frames / duration.
+        times: ``(F,)`` sorted seconds at which each frame appears, relative to the first.
+    """
+
+    path: Path
+    duration: float
+    frames: int
+    width: int
+    height: int
+    rotation: int
+    codec: str
+    fps: float
+    times: Floats = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The time axis of a file, and what a decoder must know to follow it.
+
+    Args:
+        ticks: ``(F,)`` sorted presentation times.
+        last: Ticks for which the last frame is shown.
+        time_base: Seconds a tick.
+        by_rank: Frames are told apart by their order out of the decoder, as their own stamps are missing or guesses.
+        keys: ``(K,)`` sorted numbers of the frames at which decoding can begin; empty if only at the start.
+        height: Coded pixels, before the rotation.
+        width: Coded pixels.
+        turns: Counter-clockwise quarter turns to the displayed picture.
+        codec: FFmpeg's name of the codec.
+    """
+
+    ticks: Integers
+    last: int
+    time_base: Fraction
+    by_rank: bool
+    keys: Integers
+    height: int
+    width: int
+    turns: int
+    codec: str
+
+    @cached_property
+    def times(self) -> Floats:
+        """``(F,)`` seconds from the first frame."""
+        return np.asarray((self.ticks - self.ticks[0]) * float(self.time_base), dtype=np.float64)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return float((int(self.ticks[-1] - self.ticks[0]) + self.last) * self.time_base)
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """Height and width after the rotation."""
+        return (self.width, self.height) if self.turns % 2 else (self.height, self.width)
+
+    def on_screen(self, times: Floats) -> Integers:
+        """Return the number of the frame shown at each of the ``times``; outside the video, the first or the last."""
+        return np.clip(np.searchsorted(self.times, times + EPSILON, side="right") - 1, 0, len(self.ticks) - 1)
+
+
+def probe_video(path: Path | str) -> VideoInfo:
+    """Read the time axis, size and codec of a video file without decoding it through.
+
+    A video that only stores fields (interlaced MPEG-TS) or whose packets have no time stamps is decoded once instead.
+
+    Raises:
+        VideoError: If the file is missing, empty, not a video, or not one frame of it can be decoded.
+    """
+    path = Path(path)
+    timeline = scan(path)
+    height, width = timeline.display_size
+    frames = len(timeline.ticks)
+    return VideoInfo(
+        path=path,
+        duration=timeline.duration,
+        frames=frames,
+        width=width,
+        height=height,
+        rotation=timeline.turns * 90,
+        codec=timeline.codec,
+        fps=frames / timeline.duration,
+        times=timeline.times,
+    )
+
+
+def scan(path: Path) -> Timeline:
+    """Read all packets, and decode the first two frames for what only they tell.
+
+    Raises:
+        VideoError: As for :func:`probe_video`.
+    """
+    stamps: list[tuple[int | None, int, bool]] = []
+    head: list[VideoFrame] = []
+    trimmed = False
+    with open_video(path) as (container, stream):
+        for packet in packets(container, stream):
+            if len(head) < 2:
+                head += decoded(packet)
+            if packet.is_discard:  # an edit list cuts it: decoded, never shown
+                trimmed = True
+            else:
+                stamps.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+        if not head:
+            head += flushed(stream)
+        if not head or not stamps:
+            raise VideoError(f"{path}: not one frame can be decoded.")
+        # AVI stores no presentation times: with reordered frames the stamps are guesses in the order of decoding
+        guessed = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+        jumpable = container.format.name in _JUMPABLE and not trimmed
+        time_base, step, codec = _time_base(stream), _nominal_step(stream), stream.codec_context.name
+
+    known = sorted((pts, duration, key) for pts, duration, key in stamps if pts is not None)
+    ticks = np.array([pts for pts, _, _ in known], dtype=np.int64)
+    last = known[-1][1] if known else 0
+    if len(known) < len(stamps) or _are_fields(head, ticks):
+        ticks, guessed = _ticks_by_decoding(path, step)
+        last, jumpable = 0, False
+    if last <= 0:
+        last = max(1, round(float(np.median(np.diff(ticks))))) if len(ticks) > 1 else step
+    strict = bool((np.diff(ticks) > 0).all())
+    keys = [number for number, (_, _, key) in enumerate(known) if key] if jumpable and strict and not guessed else []
+    return Timeline(
+        ticks=ticks,
+        last=last,
+        time_base=time_base,
+        by_rank=guessed,
+        keys=np.array(keys, dtype=np.int64),
+        height=head[0].height,
+        width=head[0].width,
+        turns=round(head[0].rotation / 90) % 4,
+        codec=codec,
+    )
+
+
+def _time_base(stream: VideoStream) -> Fraction:
+    return stream.time_base or Fraction(1, 1000)
+
+
+def _nominal_step(stream: VideoStream) -> int:
+    """Return the ticks of a frame by the header, for where there is nothing better."""
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    return max(1, round(1 / (rate * _time_base(stream))))
+
+
+def _are_fields(head: list[VideoFrame], ticks: Integers) -> bool:
+    """Say whether each packet is one field, half a frame: then the first two frames are two stamps apart."""
+    if len(head) < 2 or not head[1].interlaced_frame:
+        return False
+    first, second = (frame.pts for frame in head[:2])
+    if first is None or second is None:
+        return True
+    return int(np.searchsorted(ticks, second) - np.searchsorted(ticks, first)) == 2
+
+
+def _ticks_by_decoding(path: Path, step: int) -> tuple[Integers, bool]:
+    """Decode everything; return the ticks and whether they are ranks at a constant ``step``, for want of stamps."""
+    with open_video(path) as (container, stream):
+        stamps = [frame.pts for frame in all_frames(container, stream)]
+    ticks = np.array([stamp for stamp in stamps if stamp is not None], dtype=np.int64)
+    if len(ticks) == len(stamps) and bool((np.diff(ticks) > 0).all()):
+        return ticks, False
+    return np.arange(len(stamps), dtype=np.int64) * step, True

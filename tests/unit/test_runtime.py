@@ -1,0 +1,117 @@
+"""Training can stop at any step and go on exactly; stages know when they are up to date."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
+
+EPOCHS, STEPS = 3, 4
+
+
+def train(folder, *, resume=False, stop_after=None, kill_signal=None, checkpoint_seconds=0.0, bad_step=None):
+    """A little stage: dropout and noise draw from the generator, momentum is state of the optimiser."""
+    stage = open_stage(folder, "toy", {"lr": 0.1}, resume=resume)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    fabric = make_fabric("cpu")
+    wrapped, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    run = TrainingRun(
+        stage, fabric, modules={"model": model}, optimizer=optimizer, lr_at=lambda epoch: 0.1 * 0.5**epoch,
+        epochs=EPOCHS, steps_per_epoch=STEPS, seed=3, checkpoint_seconds=checkpoint_seconds, quiet=True,
+    )  # fmt: skip
+    data = [torch.randn(6, 4, generator=torch.Generator().manual_seed(i)) for i in range(EPOCHS * STEPS)]
+    for step, batch in run.batches(data[run.start :]):
+        if step.index == bad_step:
+            run.update({"total": wrapped(batch).mean() * float("nan")})
+        run.update({"total": (wrapped(batch + torch.randn_like(batch)) ** 2).mean()})
+        if kill_signal and step.index == stop_after:
+            os.kill(os.getpid(), kill_signal)
+        elif step.index == stop_after:
+            raise ZeroDivisionError  # stands for a crash: nothing after this line runs
+    stage.finish(run.outcome({}))
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["epoch"], line["lr"], line["loss"]) for line in lines]
+
+
+@pytest.mark.parametrize("stop_after", [0, 4, 6, 10])
+def test_a_crash_at_any_step_and_a_resume_give_the_same_weights_and_metrics(tmp_path, stop_after):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path / "cut", stop_after=stop_after)
+    resumed = train(tmp_path / "cut", resume=True)
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+    assert [step for step, *_ in losses(tmp_path / "cut")] == list(range(1, EPOCHS * STEPS + 1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_checkpoints_and_says_how_to_go_on(tmp_path, number):
+    before = signal.getsignal(number)
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        train(tmp_path / "cut", stop_after=5, kill_signal=number, checkpoint_seconds=1e9)
+    assert signal.getsignal(number) is before
+    resumed = train(tmp_path / "cut", resume=True)
+    whole = train(tmp_path / "whole")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(RunError, match="not a finite number"):
+        train(tmp_path / "cut", bad_step=5)
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path / "cut", stop_after=5)
+    checkpoint = tmp_path / "cut" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"checkpoint\.pt cannot be read"):
+        train(tmp_path / "cut", resume=True)
+
+
+def test_a_finished_stage_is_skipped_and_nothing_is_lost_unasked(tmp_path):
+    stage = open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 2}})
+    with pytest.raises(LofiError, match="Add --resume"):
+        open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 2}})
+    assert open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 2}}, resume=True).resumed
+    (tmp_path / "s" / "weights").write_text("precious")
+    stage.finish(Outcome(1.0, 2, {"accuracy": 0.5}))
+    again = open_stage(tmp_path / "s", "x", {"b": {"c": 2}, "a": 1})
+    assert again.record is not None
+    assert again.record.result == {"accuracy": 0.5}
+    with pytest.raises(LofiError, match=r"b\.c: 2 then, 3 now.*--overwrite"):
+        open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 3}})
+    assert (tmp_path / "s" / "weights").read_text() == "precious"
+    open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 3}}, overwrite=True)
+    assert not (tmp_path / "s" / "weights").exists()
+
+
+def test_an_interrupted_stage_of_other_inputs_is_not_resumed(tmp_path):
+    open_stage(tmp_path / "s", "x", {"a": 1})
+    with pytest.raises(LofiError, match="a: 1 then, 2 now"):
+        open_stage(tmp_path / "s", "x", {"a": 2}, resume=True)
+
+
+def test_seeds_are_pure_and_distinct():
+    assert derive_seed(0, "order", 1) == derive_seed(0, "order", 1)
+    assert len({derive_seed(a, b, c) for a in range(5) for b in ("x", "y") for c in range(5)}) == 50
+    assert derive_seed(1, "1") == derive_seed("1", 1)  # by value, as text
+    assert 0 <= derive_seed("anything") < 2**63
+
+
+@pytest.mark.parametrize(("device", "precision"), [("tpu", "fp32"), ("cpu", "fp8"), ("cpu", "fp16")])
+def test_impossible_devices_and_precisions_are_refused(device, precision):
+    with pytest.raises(LofiError):
+        make_fabric(device, precision)
