@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: If the file is missing, empty, not UTF-8 or not JSON; the message gives the place.
+        DataError: If the file is missing, empty, not UTF-8 or not JSON, or an object has a key twice, of which JSON
+            would keep the last in silence; the message gives the place.
     """
     try:
         data = path.read_bytes()
@@ -74,19 +76,31 @@ def read_json(path: Path) -> Any:
     if not data.strip():
         raise DataError(f"{path} is empty: expected a JSON document.")
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 JSON.") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from error
     except RecursionError as error:
         raise DataError(f"{path} nests its values too deeply to be an annotation or result file.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path} is not usable JSON: {error}.") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise DataError(f"the key {twice!r} stands twice in one object.")
+    return unique
 
 
 def hash_object(value: Any) -> str:
     """Return a short, stable hash of a JSON-like value (key order does not matter)."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def hash_file(path: Path) -> str:

@@ -19,7 +19,7 @@ from lofi_tal.config import Recipe, commented_recipe, make_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
 from lofi_tal.pipeline import Pipeline
-from lofi_tal.stages.data import TruthVideo, FileIndex, split_selection, truth_videos
+from lofi_tal.stages.data import FileIndex, TruthVideo, split_selection, truth_videos
 from lofi_tal.stages.detect import truth_document
 
 _MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
@@ -229,7 +229,9 @@ def write_recipe(
     """
     if path.exists() and not overwrite:
         raise LofiError(f"{path} exists; choose another name with -o, or add --overwrite.")
-    absolute = {key: value.absolute() if isinstance(value, Path) else value for key, value in sources.items()}
+    absolute: dict[str, Any] = {
+        key: value.resolve() if isinstance(value, Path) else value for key, value in sources.items()
+    }
     with tempfile.TemporaryDirectory(prefix="lofi-init-") as scratch:
         proposal = propose_recipe(**absolute, index=Path(scratch) / "videos.json")
         if trial:

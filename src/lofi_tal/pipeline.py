@@ -50,10 +50,10 @@ from lofi_tal.runtime import (
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.data import (
     ClipDataset,
+    FileIndex,
     SnippetDataset,
     TruthVideo,
     VideoFile,
-    FileIndex,
     content_hash,
     split_selection,
     truth_videos,
@@ -358,7 +358,7 @@ class Pipeline:
                 "truth": hash_file(self.recipe.data.annotations),
                 "evaluated": content_hash(data.evaluation),
             },
-            redo=True,
+            resume=True,
         )
         if evaluation.record and (folder / "model" / "localizer.json").exists():
             result = evaluation.record.result
@@ -376,7 +376,7 @@ class Pipeline:
             detect=detect,
             inputs=inputs,
             resume=True,
-            overwrite=True,
+            overwrite=self.overwrite,
             quiet=self.quiet,
         )
         localizer = Localizer(
@@ -434,10 +434,10 @@ class Pipeline:
         results = read_json(self.output / "arms" / arm / "detections.json")["results"]
         return {video_id: Segments.from_activitynet(video_id, records) for video_id, records in results.items()}
 
-    def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, redo: bool = False) -> StageFolder:
-        """Open a stage; ``redo``: what it makes is cheap and is replaced without being asked."""
+    def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
+        """Open a stage; ``resume``: go on with it even if nobody asked."""
         inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
-        opened = open_stage(folder, stage, inputs, resume=self.resume or redo, overwrite=self.overwrite or redo)
+        opened = open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         if opened.record:
             self.skipped.add(folder)
         return opened

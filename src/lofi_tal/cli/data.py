@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lofi_tal.cli.common import JsonOption, QuietOption, percent, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from lofi_tal.annotations import CheckReport
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +44,29 @@ def check(
         show_check(report, most)
     if not report.ok:
         raise typer.Exit(3)
+
+
+def show_check(report: CheckReport, most: int) -> None:
+    """Print what a check found: subsets, findings, and a verdict."""
+    rows = []
+    for subset, facts in report.summary.items():
+        seconds = facts.get("segment_seconds") or {}
+        rows.append((
+            subset, facts["videos"], facts["videos_with_truth"], facts["instances"], facts["classes"],
+            f"{facts['hours']:.2f}", f"{seconds['p50']:.1f} s" if "p50" in seconds else "-",
+        ))  # fmt: skip
+    print_table("", ("subset", "videos", "with truth", "instances", "classes", "hours", "median segment"), rows)
+    if report.findings:
+        ranked = sorted(report.findings, key=lambda finding: finding.severity != "error")
+        print_table(
+            "",
+            ("severity", "kind", "video", "detail"),
+            [(f.severity, f.kind, f.video_id, f.detail) for f in ranked[:most]],
+        )
+    if len(report.findings) > most:
+        counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items())
+        say(f"{len(report.findings)} findings in all ({counts}); --most shows more, --json has them all.")
+    say("No errors." if report.ok else "There are errors: training or evaluation would suffer.")
 
 
 def synth(

@@ -88,28 +88,29 @@ class _Interpolate(torch.autograd.Function):
     def forward(ctx: Any, interpolations: tuple[Interpolation, ...], *nodes: Tensor) -> Tensor:
         ctx.interpolations = interpolations
         ctx.dtypes = [node.dtype for node in nodes]
-        first = interpolations[0].matrix
-        output = torch.zeros(
-            nodes[0].shape[0], first.shape[0], nodes[0].shape[2], dtype=first.dtype, device=nodes[0].device
-        )
-        with torch.autocast(output.device.type, enabled=False):
-            for node, interpolation in zip(nodes, interpolations, strict=True):
-                for video, target in zip(node.to(first.dtype), output, strict=True):
-                    torch.addmm(target, interpolation.matrix, video, out=target)
-        return output
+        return _multiply([interpolation.matrix for interpolation in interpolations], nodes)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        results: list[Tensor | None] = []
-        with torch.autocast(gradient.device.type, enabled=False):
-            for index, (_, transpose) in enumerate(ctx.interpolations):
-                if not ctx.needs_input_grad[index + 1]:
-                    results.append(None)
-                    continue
-                videos = gradient.to(transpose.dtype).contiguous()
-                results.append(torch.stack([transpose @ video for video in videos]).to(ctx.dtypes[index]))
-        return None, *results
+        return None, *(
+            _multiply([transpose], gradients).to(dtype) if needed else None
+            for (_, transpose), dtype, needed in zip(
+                ctx.interpolations, ctx.dtypes, ctx.needs_input_grad[1:], strict=True
+            )
+        )
+
+
+def _multiply(matrices: Sequence[Tensor], nodes: Sequence[Tensor]) -> Tensor:
+    """Return ``Σ_i M_i · nodes_i`` for every video, in the precision of the matrices."""
+    first = matrices[0]
+    shape = (nodes[0].shape[0], first.shape[0], nodes[0].shape[2])
+    output = torch.empty(shape, dtype=first.dtype, device=nodes[0].device)
+    with torch.autocast(output.device.type, enabled=False):
+        for place, (matrix, node) in enumerate(zip(matrices, nodes, strict=True)):
+            for video, target in zip(node.to(first.dtype).contiguous(), output, strict=True):
+                # beta = 0 overwrites: the first product finds uninitialised memory
+                torch.addmm(target, matrix, video, beta=float(place > 0), out=target)
+    return output
 
 
 @functools.lru_cache(maxsize=32)

@@ -18,6 +18,8 @@ from lofi_tal.errors import LofiError
 
 # A level is responsible for distances of 2 to 4 strides.
 _REACH = 4.0
+# Instances whose lengths differ by less, in snippets, have the same extent.
+_SAME_LENGTH = 1e-3
 
 
 def level_points(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,8 +86,8 @@ def assign_points(
         responsible = (reach >= ranges[:, :1]) & (reach <= ranges[:, 1:])
         ours = (distance.amin(dim=2) > 0) & central & responsible
         length = torch.where(ours, end - start, torch.inf)
-        shortest, chosen = length.min(dim=1)
-        same = ours & (length <= shortest[:, None] + 1e-3)
+        same = ours & (length <= length.amin(dim=1, keepdim=True) + _SAME_LENGTH)
+        chosen = same.int().argmax(dim=1)  # the first of them
         one_hot = functional.one_hot(labels, classes).to(points.dtype)
         class_target[index] = (same.to(points.dtype) @ one_hot).clamp(max=1)
         distance_target[index] = distance[torch.arange(len(points)), chosen] / strides[:, None]

@@ -88,8 +88,8 @@ def _anchor_iou(instances: Tensor, snippets: int, max_duration: int) -> Tensor:
     """Return ``(N, A)``: the IoU of each instance with each valid anchor; reversed instances overlap nothing."""
     anchors = valid_anchors(snippets, max_duration)
     gap = 1 / snippets
-    lower = anchors.start * gap
-    upper = (anchors.start + anchors.duration + 1) * gap
+    lower = anchors.start.double() * gap
+    upper = (anchors.start + anchors.duration + 1).double() * gap
     start, end = instances[:, :1], instances[:, 1:]
     inter = (torch.minimum(upper, end) - torch.maximum(lower, start)).clamp(min=0)
     union = (upper - lower) + (end - start).clamp(min=0) - inter

@@ -86,9 +86,7 @@ def read_cuhk_scores(path: Path | str) -> ClassScores:
     scores = {}
     for video_id, values in results.items():
         try:
-            scores[str(video_id).removeprefix("v_") if len(video_id) == 13 else str(video_id)] = np.array(
-                values, dtype=np.float64
-            ).reshape(-1)
+            scores[video_id] = np.array(values, dtype=np.float64).reshape(-1)
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: results[{video_id!r}] is not a list of numbers.") from error
     return _located(path, tuple(str(label) for label in labels), scores)

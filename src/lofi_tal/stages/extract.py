@@ -56,7 +56,7 @@ class FeatureStore:
 
     def write(self, video: TruthVideo, features: NDArray[np.float32]) -> None:
         """Write the features ``(L, C)`` of one video in one atomic step."""
-        metadata = {"provenance": self._stamp(video), "video": video.video_id}
+        metadata = {"provenance": self._stamp(video)}  # one key: their order in the file is not fixed
         with atomic_path(self.path(video.video_id)) as temporary:
             temporary.write_bytes(save({_KEY: np.ascontiguousarray(features)}, metadata=metadata))
 

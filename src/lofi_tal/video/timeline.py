@@ -150,7 +150,7 @@ def scan(path: Path) -> Timeline:
         # AVI stores no presentation times: with reordered frames the stamps are guesses in the order of decoding
         guessed = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
         jumpable = container.format.name in _JUMPABLE and not trimmed
-        time_base, step, codec = _time_base(stream), _nominal_step(stream), stream.codec_context.name
+        time_base, step, codec = _time_base(stream), _nominal_step(stream), stream.codec_context.codec.canonical_name
 
     known = sorted((pts, duration, key) for pts, duration, key in stamps if pts is not None)
     ticks = np.array([pts for pts, _, _ in known], dtype=np.int64)

@@ -1,0 +1,143 @@
+"""ActivityNet's JSON, the common language of the field (HACS Segments and converted THUMOS14 use it too).
+
+``{"database": {id: {"duration": s, "subset": name, "annotations": [{"segment": [s, e], "label": name}]}}}``
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.errors import DataError
+from lofi_tal.files import read_json, write_json
+from lofi_tal.segments import Segments
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
+    """Read annotations as they are: ids keep their ``v_`` if they have one, and odd segments are kept.
+
+    Durations and segments may be strings (HACS Segments, some THUMOS14 files); a video may have no annotations
+    (test subset). What cannot be right is refused with its place.
+
+    Args:
+        path: JSON file.
+        strict: Refuse the file on the first faulty record. Otherwise leave faulty annotations and videos out
+            and say so in ``notes``.
+
+    Raises:
+        DataError: If the file cannot be read, a record is faulty (``strict``), or there is no video.
+    """
+    path = Path(path)
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("database"), dict):
+        raise DataError(
+            f'{path}: expected {{"database": {{video id: {{...}}}}}} as ActivityNet has it, found {_shown(document)}.'
+        )
+    reader = _Reader(path, strict)
+    videos = {}
+    for video_id, record in document["database"].items():
+        try:
+            videos[video_id] = reader.video(video_id, record)
+        except DataError as error:
+            reader.refuse(error)
+    if not videos:
+        raise DataError(f"{path}: the database holds no {'usable ' if reader.notes else ''}video.")
+    return Annotations(videos, tuple(reader.notes))
+
+
+def save_annotations(path: Path | str, annotations: Annotations) -> None:
+    """Write annotations in one atomic step; :func:`load_annotations` reads back the same."""
+    database = {}
+    for video in annotations:
+        rows = zip(video.segments.start, video.segments.end, video.segments.label, strict=True)
+        records = [{"segment": [float(start), float(end)], "label": label} for start, end, label in rows]
+        duration = {} if video.duration is None else {"duration": video.duration}
+        database[video.video_id] = {**duration, "subset": video.subset, "annotations": records}
+    write_json(Path(path), {"version": "VERSION 1.3", "taxonomy": [], "database": database})
+
+
+class _Reader:
+    """Records of one file, checked; every message begins with the place."""
+
+    def __init__(self, path: Path, strict: bool) -> None:
+        self.path, self.strict = path, strict
+        self.notes: list[str] = []
+
+    def refuse(self, error: DataError) -> None:
+        """Stop at a faulty record, or note it."""
+        if self.strict:
+            raise error
+        self.notes.append(str(error))
+
+    def video(self, video_id: str, record: Any) -> VideoAnnotation:
+        place = f"{self.path}, video {video_id!r}"
+        _check_text(video_id, f"{self.path}, a video id")
+        if not isinstance(record, dict):
+            raise DataError(f"{place}: expected an object, found {_shown(record)}.")
+        if "subset" not in record:
+            raise DataError(f"{place}: has no 'subset' (such as 'training'); it has {sorted(record)}.")
+        subset = _check_text(record["subset"], f"{place}, subset")
+        duration = record.get("duration")
+        if duration is not None:
+            duration = _number(duration, f"{place}, duration")
+            if duration <= 0:
+                raise DataError(f"{place}, duration: is {duration:g}; expected seconds above 0.")
+        annotations = record.get("annotations")
+        if not isinstance(annotations, list | None):
+            raise DataError(f"{place}, annotations: expected a list, found {_shown(annotations)}.")
+        records = []
+        for index, annotation in enumerate(annotations or []):
+            try:
+                records.append(_annotation(annotation, f"{place}, annotation {index}"))
+            except DataError as error:
+                self.refuse(error)
+        return VideoAnnotation(video_id, duration, subset, Segments.from_activitynet(video_id, records, duration))
+
+
+def _annotation(annotation: Any, place: str) -> dict[str, Any]:
+    if not isinstance(annotation, dict):
+        raise DataError(f"{place}: expected an object, found {_shown(annotation)}.")
+    missing = {"segment", "label"} - annotation.keys()
+    if missing:
+        raise DataError(f"{place}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(annotation)}.")
+    segment = annotation["segment"]
+    if not isinstance(segment, list) or len(segment) != 2:
+        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {_shown(segment)}.")
+    return {
+        "segment": [_number(value, f"{place}, segment") for value in segment],
+        "label": _check_text(annotation["label"], f"{place}, label"),
+    }
+
+
+def _number(value: Any, place: str) -> float:
+    """Return a finite number that may be written as a string."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise DataError(f"{place}: expected a number of seconds, found {_shown(value)}.") from None
+    if not math.isfinite(number):
+        raise DataError(f"{place}: {value} is not a finite number of seconds.")
+    return number
+
+
+def _check_text(value: Any, place: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place}: expected a name, found {_shown(value)}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{place}: {value!r} holds half a character (a lone surrogate).") from None
+    return value
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, cut to a readable length and depth."""
+    return _SHORT.repr(value)

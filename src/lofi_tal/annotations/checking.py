@@ -1,0 +1,199 @@
+"""Check annotations, and the videos behind them, before any training: what would fail later is found now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.errors import LofiError
+from lofi_tal.video import VideoError, VideoIndex, decode_frames, find_videos, probe_video
+
+Severity = Literal["error", "warning"]
+
+SUBSETS = ("training", "validation", "testing")
+"""The names that ActivityNet gives its subsets."""
+
+_OUTSIDE = 0.1  # seconds that a segment may reach past the video before it is worth a word
+_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is, or may be, wrong.
+
+    Args:
+        severity: ``error`` if training or evaluation would stop or lose videos, ``warning`` if it can go on.
+        kind: Short name, the same for all findings of a kind.
+        video_id: The video, or an empty string.
+        detail: One sentence.
+    """
+
+    severity: Severity
+    kind: str
+    video_id: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class CheckReport:
+    """What a check found.
+
+    Args:
+        findings: In the order of the annotations.
+        summary: Per subset: videos, videos with truth, instances, classes, hours, and percentiles of the segments'
+            lengths in seconds and as a share of their video.
+    """
+
+    findings: tuple[Finding, ...]
+    summary: dict[str, dict[str, Any]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings do not count."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each kind, the most frequent first."""
+        return dict(Counter(finding.kind for finding in self.findings).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values for a JSON file."""
+        return {
+            "ok": self.ok,
+            "counts": self.counts,
+            "summary": self.summary,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def check_annotations(annotations: Annotations, videos: Path | None, *, workers: int = 4) -> CheckReport:
+    """Check annotations, and with a folder also that each video is there and can be decoded.
+
+    Of each video the packets are read, and a frame is decoded at its start, middle and end.
+
+    Args:
+        annotations: As loaded, not cleaned.
+        videos: Folder of the videos, or None to check the annotations alone.
+        workers: Threads that read videos.
+
+    Raises:
+        VideoError: If the folder cannot be read.
+        LofiError: If ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise LofiError(f"workers={workers}: at least 1 thread is needed.")
+    findings = [Finding("warning", "left-out", "", note) for note in annotations.notes]
+    findings += _check_subsets(annotations)
+    for video in annotations:
+        findings += _check_segments(video)
+    if videos is not None:
+        index = find_videos(videos)
+        with ThreadPoolExecutor(workers) as pool:
+            for found in pool.map(lambda video: list(_check_file(video, index)), annotations):
+                findings += found
+        findings += _check_sharing(annotations, index)
+    return CheckReport(tuple(findings), {name: _summary(annotations.subset(name)) for name in annotations.subsets})
+
+
+def _check_subsets(annotations: Annotations) -> Iterator[Finding]:
+    for name, count in annotations.subsets.items():
+        if name not in SUBSETS:
+            yield Finding(
+                "warning",
+                "unknown-subset",
+                "",
+                f"Subset {name!r} ({count} videos) is none of {', '.join(SUBSETS)}: name it in the recipe to use it.",
+            )
+        if name != "testing" and not annotations.subset(name).labels:
+            yield Finding("error", "subset-without-truth", "", f"None of the {count} videos of {name!r} has a segment.")
+    if {"training", "validation"} <= annotations.subsets.keys():
+        trained = set(annotations.subset("training").labels)
+        for label in annotations.subset("validation").labels:
+            if label not in trained:
+                detail = f"Class {label!r} is in validation, but no training video shows it: its AP can only be 0."
+                yield Finding("warning", "unseen-class", "", detail)
+
+
+def _check_segments(video: VideoAnnotation) -> Iterator[Finding]:
+    segments = video.segments
+    limit = np.inf if video.duration is None else video.duration
+    for i, (start, end, label) in enumerate(zip(segments.start, segments.end, segments.label, strict=True)):
+        span = f"Annotation {i} ({label}) [{start:g}, {end:g}] s"
+        if end <= start:
+            yield Finding("warning", "empty-segment", video.video_id, f"{span} does not end after its start.")
+        elif start < -_OUTSIDE or end > limit + _OUTSIDE:
+            yield Finding("warning", "segment-outside", video.video_id, f"{span} leaves the video of {limit:g} s.")
+    if video.duration is None and len(segments):
+        yield Finding("warning", "no-duration", video.video_id, "The annotations give no duration.")
+
+
+def _check_file(video: VideoAnnotation, index: VideoIndex) -> Iterator[Finding]:
+    try:
+        path = index.find(video.video_id)
+    except VideoError as error:
+        yield Finding("error", "missing-video", video.video_id, str(error))
+        return
+    try:
+        info = probe_video(path)
+        decoded = decode_frames(path, [0, info.duration / 2, info.duration], short_side=32)
+    except VideoError as error:
+        yield Finding("error", "undecodable-video", video.video_id, str(error))
+        return
+    if decoded.missing:
+        times = ", ".join(f"{t:.1f} s" for t in np.array([0, info.duration / 2, info.duration])[decoded.replaced])
+        yield Finding("warning", "damaged-video", video.video_id, f"{path}: no frame can be decoded near {times}.")
+    if video.duration is not None and abs(video.duration - info.duration) > max(0.5, 0.02 * video.duration):
+        yield Finding(
+            "warning",
+            "duration-differs",
+            video.video_id,
+            f"The annotations say {video.duration:.2f} s, {path} lasts {info.duration:.2f} s.",
+        )
+
+
+def _check_sharing(annotations: Annotations, index: VideoIndex) -> Iterator[Finding]:
+    """Find files that several ids share, which would leak between subsets, and ids that several files have."""
+    users: dict[Path, list[VideoAnnotation]] = {}
+    for video in annotations:
+        if video.video_id in index:
+            users.setdefault(index[video.video_id].resolve(), []).append(video)
+    for path, sharing in users.items():
+        if len(sharing) > 1:
+            names = ", ".join(f"{video.video_id!r} ({video.subset})" for video in sharing)
+            severity: Severity = "error" if len({video.subset for video in sharing}) > 1 else "warning"
+            yield Finding(severity, "shared-file", sharing[0].video_id, f"{path} is the video of {names}.")
+    for paths in index.ambiguous.values():
+        for video in users.get(paths[0].resolve(), []):
+            others = ", ".join(map(str, paths[1:]))
+            yield Finding("warning", "several-files", video.video_id, f"{paths[0]} is used, not {others}.")
+
+
+def _summary(annotations: Annotations) -> dict[str, Any]:
+    cleaned, _ = annotations.clean()
+    lengths = [video.segments.end - video.segments.start for video in cleaned]
+    shares = [length / video.duration for length, video in zip(lengths, cleaned, strict=True) if video.duration]
+    return {
+        "videos": len(annotations),
+        "videos_with_truth": len(annotations.with_truth()),
+        "instances": sum(len(video.segments) for video in annotations),
+        "classes": len(annotations.labels),
+        "hours": round(sum(video.duration or 0.0 for video in annotations) / 3600, 3),
+        "segment_seconds": _percentiles(lengths),
+        "segment_share": _percentiles(shares),
+    }
+
+
+def _percentiles(parts: Iterable[np.ndarray[Any, np.dtype[np.float64]]]) -> dict[str, float]:
+    """Return percentiles as ``{"p50": ...}``; empty without values."""
+    values = np.concatenate([np.zeros(0), *parts])
+    if not len(values):
+        return {}
+    return {f"p{p}": round(float(v), 4) for p, v in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)}

@@ -1,0 +1,133 @@
+"""Annotations in memory: the videos of a dataset, their subsets and their ground truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lofi_tal.errors import DataError, nearest
+from lofi_tal.segments import Segments
+
+
+@dataclass(frozen=True, eq=False)
+class VideoAnnotation:
+    """What the annotations say of one video.
+
+    Args:
+        video_id: Id, as the file has it.
+        duration: Seconds, or None where the file does not say.
+        subset: Such as ``training``, ``validation``, ``testing``.
+        segments: Ground truth, as the file has it: segments may lie outside the video or be empty.
+    """
+
+    video_id: str
+    duration: float | None
+    subset: str
+    segments: Segments
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Videos by id, in the order of the file.
+
+    Args:
+        videos: By id.
+        notes: What a lenient reader left out, one line each.
+    """
+
+    videos: Mapping[str, VideoAnnotation]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Class names of these videos in the order of their first appearance, as the official evaluator counts."""
+        return tuple(dict.fromkeys(label for video in self for label in video.segments.label))
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[VideoAnnotation]:
+        return iter(self.videos.values())
+
+    def __getitem__(self, video_id: str) -> VideoAnnotation:
+        """Return a video by its id, with or without the ``v_`` of ActivityNet's file names.
+
+        Raises:
+            DataError: If there is no such video.
+        """
+        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
+            if name in self.videos:
+                return self.videos[name]
+        raise DataError(f"The annotations have no video {video_id!r}.{nearest(video_id, self.videos)}")
+
+    @cached_property
+    def subsets(self) -> dict[str, int]:
+        """Number of videos of each subset."""
+        return dict(Counter(video.subset for video in self))
+
+    def subset(self, name: str) -> Annotations:
+        """Return the videos of one subset; its ``labels`` are those that appear in it.
+
+        Raises:
+            DataError: If no video is in it.
+        """
+        chosen = {video.video_id: video for video in self if video.subset == name}
+        if not chosen:
+            raise DataError(
+                f"No video is in subset {name!r}; the annotations have {_counted(self.subsets)}."
+                f"{nearest(name, self.subsets)}"
+            )
+        return Annotations(chosen)
+
+    def with_truth(self) -> Annotations:
+        """Return the videos that have at least one segment."""
+        return Annotations({video.video_id: video for video in self if len(video.segments)})
+
+    def clean(self) -> tuple[Annotations, list[str]]:
+        """Clip segments to [0, duration] and drop those without a length, for training.
+
+        Returns:
+            The annotations, and one line for each segment that was changed or dropped.
+        """
+        notes: list[str] = []
+        return Annotations({video.video_id: _clean_video(video, notes) for video in self}), notes
+
+
+def require_truth(annotations: Annotations, subset: str) -> Annotations:
+    """Return a subset that training or evaluation is about to need.
+
+    Raises:
+        DataError: If the subset is unknown or none of its videos has a segment; the message says what is there.
+    """
+    chosen = annotations.subset(subset)
+    if not any(len(video.segments) for video in chosen):
+        counts = Counter(video.subset for video in annotations.with_truth())
+        raise DataError(
+            f"Subset {subset!r} has {len(chosen)} videos, none with a segment; "
+            f"videos with segments: {_counted(counts) if counts else 'none at all'}."
+        )
+    return chosen
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name!r} ({count} {'video' if count == 1 else 'videos'})" for name, count in counts.items())
+
+
+def _clean_video(video: VideoAnnotation, notes: list[str]) -> VideoAnnotation:
+    segments = video.segments
+    limit = np.inf if video.duration is None else video.duration
+    start, end = np.clip(segments.start, 0, limit), np.clip(segments.end, 0, limit)
+    keep = end > start
+    for i in np.flatnonzero(~keep | (start != segments.start) | (end != segments.end)):
+        span = f"[{segments.start[i]:g}, {segments.end[i]:g}] s"
+        outcome = f"clipped to [{start[i]:g}, {end[i]:g}] s" if keep[i] else "dropped: nothing of it lies in the video"
+        if not keep[i] and segments.end[i] <= segments.start[i]:
+            outcome = "dropped: it does not end after its start"
+        notes.append(f"{video.video_id}, annotation {i} ({segments.label[i]}) {span} {outcome}.")
+    kept = segments[keep]
+    cleaned = Segments(kept.video_id, start[keep], end[keep], kept.label, kept.score, kept.duration)
+    return VideoAnnotation(video.video_id, video.duration, video.subset, cleaned)

@@ -1,0 +1,11 @@
+"""Pictures and pages: a report of a run, and a timeline of one video, each one HTML file that opens from disk.
+
+Nothing is loaded from a network: styles, scripts and figures are inside the page; a video is referred to by a path
+relative to it.
+"""
+
+from lofi_tal.report.content import Arm, Report, StageRecord, TimelineEntry
+from lofi_tal.report.page import write_report
+from lofi_tal.report.timeline import write_timeline
+
+__all__ = ["Arm", "Report", "StageRecord", "TimelineEntry", "write_report", "write_timeline"]

@@ -1,0 +1,175 @@
+"""The tables of a report as plain rows: what is compared with what, and in which order. No markup here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lofi_tal.report.content import Arm, StageRecord
+from lofi_tal.report.theme import duration, memory, percent, series_colour, signed_percent
+
+COLUMNS = (0.5, 0.75, 0.95)
+MOST_COLUMNS = 6
+CLASSES_AT_EACH_END = 15
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One large figure: name, value, unit or change, line below, name of the colour."""
+
+    name: str
+    value: str
+    unit: str
+    detail: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the headline table: an arm, or the ``difference`` of two."""
+
+    name: str
+    cells: list[str]
+    colour: str = ""
+    difference: bool = False
+
+
+@dataclass(frozen=True)
+class Headline:
+    """mAP of the arms: heading of each column, and for each way of evaluation heading, explanation and rows."""
+
+    columns: list[str]
+    groups: list[tuple[str, str, list[Row]]]
+    basis: str
+
+
+def tiles(arms: Sequence[Arm], stages: Sequence[StageRecord]) -> list[Tile]:
+    """Return each arm's average mAP with its own class scores, the time of all stages, and the highest memory."""
+    found = []
+    first: float | None = None
+    for i, arm in enumerate(arms):
+        average = arm.scores.get("fused", {}).get("average_mAP")
+        if average is None:
+            continue
+        change = "average mAP, %" if first is None else f"{signed_percent(average - first)} points"
+        found.append(Tile(arm.name, percent(average), change, arm.description, series_colour(i)))
+        first = average if first is None else first
+    if stages:
+        skipped = sum(stage.skipped for stage in stages)
+        detail = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
+        detail += f", {skipped} of them from an earlier run" if skipped else ""
+        found.append(Tile("Time", duration(sum(stage.seconds for stage in stages)), "", detail, "line"))
+        peak = max(stages, key=lambda stage: stage.peak_memory_bytes)
+        if peak.peak_memory_bytes > 0:
+            found.append(Tile("Peak memory", memory(peak.peak_memory_bytes), "", f"in {peak.name}", "line"))
+    return found
+
+
+def headline(arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]]) -> Headline | None:
+    """Return mAP at a few thresholds and on average, all ways, with the difference of each arm to the first."""
+    scores = [score for arm in arms for score in arm.scores.values()]
+    if not scores:
+        return None
+    columns = _columns(scores)
+    groups = []
+    for way, (heading, detail) in ways.items():
+        rows: list[Row] = []
+        base: tuple[str, list[float | None]] | None = None
+        for i, arm in enumerate(arms):
+            if way not in arm.scores:
+                continue
+            values = [_at(arm.scores[way], column) for column in columns] + [arm.scores[way].get("average_mAP")]
+            rows.append(Row(arm.name, [percent(value) for value in values], series_colour(i)))
+            if base is None:
+                base = (arm.name, values)
+                continue
+            cells = [_difference(value, other) for value, other in zip(values, base[1], strict=True)]
+            rows.append(Row(f"{arm.name} − {base[0]}", cells, difference=True))
+        if rows:
+            groups.append((heading, detail, rows))
+    counts = dict.fromkeys((score.get("videos"), score.get("instances")) for score in scores)
+    basis = "; ".join(f"{instances} instances in {videos} videos" for videos, instances in counts if videos is not None)
+    return Headline([*(f"{column:g}" for column in columns), "average"], groups, basis)
+
+
+def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
+    """Return name, time, memory, whether it ran, steps, last loss and the share of waiting for data, as texts."""
+    rows = []
+    for stage in stages:
+        losses = _numbers(stage, "loss")
+        waits = _numbers(stage, "wait")
+        fidelities = dict.fromkeys(str(record["fidelity"]) for record in stage.metrics if record.get("fidelity"))
+        rows.append(
+            {
+                "name": stage.name,
+                "skipped": stage.skipped,
+                "time": duration(stage.seconds),
+                "memory": memory(stage.peak_memory_bytes),
+                "steps": str(max(map(int, _numbers(stage, "step")), default=len(losses)) or "–"),
+                "loss": f"{losses[-1]:.4g}" if losses else "–",
+                "wait": f"{100 * sum(waits) / len(waits):.0f} %" if waits else "–",
+                "fidelity": ", ".join(fidelities) or "–",
+            }
+        )
+    return rows
+
+
+def class_rows(fused: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], str]:
+    """Return the classes to draw, best first, and a note: of many, the best and the worst fifteen.
+
+    Args:
+        fused: ``DetectionResult.to_json()`` by arm; the mean over the arms decides.
+    """
+    labels = _ranked(fused)
+    most = 2 * CLASSES_AT_EACH_END
+    if len(labels) <= most:
+        return labels, "own class scores, best first"
+    note = f"the best {CLASSES_AT_EACH_END} and the worst {CLASSES_AT_EACH_END} of {len(labels)} classes"
+    return labels[:CLASSES_AT_EACH_END] + labels[-CLASSES_AT_EACH_END:], note
+
+
+def class_table(fused: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return label, number of instances and average AP of each arm, for every class, best first."""
+    rows = []
+    for label in _ranked(fused):
+        known = [score["per_class"].get(label, {}) for score in fused.values()]
+        instances = next((one["instances"] for one in known if "instances" in one), "–")
+        rows.append(
+            {"label": label, "instances": instances, "averages": [percent(one.get("average")) for one in known]}
+        )
+    return rows
+
+
+def _ranked(fused: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return all labels by falling mean of the arms' average AP; equal ones by name."""
+    found: dict[str, list[float]] = {}
+    for score in fused.values():
+        for label, one in score.get("per_class", {}).items():
+            found.setdefault(label, []).append(one["average"])
+    return sorted(found, key=lambda label: (-sum(found[label]) / len(found[label]), label))
+
+
+def _columns(scores: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return 0.5, 0.75 and 0.95 if they were evaluated, otherwise all thresholds, or a few where there are many."""
+    thresholds = sorted({round(float(t), 6) for score in scores for t in score.get("tiou_thresholds", ())})
+    if set(COLUMNS) <= set(thresholds):
+        return list(COLUMNS)
+    if len(thresholds) <= MOST_COLUMNS:
+        return thresholds
+    return [thresholds[0], thresholds[len(thresholds) // 2], thresholds[-1]]
+
+
+def _at(score: Mapping[str, Any], threshold: float) -> float | None:
+    pairs = zip(score.get("tiou_thresholds", ()), score.get("mAP", ()), strict=False)
+    return next((float(value) for t, value in pairs if math.isclose(t, threshold, abs_tol=1e-6)), None)
+
+
+def _difference(value: float | None, other: float | None) -> str:
+    return signed_percent(None if value is None or other is None else value - other)
+
+
+def _numbers(stage: StageRecord, key: str) -> list[float]:
+    values = (record.get(key) for record in stage.metrics)
+    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]

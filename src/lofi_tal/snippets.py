@@ -1,0 +1,122 @@
+"""The time grid: which frames make snippet i of L, the same for training, feature extraction and detection.
+
+Snippet i of L has its centre at c_i = (i + 0.5) · F / L − 0.5, counted in frames of a video of F frames, and takes the
+T frames c_i + r · (k − (T − 1) / 2), k = 0 … T − 1, rounded and clamped to [0, F − 1]. With the defaults T = 8 and
+r = 8 a snippet spans 64 consecutive frames, the paper's example (sec. 3) and the dense sampling of public TSM models;
+r = 1 is the sampling of BSP features (Xu et al., CVPRW 2021, sec. 4.1). The paper leaves open where the snippets lie;
+this grid spreads them evenly, as L alone is to define the temporal fidelity: T-LoFi has fewer snippets, each unchanged.
+
+Frame numbers become seconds as (n + 0.5) · duration / F, the middle of the n-th of F equal parts. At a constant frame
+rate that is the middle of frame n itself, which leaves half a frame of room for rounded time stamps; at a variable
+rate the video is sampled evenly in time, as frames that last longer stand for more of it.
+
+L: snippets; T: frames a snippet; F: frames of the video.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lofi_tal.errors import LofiError, nearest
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SnippetGrid:
+    """Snippets that cover a whole video evenly.
+
+    Args:
+        snippets: L.
+        frames: T.
+        stride: r, frames of the video from one frame of a snippet to the next.
+
+    Raises:
+        LofiError: If one of them is below 1.
+    """
+
+    snippets: int
+    frames: int = 8
+    stride: float = 8
+
+    def __post_init__(self) -> None:
+        _check_sampling(self.frames, self.stride)
+        if self.snippets < 1:
+            raise LofiError(f"snippets={self.snippets}: at least 1 snippet is needed.")
+
+    def times(self, duration: float, num_frames: int) -> Floats:
+        """Return the seconds from the first frame at which the frames of the snippets are shown, ``(L, T)``.
+
+        Args:
+            duration: Seconds from the first frame to the end of the last.
+            num_frames: F.
+
+        Raises:
+            LofiError: If the video has no frames or no duration.
+        """
+        centres = (np.arange(self.snippets) + 0.5) * num_frames / self.snippets - 0.5
+        offsets = self.stride * (np.arange(self.frames) - (self.frames - 1) / 2)
+        return _seconds(centres[:, None] + offsets, duration, num_frames)
+
+
+def clip_times(
+    duration: float,
+    num_frames: int,
+    *,
+    frames: int = 8,
+    stride: float = 8,
+    start: ArrayLike = 0.5,
+    sampling: str = "dense",
+) -> Floats:
+    """Return the seconds ``(T,)`` at which one sample of a trimmed clip takes its frames (stage 1).
+
+    ``dense`` takes T frames with a stride from a window of T · r frames; a clip shorter than that repeats its last
+    frame (public TSM code wraps around to its beginning instead, which would show a jump that never happened).
+    ``uniform`` takes one frame out of each of T equal parts. Source: public TSM code, `ops/dataset.py`.
+
+    Args:
+        duration: Seconds of the clip.
+        num_frames: F.
+        frames: T.
+        stride: r; of no effect with ``uniform``.
+        start: Place in [0, 1]. ``dense``: of the window, from the earliest to the latest. ``uniform``: of the frame in
+            its part, one number or one for each of the T parts.
+        sampling: ``dense`` or ``uniform``.
+
+    Raises:
+        LofiError: If an argument is out of its range.
+    """
+    _check_sampling(frames, stride)
+    place = np.asarray(start, dtype=np.float64)
+    if not ((place >= 0) & (place <= 1)).all():
+        raise LofiError(f"start={place}: expected a place in [0, 1].")
+    if sampling == "dense":
+        if place.ndim:
+            raise LofiError(f"start={place}: dense sampling has one window, so one number.")
+        first = np.rint(place * max(0.0, num_frames - frames * stride))
+        return _seconds(first + stride * np.arange(frames), duration, num_frames)
+    if sampling == "uniform":
+        if place.ndim and place.shape != (frames,):
+            raise LofiError(f"start has the shape {place.shape}; expected one number or {frames}, one for each part.")
+        parts = (np.arange(frames) + np.minimum(place, np.nextafter(1, 0))) * num_frames / frames
+        return _seconds(np.floor(parts), duration, num_frames)
+    raise LofiError(f"sampling={sampling!r}: expected 'dense' or 'uniform'.{nearest(sampling, ('dense', 'uniform'))}")
+
+
+def _check_sampling(frames: int, stride: float) -> None:
+    if frames < 1:
+        raise LofiError(f"frames={frames}: at least 1 frame a snippet is needed.")
+    if not (math.isfinite(stride) and stride >= 1):
+        raise LofiError(f"stride={stride}: expected at least 1 frame of the video from one frame to the next.")
+
+
+def _seconds(places: Floats, duration: float, num_frames: int) -> Floats:
+    """Round places in frames (a half goes up), clamp them and return the middle of each frame in seconds."""
+    if num_frames < 1 or not (math.isfinite(duration) and duration > 0):
+        raise LofiError(f"A video of {num_frames} frames and {duration} s has nothing to sample.")
+    numbers = np.clip(np.floor(places + 0.5), 0, num_frames - 1)
+    return np.asarray((numbers + 0.5) * duration / num_frames, dtype=np.float64)

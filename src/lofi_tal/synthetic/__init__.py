@@ -1,0 +1,3 @@
+"""The embedded benchmark."""
+
+from lofi_tal.synthetic.dataset import SyntheticDataset, make_dataset

@@ -1,0 +1,208 @@
+"""The data set on disk: encoded videos and clips, their annotations, and what makes a half-made folder whole again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.errors import LofiError, RunError
+from lofi_tal.files import hash_object, read_json, write_json, write_text
+from lofi_tal.synthetic.plans import FPS, ROLES, SIZE, SUBSETS, Plan, Preset, find_preset, plan_clip, plan_video
+from lofi_tal.video import write_video
+
+VERSION = 1  # of the generator: raise it whenever any byte of its output changes
+CRF = 20
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SyntheticDataset:
+    """Where the files of a synthetic data set lie.
+
+    Args:
+        root: Folder of the data set.
+        annotations: ActivityNet JSON; subsets ``training`` and ``validation``.
+        videos: Folder of the videos, ``<id>.mp4``.
+        clips_csv: Trimmed clips in Kinetics' columns; splits ``train`` and ``val``.
+        clips: Folder of the clips, ``<label>/<id>.mp4``.
+    """
+
+    root: Path
+    annotations: Path
+    videos: Path
+    clips_csv: Path
+    clips: Path
+
+
+def make_dataset(
+    out: Path, *, preset: str = "small", seed: int = 0, workers: int = 2, progress: Progress | None = None
+) -> SyntheticDataset:
+    """Make the synthetic benchmark in a folder, or what is missing of it there.
+
+    The same preset and seed give the same bytes, whatever ``workers`` is. Files already there are kept: each is written
+    in one atomic step, so a file that exists is whole.
+
+    Args:
+        out: Folder; new, empty, or one that holds this very data set, whole or in part.
+        preset: ``tiny`` (tests), ``small`` (demonstration) or ``bench`` (experiments).
+        seed: Of all chance, at least 0.
+        workers: Processes that render; 1 renders in this one. Others are started by ``spawn``, so a script that calls
+            this needs an ``if __name__ == "__main__"`` guard.
+        progress: Called with (files done, files in all) whenever a file is there.
+
+    Returns:
+        Paths of the data set.
+
+    Raises:
+        LofiError: If an argument is out of range, or the folder holds something else.
+        RunError: If the folder cannot be written or a rendering process dies.
+    """
+    if seed < 0:
+        raise LofiError(f"seed {seed} is negative; allowed: 0 or more.")
+    if workers < 1:
+        raise LofiError(f"workers {workers} is too few; allowed: 1 or more.")
+    chosen = find_preset(preset)
+    dataset = dataset_paths(out)
+    _claim(out, _identity(chosen, seed))
+    videos, clips = plan_dataset(chosen, seed)
+    jobs = [(plan, dataset.videos / f"{plan.id}.mp4") for plan in videos]
+    jobs += [(plan, dataset.clips / plan.label / f"{plan.id}.mp4") for plan in clips]
+    _make_files(jobs, workers, progress or (lambda done, total: None))
+    if not dataset.annotations.exists():
+        write_json(dataset.annotations, annotations(videos))
+    if not dataset.clips_csv.exists():
+        write_text(dataset.clips_csv, clips_table(clips))
+    return dataset
+
+
+def dataset_paths(root: Path) -> SyntheticDataset:
+    """Return where the files of a data set in ``root`` lie, made or not."""
+    return SyntheticDataset(root, root / "annotations.json", root / "videos", root / "clips.csv", root / "clips")
+
+
+def plan_dataset(preset: Preset, seed: int) -> tuple[list[Plan], list[Plan]]:
+    """Return the plans of all videos and of all clips."""
+    videos = [
+        plan_video(preset, seed, role, index)
+        for role, count in zip(ROLES[:2], preset.videos, strict=True)
+        for index in range(count)
+    ]
+    clips = [
+        plan_clip(preset, seed, role, index)
+        for role, count in zip(ROLES[2:], preset.clips, strict=True)
+        for index in range(count * preset.classes)
+    ]
+    return videos, clips
+
+
+def annotations(videos: Sequence[Plan]) -> dict[str, Any]:
+    """Return the ActivityNet document of planned videos; times are frame numbers divided by the frame rate."""
+    labels = sorted({plan.label for plan in videos})
+    return {
+        "version": f"lofi-tal synthetic {VERSION}",
+        "taxonomy": [
+            {"nodeId": 0, "nodeName": "Root", "parentId": None, "parentName": None},
+            *(
+                {"nodeId": number, "nodeName": label, "parentId": 0, "parentName": "Root"}
+                for number, label in enumerate(labels, start=1)
+            ),
+        ],
+        "database": {
+            plan.id: {
+                "duration": plan.duration,
+                "subset": plan.subset,
+                "resolution": f"{SIZE}x{SIZE}",
+                "annotations": [
+                    {"segment": [span.start / FPS, span.end / FPS], "label": plan.label} for span in plan.instances
+                ],
+            }
+            for plan in videos
+        },
+    }
+
+
+def clips_table(clips: Sequence[Plan]) -> str:
+    """Return the clips as CSV text in Kinetics' columns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
+    splits = dict(zip(SUBSETS, ("train", "val"), strict=True))
+    writer.writerows([plan.label, plan.id, 0.0, plan.duration, splits[plan.subset]] for plan in clips)
+    return text.getvalue()
+
+
+def _identity(preset: Preset, seed: int) -> dict[str, Any]:
+    """Return what tells one data set from another, for ``dataset.json``."""
+    return {
+        "generator": "lofi_tal.synthetic",
+        "version": VERSION,
+        "preset": preset.name,
+        "seed": seed,
+        "content": hash_object([asdict(preset), preset.targets, preset.sources]),
+        "fps": FPS,
+        "size": SIZE,
+        "videos": dict(zip(SUBSETS, preset.videos, strict=True)),
+        "clips": {subset: count * preset.classes for subset, count in zip(SUBSETS, preset.clips, strict=True)},
+        "target_classes": list(preset.targets),
+        "source_classes": list(preset.sources),
+    }
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    """Write ``dataset.json``, or check that the one there is of this data set."""
+    path = out / "dataset.json"
+    advice = "Choose another folder, or delete this one."
+    if path.exists():
+        found = read_json(path)
+        if found != identity:
+            found = found if isinstance(found, dict) else {}
+            named = [f"{key} {found.get(key)!r} (wanted {identity[key]!r})" for key in identity]
+            different = [text for key, text in zip(identity, named, strict=True) if found.get(key) != identity[key]]
+            raise LofiError(f"{out} holds another data set: {', '.join(different) or 'unknown fields'}. {advice}")
+        return
+    if out.exists() and not out.is_dir():
+        raise LofiError(f"{out} is a file; a folder is wanted. {advice}")
+    if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise LofiError(f"{out} is not empty and holds no dataset.json, so it is no synthetic data set. {advice}")
+    write_json(path, identity)
+
+
+def _make_files(jobs: Sequence[tuple[Plan, Path]], workers: int, progress: Progress) -> None:
+    """Render and encode what is missing."""
+    missing = [(plan, path) for plan, path in jobs if not path.exists()]
+    done = len(jobs) - len(missing)
+    progress(done, len(jobs))
+    for _ in _run(missing, min(workers, len(missing))):
+        done += 1
+        progress(done, len(jobs))
+
+
+def _run(jobs: Sequence[tuple[Plan, Path]], workers: int) -> Iterator[None]:
+    """Yield once for every file written."""
+    if workers <= 1:
+        for plan, path in jobs:
+            yield _write(plan, path)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for future in as_completed([pool.submit(_write, plan, path) for plan, path in jobs]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "A rendering process died (out of memory, or killed). Run the same command again: "
+            "it goes on with what is missing. With workers=1 everything stays in one process."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(plan: Plan, path: Path) -> None:
+    write_video(path, plan.render(), fps=FPS, crf=CRF)

@@ -1,0 +1,233 @@
+"""Plans: what each video shows, drawn before anything is rendered.
+
+A plan depends on (seed, role, index) alone, so it is the same whatever else is made, in whatever order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.errors import LofiError, nearest
+from lofi_tal.synthetic.looks import draw_background, draw_sprite
+from lofi_tal.synthetic.motions import SOURCE, TARGET, Span, perform
+from lofi_tal.synthetic.rendering import MARGIN, Actor, Frames, Scene, render
+
+FPS = 10.0
+SIZE = 64
+SUBSETS = ("training", "validation")
+ROLES = ("training", "validation", "clip_training", "clip_validation")
+BYSTANDERS = 1
+BYSTANDER_RADIUS = (7.0, 10.0)  # pixels
+ACTOR_RADIUS = (10.0, 13.0)
+HOMES = (25.0, 39.0)  # where the acting object stays, in pixels
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is made.
+
+    Args:
+        name: As the user calls it.
+        classes: Number of target classes, and of source classes.
+        videos: Training and validation videos, at least ``classes`` training ones.
+        clips: Training and validation clips of every source class.
+        seconds: Shortest and longest video.
+        clip_seconds: Shortest and longest clip.
+    """
+
+    name: str
+    classes: int
+    videos: tuple[int, int]
+    clips: tuple[int, int]
+    seconds: tuple[float, float]
+    clip_seconds: tuple[float, float] = (2.0, 2.8)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Classes of the videos."""
+        return tuple(TARGET)[: self.classes]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Classes of the clips."""
+        return tuple(SOURCE)[: self.classes]
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("tiny", classes=4, videos=(8, 4), clips=(4, 1), seconds=(7.0, 10.0)),
+        Preset("small", classes=10, videos=(200, 80), clips=(110, 30), seconds=(20.0, 30.0)),
+        Preset("bench", classes=10, videos=(400, 400), clips=(400, 60), seconds=(20.0, 60.0)),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """Return a preset by name.
+
+    Raises:
+        LofiError: If there is none of that name.
+    """
+    if name not in PRESETS:
+        raise LofiError(f"preset {name!r} is unknown; allowed: {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One video or clip.
+
+    Args:
+        seed: Of the data set.
+        role: One of ``ROLES``.
+        index: Position within the role.
+        label: The one class of the video.
+        scene: Number of the look; each look is used once by every class, so looks cannot tell the class.
+        spans: What the acting object does, frame 0 to the end; the spans with a label are the instances.
+        like: Classes that the class-less motion resembles in kind.
+    """
+
+    seed: int
+    role: str
+    index: int
+    label: str
+    scene: int
+    spans: tuple[Span, ...]
+    like: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Name of the video, without anything that tells the class."""
+        return f"{self.role}_{self.index:05d}"
+
+    @property
+    def subset(self) -> str:
+        """``"training"`` or ``"validation"``."""
+        return self.role.removeprefix("clip_")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.spans[-1].end
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.frames / FPS
+
+    @property
+    def instances(self) -> tuple[Span, ...]:
+        """The spans that show the class."""
+        return tuple(span for span in self.spans if span.label is not None)
+
+    def render(self) -> Iterator[Frames]:
+        """Yield the frames ``(SIZE, SIZE, 3)``."""
+        return render(build_scene(self))
+
+
+def _generator(seed: int, role: str, index: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed, ROLES.index(role), index, purpose])
+
+
+def plan_video(preset: Preset, seed: int, role: str, index: int) -> Plan:
+    """Plan an untrimmed video with one to four instances of one class.
+
+    Lengths are shares of the video between 0.08 and 0.6, about 0.3 in the middle; what is left over goes before,
+    between and behind the instances.
+    """
+    rng = _generator(seed, role, index, 0)
+    frames = round(rng.uniform(*preset.seconds) * FPS)
+    count = int(rng.choice(4, p=(0.5, 0.3, 0.12, 0.08))) + 1
+    shares = rng.uniform(*((0.2, 0.6), (0.14, 0.4), (0.1, 0.24), (0.08, 0.18))[count - 1], count)
+    lengths = np.maximum(np.round(shares * frames).astype(int), int(0.08 * frames) + 1)
+    gap = min(15, int(0.06 * frames))
+    rest = frames - int(lengths.sum()) - gap * (count - 1)
+    cuts = np.sort(rng.integers(0, rest + 1, count))
+    label = preset.targets[index % preset.classes]
+    spans: list[Span] = []
+    for number, length in enumerate(lengths):
+        start = int(cuts[number] + lengths[:number].sum() + gap * number)
+        spans += [*_background(rng, spans[-1].end if spans else 0, start), Span(start, start + int(length), label)]
+    spans += _background(rng, spans[-1].end, frames)
+    return Plan(seed, role, index, label, index // preset.classes, tuple(spans), (label, label, *preset.targets))
+
+
+def _background(rng: np.random.Generator, start: int, end: int) -> list[Span]:
+    """Cut frames [start, end) into class-less spans of about the length of instances."""
+    spans: list[Span] = []
+    while start < end:
+        length = int(rng.integers(30, 120))
+        stop = end if end - start - length < 20 else start + length
+        spans.append(Span(start, stop, None))
+        start = stop
+    return spans
+
+
+def plan_clip(preset: Preset, seed: int, role: str, index: int) -> Plan:
+    """Plan a trimmed clip: one source class from the first frame to the last."""
+    rng = _generator(seed, role, index, 0)
+    frames = round(rng.uniform(*preset.clip_seconds) * FPS)
+    label = preset.sources[index % preset.classes]
+    return Plan(seed, role, index, label, index // preset.classes, (Span(0, frames, label),), preset.sources)
+
+
+def build_scene(plan: Plan) -> Scene:
+    """Draw the looks and motions of a plan; looks and motions come from different random streams."""
+    rng = _generator(plan.seed, plan.role, plan.scene, 1)
+    ground = float(rng.uniform(0.15, 0.35))
+    background = draw_background(rng, plan.subset, SIZE + 2 * MARGIN, ground)
+    radii = [*rng.uniform(*BYSTANDER_RADIUS, BYSTANDERS), rng.uniform(*ACTOR_RADIUS)]
+    sprites = [draw_sprite(rng, plan.subset, radius=float(radius), ground=ground) for radius in radii]
+    noise = (rng.standard_normal((2 * SIZE, 2 * SIZE, 3)) * rng.uniform(2, 5)).astype(np.float32)
+
+    rng = _generator(plan.seed, plan.role, plan.index, 2)
+    time = np.arange(plan.frames)
+    home = rng.uniform(*HOMES, 2)
+    actors = []
+    for sprite in sprites[:-1]:
+        poses = perform(rng, tuple(_background(rng, 0, plan.frames)), like=plan.like, radius=sprite.radius)
+        poses[:, :2] += _distant(rng, home) + _entry(rng, plan.frames)
+        actors.append(Actor(sprite, poses))
+    poses = perform(rng, plan.spans, like=plan.like, radius=sprites[-1].radius)
+    poses[:, :2] += home + 6 * np.sin(2 * np.pi * (time[:, None] / rng.uniform(35, 90, 2) + rng.uniform(size=2)))
+    actors.append(Actor(sprites[-1], poses))
+    return Scene(
+        background=background,
+        camera=_camera(rng, plan.frames),
+        light=1 + 0.03 * np.sin(time / rng.uniform(3, 15)) + 0.01 * rng.standard_normal(plan.frames),
+        actors=tuple(actors),
+        noise=noise,
+        windows=rng.integers(0, SIZE, (plan.frames, 2)),
+    )
+
+
+def _distant(rng: np.random.Generator, home: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draw a place for a bystander, away from the acting object."""
+    places = rng.uniform(4, SIZE - 4, (16, 2))
+    far = places[np.hypot(*(places - home).T) > 26]
+    return far[0] if len(far) else places[0]
+
+
+def _entry(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
+    """Return ``(F, 2)`` offsets of an object that comes into the picture at some time, or is there from the start."""
+    if rng.uniform() < 0.7:
+        return np.zeros((frames, 2))
+    arrival = rng.uniform(0, 0.7) * frames
+    away = np.clip((arrival + 15 - np.arange(frames)) / 15, 0, 1)
+    angle = rng.uniform(0, 2 * np.pi)
+    offsets: NDArray[np.float64] = 90 * away[:, None] * np.array([np.cos(angle), np.sin(angle)])
+    return offsets
+
+
+def _camera(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
+    """Return ``(F, 2)`` slow drift with a hand's tremor, within the margin."""
+    time = np.arange(frames)[:, None]
+    drift = 3.5 * np.sin(2 * np.pi * (time / rng.uniform(80, 250, 2) + rng.uniform(size=2)))
+    tremor = rng.uniform(0.1, 0.35) * rng.standard_normal((frames, 2))
+    camera: NDArray[np.float64] = np.clip(drift + tremor, -(MARGIN - 1.1), MARGIN - 1.1)
+    return camera

@@ -1,0 +1,65 @@
+"""The tiny benchmark and a run on it, made once for all integration tests."""
+
+from pathlib import Path
+
+import pytest
+
+from lofi_tal.config import Recipe, make_recipe
+from lofi_tal.demo import demo_recipe
+from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
+from lofi_tal.synthetic import SyntheticDataset, make_dataset
+
+SETTINGS = (
+    "data.selection_share=0.3",
+    "data.workers=0",
+    "encoder.options={width: 8}",
+    "snippets={count: 12, frames: 4, stride: 2, size: 32}",
+    "pretrain.epochs=2",
+    "pretrain.batch=4",
+    "lofi.epochs=3",
+    "lofi.batch=2",
+    "lofi.r_s=1.5",
+    "head.epochs=4",
+    "head.batch=4",
+    "head.options={hidden_1d: 32, hidden_2d: 16, hidden_3d: 32}",
+    "classifier.epochs=4",
+)
+
+
+@pytest.fixture(scope="session")
+def benchmark_set(tmp_path_factory) -> SyntheticDataset:
+    return make_dataset(tmp_path_factory.mktemp("tiny"), preset="tiny", seed=0, workers=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(benchmark_set) -> Recipe:
+    return demo_recipe(benchmark_set, seed=0, overrides=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_recipe, tmp_path_factory) -> tuple[Pipeline, list[ArmResult]]:
+    """A whole run; tests must not change its folder."""
+    pipeline = Pipeline(tiny_recipe, tmp_path_factory.mktemp("runs") / "whole", device="cpu", quiet=True)
+    with pipeline.open("lofi run recipe.yaml"):
+        results = pipeline.run()
+        write_run_report(pipeline, results, command="lofi run recipe.yaml")
+    return pipeline, results
+
+
+@pytest.fixture
+def changed(tiny_recipe):
+    """Return a recipe with some values changed."""
+
+    def change(**sections) -> Recipe:
+        content = tiny_recipe.model_dump(mode="json")
+        for name, values in sections.items():
+            content[name] = {**content[name], **values} if isinstance(values, dict) and content[name] else values
+        return make_recipe(content)
+
+    return change
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return the weights and results of a run, by relative path."""
+    kept = [*folder.rglob("*.safetensors"), *folder.rglob("detections.json")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}

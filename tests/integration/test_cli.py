@@ -1,0 +1,157 @@
+"""The commands as a user types them: what they print, what they write, and how they refuse."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from lofi_tal.cli.app import app
+from lofi_tal.config import save_recipe
+
+
+def lofi(*arguments, cwd=None):
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "lofi_tal.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_every_command_explains_itself():
+    runner = CliRunner()
+    for command in ("run", "pretrain", "train", "extract", "head", "init", "demo", "models", "detect", "evaluate"):
+        result = runner.invoke(app, [command, "--help"])
+        assert result.exit_code == 0, command
+        assert "Usage" in result.output
+    assert "synth" in runner.invoke(app, ["data", "--help"]).output
+
+
+def test_detect_writes_json_csv_subtitles_and_a_page(finished_run, benchmark_set, tmp_path):
+    pipeline, _ = finished_run
+    video = next(benchmark_set.videos.glob("validation*"))
+    result = lofi("detect", video, "--model", pipeline.output, "--out", tmp_path, "--threshold", 0, "-q")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / f"{video.stem}.json").read_text())
+    segments = found["results"][video.stem]
+    assert found["external_data"] == {}
+    assert len(segments) > 0
+    assert all(0 <= s["segment"][0] <= s["segment"][1] for s in segments)
+    csv = (tmp_path / f"{video.stem}.csv").read_text().splitlines()
+    assert csv[0] == "video,start,end,label,score"
+    assert len(csv) == len(segments) + 1
+    assert " --> " in (tmp_path / f"{video.stem}.srt").read_text()
+    assert video.name in (tmp_path / f"{video.stem}.html").read_text()
+    assert segments[0]["label"] in result.stdout
+
+
+def test_detect_equals_the_runs_own_detections(finished_run, benchmark_set):
+    """One sampler and one code path: a video detected alone gives what the run found."""
+    pipeline, results = finished_run
+    video = next(benchmark_set.videos.glob("validation*"))
+    result = lofi("detect", video, "--model", results[-1].model, "--json", "-q")
+    assert result.returncode == 0, result.stderr
+    alone = json.loads(result.stdout)["results"][video.stem]
+    together = pipeline.detections("lofi")[video.stem].to_activitynet()
+    assert [s["label"] for s in alone] == [s["label"] for s in together]
+    for a, b in zip(alone, together, strict=True):
+        assert a["score"] == pytest.approx(b["score"], rel=1e-4)
+        assert a["segment"] == pytest.approx(b["segment"], abs=0.01)
+
+
+def test_one_bad_file_does_not_end_the_others(finished_run, benchmark_set, tmp_path):
+    pipeline, _ = finished_run
+    (tmp_path / "text.mp4").write_text("no video")
+    video = next(benchmark_set.videos.glob("validation*"))
+    result = lofi("detect", tmp_path / "text.mp4", video, "--model", pipeline.output, "--json", "-q")
+    assert result.returncode == 4
+    assert list(json.loads(result.stdout)["results"]) == [video.stem]
+    assert "text.mp4" in result.stderr
+    assert lofi("detect", tmp_path / "text.mp4", "--model", pipeline.output, "-q").returncode == 3
+
+
+def test_evaluate_prints_the_keys_that_other_tools_read(finished_run):
+    pipeline, results = finished_run
+    result = lofi("evaluate", pipeline.recipe.data.annotations, pipeline.output / "arms/lofi/detections.json", "--json")
+    document = json.loads(result.stdout)
+    assert document["average_mAP"] == results[1].scores["fused"]["average_mAP"]
+    assert {"average_mAP", "mAP", "tiou_thresholds", "videos", "instances"} <= document.keys()
+
+
+def test_check_and_init_give_a_recipe_that_runs(benchmark_set, tmp_path):
+    checked = lofi("data", "check", benchmark_set.annotations, "--videos", benchmark_set.videos, "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["ok"] is True
+    recipe = tmp_path / "recipe.yaml"
+    sources = ("--annotations", benchmark_set.annotations, "--videos", benchmark_set.videos)
+    clips = ("--clips", benchmark_set.clips_csv, "--clips-root", benchmark_set.clips)
+    written = lofi("init", *sources, *clips, "-o", recipe, "--no-trial")
+    assert written.returncode == 0, written.stderr
+    assert lofi("init", "--annotations", "x", "--videos", "y", "-o", recipe).returncode == 2
+    settings = ("snippets={count: 8, frames: 2, stride: 2, size: 32}", "pretrain.epochs=1", "lofi.epochs=1",
+                "head.epochs=1", "head.lrs=[1e-3]", "lofi.r_s=1.5", "lofi.r_t=2")  # fmt: skip
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    result = lofi("run", recipe, "-o", tmp_path / "run", "-q", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "average" in result.stdout
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("{}", "database"),
+        ('{"database": {}}', "video"),
+        ("not json", "line 1"),
+        ('{"database": {"a": {"subset": "training", "annotations": [{"segment": [0, NaN], "label": "x"}]}}}', "a"),
+    ],
+)
+def test_bad_annotations_end_in_one_message(content, message, tmp_path):
+    (tmp_path / "labels.json").write_text(content)
+    result = lofi("data", "check", tmp_path / "labels.json")
+    assert result.returncode == 3
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("lofi.schedul=t", "Did you mean 'schedule'"), ("lofi.r_t=-1", "lofi.r_t"), ("lofi.lr=fast", "lofi.lr")],
+)
+def test_a_bad_recipe_ends_in_one_message_and_changes_nothing(setting, message, tiny_recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(save_recipe(tiny_recipe))
+    result = lofi("run", tmp_path / "recipe.yaml", "-o", tmp_path / "run", "--set", setting)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_label_in_detections_is_refused_with_its_place(finished_run, tmp_path):
+    pipeline, _ = finished_run
+    document = json.loads((pipeline.output / "arms/lofi/detections.json").read_text())
+    video = next(iter(document["results"]))
+    document["results"][video][0]["label"] = "no such class"
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    result = lofi("evaluate", pipeline.recipe.data.annotations, tmp_path / "detections.json")
+    assert result.returncode == 3
+    assert "no such class" in result.stderr
+    assert video in result.stderr
+
+
+def test_missing_paths_are_named(tmp_path):
+    for arguments in (
+        ("run", tmp_path / "none.yaml"),
+        ("detect", tmp_path / "none.mp4", "--model", tmp_path),
+        ("detect", __file__, "--model", tmp_path),
+        ("evaluate", tmp_path / "a.json", tmp_path / "b.json"),
+    ):
+        result = lofi(*arguments)
+        assert result.returncode in (2, 3), arguments
+        assert str(tmp_path) in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, lofi_tal; assert not {'torch', 'av', 'matplotlib', 'lightning_fabric'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,199 @@
+"""What probing says of a file, against the packets written into it and against ffprobe's view of odd files."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from lofi_tal.video import VideoError, probe_video, write_video
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+def encode(
+    path: Path, count: int, *, pts=None, base=Fraction(1, 1000), options=None, codec="libx264", **kwargs
+) -> None:
+    """Write ``count`` grey frames with the given time stamps."""
+    with av.open(str(path), "w", **kwargs) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 64, 48, "yuv420p", base
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 7 * number % 256, np.uint8), "rgb24")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = (number * 40 if pts is None else pts[number]), base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_audio(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_variable_frame_rate_gives_each_frame_its_own_time(tmp_path):
+    stamps = [0, 40, 140, 150, 400, 1000, 1033]
+    encode(tmp_path / "vfr.mkv", len(stamps), pts=stamps)
+    info = probe_video(tmp_path / "vfr.mkv")
+    np.testing.assert_allclose(info.times, np.array(stamps) / 1000)
+    assert info.frames == 7
+    assert info.times.dtype == np.float64
+    assert info.duration > 1.033
+    assert info.fps == pytest.approx(7 / info.duration)
+
+
+def test_first_time_stamp_is_the_origin(tmp_path):
+    encode(tmp_path / "late.mkv", 5, pts=[5000, 5040, 5080, 5120, 5160])
+    np.testing.assert_allclose(probe_video(tmp_path / "late.mkv").times, [0, 0.04, 0.08, 0.12, 0.16])
+
+
+def test_reordered_frames_come_out_sorted(tmp_path):
+    encode(tmp_path / "b.mp4", 30, options={"bf": "3"})
+    info = probe_video(tmp_path / "b.mp4")
+    np.testing.assert_allclose(info.times, np.arange(30) / 25, atol=1e-9)
+    assert info.duration == pytest.approx(30 / 25)
+
+
+def test_stream_without_time_stamps_is_counted_by_decoding(tmp_path):
+    encode(tmp_path / "raw.h264", 20, format="h264", options={"bf": "2"})
+    info = probe_video(tmp_path / "raw.h264")
+    assert info.frames == 20
+    assert (np.diff(info.times) > 0).all()
+    assert info.duration == pytest.approx(20 * np.diff(info.times)[0])
+
+
+def test_frames_that_an_edit_list_cuts_are_not_counted(tmp_path):
+    encode(tmp_path / "whole.mp4", 20, options={"bf": "2", "g": "20"})
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                early = round(Fraction(1, 5) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, stream
+                target.mux(packet)
+    info = probe_video(tmp_path / "cut.mp4")
+    assert info.frames == 15
+    assert info.times[0] == 0
+    assert info.duration == pytest.approx(0.6)
+
+
+def test_one_frame_lasts_one_frame(tmp_path):
+    write_video(tmp_path / "one.mp4", [np.zeros((16, 16, 3), np.uint8)], fps=10)
+    info = probe_video(tmp_path / "one.mp4")
+    assert (info.frames, info.duration, info.times.tolist()) == (1, pytest.approx(0.1), [0.0])
+
+
+def test_info_is_shown_and_compared_without_the_times(tmp_path):
+    write_video(tmp_path / "a.mp4", [np.zeros((16, 24, 3), np.uint8)] * 3, fps=10)
+    info = probe_video(str(tmp_path / "a.mp4"))
+    assert info == probe_video(tmp_path / "a.mp4")
+    assert "times" not in repr(info)
+    assert (info.width, info.height, info.codec, info.rotation) == (24, 16, "h264", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (bytes(range(256)) * 40, "not a video"),
+        (b"this is a text, whatever its name says\n" * 50, "not a video"),
+        (b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(5000), "without its index"),
+    ],
+    ids=["empty", "random", "text", "no-moov"],
+)
+def test_what_is_no_video_is_refused_in_one_line(tmp_path, content, reason):
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=reason) as caught:
+        probe_video(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_folder_and_audio_are_refused(tmp_path):
+    with pytest.raises(VideoError, match="does not exist"):
+        probe_video(tmp_path / "none.mp4")
+    with pytest.raises(VideoError, match="folder"):
+        probe_video(tmp_path)
+    write_audio(tmp_path / "sound.mp4")
+    with pytest.raises(VideoError, match="only audio"):
+        probe_video(tmp_path / "sound.mp4")
+
+
+def test_still_picture_is_refused(tmp_path):
+    with av.open(str(tmp_path / "still.png"), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), "rgb24")))
+    for name in ("still.png", "still.mp4"):
+        (tmp_path / "still.png").replace(tmp_path / name)
+        with pytest.raises(VideoError, match="still picture"):
+            probe_video(tmp_path / name)
+        (tmp_path / name).replace(tmp_path / "still.png")
+
+
+def test_playlist_named_as_a_video_opens_nothing_else(tmp_path):
+    write_video(tmp_path / "real.mp4", [np.zeros((16, 16, 3), np.uint8)] * 3, fps=10)
+    for text in ("#EXTM3U\n#EXTINF:1,\nreal.mp4\n", "#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/x.ts\n#EXT-X-ENDLIST\n"):
+        (tmp_path / "list.mp4").write_text(text)
+        with pytest.raises(VideoError):
+            probe_video(tmp_path / "list.mp4")
+
+
+def test_truncated_copy_is_as_long_as_what_is_left(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "whole.mp4", noise, fps=25)
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    info = probe_video(tmp_path / "half.mp4")
+    assert 10 < info.frames < 40
+    assert info.duration == pytest.approx(info.frames / 25)
+
+
+def test_names_with_odd_characters_open(tmp_path):
+    for name in ("-a b%03d.mp4", "concat:a|b.mp4", "ä?#.mp4"):
+        write_video(tmp_path / name, [np.zeros((16, 16, 3), np.uint8)] * 2, fps=10)
+        assert probe_video(tmp_path / name).frames == 2
+
+
+def probe_rows() -> list[list[str]]:
+    table = SHARED / "odd" / "PROBE.tsv"
+    return [line.split("\t") for line in table.read_text().splitlines()] if table.exists() else []
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("row", probe_rows(), ids=lambda row: row[0])
+def test_odd_files_agree_with_ffprobe(row, capfd):
+    """Oracle: counts of ffmpeg's decoder. Two differ: one has a packet that no decoder takes, one two video streams."""
+    expected = int(next(cell for cell in row if cell.startswith("decoded=")).removeprefix("decoded="))
+    expected = {"decord_corrupted.mp4": 50, "torchcodec_nasa_13013.mp4": 390}.get(row[0], expected)
+    path = SHARED / "odd" / row[0]
+    if not expected:
+        with pytest.raises(VideoError):
+            probe_video(path)
+        return
+    info = probe_video(path)
+    assert info.frames == len(info.times) == expected
+    assert (np.diff(info.times) > 0).all()
+    assert info.duration > info.times[-1]
+    rotated = any(cell in ("rot=90", "rot=-90") for cell in row)
+    if row[0] != "torchcodec_nasa_13013.mp4":
+        assert f"{info.width}x{info.height}" == ("x".join(row[3].split("x")[::-1]) if rotated else row[3])
+        assert info.codec == row[2]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.exists(), reason="the data folder is absent")
+def test_frame_count_of_activitynet_videos_is_the_stored_one():
+    for path in (SHARED / "activitynet_clips").glob("*.mp4"):
+        with av.open(str(path)) as container:
+            stored = container.streams.video[0].frames
+        assert probe_video(path).frames == stored
