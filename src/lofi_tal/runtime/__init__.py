@@ -4,7 +4,7 @@ from lofi_tal.runtime.device import PeakMemory, describe_device, environment, ma
 from lofi_tal.runtime.progress import Progress, duration_text
 from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, open_stage
 from lofi_tal.runtime.seeding import derive_seed
-from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun
+from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun, cosine, falling
 
 __all__ = [
     "InterruptedRunError",
@@ -15,10 +15,12 @@ __all__ = [
     "StageRecord",
     "Step",
     "TrainingRun",
+    "cosine",
     "derive_seed",
     "describe_device",
     "duration_text",
     "environment",
+    "falling",
     "make_fabric",
     "open_stage",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 import signal
 import threading
@@ -45,6 +46,17 @@ class Step:
     epoch: int
     index: int
     lr: float
+
+
+def falling(lr: float, factor: float, epochs: Iterable[float]) -> Callable[[int], float]:
+    """Return a learning rate that is multiplied by ``factor`` at each of ``epochs``."""
+    falls = list(epochs)
+    return lambda epoch: lr * factor ** sum(epoch >= fall for fall in falls)
+
+
+def cosine(lr: float, epochs: int) -> Callable[[int], float]:
+    """Return a learning rate that goes down by half a cosine, epoch by epoch."""
+    return lambda epoch: lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 class TrainingRun:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.fidelity import Schedule
 from lofi_tal.heads import Head
-from lofi_tal.runtime import Outcome, StageFolder, TrainingRun
+from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, falling
 from lofi_tal.stages.data import SnippetDataset, StepRequests, as_clips, make_loader, steps_per_epoch
 
 
@@ -31,6 +31,7 @@ class LofiOptions:
     epochs: int
     batch: int
     lr: float
+    optimizer: str
     momentum: float
     weight_decay: float
     lr_step: int
@@ -73,16 +74,22 @@ def train_lofi(
     """Train ``encoder`` in place and return the outcome."""
     torch.manual_seed(options.seed)
     plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None)
-    optimizer = torch.optim.SGD(
-        plain.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-    )
+    optimizer: torch.optim.Optimizer
+    if options.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(plain.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        lr_at = cosine(options.lr, options.epochs)
+    else:
+        optimizer = torch.optim.SGD(
+            plain.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+        )
+        lr_at = falling(options.lr, options.lr_gamma, range(options.lr_step, options.epochs, options.lr_step))
     model, optimizer = fabric.setup(plain, optimizer)
     run = TrainingRun(
         folder,
         fabric,
         modules={"model": plain},
         optimizer=optimizer,
-        lr_at=lambda epoch: options.lr * options.lr_gamma ** (epoch // options.lr_step),
+        lr_at=lr_at,
         epochs=options.epochs,
         steps_per_epoch=steps_per_epoch(len(videos), options.batch),
         seed=options.seed,

@@ -20,7 +20,7 @@ from lofi_tal.annotations import Clip
 from lofi_tal.encoders import Encoder
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
-from lofi_tal.runtime import Outcome, Progress, StageFolder, TrainingRun
+from lofi_tal.runtime import Outcome, Progress, StageFolder, TrainingRun, cosine, falling
 from lofi_tal.stages.data import (
     ClipDataset,
     StepRequests,
@@ -39,6 +39,7 @@ class PretrainOptions:
     epochs: int
     batch: int
     lr: float
+    optimizer: str
     momentum: float
     weight_decay: float
     milestones: tuple[float, ...]
@@ -106,16 +107,23 @@ def pretrain(
         raise DataError(f"Stage 1 needs clips of at least two classes; found {len(train)} clips of {len(labels)}.")
     torch.manual_seed(options.seed)
     plain = ClipClassifier(encoder, len(labels), options.dropout)
-    optimizer = torch.optim.SGD(parameter_groups(plain, options.weight_decay), lr=options.lr, momentum=options.momentum)
+    groups = parameter_groups(plain, options.weight_decay)
+    optimizer: torch.optim.Optimizer
+    if options.optimizer == "adamw":  # adapts each parameter's rate by itself
+        groups = [{**group, "lr_scale": 1.0} for group in groups]
+        optimizer = torch.optim.AdamW(groups, lr=options.lr)
+        lr_at = cosine(options.lr, options.epochs)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+        lr_at = falling(options.lr, 0.1, [share * options.epochs for share in options.milestones])
     model, optimizer = fabric.setup(plain, optimizer)
     fidelity = Fidelity("clip", 1, options.size)
-    falls = [share * options.epochs for share in options.milestones]
     run = TrainingRun(
         folder,
         fabric,
         modules={"model": plain},
         optimizer=optimizer,
-        lr_at=lambda epoch: options.lr * 0.1 ** sum(epoch >= fall for fall in falls),
+        lr_at=lr_at,
         epochs=options.epochs,
         steps_per_epoch=steps_per_epoch(len(train), options.batch),
         seed=options.seed,

@@ -77,7 +77,7 @@ def make_dataset(
     jobs += [(plan, dataset.clips / plan.label / f"{plan.id}.mp4") for plan in clips]
     _make_files(jobs, workers, progress or (lambda done, total: None))
     if not dataset.annotations.exists():
-        write_json(dataset.annotations, annotations(videos))
+        write_json(dataset.annotations, annotation_document(videos))
     if not dataset.clips_csv.exists():
         write_text(dataset.clips_csv, clips_table(clips))
     return dataset
@@ -103,7 +103,7 @@ def plan_dataset(preset: Preset, seed: int) -> tuple[list[Plan], list[Plan]]:
     return videos, clips
 
 
-def annotations(videos: Sequence[Plan]) -> dict[str, Any]:
+def annotation_document(videos: Sequence[Plan]) -> dict[str, Any]:
     """Return the ActivityNet document of planned videos; times are frame numbers divided by the frame rate."""
     labels = sorted({plan.label for plan in videos})
     return {
@@ -189,7 +189,8 @@ def _run(jobs: Sequence[tuple[Plan, Path]], workers: int) -> Iterator[None]:
     """Yield once for every file written."""
     if workers <= 1:
         for plan, path in jobs:
-            yield _write(plan, path)
+            _write(plan, path)
+            yield
         return
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:

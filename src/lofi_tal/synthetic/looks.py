@@ -21,7 +21,8 @@ DETAIL = 4  # sprite texels per pixel: nearest-texel sampling is then exact to a
 
 def _stripes(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
     angle, frequency = rng.uniform(0, np.pi), rng.uniform(1.0, 1.8)
-    return np.sin(2 * np.pi * frequency * (u * np.cos(angle) + v * np.sin(angle)) + rng.uniform(0, 6))
+    field: Floats = np.sin(2 * np.pi * frequency * (u * np.cos(angle) + v * np.sin(angle)) + rng.uniform(0, 6))
+    return field
 
 
 def _dots(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
@@ -38,25 +39,29 @@ def _clouds(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
             angle = rng.uniform(0, 2 * np.pi)
             wave = np.sin(2 * np.pi * octave * (u * np.cos(angle) + v * np.sin(angle)) + rng.uniform(0, 2 * np.pi))
             field += wave / octave
-    return field / np.abs(field).max()
+    even: Floats = field / np.abs(field).max()
+    return even
 
 
 def _checks(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
     frequency = rng.uniform(0.7, 1.2)
     first = np.sin(2 * np.pi * frequency * u + rng.uniform(0, 6))
-    return np.clip(4 * first * np.sin(2 * np.pi * frequency * v + rng.uniform(0, 6)), -1, 1)
+    field: Floats = np.clip(4 * first * np.sin(2 * np.pi * frequency * v + rng.uniform(0, 6)), -1, 1)
+    return field
 
 
 def _rings(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
     x, y = rng.uniform(-0.6, 0.6, 2)
-    return np.sin(2 * np.pi * rng.uniform(1.0, 1.8) * np.hypot(u - x, v - y) + rng.uniform(0, 6))
+    field: Floats = np.sin(2 * np.pi * rng.uniform(1.0, 1.8) * np.hypot(u - x, v - y) + rng.uniform(0, 6))
+    return field
 
 
 def _cells(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
     reach = float(np.abs(u).max())
     distance = [np.hypot(u - x, v - y) for x, y in rng.uniform(-reach, reach, (9, 2))]
     tone = rng.uniform(-1, 1, 9).astype(np.float32)
-    return tone[np.argmin(distance, axis=0)]
+    field: Floats = tone[np.argmin(distance, axis=0)]
+    return field
 
 
 @dataclass(frozen=True)

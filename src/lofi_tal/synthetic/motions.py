@@ -56,12 +56,14 @@ def _cos(phase: Floats, cycles: float = 1.0) -> Floats:
 def _saw(phase: Floats) -> Floats:
     """Return a rounded saw tooth in [-1, 1]: it rises in a quarter of the period and falls in the rest."""
     place, rise = phase % 1.0, 0.25
-    return np.where(place < rise, -np.cos(np.pi * place / rise), np.cos(np.pi * (place - rise) / (1 - rise)))
+    tooth: Floats = np.where(place < rise, -np.cos(np.pi * place / rise), np.cos(np.pi * (place - rise) / (1 - rise)))
+    return tooth
 
 
 def _square(phase: Floats) -> Floats:
     """Return one coordinate of a point that runs along a square at an even speed."""
-    return np.clip(4 * np.abs((phase % 1.0) - 0.5) - 1, -0.5, 0.5) * 2
+    side: Floats = np.clip(4 * np.abs((phase % 1.0) - 0.5) - 1, -0.5, 0.5) * 2
+    return side
 
 
 TARGET: dict[str, Cycle] = {
@@ -139,7 +141,8 @@ def _freedom(rng: np.random.Generator, label: str) -> Floats:
     if used[:2].any():  # a place moves in any direction, not along the class's axis
         angle = rng.uniform(0, np.pi)
         used[:2] = used[:2].max() * np.maximum(np.abs([np.cos(angle), np.sin(angle)]), 0.35)
-    return used / used.max() + rng.uniform(0, 0.25, len(DEGREES))
+    freedom: Floats = used / used.max() + rng.uniform(0, 0.25, len(DEGREES))
+    return freedom
 
 
 def restless(rng: np.random.Generator, label: str, frames: int, speed: float) -> Floats:
@@ -196,7 +199,7 @@ def perform(rng: np.random.Generator, spans: tuple[Span, ...], *, like: tuple[st
         else:
             parts.append(restless(rng, str(rng.choice(like)), frames, LIVELY * speed))
     velocity = np.concatenate(parts) / np.where(np.arange(len(DEGREES)) < 2, 1.0, radius) / RIM
-    poses = np.zeros_like(velocity)
+    poses: Floats = np.zeros_like(velocity)
     pose = np.array([0.0, 0.0, rng.uniform(0, 2 * np.pi), 0.0, 0.0])
     for frame, step in enumerate(velocity):
         pose = LEAK * pose + step

@@ -210,7 +210,8 @@ def _distant(rng: np.random.Generator, home: NDArray[np.float64]) -> NDArray[np.
     """Draw a place for a bystander, away from the acting object."""
     places = rng.uniform(4, SIZE - 4, (16, 2))
     far = places[np.hypot(*(places - home).T) > 26]
-    return far[0] if len(far) else places[0]
+    chosen: NDArray[np.float64] = far[0] if len(far) else places[0]
+    return chosen
 
 
 def _entry(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
