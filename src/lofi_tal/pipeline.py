@@ -33,7 +33,7 @@ from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weight
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
 from lofi_tal.files import hash_file, hash_object, read_json, write_json, write_text
-from lofi_tal.heads import Head, create_head
+from lofi_tal.heads import Head, create_head, takes_classes
 from lofi_tal.localizer import Localizer
 from lofi_tal.report import Arm, Report, TimelineEntry, write_report
 from lofi_tal.report import StageRecord as ReportStage
@@ -462,7 +462,9 @@ class Pipeline:
         return encoder
 
     def _new_head(self, channels: int) -> Head:
-        return create_head(self.recipe.head.name, channels, **self.recipe.head.options)
+        section = self.recipe.head
+        classes = {"num_classes": len(self.data.labels)} if takes_classes(section.name) else {}
+        return create_head(section.name, channels, **{**classes, **section.options})
 
     def _start_encoder(self, folder: Path) -> Path:
         """Write the encoder that the recipe starts from, where there is no stage 1."""
@@ -524,6 +526,7 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
             truth=_truth_segments(video, data.labels),
             detections=pipeline.detections(result.arm)[video.video_id],
             arm=result.arm,
+            threshold=result.chosen["threshold"],
         )
         for video in [v for v in data.evaluation if len(v.labels)][:most]
         for result in results
@@ -553,6 +556,10 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
         timelines=timelines,
         facts=facts,
         notes=notes,
+        lengths={
+            name: [float(e - s) * video.duration for video in videos for s, e in video.segments.tolist()]
+            for name, videos in (("training", [*data.train, *data.selection]), ("evaluation", data.evaluation))
+        },
     )
     path = pipeline.output / "report.html"
     write_report(path, report)

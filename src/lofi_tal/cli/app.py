@@ -6,6 +6,7 @@ Exit status: 0 done; 1 the run failed; 2 usage or recipe; 3 data; 4 done, but so
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -47,6 +48,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and a non-zero exit status."""
+    # Threads that spin while they wait make training many times slower as soon as anything else (a loader process, say)
+    # wants a core. OpenMP reads this when torch is loaded, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except LofiError as error:

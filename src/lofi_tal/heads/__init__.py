@@ -5,7 +5,7 @@ from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.boundary_matching import BoundaryMatchingOutputs
 from lofi_tal.heads.contract import PRESETS, Head, Proposals
 from lofi_tal.heads.gtad import GTAD
-from lofi_tal.heads.registry import create_head, list_heads
+from lofi_tal.heads.registry import create_head, list_heads, takes_classes
 from lofi_tal.heads.weights import load_head, save_head
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "list_heads",
     "load_head",
     "save_head",
+    "takes_classes",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from lofi_tal.errors import LofiError, nearest
@@ -16,6 +17,11 @@ _HEADS: dict[str, type[Head]] = {head.name: head for head in (GTAD, BMN, AnchorF
 def list_heads() -> tuple[str, ...]:
     """Return the names that :func:`create_head` knows."""
     return tuple(_HEADS)
+
+
+def takes_classes(name: str) -> bool:
+    """Say whether a head scores classes itself, and so is built with ``num_classes``."""
+    return name in _HEADS and "num_classes" in inspect.signature(_HEADS[name].__init__).parameters
 
 
 def create_head(name: str, in_channels: int, **options: Any) -> Head:

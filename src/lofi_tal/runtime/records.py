@@ -95,20 +95,21 @@ def open_stage(
                 f"({_difference(record.inputs, inputs)}). "
                 "Choose another output folder, or add --overwrite to replace it."
             )
-    elif started.exists() and not overwrite:
+    elif started.exists():
         before = read_json(started)
-        if before["fingerprint"] != fingerprint:
+        if before["fingerprint"] == fingerprint and resume:
+            return StageFolder(path, stage, fingerprint, inputs, True)
+        if not overwrite and before["fingerprint"] != fingerprint:
             raise LofiError(
                 f"{path} holds an interrupted stage {stage!r} of other inputs "
                 f"({_difference(before['inputs'], inputs)}). Restore them, choose another output folder, "
                 "or add --overwrite to begin again."
             )
-        if not resume:
+        if not overwrite:
             raise LofiError(
                 f"{path} holds an interrupted stage {stage!r}. Add --resume to go on from its last checkpoint, "
                 "or --overwrite to begin again."
             )
-        return StageFolder(path, stage, fingerprint, inputs, True)
     if path.exists() and overwrite:
         shutil.rmtree(path)
     write_json(started, {"fingerprint": fingerprint, "inputs": inputs, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})

@@ -11,13 +11,15 @@ N: number of windows, T: frames of a window, S: side of a frame in pixels, D: nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.synthetic.plans import Plan
+from lofi_tal.synthetic.dataset import SyntheticDataset, plan_dataset, read_identity
+from lofi_tal.synthetic.plans import FPS, Plan, find_preset
+from lofi_tal.video import decode_frames
 
 Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
@@ -77,6 +79,18 @@ def watch(frames: Frames, plan: Plan) -> Watched:
     return Watched(plan.subset, plan.label, differences, thumbnails, inside)
 
 
+def watch_dataset(dataset: SyntheticDataset) -> Iterator[Watched]:
+    """Decode the videos of a data set, one at a time, and take the features.
+
+    Raises:
+        DataError: If ``dataset.json`` or a video cannot be read.
+    """
+    preset, seed = read_identity(dataset.root)
+    for plan in plan_dataset(find_preset(preset), seed)[0]:
+        times = np.arange(plan.frames) / FPS
+        yield watch(decode_frames(dataset.videos / f"{plan.id}.mp4", times).frames, plan)
+
+
 def difference_features(gray: NDArray[np.float32]) -> Floats:
     """Return mean |difference|, its mean in each cell of a grid, and its histogram, of a window ``(T, S, S)``."""
     change = np.abs(np.diff(gray, axis=0))
@@ -108,18 +122,18 @@ def area_under_curve(scores: Floats, truth: NDArray[np.int64]) -> float:
     return float(below.mean() / (2 * len(negative)))
 
 
-def ridge(features: Floats, targets: Floats, unseen: Floats, *, strength: float = 1.0) -> Floats:
+def ridge(features: Floats, targets: Floats, unseen: Floats, *, strength: float = 0.01) -> Floats:
     """Fit a ridge regression on standardised ``(N, D)`` features and predict ``(N', K)`` targets of unseen ones.
 
     Args:
         features: ``(N, D)``.
         targets: ``(N, K)``.
         unseen: ``(N', D)``.
-        strength: Penalty for each training row.
+        strength: Penalty, for each training row.
     """
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-9
     x, middle = (features - mean) / spread, targets.mean(axis=0)
-    weights = np.linalg.solve(x.T @ x + strength * len(x) * np.eye(x.shape[1]) * 0.01, x.T @ (targets - middle))
+    weights = np.linalg.solve(x.T @ x + strength * len(x) * np.eye(x.shape[1]), x.T @ (targets - middle))
     predicted: Floats = (unseen - mean) / spread @ weights + middle
     return predicted
 

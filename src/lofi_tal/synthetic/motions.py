@@ -25,7 +25,7 @@ Cycle = Callable[[Floats], Floats]
 DEGREES = ("x", "y", "angle", "size", "aspect")
 PERIOD = (10.0, 16.0)  # frames in one cycle: 8 frames at stride 2 show one to one and a half cycles
 SPEED = (2.1, 3.1)  # rim pixels per frame
-LIVELY = 1.07  # class-less motion is this much quicker, to make up for its pauses and changes of mind
+LIVELY = 1.1  # class-less motion is this much quicker, to make up for its pauses and changes of mind
 UNEVEN = 0.3  # speed of the aimless motion on top of a class's, relative to it
 FRAGMENT = (5, 12)  # frames for which class-less motion keeps to one thing
 

@@ -142,8 +142,8 @@ def plan_video(preset: Preset, seed: int, role: str, index: int) -> Plan:
     """
     rng = _generator(seed, role, index, 0)
     frames = round(rng.uniform(*preset.seconds) * FPS)
-    count = int(rng.choice(4, p=(0.5, 0.3, 0.12, 0.08))) + 1
-    shares = rng.uniform(*((0.2, 0.6), (0.14, 0.4), (0.1, 0.24), (0.08, 0.18))[count - 1], count)
+    count = int(rng.choice(4, p=(0.55, 0.3, 0.1, 0.05))) + 1
+    shares = rng.uniform(*((0.25, 0.6), (0.18, 0.42), (0.12, 0.26), (0.08, 0.2))[count - 1], count)
     lengths = np.maximum(np.round(shares * frames).astype(int), int(0.08 * frames) + 1)
     gap = min(15, int(0.06 * frames))
     rest = frames - int(lengths.sum()) - gap * (count - 1)
