@@ -24,7 +24,7 @@ from lofi_tal.heads.boundary_matching import (
     BoundaryMatchingOutputs,
     bin_slices,
     check_sizes,
-    first_convolution,
+    convolution_at,
     project_nodes,
     score_anchors,
 )
@@ -103,7 +103,7 @@ class BMN(BoundaryMatchingHead):
         durations = self.durations(snippets)
         base = self.x_1d_b(features)
         start, end = self.x_1d_s(base).squeeze(1), self.x_1d_e(base).squeeze(1)
-        weight, bias = first_convolution(self.x_3d_p)
+        weight, bias = convolution_at(self.x_3d_p)
         nodes = project_nodes(self.x_1d_p(base), bin_slices(weight, self.bins), self.bins)
         interpolation = sampling_mask_interpolation(
             snippets, durations, self.bins, self.samples, pad_row=True, device=features.device

@@ -168,9 +168,9 @@ def project_nodes(nodes: Tensor, slices: Tensor, bins: int) -> Tensor:
     return projected.reshape(nodes.shape[0], -1, slices.shape[0] // bins)
 
 
-def first_convolution(layers: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the convolution at the head of ``layers``."""
-    layer = layers[0]
+def convolution_at(layers: nn.Sequential, index: int = 0) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the convolution at ``index``."""
+    layer = layers[index]
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
     assert layer.bias is not None
     return layer.weight, layer.bias

@@ -25,7 +25,7 @@ from lofi_tal.heads.boundary_matching import (
     BoundaryMatchingOutputs,
     bin_slices,
     check_sizes,
-    first_convolution,
+    convolution_at,
     project_nodes,
     score_anchors,
 )
@@ -88,12 +88,22 @@ class GCNeXt(nn.Module):
         """Map ``(B, C, L)`` to ``(B, C, L)``; ``neighbours (B, L, K)`` spares finding them again."""
         if neighbours is None:
             neighbours = nearest_nodes(nodes, self.neighbours)
-        weight, bias = first_convolution(self.sconvs)
-        of_neighbour, of_node = torch.chunk(weight.flatten(1), 2, dim=1)
-        pairs = gather_nodes(functional.conv1d(nodes, of_neighbour[:, :, None]), neighbours)
-        pairs = pairs + functional.conv1d(nodes, of_node[:, :, None], bias)[:, :, :, None]
-        semantic: Tensor = self.sconvs[1:](pairs)
-        return functional.relu(self.tconvs(nodes) + semantic.amax(dim=3) + nodes)
+        return functional.relu(self.tconvs(nodes) + self._semantic(nodes, neighbours) + nodes)
+
+    def _semantic(self, nodes: Tensor, neighbours: Tensor) -> Tensor:
+        """Return ``max over neighbours j of S([x_j; x_i])``; S is 1 × 1, so every layer of it is a matrix product."""
+        (first, bias), (second, second_bias), (third, third_bias) = (
+            convolution_at(self.sconvs, index) for index in (0, 2, 4)
+        )
+        of_neighbour, of_node = torch.chunk(first.flatten(1), 2, dim=1)
+        pairs = gather_nodes(of_neighbour @ nodes, neighbours)
+        pairs = functional.relu(pairs + (of_node @ nodes + bias[:, None])[:, :, :, None])
+        # one product for all groups: convolution loops over them on the CPU
+        groups = second.shape[0] // second.shape[1]
+        grouped = pairs.view(len(pairs), groups, second.shape[1], -1)
+        hidden = (second.view(groups, -1, second.shape[1]) @ grouped).view(len(pairs), second.shape[0], -1)
+        hidden = third.flatten(1) @ functional.relu(hidden + second_bias[:, None]) + third_bias[:, None]
+        return hidden.view(*nodes.shape, -1).amax(dim=3)
 
 
 class GTAD(BoundaryMatchingHead):
@@ -172,13 +182,13 @@ class GTAD(BoundaryMatchingHead):
         start, end = (branch[1](branch[0](base, neighbours)).squeeze(1) for branch in (self.regu_s, self.regu_e))
         graph = self.backbone2[0](base, neighbours)
         durations = self.durations(snippets)
-        _, bias = first_convolution(self.localization)
+        _, bias = convolution_at(self.localization)
         anchors = score_anchors(self._align(graph, durations), bias, self.localization[2:], snippets, durations)
         return BoundaryMatchingOutputs.from_logits(start, end, anchors, snippets, durations)
 
     def _align(self, graph: Tensor, durations: int) -> Tensor:
         """Return ``(B, A, hidden_3d)``: alignment and the first map convolution, before its bias."""
-        weight, _ = first_convolution(self.localization)
+        weight, _ = convolution_at(self.localization)
         slices = bin_slices(weight, self.inner_bins + self.context_bins)
         inner = self.inner_bins * weight.shape[0]
         context = gather_nodes(graph, nearest_nodes(graph, self.neighbours)).mean(dim=3)

@@ -48,9 +48,13 @@ def localise(head: Head, features: Tensor, options: DetectOptions, *, batch: int
     for part in torch.split(features, batch):
         found += head.proposals(head(part.to(device)), options.preset)
     rule = Suppression(sigma=options.sigma, top_k=options.top_k, keep_last=True)
-    # proposals of different classes do not suppress each other: each class has a stretch of the line to itself
-    apart = [p.segments if p.labels is None else p.segments + 2 * p.labels[:, None] for p in found]
-    kept = soft_nms_indices(apart, [p.scores for p in found], rule)
+    labels = [p.labels for p in found]  # classes do not suppress each other
+    kept = soft_nms_indices(
+        [p.segments for p in found],
+        [p.scores for p in found],
+        rule,
+        labels=None if any(label is None for label in labels) else [label for label in labels if label is not None],
+    )
     return [
         Proposals(
             p.segments[index],
