@@ -71,7 +71,7 @@ def propose_recipe(
     snippets = _snippets(train, gpu, reasons)
     lofi = _fidelity(train, snippets["count"], reasons) | _schedule(len(train), reasons)
     content: dict[str, Any] = {
-        "name": annotations.stem,
+        "name": annotations.parent.name if annotations.stem in ("annotations", "labels") else annotations.stem,
         "data": _data(cleaned, len(train), annotations, videos, clips, clips_root, train_subset, eval_subset, reasons),
         "encoder": {"name": "tsm_resnet18" if gpu or weights else "tsm_resnet18_narrow"},
         "snippets": snippets,

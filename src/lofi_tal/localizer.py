@@ -23,7 +23,7 @@ from lofi_tal.snippets import SnippetGrid
 from lofi_tal.stages.data import RESIZE, crop
 from lofi_tal.stages.detect import DetectOptions, fuse, localise
 from lofi_tal.stages.extract import encode_snippets
-from lofi_tal.video import VideoError, decode_frames, probe_video
+from lofi_tal.video import SUFFIXES, VideoError, decode_frames, probe_video
 
 FORMAT = 1
 
@@ -162,23 +162,6 @@ class Localizer:
         return fuse(video_id, duration, features, proposals, self.classifier, self.labels, self.detect)
 
 
-VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mov",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".mts",
-    ".ts",
-    ".3gp",
-    ".flv",
-    ".wmv",
-)
-
-
 def find_model(folder: Path) -> Path:
     """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
     candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
@@ -237,7 +220,7 @@ def _video_files(videos: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in videos:
         if path.is_dir():
-            files += sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
         elif path.exists():
             files.append(path)
         else:

@@ -148,6 +148,7 @@ class Pipeline:
             output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
         )
         self.index = FileIndex(output / "videos.json")
+        self.opened: set[Path] = set()
         self.skipped: set[Path] = set()
 
     @property
@@ -186,12 +187,18 @@ class Pipeline:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise LofiError(f"Another run is at work in {self.output}; choose another output folder.") from error
-            if self.fabric.global_rank == 0:
-                write_text(self.output / "recipe.yaml", save_recipe(self.recipe))
-                write_json(self.output / "environment.json", environment())
-                if command:
-                    write_text(self.output / "command.txt", command + "\n")
+            if not (self.output / "recipe.yaml").exists():
+                self._note(command)
             yield
+            self._note(command)  # only now: a refused recipe must not stand beside the results of another
+
+    def _note(self, command: str) -> None:
+        """Write what was asked for and where it runs."""
+        if self.fabric.global_rank == 0:
+            write_text(self.output / "recipe.yaml", save_recipe(self.recipe))
+            write_json(self.output / "environment.json", environment())
+            if command:
+                write_text(self.output / "command.txt", command + "\n")
 
     @cached_property
     def data(self) -> RunData:
@@ -438,8 +445,9 @@ class Pipeline:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
         inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
         opened = open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
-        if opened.record:
+        if opened.record and folder not in self.opened:
             self.skipped.add(folder)
+        self.opened.add(folder)
         return opened
 
     def _encoder_folder(self, arm: str) -> Path:

@@ -57,14 +57,17 @@ def detect(
             shown = segments.above(limit)
             shown = shown[shown.start.argsort(kind="stable")]
             title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
+            if not len(shown):
+                say(title)
+                continue
             rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
             print_table(title, ("start", "end", "label", "score"), [
                 (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
             ])  # fmt: skip
     if out is not None:
         say(f"Written to {out}")
-    for path, reason in failed.items():
-        complain(f"{path}: {reason}")
+    for reason in failed.values():
+        complain(reason)
     if failed:
         raise typer.Exit(4 if results else 3)
 
