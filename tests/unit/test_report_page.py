@@ -96,8 +96,9 @@ def written(folder, report):
 def test_report_shows_every_part(tmp_path):
     page = written(tmp_path, full_report(tmp_path))
     text = " ".join(page.words)
-    for words in ("A run", "of the demonstration", "what lofi is", "lofi − baseline", "up to date, skipped", "1 min 15 s",
-                  "1.50 GiB", "lofi demo", "video_1 was left out", "34 instances in 12 videos", "Lengths of segments"):  # fmt: skip
+    for words in ("A run", "of the demonstration", "what lofi is", "lofi − baseline", "34 instances in 12 videos"):
+        assert words in text
+    for words in ("up to date, skipped", "1 min 15 s", "1.50 GiB", "Lengths of segments", "lofi demo", "was left out"):
         assert words in text
     assert page.count("svg") == 3 + 1 + 1 + 1 + 3  # ways, classes, costs, lengths, stages
     assert page.count("video") == 1  # both arms share the timeline of the video
@@ -216,7 +217,7 @@ def test_arms_keep_their_colours_on_the_timelines(tmp_path):
     entries = [TimelineEntry("v", None, None, found(), "second")]
     written(tmp_path, Report("x", arms=[arm("first"), arm("second")], timelines=entries))
     text = (tmp_path / "run" / "report.html").read_text()
-    assert '"colour":"c1","name":"second"' in text
+    assert '"name":"second","truth":false,"colour":"c1"' in text
 
 
 def test_lowest_of_the_arms_thresholds_is_shown(tmp_path):

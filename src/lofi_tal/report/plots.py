@@ -304,9 +304,10 @@ def to_svg(figure: Figure, name: str) -> str:
     assert view is not None
     for name, value in LIGHT.items():
         body = body.replace(value, f"var(--{name})")
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # its selector would reach the whole page
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
-    return f"<svg {view[0]}>{body}"
+    return f'<svg {view[0]} stroke-linejoin="round" stroke-linecap="butt">{body}'
 
 
 def _steps(records: Records) -> Floats:
