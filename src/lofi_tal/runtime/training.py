@@ -9,6 +9,7 @@ all that a checkpoint needs.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import pickle
@@ -203,8 +204,10 @@ class TrainingRun:
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
         }
+        buffer = io.BytesIO()  # torch.save to a file hides the reason of a failed write, such as a full disk
+        torch.save(state, buffer)
         with atomic_path(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def _load(self) -> tuple[int, float]:
         try:
