@@ -226,6 +226,13 @@ def test_lowest_of_the_arms_thresholds_is_shown(tmp_path):
     assert '"threshold":0.45' in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_threshold_that_shows_hundreds_is_raised_until_the_lanes_are_readable(tmp_path):
+    many = Segments("v", np.zeros(300), np.ones(300), ("a",) * 300, np.linspace(0.001, 0.3, 300))
+    written(tmp_path, Report("x", timelines=[TimelineEntry("v", None, None, many, "a", 1e-9)]))
+    shown = float(re.search(r'"threshold":([\d.e-]+)', (tmp_path / "run" / "report.html").read_text())[1])
+    assert len(many.above(shown - 1e-6)) == 25
+
+
 def test_same_report_gives_the_same_bytes(tmp_path):
     report = full_report(tmp_path)
     for name in ("a.html", "b.html"):

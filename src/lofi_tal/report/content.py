@@ -53,7 +53,7 @@ class TimelineEntry:
         truth: Ground truth, if it is known.
         detections: What was found.
         arm: Name of the arm.
-        threshold: Lowest score shown at first; without it the ten best are shown.
+        threshold: Lowest score shown at first, as long as it is few enough to read; without it the ten best are shown.
     """
 
     video_id: str

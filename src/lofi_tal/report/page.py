@@ -14,7 +14,7 @@ from lofi_tal.files import write_text
 from lofi_tal.report.content import Report, TimelineEntry
 from lofi_tal.report.tables import class_rows, class_table, headline, stage_rows, tiles
 from lofi_tal.report.theme import series_colour, write_page
-from lofi_tal.report.timeline import make_viewer, relative_url
+from lofi_tal.report.timeline import default_threshold, make_viewer, relative_url
 
 WAYS = {
     "fused": ("Own class scores", "what the system finds by itself"),
@@ -22,6 +22,9 @@ WAYS = {
     "oracle": ("True class", "the class is given: perfect class scores"),
 }
 """The three ways to evaluate an arm: keys of :attr:`Arm.scores`, heading and explanation."""
+
+MOST_SHOWN = 25
+"""Detections of an arm that a timeline shows at first, however low the threshold: hundreds of bars say nothing."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,15 @@ def _viewers(path: Path, report: Report) -> list[tuple[str, dict[str, Any]]]:
         by_video.setdefault(entry.video_id, []).append(entry)
     viewers = []
     for video_id, entries in by_video.items():
+        detections = {entry.arm: entry.detections for entry in entries}
         limits = [entry.threshold for entry in entries if entry.threshold is not None]
+        readable = default_threshold(detections, MOST_SHOWN)
         viewer = make_viewer(
             path,
             video=next((entry.video for entry in entries if entry.video is not None), None),
             truth=next((entry.truth for entry in entries if entry.truth is not None), None),
-            detections={entry.arm: entry.detections for entry in entries},
-            threshold=min(limits) if limits else None,
+            detections=detections,
+            threshold=max(min(limits), readable) if limits else None,
             colours=colours,
         )
         viewers.append((video_id, viewer))

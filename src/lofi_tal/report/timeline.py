@@ -108,9 +108,9 @@ def make_viewer(
     }
 
 
-def default_threshold(detections: Mapping[str, Segments]) -> float:
-    """Return the score from which on the ten best detections of each system are shown."""
-    lowest = [segments.sorted()[:SHOWN_WITHOUT_THRESHOLD].score for segments in detections.values() if len(segments)]
+def default_threshold(detections: Mapping[str, Segments], most: int = SHOWN_WITHOUT_THRESHOLD) -> float:
+    """Return the score from which on the ``most`` best detections of each system are shown."""
+    lowest = [segments.sorted()[:most].score for segments in detections.values() if len(segments)]
     return min((float(scores[-1]) for scores in lowest), default=0.0)
 
 
