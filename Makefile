@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# threads that wait must not spin: see src/lofi_tal/cli/app.py
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: setup demo test lint format clean
 setup: $(STAMP)
 
