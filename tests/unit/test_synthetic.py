@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from lofi_tal.errors import LofiError
-from lofi_tal.synthetic import PRESETS, find_preset, make_dataset, measure_controls, plan_dataset, watch
-from lofi_tal.synthetic.plans import FPS
+from lofi_tal.synthetic import PRESETS, make_dataset, measure_controls
+from lofi_tal.synthetic.controls import watch
+from lofi_tal.synthetic.dataset import plan_dataset
+from lofi_tal.synthetic.plans import FPS, find_preset
 from lofi_tal.video import probe_video
 
 
