@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lofi_tal.errors import DataError
-from lofi_tal.files import atomic_path, read_json, write_json
+from lofi_tal.files import read_json, write_bytes, write_json
 
 POOLINGS = ("proposal", "video")
 
@@ -183,8 +183,8 @@ def class_probabilities(
 
 def save_classifier(classifier: ProposalClassifier, folder: Path, facts: dict[str, Any]) -> None:
     """Write ``classifier.safetensors`` and ``classifier.json``."""
-    with atomic_path(folder / "classifier.safetensors") as temporary:
-        temporary.write_bytes(save({key: value.contiguous() for key, value in classifier.state_dict().items()}))
+    state = {key: value.contiguous() for key, value in classifier.state_dict().items()}
+    write_bytes(folder / "classifier.safetensors", save(state))
     write_json(folder / "classifier.json", {"config": classifier.config, "facts": facts})
 
 

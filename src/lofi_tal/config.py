@@ -16,7 +16,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.files import hash_object
 
 
 class _Section(BaseModel):
@@ -200,11 +199,6 @@ class Recipe(_Section):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
-
-    def section_hash(self, *names: str) -> str:
-        """Return a hash of some sections: what a stage's results depend on."""
-        content = self.model_dump(mode="json")
-        return hash_object([content[name] for name in names])
 
 
 class _Loader(yaml.SafeLoader):

@@ -266,13 +266,11 @@ def with_tried_class_loss(
     recipe = proposal.recipe
     assert recipe.lofi is not None
     content = recipe.model_dump(mode="json")
+    document = load_annotations(recipe.data.annotations)
     subset = recipe.data.train_subset
-    videos = truth_videos(
-        load_annotations(recipe.data.annotations).clean()[0].subset(subset),
-        recipe.data.videos,
-        load_annotations(recipe.data.annotations).subset(subset).labels,
-        FileIndex(scratch / "videos.json"),
-    )[0]
+    labels = document.subset(subset).labels
+    index = FileIndex(scratch / "videos.json")
+    videos, _ = truth_videos(document.clean()[0].subset(subset), recipe.data.videos, labels, index)
     _, part = (
         split_selection(videos, min(0.999, most / len(videos)), recipe.seed) if len(videos) > most else ([], videos)
     )
@@ -280,8 +278,6 @@ def with_tried_class_loss(
     if len(judge) < 4:
         reason = f"off as in the paper; {len(videos)} training videos are too few to try it"
         return replace(proposal, reasons={**proposal.reasons, "lofi.class_loss": reason})
-    document = load_annotations(recipe.data.annotations)
-    labels = document.subset(subset).labels
     truth = truth_document(learn, labels, "training")
     truth["database"] |= truth_document(judge, labels, "validation")["database"]
     write_json(scratch / "trial.json", truth)

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -20,10 +19,10 @@ from lofi_tal.report import write_timeline
 from lofi_tal.runtime import Progress, make_fabric
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import RESIZE, crop
+from lofi_tal.stages.data import VideoFile, read_snippets
 from lofi_tal.stages.detect import DetectOptions, fuse, localise
 from lofi_tal.stages.extract import encode_snippets
-from lofi_tal.video import SUFFIXES, VideoError, decode_frames, probe_video
+from lofi_tal.video import SUFFIXES, FrameCache, VideoError, probe_video
 
 FORMAT = 1
 
@@ -147,10 +146,7 @@ class Localizer:
 
     def features(self, path: Path, duration: float, frames: int) -> Tensor:
         """Return the features ``(C, L)`` of a video file at full fidelity."""
-        times = self.grid.times(duration, frames)
-        decoded = decode_frames(path, times.reshape(-1), short_side=round(self.size * RESIZE))
-        view = torch.from_numpy(crop(decoded.frames, self.size, None, False))
-        snippets = view.view(*times.shape, self.size, self.size, 3)
+        snippets = read_snippets(VideoFile(path, "", duration, frames), self.grid, self.size, FrameCache(None, 0))
         return encode_snippets(self.encoder, snippets, self.fabric).T.contiguous()
 
     def localise_features(self, features: Tensor) -> list[Proposals]:

@@ -23,7 +23,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -142,13 +141,13 @@ class Pipeline:
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
         self.recipe, self.output = recipe, output
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
+        self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)
         self.seed = recipe.seed
         self.cache = FrameCache(
             output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
         )
         self.index = FileIndex(output / "videos.json")
-        self.opened: set[Path] = set()
         self.skipped: set[Path] = set()
 
     @property
@@ -222,8 +221,9 @@ class Pipeline:
         truth = read_json(section.annotations)
         return RunData(labels, kept, selection, evaluation, failed | lost, truth)
 
-    def pretrain(self) -> Path:
-        """Run stage 1 and return the folder of its encoder."""
+    @cached_property
+    def pretrained(self) -> Path:
+        """Folder of the encoder of stage 1, which is run if it is not up to date."""
         section = self.recipe.pretrain
         folder = self.output / "pretrain"
         if section is None:
@@ -277,12 +277,13 @@ class Pipeline:
         outcome.result["missing_clips"] = missing
         return self._finish_encoder(stage, encoder, outcome)
 
-    def lofi(self) -> Path:
-        """Run stage 2 (and what it needs) and return the folder of its encoder."""
+    @cached_property
+    def optimised(self) -> Path:
+        """Folder of the encoder of stage 2, which is run (after what it needs) if it is not up to date."""
         section = self.recipe.lofi
         schedule = self.schedule
         assert section is not None
-        start, data, folder = self.pretrain(), self.data, self.output / "lofi"
+        start, data, folder = self.pretrained, self.data, self.output / "lofi"
         stage = self._open(
             folder,
             "lofi",
@@ -316,8 +317,12 @@ class Pipeline:
         )
         return self._finish_encoder(stage, encoder, outcome)
 
-    def extract(self, arm: str) -> tuple[FeatureSet, FeatureStore, dict[str, str]]:
-        """Extract the features of all videos with the encoder of an arm, and return them with what failed."""
+    def extract(self, arm: str) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
+        """Extract the features of all videos with the encoder of an arm.
+
+        Returns:
+            The features, the videos that have them, and the reason for each other video.
+        """
         source = self._encoder_folder(arm)
         data = self.data
         provenance = {
@@ -339,13 +344,12 @@ class Pipeline:
         )
         if figures["new"] or not (folder / "features.json").exists():
             write_json(folder / "features.json", {**figures, "provenance": provenance, "failed": failed})
-        good = usable(videos, failed)
-        return FeatureSet(good, read_features(store, good)), store, failed
+        return store, usable(videos, failed), failed
 
     def head(self, arm: str) -> ArmResult:
         """Run stage 3 on the encoder of an arm: features, head, detections, mAP, localiser."""
         source, data = self._encoder_folder(arm), self.data
-        features, store, failed = self.extract(arm)
+        store, videos, failed = self.extract(arm)
         folder = self.output / "arms" / arm
         section, detect = self.recipe.head, DetectOptions(**self.recipe.detect.model_dump())
         seed = derive_seed(self.seed, "head")
@@ -371,6 +375,7 @@ class Pipeline:
             result = evaluation.record.result
             return ArmResult(arm, result["scores"], result["chosen"], folder / "model", failed)
         began = time.monotonic()
+        features = FeatureSet(videos, read_features(store, videos))
         head, classifier, chosen = search_head(
             folder / "head",
             self.fabric,
@@ -396,6 +401,8 @@ class Pipeline:
             detect=DetectOptions(**{**self.recipe.detect.model_dump(), "pooling": chosen["pooling"]}),
             threshold=chosen["threshold"],
             facts={"recipe": self.recipe.name, "arm": arm, "seed": self.seed, "chosen": chosen},
+            device=self.device,
+            precision=self.precision,
         )
         localizer.save_pretrained(folder / "model")
         validation = features.of(usable(data.evaluation, failed))
@@ -445,15 +452,14 @@ class Pipeline:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
         inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
         opened = open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
-        if opened.record and folder not in self.opened:
+        if opened.record:
             self.skipped.add(folder)
-        self.opened.add(folder)
         return opened
 
     def _encoder_folder(self, arm: str) -> Path:
         if arm not in self.arms:
             raise LofiError(f"arm {arm!r} is not one of this recipe's: {', '.join(self.arms)}.")
-        return self.lofi() if arm == "lofi" else self.pretrain()
+        return self.optimised if arm == "lofi" else self.pretrained
 
     def _snippets(self, videos: list[TruthVideo], *, flip: bool = False) -> SnippetDataset:
         section = self.recipe.snippets
@@ -531,7 +537,7 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
         TimelineEntry(
             video_id=video.video_id,
             video=video.file.path,
-            truth=_truth_segments(video, data.labels),
+            truth=video.to_segments(data.labels),
             detections=pipeline.detections(result.arm)[video.video_id],
             arm=result.arm,
             threshold=result.chosen["threshold"],
@@ -572,9 +578,3 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
     path = pipeline.output / "report.html"
     write_report(path, report)
     return path
-
-
-def _truth_segments(video: TruthVideo, labels: tuple[str, ...]) -> Segments:
-    spans = video.segments.double().numpy() * video.duration
-    names = tuple(labels[int(label)] for label in video.labels)
-    return Segments(video.video_id, spans[:, 0], spans[:, 1], names, np.ones(len(names)), video.duration)

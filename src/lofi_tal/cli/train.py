@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,9 +33,19 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("run")(run)
-    app.command("pretrain")(pretrain)
-    app.command("train")(train)
-    app.command("extract")(extract)
+    _add_stage(app, "pretrain", "Stage 1: train the encoder to classify trimmed clips.", _pretrain)
+    _add_stage(
+        app,
+        "train",
+        "Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date).",
+        _train,
+    )
+    _add_stage(
+        app,
+        "extract",
+        "Features of all videos at full fidelity (after the stages before, if they are not up to date).",
+        _extract,
+    )
     app.command("head")(head)
     app.command("init")(init)
     app.command("demo")(demo)
@@ -67,61 +78,47 @@ def run(
     _exit_by_losses(pipeline, results)
 
 
-def pretrain(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Stage 1: train the encoder to classify trimmed clips."""
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
-    with pipeline.open(command_line()):
-        folder = pipeline.pretrain()
-    say(f"Encoder: {folder}")
+def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline], int]) -> None:
+    """Add a command that runs one stage of a recipe and those before it; ``work`` returns the exit status."""
+
+    @app.command(name, help=text)
+    def stage(
+        recipe: RecipeArgument,
+        output: OutputOption = None,
+        settings: SetOption = None,
+        device: DeviceOption = "auto",
+        precision: PrecisionOption = "auto",
+        resume: ResumeOption = False,
+        overwrite: OverwriteOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+        with pipeline.open(command_line()):
+            status = work(pipeline)
+        if status:
+            raise typer.Exit(status)
 
 
-def train(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
-    with pipeline.open(command_line()):
-        _ = pipeline.data
-        folder = pipeline.lofi()
-    say(f"Encoder: {folder}")
+def _pretrain(pipeline: Pipeline) -> int:
+    say(f"Encoder: {pipeline.pretrained}")
+    return 0
 
 
-def extract(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Features of all videos at full fidelity (after the stages before, if they are not up to date)."""
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
-    with pipeline.open(command_line()):
-        for arm in pipeline.arms:
-            features, store, failed = pipeline.extract(arm)
-            say(f"{arm}: features of {len(features.videos)} videos in {store.folder}")
-            for video_id, reason in failed.items():
-                complain(f"{video_id}: {reason}")
-    if failed:
-        raise typer.Exit(4)
+def _train(pipeline: Pipeline) -> int:
+    _ = pipeline.data  # what is wrong with the data is said before any training
+    say(f"Encoder: {pipeline.optimised}")
+    return 0
+
+
+def _extract(pipeline: Pipeline) -> int:
+    lost: dict[str, str] = {}
+    for arm in pipeline.arms:
+        store, videos, failed = pipeline.extract(arm)
+        say(f"{arm}: features of {len(videos)} videos in {store.folder}")
+        lost |= failed
+    for video_id, reason in lost.items():
+        complain(f"{video_id}: {reason}")
+    return 4 if lost else 0
 
 
 def head(

@@ -23,7 +23,7 @@ from torch import Tensor
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import create_encoder
 from lofi_tal.errors import DataError
-from lofi_tal.files import atomic_path, read_json, write_json
+from lofi_tal.files import read_json, write_bytes, write_json
 
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier)\.")
 
@@ -47,8 +47,7 @@ class LoadReport:
 def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from)."""
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    with atomic_path(folder / "encoder.safetensors") as temporary:
-        temporary.write_bytes(save(state))
+    write_bytes(folder / "encoder.safetensors", save(state))
     write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {})})
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from lofi_tal.errors import DataError
-from lofi_tal.files import atomic_path, read_json, write_json
+from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.registry import create_head
 
@@ -16,8 +16,7 @@ from lofi_tal.heads.registry import create_head
 def save_head(head: Head, folder: Path) -> None:
     """Write ``folder/head.safetensors`` and ``folder/head.json``."""
     state = {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()}
-    with atomic_path(folder / "head.safetensors") as temporary:
-        temporary.write_bytes(save(state))
+    write_bytes(folder / "head.safetensors", save(state))
     write_json(folder / "head.json", {"name": head.name, "config": head.config})
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from lofi_tal.errors import DataError, LofiError, RunError
-from lofi_tal.files import atomic_path, write_text
+from lofi_tal.files import write_bytes, write_text
 from lofi_tal.runtime.device import PeakMemory
 from lofi_tal.runtime.progress import Progress
 from lofi_tal.runtime.records import Outcome, StageFolder
@@ -206,8 +206,7 @@ class TrainingRun:
         }
         buffer = io.BytesIO()  # torch.save to a file hides the reason of a failed write, such as a full disk
         torch.save(state, buffer)
-        with atomic_path(self.checkpoint) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        write_bytes(self.checkpoint, buffer.getbuffer())
 
     def _load(self) -> tuple[int, float]:
         try:

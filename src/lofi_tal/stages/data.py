@@ -23,7 +23,8 @@ from lofi_tal.annotations import Annotations, Clip
 from lofi_tal.errors import DataError, RunError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp, hash_object, read_json, write_json
-from lofi_tal.runtime import derive_seed
+from lofi_tal.runtime import TrainingRun, derive_seed
+from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, clip_times
 from lofi_tal.video import FrameCache, VideoError, find_videos, probe_video
 
@@ -59,6 +60,12 @@ class TruthVideo:
     segments: Tensor
     labels: Tensor
 
+    def to_segments(self, names: Sequence[str]) -> Segments:
+        """Return the truth in seconds, with the class names."""
+        spans = self.segments.double().numpy() * self.duration
+        labels = tuple(names[int(label)] for label in self.labels)
+        return Segments(self.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(labels)), self.duration)
+
 
 class FileIndex:
     """Time axes of the videos, read once and kept in a JSON file; a changed file is read again.
@@ -84,8 +91,10 @@ class FileIndex:
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
             results = dict(zip(paths, pool.map(self._file, paths.values()), strict=True))
         files = {key: value for key, value in results.items() if isinstance(value, VideoFile)}
-        self.known.update({str(file.path): {**asdict(file), "path": str(file.path)} for file in files.values()})
-        write_json(self.path, self.known)
+        read = {str(file.path): {**asdict(file), "path": str(file.path)} for file in files.values()}
+        if any(self.known.get(path) != entry for path, entry in read.items()):
+            self.known.update(read)
+            write_json(self.path, self.known)
         return files, {key: value for key, value in results.items() if isinstance(value, str)}
 
     def _file(self, path: Path | None) -> VideoFile | str:
@@ -180,6 +189,27 @@ class Sample:
     error: str = ""
 
 
+def read_snippets(
+    file: VideoFile, grid: SnippetGrid, size: int, cache: FrameCache, seed: int | None = None, flip: bool = False
+) -> Tensor:
+    """Read the snippets of a whole video, ``(L, T, size, size, 3)`` uint8, for training, extraction and detection.
+
+    Args:
+        file: The video.
+        grid: L snippets of T frames.
+        size: Side of the crop in pixels.
+        cache: Decoded-frame cache.
+        seed: Of the crop and the flip, one for the whole video; None takes the centre.
+        flip: Mirror at random.
+
+    Raises:
+        VideoError: If the file cannot be decoded.
+    """
+    times = grid.times(file.duration, file.frames)
+    decoded = cache.frames(file.path, times.reshape(-1), short_side=round(size * RESIZE))
+    return torch.from_numpy(crop(decoded.frames, size, seed, flip)).view(*times.shape, size, size, 3)
+
+
 class SnippetDataset(Dataset[Sample]):
     """Snippets of whole videos, ``(L, T, S, S, 3)`` uint8; one crop and one flip for a whole video.
 
@@ -200,16 +230,12 @@ class SnippetDataset(Dataset[Sample]):
         return len(self.videos)
 
     def __getitem__(self, request: Request) -> Sample:
-        file = self.videos[request.index].file
-        size = request.fidelity.size
         grid = SnippetGrid(request.fidelity.snippets, self.frames, self.stride)
-        times = grid.times(file.duration, file.frames)
+        file, size = self.videos[request.index].file, request.fidelity.size
         try:
-            decoded = self.cache.frames(file.path, times.reshape(-1), short_side=round(size * RESIZE))
+            return Sample(request.index, read_snippets(file, grid, size, self.cache, request.seed, self.flip))
         except VideoError as error:
             return Sample(request.index, None, str(error))
-        view = crop(decoded.frames, size, request.seed, self.flip)
-        return Sample(request.index, torch.from_numpy(view).view(*times.shape, size, size, 3))
 
 
 class ClipDataset(Dataset[Sample]):
@@ -336,6 +362,28 @@ def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[list[in
 def steps_per_epoch(count: int, batch: int) -> int:
     """Return the number of batches of an epoch."""
     return -(-count // batch)
+
+
+def make_training_loader(
+    run: TrainingRun,
+    dataset: SnippetDataset | ClipDataset,
+    *,
+    batch: int,
+    fidelity_at: Callable[[int, int], Fidelity],
+    workers: int,
+) -> Any:
+    """Return the loader of a training stage, from the step at which ``run`` begins, for this rank."""
+    requests = StepRequests(
+        count=len(dataset),
+        batch=batch,
+        epochs=run.epochs,
+        seed=run.seed,
+        fidelity_at=fidelity_at,
+        start=run.start,
+        rank=run.fabric.global_rank,
+        ranks=run.fabric.world_size,
+    )
+    return make_loader(dataset, requests, workers)
 
 
 class StepRequests(Sampler[list[Request]]):

@@ -16,6 +16,7 @@ from torch import Tensor
 from lofi_tal.classifier import ProposalClassifier, class_probabilities
 from lofi_tal.errors import DataError
 from lofi_tal.evaluation import DetectionResult, evaluate_detections
+from lofi_tal.evaluation.matching import pairwise_tiou
 from lofi_tal.heads import Head, Proposals
 from lofi_tal.postprocess import Suppression, soft_nms_indices
 from lofi_tal.segments import Segments, detections_to_activitynet
@@ -152,8 +153,8 @@ def truth_document(videos: Iterable[TruthVideo], labels: Sequence[str], subset: 
                 "subset": subset,
                 "duration": video.duration,
                 "annotations": [
-                    {"segment": [float(s) * video.duration, float(e) * video.duration], "label": labels[int(label)]}
-                    for (s, e), label in zip(video.segments.tolist(), video.labels, strict=True)
+                    {"segment": record["segment"], "label": record["label"]}
+                    for record in video.to_segments(labels).to_activitynet()
                 ],
             }
             for video in videos
@@ -216,24 +217,18 @@ def best_threshold(detections: Sequence[Segments], videos: Sequence[TruthVideo],
     hits: list[tuple[float, bool]] = []
     instances = sum(len(video.labels) for video in videos)
     for found, video in zip(detections, videos, strict=True):
-        free = [
-            (float(s) * video.duration, float(e) * video.duration, labels[int(label)])
-            for (s, e), label in zip(video.segments.tolist(), video.labels, strict=True)
-        ]
+        truth = video.to_segments(labels)
+        spans = np.stack([truth.start, truth.end], 1)
+        classes, free = np.array(truth.label, dtype=object), np.ones(len(truth), dtype=bool)
         ranked = found.sorted()
         for start, end, label, score in zip(ranked.start, ranked.end, ranked.label, ranked.score, strict=True):
-            match = next((t for t in free if t[2] == label and _tiou(start, end, t[0], t[1]) >= 0.5), None)
-            if match:
-                free.remove(match)
-            hits.append((float(score), match is not None))
+            near = pairwise_tiou(np.tile((start, end), (len(truth), 1)), spans) >= 0.5
+            matches = np.flatnonzero(free & near & (classes == label))
+            free[matches[:1]] = False
+            hits.append((float(score), len(matches) > 0))
     if not hits or not instances:
         return 0.0
     hits.sort(key=lambda item: -item[0])
     right = np.cumsum([hit for _, hit in hits])
     f1 = 2 * right / (np.arange(1, len(hits) + 1) + instances)
     return hits[int(f1.argmax())][0]
-
-
-def _tiou(start: float, end: float, other_start: float, other_end: float) -> float:
-    both = max(0.0, min(end, other_end) - max(start, other_start))
-    return both / max(1e-9, max(end, other_end) - min(start, other_start))

@@ -23,7 +23,7 @@ from torch import Tensor
 from lofi_tal.encoders import Encoder
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
-from lofi_tal.files import atomic_path, hash_object, inside
+from lofi_tal.files import hash_object, inside, write_bytes
 from lofi_tal.runtime import PeakMemory, Progress
 from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
 
@@ -57,8 +57,7 @@ class FeatureStore:
     def write(self, video: TruthVideo, features: NDArray[np.float32]) -> None:
         """Write the features ``(L, C)`` of one video in one atomic step."""
         metadata = {"provenance": self._stamp(video)}  # one key: their order in the file is not fixed
-        with atomic_path(self.path(video.video_id)) as temporary:
-            temporary.write_bytes(save({_KEY: np.ascontiguousarray(features)}, metadata=metadata))
+        write_bytes(self.path(video.video_id), save({_KEY: np.ascontiguousarray(features)}, metadata=metadata))
 
     def read(self, video: TruthVideo) -> Tensor:
         """Return the features ``(C, L)``.

@@ -21,7 +21,7 @@ from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.fidelity import Schedule
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, falling
-from lofi_tal.stages.data import SnippetDataset, StepRequests, as_clips, make_loader, steps_per_epoch
+from lofi_tal.stages.data import SnippetDataset, as_clips, make_training_loader, steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,17 @@ def train_lofi(
         clip_norm=options.clip_norm,
         quiet=quiet,
     )
-    requests = StepRequests(
-        count=len(videos),
+    loader = make_training_loader(
+        run,
+        videos,
         batch=options.batch,
-        epochs=options.epochs,
-        seed=options.seed,
         fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
-        start=run.start,
-        rank=fabric.global_rank,
-        ranks=fabric.world_size,
+        workers=options.workers,
     )
     unreadable: dict[int, str] = {}
     model.train()
     set_batchnorm_mode(encoder, options.batchnorm)
-    for step, batch in run.batches(make_loader(videos, requests, options.workers)):
+    for step, batch in run.batches(loader):
         unreadable.update(batch.failed)
         fidelity = schedule.at(epoch=step.epoch, step=step.index)
         segments = [videos.videos[i].segments.to(fabric.device) for i in batch.indices]

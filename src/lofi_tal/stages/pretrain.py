@@ -6,7 +6,6 @@ twice the rate without decay, the classification layer at five times the rate, g
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +22,11 @@ from lofi_tal.fidelity import Fidelity
 from lofi_tal.runtime import Outcome, Progress, StageFolder, TrainingRun, cosine, falling
 from lofi_tal.stages.data import (
     ClipDataset,
-    StepRequests,
     VideoFile,
     as_clips,
     centre_requests,
     make_loader,
+    make_training_loader,
     steps_per_epoch,
 )
 
@@ -130,20 +129,13 @@ def pretrain(
         clip_norm=options.clip_norm,
         quiet=quiet,
     )
-    requests = StepRequests(
-        count=len(train),
-        batch=options.batch,
-        epochs=options.epochs,
-        seed=options.seed,
-        fidelity_at=lambda epoch, step: fidelity,
-        start=run.start,
-        rank=fabric.global_rank,
-        ranks=fabric.world_size,
+    loader = make_training_loader(
+        run, train, batch=options.batch, fidelity_at=lambda epoch, step: fidelity, workers=options.workers
     )
     numbers = _numbers(train, labels)
     unreadable: dict[int, str] = {}
     model.train()
-    for _, batch in run.batches(make_loader(train, requests, options.workers)):
+    for _, batch in run.batches(loader):
         unreadable.update(batch.failed)
         target = numbers[batch.indices].to(fabric.device)
         logits = model(as_clips(batch.frames.to(fabric.device, non_blocking=True))).float()
@@ -177,7 +169,7 @@ def evaluate_clips(
     correct = torch.zeros(2)
     seen = 0
     with Progress("clip accuracy", len(batches), quiet=quiet) as progress:
-        for batch in itertools.islice(make_loader(clips, batches, options.workers), len(batches)):
+        for batch in make_loader(clips, batches, options.workers):
             logits = model(as_clips(batch.frames.to(fabric.device))).float().cpu()
             ranked = logits.argsort(1, descending=True)[:, :5] == numbers[batch.indices][:, None]
             correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
