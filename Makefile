@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# threads that wait must not spin: see src/lofi_tal/cli/app.py
-export OMP_WAIT_POLICY ?= PASSIVE
+# threads that wait must not spin for long: see src/lofi_tal/cli/app.py
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: setup demo test lint format clean
 setup: $(STAMP)

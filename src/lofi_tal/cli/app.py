@@ -48,9 +48,10 @@ def _options(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and a non-zero exit status."""
-    # Threads that spin while they wait make training many times slower as soon as anything else (a loader process, say)
-    # wants a core. OpenMP reads this when torch is loaded, which no command has done yet.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait make training many times slower as soon as anything else (a loader
+    # process, say) wants a core; threads that sleep at once make small layers slow on an idle machine. So they spin for
+    # some microseconds. GNU's OpenMP reads this when torch is loaded, which no command has done yet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except LofiError as error:
