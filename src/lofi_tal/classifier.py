@@ -9,6 +9,7 @@ Shapes: B videos, C channels, L snippets, N segments, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_bytes, write_json
 
 POOLINGS = ("proposal", "video")
+_WINDOWS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
 def mean_between(features: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -179,6 +181,26 @@ def class_probabilities(
         weights = (scores / scores.sum().clamp(min=1e-9))[:, None]
         probabilities = (weights * probabilities).sum(0, keepdim=True).expand_as(probabilities)
     return probabilities
+
+
+@torch.inference_mode()
+def video_probabilities(classifier: ProposalClassifier, features: Tensor) -> Tensor:
+    """Return the class probabilities ``(K,)`` of a whole video without any proposals.
+
+    Windows of an eighth, a quarter, a half and the whole of the video are classified and averaged; a window that says
+    little (its distribution is flat) counts little: the weight is (1 − entropy / log K)².
+
+    Args:
+        classifier: Fitted.
+        features: ``(C, L)`` on the CPU.
+    """
+    starts = [torch.linspace(0, 1 - share, round(2 / share) - 1) for share in _WINDOWS]
+    windows = torch.cat([torch.stack([start, start + share], 1) for start, share in zip(starts, _WINDOWS, strict=True)])
+    probabilities: Tensor = classifier(pool(features, windows)).softmax(1)
+    entropy = torch.special.entr(probabilities).sum(1) / math.log(max(2, probabilities.shape[1]))
+    weights = ((1 - entropy) ** 2).clamp(min=1e-6)[:, None]
+    mean: Tensor = (weights * probabilities).sum(0) / weights.sum()
+    return mean
 
 
 def save_classifier(classifier: ProposalClassifier, folder: Path, facts: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lofi_tal.errors import LofiError, nearest
 
@@ -27,8 +27,8 @@ class DataSection(_Section):
 
     annotations: Path
     """ActivityNet-style JSON."""
-    videos: Path
-    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ..."""
+    videos: Path | None = None
+    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ...; needed unless there are features."""
     clips: Path | None = None
     """Kinetics-style CSV of trimmed clips for stage 1."""
     clips_root: Path | None = None
@@ -45,6 +45,17 @@ class DataSection(_Section):
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
     workers: int = Field(2, ge=0)
     """Loader processes."""
+
+
+class FeaturesSection(_Section):
+    """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
+
+    sources: tuple[Path, ...] = Field(min_length=1)
+    """Folders of .npy, .npz, .csv, .pt, .safetensors or .h5 (one a video), or HDF5 files; joined on the channels."""
+    resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
+    """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
+    axes: Literal["TC", "CT"] = "TC"
+    """Order of the arrays: (features, channels) or (channels, features)."""
 
 
 class EncoderSection(_Section):
@@ -165,6 +176,10 @@ class ClassifierSection(_Section):
     """Hidden units."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """On the pooled features."""
+    scores: Path | None = None
+    """Class scores of the evaluated videos from another system; mAP with them is reported beside the others."""
+    layout: Literal["cuhk", "hacs"] = "cuhk"
+    """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
 class DetectSection(_Section):
@@ -188,6 +203,8 @@ class Recipe(_Section):
     seed: int = 0
     """Of everything random."""
     data: DataSection
+    features: FeaturesSection | None = None
+    """Published features; stages 1 and 2 are left out then, and L is snippets.count."""
     encoder: EncoderSection = EncoderSection()
     snippets: SnippetSection = SnippetSection()
     pretrain: PretrainSection | None = PretrainSection()
@@ -199,6 +216,12 @@ class Recipe(_Section):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
+
+    @model_validator(mode="after")
+    def _has_input(self) -> Self:
+        if self.data.videos is None and self.features is None:
+            raise ValueError("data.videos (a folder of videos) is missing, and there are no features.sources either")
+        return self
 
 
 class _Loader(yaml.SafeLoader):
@@ -307,15 +330,22 @@ _PATHS = (
     ("data", "videos"),
     ("data", "clips"),
     ("data", "clips_root"),
+    ("features", "sources"),
     ("encoder", "weights"),
+    ("classifier", "scores"),
 )
 
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     for section, key in _PATHS:
         values = content.get(section)
-        if isinstance(values, dict) and isinstance(values.get(key), str):
-            values[key] = str(folder / Path(values[key]).expanduser())
+        if not isinstance(values, dict):
+            continue
+        value = values.get(key)
+        if isinstance(value, str):
+            values[key] = str(folder / Path(value).expanduser())
+        elif isinstance(value, list):
+            values[key] = [str(folder / Path(part).expanduser()) if isinstance(part, str) else part for part in value]
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -341,6 +371,8 @@ def _explain(item: Any) -> str:
         section = _section_at(item["loc"][:-1])
         known = list(section.model_fields) if section else []
         return f"{place!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
+    if item["type"] == "value_error":
+        return str(item["msg"]).removeprefix("Value error, ") + "."
     if item["type"] == "missing":
         return f"{place!r} is missing."
     return f"{place!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."

@@ -19,7 +19,7 @@ from lofi_tal.config import Recipe, commented_recipe, make_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
 from lofi_tal.pipeline import Pipeline
-from lofi_tal.stages.data import FileIndex, TruthVideo, split_selection, truth_videos
+from lofi_tal.stages.data import FileIndex, TruthVideo, find_files, split_selection, truth_videos
 from lofi_tal.stages.detect import truth_document
 
 _MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
@@ -64,8 +64,8 @@ def propose_recipe(
     require_truth(loaded, train_subset)
     require_truth(loaded, eval_subset)
     cleaned: Annotations = loaded.clean()[0].subset(train_subset)
-    train, failed = truth_videos(cleaned, videos, cleaned.labels, FileIndex(index))
-    train = [video for video in train if len(video.labels)]
+    files, failed = find_files(cleaned, videos, FileIndex(index))
+    train = [video for video in truth_videos(cleaned, files, failed, cleaned.labels) if len(video.labels)]
     gpu = torch.cuda.is_available()
     reasons: dict[str, str] = {}
     snippets = _snippets(train, gpu, reasons)
@@ -270,7 +270,9 @@ def with_tried_class_loss(
     subset = recipe.data.train_subset
     labels = document.subset(subset).labels
     index = FileIndex(scratch / "videos.json")
-    videos, _ = truth_videos(document.clean()[0].subset(subset), recipe.data.videos, labels, index)
+    cleaned = document.clean()[0].subset(subset)
+    assert recipe.data.videos is not None
+    videos = truth_videos(cleaned, *find_files(cleaned, recipe.data.videos, index), labels)
     _, part = (
         split_selection(videos, min(0.999, most / len(videos)), recipe.seed) if len(videos) > most else ([], videos)
     )

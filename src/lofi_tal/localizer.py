@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lofi_tal.classifier import ProposalClassifier, load_classifier, save_classifier
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import inside, read_json, write_json, write_text
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.report import write_timeline
@@ -31,7 +31,7 @@ class Localizer:
     """Encoder, head and class scores with everything that they need to know.
 
     Args:
-        encoder: Frozen encoder.
+        encoder: Frozen encoder; None for a model of published features, which sees no video.
         encoder_name: Its name in :func:`lofi_tal.encoders.create_encoder`.
         head: Trained head.
         classifier: Class scores of proposals; None for a head that classifies by itself.
@@ -47,7 +47,7 @@ class Localizer:
     def __init__(
         self,
         *,
-        encoder: Encoder,
+        encoder: Encoder | None,
         encoder_name: str,
         head: Head,
         classifier: ProposalClassifier | None,
@@ -60,7 +60,7 @@ class Localizer:
         precision: str = "auto",
     ) -> None:
         self.fabric: Fabric = make_fabric(device, precision)
-        self.encoder = encoder.to(self.fabric.device).eval()
+        self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
@@ -85,8 +85,8 @@ class Localizer:
             raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
         try:
             return cls(
-                encoder=load_encoder(folder),
-                encoder_name=read_json(folder / "encoder.json")["name"],
+                encoder=load_encoder(folder) if facts.get("has_encoder", True) else None,
+                encoder_name=read_json(folder / "encoder.json")["name"] if facts.get("has_encoder", True) else "",
                 head=load_head(folder),
                 classifier=load_classifier(folder)[0] if facts["has_classifier"] else None,
                 labels=facts["labels"],
@@ -103,7 +103,8 @@ class Localizer:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights as safetensors and settings as JSON; ``localizer.json`` comes last."""
         folder = Path(folder)
-        save_encoder(self.encoder, self.encoder_name, folder)
+        if self.encoder is not None:
+            save_encoder(self.encoder, self.encoder_name, folder)
         save_head(self.head, folder)
         if self.classifier is not None:
             save_classifier(self.classifier, folder, {})
@@ -115,6 +116,7 @@ class Localizer:
                 "snippets": {**asdict(self.grid), "count": self.grid.snippets, "size": self.size},
                 "detect": asdict(self.detect),
                 "threshold": self.threshold,
+                "has_encoder": self.encoder is not None,
                 "has_classifier": self.classifier is not None,
                 "facts": self.facts,
             },
@@ -140,14 +142,26 @@ class Localizer:
         info = probe_video(path)
         name = video_id or path.stem
         features = self.features(path, info.duration, info.frames)
-        proposals = self.localise_features(features[None])[0]
-        segments = self.fuse(name, info.duration, features, proposals)
+        segments = self.predict_features(features, info.duration, video_id=name)
         return segments if threshold is None else segments.above(threshold)
 
     def features(self, path: Path, duration: float, frames: int) -> Tensor:
-        """Return the features ``(C, L)`` of a video file at full fidelity."""
+        """Return the features ``(C, L)`` of a video file at full fidelity.
+
+        Raises:
+            LofiError: If the model has no encoder.
+        """
+        if self.encoder is None:
+            raise LofiError(
+                "This model was trained on published features and has no encoder: give predict_features() the same "
+                "features of your video, or train on videos."
+            )
         snippets = read_snippets(VideoFile(path, "", duration, frames), self.grid, self.size, FrameCache(None, 0))
         return encode_snippets(self.encoder, snippets, self.fabric).T.contiguous()
+
+    def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
+        """Detect actions in features ``(C, L)`` that cover a video of ``duration`` seconds; by falling score."""
+        return self.fuse(video_id, duration, features, self.localise_features(features[None])[0])
 
     def localise_features(self, features: Tensor) -> list[Proposals]:
         """Return the proposals of each video after soft-NMS, from features ``(B, C, L)`` on the CPU."""

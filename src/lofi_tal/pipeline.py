@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,18 +26,22 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from lofi_tal.annotations import Clip, load_annotations, load_clip_list, require_truth
+from lofi_tal.annotations import Annotations, Clip, load_annotations, load_clip_list, require_truth
+from lofi_tal.classifier import video_probabilities
 from lofi_tal.config import Recipe, save_recipe
 from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, save_encoder
 from lofi_tal.errors import DataError, LofiError
+from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
 from lofi_tal.files import hash_file, hash_object, read_json, write_json, write_text
 from lofi_tal.heads import Head, create_head, takes_classes
 from lofi_tal.localizer import Localizer
+from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.report import Arm, Report, TimelineEntry, write_report
 from lofi_tal.report import StageRecord as ReportStage
 from lofi_tal.runtime import (
     Outcome,
+    Progress,
     StageFolder,
     StageRecord,
     derive_seed,
@@ -54,12 +58,14 @@ from lofi_tal.stages.data import (
     TruthVideo,
     VideoFile,
     content_hash,
+    find_features,
+    find_files,
     split_selection,
     truth_videos,
 )
-from lofi_tal.stages.detect import DetectOptions, evaluate
+from lofi_tal.stages.detect import DetectOptions, evaluate, evaluate_known, with_class_scores
 from lofi_tal.stages.extract import FeatureStore, extract, read_features, usable
-from lofi_tal.stages.head import ClassifierOptions, FeatureSet, HeadOptions, search_head
+from lofi_tal.stages.head import ClassifierOptions, FeatureSet, HeadOptions, fit_on, search_head
 from lofi_tal.stages.lofi import LofiOptions, train_lofi
 from lofi_tal.stages.pretrain import PretrainOptions, pretrain, whole_clips_fit
 from lofi_tal.video import FrameCache
@@ -67,6 +73,7 @@ from lofi_tal.video import FrameCache
 ARMS = {
     "lofi": "the encoder of stage 2, trained end to end at low fidelity",
     "baseline": "the encoder that stage 2 started from",
+    "features": "published features",
 }
 
 
@@ -107,6 +114,23 @@ class ArmResult:
     scores: dict[str, dict[str, Any]]
     chosen: dict[str, Any]
     model: Path
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Class scores of whole videos.
+
+    Args:
+        scores: Of the evaluated videos.
+        accuracy: ``top1`` and ``top5``: shares of the videos with segments of which a class is among the best.
+        order: Ids of the evaluated subset in the order of the annotation file.
+        failed: Reason for each video without features.
+    """
+
+    scores: ClassScores
+    accuracy: dict[str, float]
+    order: list[str]
     failed: dict[str, str]
 
 
@@ -168,6 +192,8 @@ class Pipeline:
     @property
     def arms(self) -> tuple[str, ...]:
         """Arms of this recipe, the baseline first."""
+        if self.recipe.features is not None:
+            return ("features",)
         if self.recipe.lofi is None:
             return ("baseline",)
         return ("baseline", "lofi") if self.recipe.baseline else ("lofi",)
@@ -212,14 +238,47 @@ class Pipeline:
         require_truth(annotations, section.eval_subset)
         cleaned, _ = annotations.clean()
         labels = cleaned.subset(section.train_subset).labels
-        train, failed = truth_videos(cleaned.subset(section.train_subset), section.videos, labels, self.index)
+        train, failed = self._truth(cleaned.subset(section.train_subset), labels)
         train = [video for video in train if len(video.labels)]
         if not train:
             raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
         kept, selection = split_selection(train, section.selection_share, self.seed)
-        evaluation, lost = truth_videos(cleaned.subset(section.eval_subset), section.videos, labels, self.index)
+        evaluation, lost = self._truth(cleaned.subset(section.eval_subset), labels)
         truth = read_json(section.annotations)
         return RunData(labels, kept, selection, evaluation, failed | lost, truth)
+
+    @cached_property
+    def class_scores(self) -> ClassScores | None:
+        """The recipe's class scores from another system.
+
+        Raises:
+            DataError: If the file is malformed, or lacks an evaluated video or every class.
+        """
+        section, data = self.recipe.classifier, self.data
+        if section.scores is None:
+            return None
+        if section.layout == "cuhk":
+            scores = read_cuhk_scores(section.scores)
+        else:
+            entries = data.truth["database"].items()
+            videos = [video_id for video_id, entry in entries if entry["subset"] == self.recipe.data.eval_subset]
+            scores = read_hacs_scores(section.scores, sorted(data.labels), videos)
+        if not set(scores.labels) & set(data.labels):
+            raise DataError(
+                f"{section.scores} scores none of the classes of {self.recipe.data.annotations}: it has "
+                f"{', '.join(scores.labels[:3])}, ..., the annotations have {', '.join(data.labels[:3])}, ..."
+            )
+        for video in data.evaluation:
+            scores.of(video.video_id)
+        return scores
+
+    @cached_property
+    def published(self) -> PublishedFeatures:
+        """The recipe's published features."""
+        section = self.recipe.features
+        if section is None:
+            raise LofiError("The recipe has no published features (features.sources).")
+        return PublishedFeatures(section.sources, self.recipe.snippets.count, resize=section.resize, axes=section.axes)
 
     @cached_property
     def pretrained(self) -> Path:
@@ -317,6 +376,32 @@ class Pipeline:
         )
         return self._finish_encoder(stage, encoder, outcome)
 
+    def features(self, arm: str) -> tuple[FeatureSet, str, dict[str, str]]:
+        """Return the features of all videos for an arm: extracted with its encoder, or published ones.
+
+        Returns:
+            The videos and their features, a hash of what these come from, and the reason for each video without.
+        """
+        if arm != "features":
+            store, videos, failed = self.extract(arm)
+            return FeatureSet(videos, read_features(store, videos)), store.provenance, failed
+        data, published = self.data, self.published
+        videos, arrays, failed = [], [], {}
+        everything = [*data.train, *data.selection, *data.evaluation]
+        with Progress("features", len(everything), quiet=self.quiet) as progress:
+            for video in everything:
+                try:
+                    arrays.append(published.read(video.video_id))
+                    if arrays[-1].shape != arrays[0].shape:
+                        raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
+                    videos.append(video)
+                except DataError as error:
+                    failed[video.video_id] = str(error)
+                progress.advance(video.video_id)
+        if not arrays:
+            raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
+        return FeatureSet(videos, torch.stack(arrays)), published.provenance, failed
+
     def extract(self, arm: str) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
         """Extract the features of all videos with the encoder of an arm.
 
@@ -348,13 +433,13 @@ class Pipeline:
 
     def head(self, arm: str) -> ArmResult:
         """Run stage 3 on the encoder of an arm: features, head, detections, mAP, localiser."""
-        source, data = self._encoder_folder(arm), self.data
-        store, videos, failed = self.extract(arm)
+        data, external = self.data, self.class_scores
+        features, provenance, failed = self.features(arm)
         folder = self.output / "arms" / arm
         section, detect = self.recipe.head, DetectOptions(**self.recipe.detect.model_dump())
         seed = derive_seed(self.seed, "head")
         inputs = {
-            "features": store.provenance,
+            "features": provenance,
             "head": section.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
         }
@@ -365,6 +450,7 @@ class Pipeline:
                 **inputs,
                 "search": section.model_dump(mode="json", include={"lrs", "refit"}),
                 "classifier": self.recipe.classifier.model_dump(mode="json"),
+                "class_scores": self.recipe.classifier.scores and hash_file(self.recipe.classifier.scores),
                 "detect": self.recipe.detect.model_dump(mode="json"),
                 "truth": hash_file(self.recipe.data.annotations),
                 "evaluated": content_hash(data.evaluation),
@@ -375,7 +461,6 @@ class Pipeline:
             result = evaluation.record.result
             return ArmResult(arm, result["scores"], result["chosen"], folder / "model", failed)
         began = time.monotonic()
-        features = FeatureSet(videos, read_features(store, videos))
         head, classifier, chosen = search_head(
             folder / "head",
             self.fabric,
@@ -384,7 +469,7 @@ class Pipeline:
             selection=features.of(usable(data.selection, failed)),
             labels=data.labels,
             options=HeadOptions(**section.model_dump(exclude={"name", "options"}), seed=seed),
-            class_options=ClassifierOptions(**self.recipe.classifier.model_dump(), seed=seed),
+            class_options=self._class_options(seed),
             detect=detect,
             inputs=inputs,
             resume=True,
@@ -392,7 +477,7 @@ class Pipeline:
             quiet=self.quiet,
         )
         localizer = Localizer(
-            encoder=load_encoder(source),
+            encoder=None if arm == "features" else load_encoder(self._encoder_folder(arm)),
             encoder_name=self.recipe.encoder.name,
             head=head,
             classifier=classifier,
@@ -412,12 +497,45 @@ class Pipeline:
             for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
         ]
         write_json(folder / "detections.json", detections_to_activitynet(fused))
-        scores = evaluate(
-            data.truth, self.recipe.data.eval_subset, validation.videos, found, fused, data.labels
-        ).to_json()
+        subset = self.recipe.data.eval_subset
+        scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels).to_json()
+        if external is not None:
+            with_file = [
+                with_class_scores(video.video_id, video.duration, proposals, external, detect.classes)
+                for video, proposals in zip(validation.videos, found, strict=True)
+            ]
+            write_json(folder / "detections-external.json", detections_to_activitynet(with_file))
+            scores["external"] = evaluate_known(data.truth, subset, with_file).to_json()
         outcome = Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], {"scores": scores, "chosen": chosen})
         evaluation.finish(outcome)
         return ArmResult(arm, scores, chosen, folder / "model", failed)
+
+    def classify(self, arm: str) -> Classification:
+        """Fit the built-in classifier alone on the features of an arm, and score every evaluated video as a whole."""
+        data, (features, _, failed) = self.data, self.features(arm)
+        train = features.of(usable([*data.train, *data.selection], failed))
+        options = self._class_options(derive_seed(self.seed, "head"))
+        classifier = fit_on(train, len(data.labels), options)
+        evaluated = features.of(usable(data.evaluation, failed))
+        alphabetical = sorted(range(len(data.labels)), key=data.labels.__getitem__)  # as HACS numbers its classes
+        labels = tuple(data.labels[kind] for kind in alphabetical)
+        scores = {
+            video.video_id: video_probabilities(classifier, one).double().numpy()[alphabetical]
+            for video, one in zip(evaluated.videos, evaluated.features, strict=True)
+        }
+        ranked = [
+            [
+                data.labels.index(labels[kind]) in video.labels.tolist()
+                for kind in scores[video.video_id].argsort(kind="stable")[::-1]
+            ]
+            for video in evaluated.videos
+            if len(video.labels)
+        ]
+        accuracy = {f"top{n}": sum(any(row[:n]) for row in ranked) / max(1, len(ranked)) for n in (1, 5)}
+        order = [
+            key for key, entry in data.truth["database"].items() if entry["subset"] == self.recipe.data.eval_subset
+        ]
+        return Classification(ClassScores(labels, scores), accuracy, order, failed)
 
     def run(self) -> list[ArmResult]:
         """Run everything that is not up to date and return the arms."""
@@ -447,6 +565,19 @@ class Pipeline:
         """Return the detections of an arm by video id."""
         results = read_json(self.output / "arms" / arm / "detections.json")["results"]
         return {video_id: Segments.from_activitynet(video_id, records) for video_id, records in results.items()}
+
+    def _truth(self, annotations: Annotations, labels: Sequence[str]) -> tuple[list[TruthVideo], dict[str, str]]:
+        """Return the videos of one subset that have a video file or features, and the reason for each other one."""
+        if self.recipe.features is not None:
+            files, failed = find_features(annotations, self.published)
+        else:
+            assert self.recipe.data.videos is not None
+            files, failed = find_files(annotations, self.recipe.data.videos, self.index)
+        return truth_videos(annotations, files, failed, labels), failed
+
+    def _class_options(self, seed: int) -> ClassifierOptions:
+        section = self.recipe.classifier.model_dump(exclude={"scores", "layout"})
+        return ClassifierOptions(**section, seed=seed)
 
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
         """Open a stage; ``resume``: go on with it even if nobody asked."""

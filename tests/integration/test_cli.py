@@ -1,14 +1,18 @@
 """The commands as a user types them: what they print, what they write, and how they refuse."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from lofi_tal.cli.app import app
-from lofi_tal.config import save_recipe
+from lofi_tal.config import make_recipe, save_recipe
 
 
 def lofi(*arguments, cwd=None):
@@ -19,7 +23,19 @@ def lofi(*arguments, cwd=None):
 
 def test_every_command_explains_itself():
     runner = CliRunner()
-    for command in ("run", "pretrain", "train", "extract", "head", "init", "demo", "models", "detect", "evaluate"):
+    for command in (
+        "run",
+        "pretrain",
+        "train",
+        "extract",
+        "head",
+        "classify",
+        "init",
+        "demo",
+        "models",
+        "detect",
+        "evaluate",
+    ):
         result = runner.invoke(app, [command, "--help"])
         assert result.exit_code == 0, command
         assert "Usage" in result.output
@@ -155,3 +171,88 @@ def test_missing_paths_are_named(tmp_path):
 def test_importing_the_package_is_light():
     code = "import sys, lofi_tal; assert not {'torch', 'av', 'matplotlib', 'lightning_fabric'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_evaluate_shows_recall_errors_and_intervals_and_writes_a_page(finished_run, tmp_path):
+    pipeline, results = finished_run
+    truth, arms = pipeline.recipe.data.annotations, pipeline.output / "arms"
+    page = tmp_path / "evaluation.html"
+    ours, base = arms / "lofi/detections.json", arms / "baseline/detections.json"
+    result = lofi("evaluate", truth, ours, "--proposals", "--diagnose", "--against", base, "--bootstrap", 50,
+                  "--page", page)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for text in ("AR@100", "double detection", "coverage", "difference", "50 draws"):
+        assert text in result.stdout + result.stderr, text
+    document = json.loads(page.with_suffix(".json").read_text())
+    assert document["average_mAP"] == results[1].scores["fused"]["average_mAP"]
+    assert {"proposals", "diagnosis", "bootstrap"} <= document.keys()
+    difference = document["average_mAP"] - results[0].scores["fused"]["average_mAP"]
+    assert document["bootstrap"]["average_mAP"]["value"] == pytest.approx(difference)
+    assert page.read_text().count("<svg") == 8
+
+
+def test_evaluate_names_the_videos_that_were_left_out(finished_run, tmp_path):
+    pipeline, _ = finished_run
+    truth, found = pipeline.recipe.data.annotations, pipeline.output / "arms/lofi/detections.json"
+    ids = sorted(pipeline.detections("lofi"))
+    (tmp_path / "out.txt").write_text(ids[0] + "\n")
+    result = lofi("evaluate", truth, found, "--exclude", tmp_path / "out.txt")
+    assert f"1 videos of the subset were left out on request: {ids[0]}" in result.stderr
+    assert f"{len(ids) - 1} videos" in result.stdout
+    assert lofi("evaluate", truth, found, "--protocol", "4728").returncode == 3
+    assert "a:step:b" in lofi("evaluate", truth, found, "--tiou", "1.5").stderr
+
+
+def test_head_on_published_features_equals_the_head_on_the_runs_own(finished_run, tmp_path):
+    """The same features through .npy files and through HDF5 give the detections of the arm they come from."""
+    pipeline, results = finished_run
+    arm = next(result for result in results if result.arm == "lofi")
+    folder = tmp_path / "npy"
+    folder.mkdir()
+    with h5py.File(tmp_path / "all.h5", "w") as handle:
+        for path in (pipeline.output / "arms/lofi/features").glob("*.safetensors"):
+            (array,) = load_file(path).values()
+            np.save(folder / f"v_{path.stem}.npy", array)
+            handle[f"v_{path.stem}"] = array
+    for source in ("npy", "all.h5"):
+        content = pipeline.recipe.model_dump(mode="json")
+        content["data"]["videos"] = None
+        recipe = make_recipe({**content, "features": {"sources": [str(tmp_path / source)]}})
+        (tmp_path / "recipe.yaml").write_text(save_recipe(recipe))
+        run = tmp_path / f"run-{source}"
+        result = lofi("head", tmp_path / "recipe.yaml", "-o", run, "--json", "-q", "--device", "cpu")
+        assert result.returncode == 0, result.stderr
+        scores = json.loads(result.stdout)["features"]["scores"]
+        assert scores["fused"]["mAP"] == arm.scores["fused"]["mAP"]
+        assert (run / "arms/features/detections.json").exists()
+    (folder / next(folder.iterdir()).name).write_bytes(b"damaged")
+    content["features"] = {"sources": [str(folder)]}
+    (tmp_path / "recipe.yaml").write_text(save_recipe(make_recipe(content)))
+    damaged = lofi("head", tmp_path / "recipe.yaml", "-o", tmp_path / "run", "-q")
+    assert damaged.returncode == 4
+    assert "cannot be read" in damaged.stderr
+
+
+def test_class_scores_go_out_and_come_back(finished_run, tmp_path):
+    """The built-in classifier alone writes CUHK and HACS files, and a recipe takes them instead of its own scores."""
+    pipeline, _ = finished_run
+    (tmp_path / "recipe.yaml").write_text(save_recipe(pipeline.recipe))
+    run = shutil.copytree(pipeline.output, tmp_path / "run")
+    for layout in ("cuhk", "hacs"):
+        path = tmp_path / f"{layout}.json"
+        result = lofi("classify", tmp_path / "recipe.yaml", "-o", run, "--scores", path, "--layout", layout, "-q")
+        assert result.returncode == 0, result.stderr
+        options = [f"--set=classifier.scores={path}", f"--set=classifier.layout={layout}"]
+        result = lofi("head", tmp_path / "recipe.yaml", "-o", run, "--overwrite", "--json", "-q", *options)
+        assert result.returncode == 0, result.stderr
+        external = json.loads(result.stdout)["lofi"]["scores"]["external"]
+        assert external["videos"] == len(pipeline.data.evaluation)
+        assert external["detections"] > 0
+    cuhk = json.loads((tmp_path / "cuhk.json").read_text())
+    assert set(cuhk["results"]) == {video.video_id for video in pipeline.data.evaluation}
+    del cuhk["results"][pipeline.data.evaluation[0].video_id]
+    (tmp_path / "cuhk.json").write_text(json.dumps(cuhk))
+    options = [f"--set=classifier.scores={tmp_path / 'cuhk.json'}"]
+    refused = lofi("head", tmp_path / "recipe.yaml", "-o", run, "--overwrite", "-q", *options)
+    assert refused.returncode == 3
+    assert pipeline.data.evaluation[0].video_id in refused.stderr

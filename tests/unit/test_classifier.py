@@ -12,6 +12,7 @@ from lofi_tal.classifier import (
     mean_between,
     pool,
     save_classifier,
+    video_probabilities,
 )
 from lofi_tal.errors import DataError
 
@@ -83,3 +84,20 @@ def test_video_pooling_gives_all_proposals_the_same_scores():
 def test_nothing_to_learn_from_is_an_error():
     with pytest.raises(DataError, match="no training video has a segment"):
         fit_classifier(torch.randn(1, 6, 8), [torch.zeros(0, 2)], [torch.zeros(0, dtype=torch.long)], 2, **OPTIONS)
+
+
+def test_a_window_that_says_little_counts_little():
+    """The action fills an eighth of the video; the rest looks like nothing that was ever seen."""
+    torch.manual_seed(0)
+    segments = [torch.tensor([[0.25, 0.5]]) for _ in range(60)]
+    labels = [torch.tensor([i % 3]) for i in range(60)]
+    features = torch.randn(60, 4, 32) * 0.1
+    for video, label in zip(features, labels, strict=True):
+        video[int(label), 8:16] += 3
+    classifier = fit_classifier(features, segments, labels, 3, epochs=60, lr=1e-2, hidden=32, dropout=0.1, seed=0)
+    short = torch.randn(4, 32) * 0.1
+    short[2, 20:24] += 3
+    found = video_probabilities(classifier, short)
+    assert found.shape == (3,)
+    assert found.sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert int(found.argmax()) == 2

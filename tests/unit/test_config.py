@@ -16,7 +16,7 @@ DATA = {"annotations": "labels.json", "videos": "videos"}
         ({"data": DATA, "hed": {}}, r"'hed' is not a known setting. Did you mean 'head'"),
         ({"data": DATA, "lofi": {"r_t": -1}}, r"'lofi.r_t' is -1"),
         ({"data": DATA, "snippets": {"count": "many"}}, r"'snippets.count' is 'many'"),
-        ({"data": {"annotations": "a.json"}}, r"'data.videos' is missing"),
+        ({"data": {"annotations": "a.json"}}, r"data.videos \(a folder of videos\) is missing"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(content, message):

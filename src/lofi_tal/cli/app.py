@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lofi_tal.cli import data, detect, train
+from lofi_tal.cli import data, detect, evaluate, train
 from lofi_tal.cli.common import VERBOSE, complain
 from lofi_tal.errors import LofiError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 data.register(app)
 train.register(app)
 detect.register(app)
+evaluate.register(app)
 
 
 def _version(shown: bool) -> None:

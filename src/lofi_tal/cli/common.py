@@ -50,7 +50,7 @@ def print_json(value: Any) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table to stdout; columns whose cells are numbers stand on the right."""
     cells = [[str(cell) for cell in row] for row in rows]
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     for place, column in enumerate(columns):
         numeric = all(_numeric(row[place]) for row in cells)
         table.add_column(column, justify="right" if numeric and cells else "left", overflow="fold")
@@ -59,6 +59,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
+    if title:
+        console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
     console.print(table, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Commands on data: check, synth; and the evaluation of result files."""
+"""Commands on data: check, synth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lofi_tal.cli.common import JsonOption, QuietOption, percent, print_json, print_table, say
+from lofi_tal.cli.common import JsonOption, QuietOption, print_json, print_table, say
 
 if TYPE_CHECKING:
     from lofi_tal.annotations import CheckReport
@@ -19,7 +19,6 @@ def register(app: typer.Typer) -> None:
     data.command("check")(check)
     data.command("synth")(synth)
     app.add_typer(data, name="data")
-    app.command("evaluate")(evaluate)
 
 
 def check(
@@ -81,32 +80,3 @@ def synth(
 
     dataset = make_benchmark(output, preset=preset, seed=seed, workers=workers, quiet=quiet)
     say(f"{dataset.annotations}\n{dataset.videos}\n{dataset.clips_csv}")
-
-
-def evaluate(
-    annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
-    detections: Annotated[Path, typer.Argument(help='Result JSON: {"version", "results", "external_data"}.')],
-    subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
-    as_json: JsonOption = False,
-) -> None:
-    """Detection mAP at tIoU 0.5:0.05:0.95, with the semantics of the official ActivityNet evaluator."""
-    from lofi_tal.evaluation import evaluate_detections
-
-    result = evaluate_detections(annotations, detections, subset=subset)
-    if as_json:
-        print_json(result.to_json())
-        return
-    print_table(
-        f"{result.videos} videos, {result.instances} instances, {result.detections} detections of {subset!r}",
-        ("tIoU", "mAP"),
-        [(f"{t:.2f}", percent(m)) for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)]
-        + [("average", percent(result.average_mAP))],
-    )
-    for text, ids in (
-        ("videos of the subset have no detection; their instances count as missed", result.missing_videos),
-        ("videos with detections are not in the subset; they count as false positives", result.extra_videos),
-    ):
-        if ids:
-            say(f"{len(ids)} {text}: {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''}")
-    if result.ignored_labels:
-        say(f"Detections of classes that the subset lacks do not count: {result.ignored_labels}")

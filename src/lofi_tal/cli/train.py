@@ -25,6 +25,7 @@ from lofi_tal.cli.common import (
     print_table,
     say,
 )
+from lofi_tal.errors import LofiError
 
 if TYPE_CHECKING:
     from lofi_tal.pipeline import ArmResult, Pipeline
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
         _extract,
     )
     app.command("head")(head)
+    app.command("classify")(classify)
     app.command("init")(init)
     app.command("demo")(demo)
     app.command("models")(models)
@@ -138,6 +140,47 @@ def head(
         results = pipeline.run()
     _show(pipeline, results, as_json)
     _exit_by_losses(pipeline, results)
+
+
+def classify(
+    recipe: RecipeArgument,
+    scores: Annotated[Path, typer.Option(help="JSON file to write: class scores of every evaluated video.")],
+    layout: Annotated[
+        str, typer.Option(help="cuhk (BSN, BMN, G-TAD, OpenTAD) or hacs (G-TAD's HACS branch).")
+    ] = "cuhk",
+    arm: Annotated[str | None, typer.Option(help="Which features: lofi, baseline or features; the last arm's.")] = None,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fit the built-in classifier alone and export class scores of whole videos for other systems.
+
+    The features are extracted (after the stages before) if they are not up to date. A recipe of any system, this one
+    included, reads the file back with classifier.scores.
+    """
+    from lofi_tal.postprocess import write_cuhk_scores, write_hacs_scores
+
+    if layout not in ("cuhk", "hacs"):
+        raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    with pipeline.open(command_line()):
+        result = pipeline.classify(arm or pipeline.arms[-1])
+    if layout == "cuhk":
+        write_cuhk_scores(scores, result.scores)
+    else:
+        write_hacs_scores(scores, result.scores, result.order)
+    say(
+        f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
+        f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
+    )
+    for video_id, reason in result.failed.items():
+        complain(f"{video_id} was left out: {reason}")
+    if result.failed:
+        raise typer.Exit(4)
 
 
 def init(
@@ -271,10 +314,17 @@ def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
         }
         print_json(documents)
         return
-    names = {"fused": "own class scores", "agnostic": "class-agnostic", "oracle": "true class"}
+    names = {
+        "fused": "own class scores",
+        "external": "class scores of a file",
+        "agnostic": "class-agnostic",
+        "oracle": "true class",
+    }
     rows = []
     for result in results:
         for key, title in names.items():
+            if key not in result.scores:
+                continue
             score = result.scores[key]
             at = {round(t, 2): value for t, value in zip(score["tiou_thresholds"], score["mAP"], strict=True)}
             shown = [percent(at[t]) if t in at else "-" for t in (0.5, 0.75, 0.95)]

@@ -11,10 +11,12 @@ from lofi_tal.evaluation.detection import (
 from lofi_tal.evaluation.diagnosis import KINDS, Bin, Diagnosis, diagnose_detections
 from lofi_tal.evaluation.documents import read_video_ids
 from lofi_tal.evaluation.proposals import ProposalResult, evaluate_proposals
+from lofi_tal.evaluation.protocols import PROTOCOLS, protocol_videos, require_protocol
 
 __all__ = [
     "ACTIVITYNET_THRESHOLDS",
     "KINDS",
+    "PROTOCOLS",
     "THUMOS_THRESHOLDS",
     "Bin",
     "BootstrapResult",
@@ -27,5 +29,7 @@ __all__ = [
     "diagnose_detections",
     "evaluate_detections",
     "evaluate_proposals",
+    "protocol_videos",
     "read_video_ids",
+    "require_protocol",
 ]

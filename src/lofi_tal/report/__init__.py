@@ -5,7 +5,17 @@ relative to it.
 """
 
 from lofi_tal.report.content import Arm, Report, StageRecord, TimelineEntry
+from lofi_tal.report.evaluation import evaluation_json, write_evaluation
 from lofi_tal.report.page import write_report
 from lofi_tal.report.timeline import write_timeline
 
-__all__ = ["Arm", "Report", "StageRecord", "TimelineEntry", "write_report", "write_timeline"]
+__all__ = [
+    "Arm",
+    "Report",
+    "StageRecord",
+    "TimelineEntry",
+    "evaluation_json",
+    "write_evaluation",
+    "write_report",
+    "write_timeline",
+]

@@ -18,10 +18,11 @@ from lofi_tal.report.timeline import default_threshold, make_viewer, relative_ur
 
 WAYS = {
     "fused": ("Own class scores", "what the system finds by itself"),
+    "external": ("Class scores of a file", "what another system says about the whole video"),
     "agnostic": ("Class-agnostic", "segments only, all labels taken as one"),
     "oracle": ("True class", "the class is given: perfect class scores"),
 }
-"""The three ways to evaluate an arm: keys of :attr:`Arm.scores`, heading and explanation."""
+"""The ways to evaluate an arm: keys of :attr:`Arm.scores`, heading and explanation."""
 
 MOST_SHOWN = 25
 """Detections of an arm that a timeline shows at first, however low the threshold: hundreds of bars say nothing."""

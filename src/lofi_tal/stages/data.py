@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lofi_tal.annotations import Annotations, Clip
 from lofi_tal.errors import DataError, RunError
+from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp, hash_object, read_json, write_json
 from lofi_tal.runtime import TrainingRun, derive_seed
@@ -111,28 +112,53 @@ class FileIndex:
             return str(error)
 
 
+def find_files(annotations: Annotations, folder: Path, index: FileIndex) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the readable video files of one subset by id, and the reason for each other video.
+
+    Args:
+        annotations: One subset.
+        folder: Folder of the videos.
+        index: Time axes.
+    """
+    paths = find_videos(folder)
+    return index.files({video_id: paths.get(video_id) for video_id in annotations.videos})
+
+
+def find_features(annotations: Annotations, features: PublishedFeatures) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the feature files of one subset in the place of its videos, and the reason for each other video."""
+    files: dict[str, VideoFile] = {}
+    failed: dict[str, str] = {}
+    for video_id, video in annotations.videos.items():
+        place = features.place(video_id)
+        if isinstance(place, str):
+            failed[video_id] = place
+        elif video.duration is None:
+            failed[video_id] = "has features, but no duration in the annotations to place them in time"
+        else:
+            files[video_id] = VideoFile(place[0], place[1], video.duration, 0)
+    return files, failed
+
+
 def truth_videos(
-    annotations: Annotations, folder: Path, labels: Sequence[str], index: FileIndex
-) -> tuple[list[TruthVideo], dict[str, str]]:
+    annotations: Annotations, files: Mapping[str, VideoFile], failed: Mapping[str, str], labels: Sequence[str]
+) -> list[TruthVideo]:
     """Join annotations with the files on disk.
 
     Args:
         annotations: One subset, cleaned.
-        folder: Folder of the videos.
+        files: Files by id.
+        failed: Why each other video has none, for the message.
         labels: Class names in the order of their numbers.
-        index: Time axes.
 
     Returns:
-        The videos that can be read, in the order of the annotations, and the reason for each of the others.
+        The videos that have a file, in the order of the annotations.
 
     Raises:
-        DataError: If not one video can be read.
+        DataError: If no video has one.
     """
-    paths = find_videos(folder)
-    files, failed = index.files({video_id: paths.get(video_id) for video_id in annotations.videos})
     if not files:
         reason = next(iter(failed.values()), "the subset is empty")
-        raise DataError(f"None of the {len(failed)} videos can be read from {folder}; the first: {reason}.")
+        raise DataError(f"None of the {len(failed)} videos can be read; the first: {reason}.")
     numbers = {label: number for number, label in enumerate(labels)}
     videos = []
     for video_id, file in files.items():
@@ -143,7 +169,7 @@ def truth_videos(
         known = torch.tensor([numbers.get(label, -1) for label in video.segments.label], dtype=torch.long)
         keep = (known >= 0) & (segments[:, 1] > segments[:, 0])
         videos.append(TruthVideo(video_id, file, duration, segments[keep], known[keep]))
-    return videos, failed
+    return videos
 
 
 def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tuple[list[TruthVideo], list[TruthVideo]]:

@@ -18,7 +18,7 @@ from lofi_tal.errors import DataError
 from lofi_tal.evaluation import DetectionResult, evaluate_detections
 from lofi_tal.evaluation.matching import pairwise_tiou
 from lofi_tal.heads import Head, Proposals
-from lofi_tal.postprocess import Suppression, soft_nms_indices
+from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.data import TruthVideo
 
@@ -114,6 +114,17 @@ def with_true_class(video: TruthVideo, proposals: Proposals, labels: Sequence[st
     )
 
 
+def with_class_scores(
+    video_id: str, duration: float, proposals: Proposals, scores: ClassScores, classes: int
+) -> Segments:
+    """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion)."""
+    place, kind, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
+    segments = proposals.segments[torch.from_numpy(place)]
+    return _segments(
+        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(kind), scores.labels
+    ).sorted()
+
+
 def _segments(
     video_id: str, duration: float, segments: Tensor, scores: Tensor, classes: Tensor, labels: Sequence[str]
 ) -> Segments:
@@ -174,12 +185,7 @@ def evaluate(
 
     Detections of classes that the subset does not have do not count, as in the official evaluator.
     """
-    known = {
-        record["label"]
-        for entry in truth["database"].values()
-        if entry["subset"] == subset
-        for record in entry["annotations"]
-    }
+    known = _labels_of(truth, subset)
     oracle = [with_true_class(v, p, labels) for v, p in zip(videos, proposals, strict=True)]
     single = next(iter(known), "")
     plain = [
@@ -196,6 +202,20 @@ def evaluate(
         agnostic=_evaluate(truth, plain, known, subset, class_agnostic=True),
         oracle=_evaluate(truth, oracle, known, subset),
     )
+
+
+def evaluate_known(truth: dict[str, Any], subset: str, detections: Sequence[Segments]) -> DetectionResult:
+    """Evaluate detections; those of classes that the subset does not have do not count."""
+    return _evaluate(truth, detections, _labels_of(truth, subset), subset)
+
+
+def _labels_of(truth: dict[str, Any], subset: str) -> set[str]:
+    return {
+        record["label"]
+        for entry in truth["database"].values()
+        if entry["subset"] == subset
+        for record in entry["annotations"]
+    }
 
 
 def _evaluate(

@@ -101,6 +101,17 @@ def train_head(
     return run.outcome({"lr": lr})
 
 
+def fit_on(data: FeatureSet, classes: int, options: ClassifierOptions) -> ProposalClassifier:
+    """Fit the class scores to the true segments of some videos."""
+    return fit_classifier(
+        data.features,
+        [video.segments for video in data.videos],
+        [video.labels for video in data.videos],
+        classes,
+        **vars(options),
+    )
+
+
 def search_head(
     folder: Path,
     fabric: Fabric,
@@ -173,16 +184,7 @@ def search_head(
     assert best is not None
     _, lr, head = best
 
-    def fitted(data: FeatureSet) -> ProposalClassifier:
-        return fit_classifier(
-            data.features,
-            [video.segments for video in data.videos],
-            [video.labels for video in data.videos],
-            len(labels),
-            **vars(class_options),
-        )
-
-    classifier = fitted(train)
+    classifier = fit_on(train, len(labels), class_options)
     chosen: dict[str, Any] = {"lr": lr, "candidates": candidates, "pooling": "proposal", "threshold": 0.0}
     if judge:
         proposals = localise(head, selection.features, detect)
@@ -205,5 +207,5 @@ def search_head(
         everything = FeatureSet([*train.videos, *selection.videos], torch.cat([train.features, selection.features]))
         head, record = trained("refit", everything, lr)
         seconds, peak = seconds + record.seconds, max(peak, record.peak_memory_bytes)
-        classifier = fitted(everything)
+        classifier = fit_on(everything, len(labels), class_options)
     return head, classifier, {**chosen, "seconds": seconds, "peak_memory_bytes": peak}

@@ -1,0 +1,206 @@
+"""Features that others published: reading their layouts, and resizing them to L snippets.
+
+One file a video, named ``<id>`` or ``v_<id>``: ``.npy`` (OpenTAD, ActionFormer), ``.npz`` (ActionFormer, key
+``feats``), ``.csv`` (BSN, BMN), ``.pt`` (tensors only), ``.safetensors`` (`lofi extract`); or HDF5, one file for all
+videos or one a video (G-TAD). No pickle is read.
+
+Shapes: C channels, T features of a video as published, L snippets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import roi_align
+
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import file_stamp, hash_object
+
+RESIZES = ("interpolate", "roi_align", "bmn")
+"""How T features become L: as G-TAD's loader, OpenTAD and BMN's authors do it."""
+
+Array = NDArray[Any]
+
+
+def resize_features(features: Tensor, count: int, how: str = "interpolate") -> Tensor:
+    """Bring the features of one video to a fixed number.
+
+    Args:
+        features: ``(C, T)`` over the whole video.
+        count: L.
+        how: ``interpolate``: linear, corners not aligned (gtad@anet, ``gtad_lib/dataset.py``; the features
+            themselves if T = L). ``roi_align``: mean of bilinear samples in each of L equal parts (OpenTAD). ``bmn``:
+            mean of three equispaced linear samples in each part, its ends included; parts beyond the first and the
+            last feature are zero (BSN, ``data_process.py``).
+
+    Returns:
+        ``(C, L)``.
+
+    Raises:
+        LofiError: If ``how`` is unknown.
+    """
+    if how not in RESIZES:
+        raise LofiError(f"features.resize {how!r} is unknown; allowed: {', '.join(RESIZES)}.")
+    length = features.shape[1]
+    if how == "interpolate":
+        return functional.interpolate(features[None], size=count, mode="linear", align_corners=False)[0]
+    if how == "roi_align":
+        box = torch.tensor([[0.0, 0.0, 0.0, 1.0, float(length)]], dtype=features.dtype)
+        pooled: Tensor = roi_align(features[None, :, :, None], box, (count, 1), aligned=True)
+        return pooled[0, :, :, 0]
+    return _three_points(features, count)
+
+
+def _three_points(features: Tensor, count: int) -> Tensor:
+    length = features.shape[1]
+    if length == 1:
+        return features.expand(-1, count).clone()
+    edges = torch.arange(count + 1, dtype=torch.float64) * length / count - 0.5  # feature i lies at i
+    first, last = 1e-4, length - 1 - 1e-4
+    low, high = edges[:-1].clamp(min=first), edges[1:].clamp(max=last)
+    places = torch.stack([low, (low + high) / 2, high], 1).clamp(first, last)
+    whole = places.floor().long().clamp(max=length - 2)
+    share = (places - whole).to(features.dtype)
+    mean = torch.lerp(features[:, whole], features[:, whole + 1], share).mean(-1)
+    return mean * (low <= high).to(features.dtype)
+
+
+class PublishedFeatures:
+    """Features in folders or HDF5 files, resized to L; several sources are concatenated on the channels.
+
+    Args:
+        sources: Folders or HDF5 files.
+        count: L.
+        resize: One of :data:`RESIZES`.
+        axes: ``TC`` if the arrays are (features, channels), ``CT`` if they are (channels, features).
+
+    Raises:
+        DataError: If a source does not exist or holds no features.
+    """
+
+    def __init__(self, sources: Sequence[Path], count: int, *, resize: str = "interpolate", axes: str = "TC") -> None:
+        self.sources = [_open_source(Path(path)) for path in sources]
+        self.count, self.resize, self.axes = count, resize, axes
+        self.provenance = hash_object([count, resize, axes])  # the files have stamps of their own
+
+    def place(self, video_id: str) -> tuple[Path, str] | str:
+        """Return the first source's file of a video and a stamp of all its files, or the reason why there is none."""
+        found = [source.find(video_id) for source in self.sources]
+        if not all(found):
+            lacking = self.sources[found.index(None)].path
+            return f"no features of this id in {lacking}"
+        files = [path for path, _ in (item for item in found if item is not None)]
+        return files[0], hash_object([file_stamp(path) for path in files])
+
+    def read(self, video_id: str) -> Tensor:
+        """Return the features ``(C, L)`` of a video as float32.
+
+        Raises:
+            DataError: If a source lacks them, or an array is not a matrix of finite numbers.
+        """
+        return torch.cat([self._read(source, video_id) for source in self.sources])
+
+    def _read(self, source: _Source, video_id: str) -> Tensor:
+        found = source.find(video_id)
+        if found is None:
+            raise DataError(f"{source.path} has no features of video {video_id!r}.")
+        path, key = found
+        try:
+            array = np.asarray(_READERS[path.suffix.lower()](path, key), dtype=np.float32)
+        except Exception as error:  # the libraries raise whatever a damaged file makes them
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"features {path} cannot be read: {reason}.") from error
+        if self.axes == "CT" and array.ndim == 2:
+            array = array.T
+        if array.ndim != 2 or not array.size:
+            raise DataError(f"features {path} have shape {array.shape}; expected a matrix, {self.axes}.")
+        if not np.isfinite(array).all():
+            raise DataError(f"features {path} hold numbers that are not finite.")
+        return resize_features(torch.from_numpy(np.ascontiguousarray(array.T)), self.count, self.resize)
+
+
+class _Source:
+    """Where each video's features are: a file, and a key in it for HDF5 with many videos."""
+
+    def __init__(self, path: Path, places: Mapping[str, tuple[Path, str]]) -> None:
+        self.path, self.places = path, places
+
+    def find(self, video_id: str) -> tuple[Path, str] | None:
+        names = (video_id, f"v_{video_id}", video_id.removeprefix("v_"))
+        return next((self.places[name] for name in names if name in self.places), None)
+
+
+def _open_source(path: Path) -> _Source:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _READERS and file.is_file())
+        places = {file.stem: (file, "") for file in reversed(files)}
+    elif path.suffix.lower() in (".h5", ".hdf5"):
+        try:
+            with h5py.File(path, "r") as handle:
+                places = {key: (path, key) for key in handle}
+        except OSError as error:
+            raise DataError(f"features {path} cannot be read as HDF5: {error}.") from error
+    else:
+        raise DataError(f"features {path} is neither a folder nor an HDF5 file (.h5, .hdf5), or does not exist.")
+    if not places:
+        raise DataError(f"features {path} holds no file of a known kind: {', '.join(_READERS)}.")
+    return _Source(path, places)
+
+
+def _read_npz(path: Path, _key: str) -> Array:
+    with np.load(path, allow_pickle=False) as arrays:
+        names = list(arrays)
+        if "feats" not in names and len(names) != 1:
+            raise ValueError(f"expected an array 'feats', or one array; it holds {names}")
+        array: Array = arrays["feats" if "feats" in names else names[0]]
+        return array
+
+
+def _read_hdf5(path: Path, key: str) -> Array:
+    with h5py.File(path, "r") as handle:
+        item = handle[key] if key else handle
+        while not isinstance(item, h5py.Dataset):
+            names = list(item)
+            if len(names) != 1:
+                raise ValueError(f"expected one array a video; {item.name} holds {names}")
+            item = item[names[0]]
+        array: Array = item[()]
+        return array
+
+
+def _read_tensor(path: Path, _key: str) -> Array:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, Mapping) and len(content) == 1:
+        content = next(iter(content.values()))
+    if not isinstance(content, Tensor):
+        raise ValueError(f"expected a tensor, found {type(content).__name__}")
+    array: Array = content.float().numpy()
+    return array
+
+
+def _read_safetensors(path: Path, _key: str) -> Array:
+    arrays = load_file(path)
+    if len(arrays) != 1:
+        raise ValueError(f"expected one array, it holds {sorted(arrays)}")
+    array: Array = next(iter(arrays.values()))
+    return array
+
+
+_READERS: dict[str, Callable[[Path, str], Array]] = {
+    ".npy": lambda path, _key: np.load(path, allow_pickle=False),
+    ".npz": _read_npz,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".safetensors": _read_safetensors,
+    ".pt": _read_tensor,
+    ".csv": lambda path, _key: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2),
+}

@@ -1,0 +1,118 @@
+"""Figures of an evaluation: recall of proposals, kinds of false positives, sensitivity to the instances' character."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from lofi_tal.evaluation import KINDS, Bin, Diagnosis, ProposalResult
+from lofi_tal.report.plots import NARROW, STYLE, colour
+from lofi_tal.report.theme import LIGHT
+
+_KIND_COLOURS = (2, 5, 4, 0, 3, 1)
+"""Place in the palette of each of :data:`lofi_tal.evaluation.KINDS`: green is right, orange is background."""
+_CHARACTERS = {
+    "coverage": "share of the video",
+    "length": "length",
+    "instances": "instances of the class in the video",
+}
+_UNITS = {"coverage": "", "length": " s", "instances": ""}
+
+
+@mpl.rc_context(STYLE)
+def recall_curve(result: ProposalResult) -> Figure:
+    """Draw the average recall over the average number of proposals a video; the shaded area is the AUC."""
+    figure = Figure(figsize=(NARROW, 2.8))
+    axis = figure.subplots()
+    percents = [100 * value for value in result.average_recall]
+    axis.plot(result.average_number, percents, color=colour(0))
+    axis.fill_between(result.average_number, percents, color=colour(0), alpha=0.12)
+    axis.set_xlabel("average number of proposals a video")
+    axis.set_ylabel("average recall (%)")
+    axis.set_xlim(0, max(result.average_number))
+    axis.set_ylim(0, 100)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def false_positive_profile(diagnosis: Diagnosis, place: int) -> Figure:
+    """Draw what the best 1·G, 2·G ... detections of every class are, G being its number of instances.
+
+    Args:
+        diagnosis: The diagnosis.
+        place: Which of its thresholds.
+    """
+    rows = diagnosis.profile[place]
+    figure = Figure(figsize=(NARROW, 3.4))
+    axis = figure.subplots()
+    ground = [0.0] * len(rows)
+    for kind, hue in zip(KINDS, _KIND_COLOURS, strict=True):
+        values = [100 * row[kind] for row in rows]
+        axis.bar(range(1, len(rows) + 1), values, 0.8, bottom=ground, color=colour(hue), label=kind)
+        ground = [low + value for low, value in zip(ground, values, strict=True)]
+    axis.set_xticks(range(1, len(rows) + 1), [f"{multiple}G" for multiple in range(1, len(rows) + 1)])
+    axis.set_xlabel("best detections of every class (G: its instances)")
+    axis.set_ylabel("share (%)")
+    axis.set_ylim(0, 100)
+    axis.grid(False, axis="x")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def gains(diagnosis: Diagnosis) -> Figure:
+    """Draw what the normalised average mAP would gain without each kind of false positive."""
+    figure = Figure(figsize=(NARROW, 2.4))
+    axis = figure.subplots()
+    for row, (kind, gain) in enumerate(diagnosis.gain.items()):
+        axis.barh(row, 100 * gain, 0.62, color=colour(_KIND_COLOURS[KINDS.index(kind)]))
+        axis.annotate(
+            f"{100 * gain:+.1f}", (max(0.0, 100 * gain), row), xytext=(4, 0), textcoords="offset points", va="center"
+        )
+    axis.set_yticks(range(len(diagnosis.gain)), list(diagnosis.gain))
+    axis.set_ylim(len(diagnosis.gain) - 0.5, -0.5)
+    axis.set_xlim(0, 1.25 * max([*(100 * gain for gain in diagnosis.gain.values()), 1.0]))
+    axis.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
+    axis.grid(False, axis="y")
+    axis.set_xlabel("gain in average mAP_N (points)")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def sensitivity(diagnosis: Diagnosis, character: str, place: int) -> Figure:
+    """Draw the normalised average mAP of instances by character, and the share of them that is missed.
+
+    Args:
+        diagnosis: The diagnosis.
+        character: ``coverage``, ``length`` or ``instances``.
+        place: The threshold at which instances count as missed.
+    """
+    bins = diagnosis.sensitivity[character]
+    figure = Figure(figsize=(NARROW, 3.0))
+    axis = figure.subplots()
+    full = [i for i, one in enumerate(bins) if one.instances]
+    axis.bar([i - 0.2 for i in full], [100 * bins[i].average_mAP_N for i in full], 0.38, color=colour(0), label="mAP_N")
+    missed = [100 * bins[i].missed[place] for i in full]
+    threshold = diagnosis.tiou_thresholds[place]
+    axis.bar([i + 0.2 for i in full], missed, 0.38, color=colour(1), label=f"missed at tIoU {threshold:g}")
+    axis.axhline(100 * diagnosis.average_mAP_N, color=colour(0), linewidth=1.0, linestyle="--")
+    axis.set_xticks(range(len(bins)), [_bin_label(one, _UNITS[character]) for one in bins], fontsize=7.5)
+    axis.set_xlim(-0.6, len(bins) - 0.4)
+    axis.set_xlabel(_CHARACTERS[character])
+    axis.set_ylabel("share (%)")
+    axis.set_ylim(0, 100)
+    axis.grid(False, axis="x")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def nearest_threshold(thresholds: Sequence[float], wanted: float = 0.5) -> int:
+    """Return the place of the threshold nearest to ``wanted``."""
+    return min(range(len(thresholds)), key=lambda place: abs(thresholds[place] - wanted))
+
+
+def _bin_label(one: Bin, unit: str) -> str:
+    span = f"> {one.above:g}{unit}" if one.up_to == float("inf") else f"≤ {one.up_to:g}{unit}"
+    return f"{one.name}\n{span}\n({one.instances})"
