@@ -4,16 +4,37 @@ import pytest
 import torch
 from torch import nn
 
-from lofi_tal.encoders import create_encoder, list_encoders, set_batchnorm_mode
+from lofi_tal.encoders import (
+    JoinedEncoder,
+    create_encoder,
+    list_encoders,
+    load_encoder,
+    save_encoder,
+    set_batchnorm_mode,
+)
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 
 OPTIONS = {"width": 8, "stem": "compact"}
 
 
-@pytest.fixture(params=list_encoders())
-def encoder(request):
+def options_of(name):
+    """Small variants, where there are some."""
+    if name.startswith("tsm"):
+        return OPTIONS
+    return {} if name == "swin3d_t" else {"width": 8}
+
+
+def make(name):
     torch.manual_seed(0)
-    return create_encoder(request.param, **OPTIONS).eval()
+    if name == "joined":
+        parts = [{"name": "tsm_resnet18", **OPTIONS}, {"name": "r2plus1d_18", "width": 8}]
+        return create_encoder("joined", parts=parts)
+    return create_encoder(name, **options_of(name))
+
+
+@pytest.fixture(params=[*list_encoders(), "joined"])
+def encoder(request):
+    return make(request.param).eval()
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (79, 79), (33, 47)])
@@ -23,6 +44,39 @@ def test_clips_of_any_size_give_one_feature_vector_each(encoder, height, width):
     assert features.shape == (3, encoder.channels)
     assert features.dtype == torch.float32
     assert torch.isfinite(features).all()
+
+
+def test_158_pixels_and_any_number_of_frames_pass(encoder):
+    """158 = 224 / √2, the size of ST-LoFi."""
+    with torch.no_grad():
+        for frames, size in ((2, 158), (1, 40), (5, 36)):
+            clips = torch.randint(0, 256, (1, frames, 3, size, size), dtype=torch.uint8)
+            assert encoder(clips).shape == (1, encoder.channels)
+
+
+@pytest.mark.parametrize("name", [*list_encoders(), "joined"])
+def test_folders_rebuild_the_encoder_with_the_same_features(name, tmp_path):
+    encoder = make(name).eval()
+    save_encoder(encoder, name, tmp_path)
+    again = load_encoder(tmp_path).eval()
+    clips = torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(encoder(clips), again(clips))
+
+
+def test_joined_features_are_those_of_the_parts():
+    joined = make("joined").eval()
+    clips = torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        first, second = (part(clips) for part in joined.parts)
+        assert torch.equal(joined(clips), torch.cat([first, second], 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("r2plus1d_18", 31.3), ("mc3_18", 11.5), ("r3d_18", 33.2), ("swin3d_t", 27.9)]
+)
+def test_parameter_counts_are_torchvisions_without_the_classifier(name, millions):
+    assert sum(p.numel() for p in create_encoder(name).parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_no_information_passes_between_snippets(encoder):
@@ -37,9 +91,11 @@ def test_no_information_passes_between_snippets(encoder):
 
 def test_uint8_frames_are_normalised_with_the_encoders_own_constants(encoder):
     clips = torch.randint(0, 256, (2, 2, 3, 32, 32), dtype=torch.uint8)
-    by_hand = (clips / 255 - encoder.mean) * encoder.inverse_std
     with torch.no_grad():
-        assert torch.allclose(encoder(clips), encoder(by_hand), atol=1e-4)
+        own = encoder.parts if isinstance(encoder, JoinedEncoder) else [encoder]
+        for part in own:
+            by_hand = (clips / 255 - part.mean) * part.inverse_std
+            assert torch.allclose(part(clips), part(by_hand), atol=2e-4)
 
 
 def test_the_order_of_frames_matters_only_with_the_shift():
@@ -80,12 +136,16 @@ def test_shift_keeps_channels_last_memory():
         ("frozen", False, False),
     ],
 )
-def test_batchnorm_modes_freeze_what_they_say(mode, statistics_move, weights_learn):
-    encoder = TSMResNet(**OPTIONS).train()
+@pytest.mark.parametrize("name", [*list_encoders(), "joined"])
+def test_batchnorm_modes_freeze_what_they_say(name, mode, statistics_move, weights_learn):
+    encoder = make(name).train()
     set_batchnorm_mode(encoder, mode)
-    norm = next(module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d))
-    before = norm.running_mean.clone()
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)]
+    assert norms or name == "swin3d_t"
+    before = [norm.running_mean.clone() for norm in norms]
     encoder(torch.randint(0, 256, (2, 2, 3, 32, 32), dtype=torch.uint8)).sum().backward()
-    assert (not torch.equal(before, norm.running_mean)) is statistics_move
-    assert (norm.weight.grad is not None) is weights_learn
-    assert encoder.base_model.conv1.weight.grad is not None
+    for norm, mean in zip(norms, before, strict=True):
+        assert (not torch.equal(mean, norm.running_mean)) is statistics_move
+        assert (norm.weight.grad is not None) is weights_learn
+    convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    assert all(module.weight.grad is not None for module in convolutions)

@@ -4,8 +4,19 @@ import re
 
 import pytest
 import torch
+from torchvision.models import resnet18
+from torchvision.models.video import r2plus1d_18
 
-from lofi_tal.encoders import TSMResNet, create_encoder, load_encoder, load_weights, save_encoder
+from lofi_tal.encoders import (
+    PUBLIC_WEIGHTS,
+    TSMResNet,
+    create_encoder,
+    list_encoders,
+    load_encoder,
+    load_weights,
+    public_weights,
+    save_encoder,
+)
 from lofi_tal.errors import DataError, LofiError
 
 SMALL = {"width": 8, "stem": "compact"}
@@ -87,3 +98,44 @@ def test_unknown_names_and_options_are_explained():
         create_encoder("tsm_resnet18", depht=18)
     with pytest.raises(LofiError, match="multiple of 8"):
         create_encoder("tsm_resnet18", width=12)
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "name", "model", "file"),
+    [
+        ("imagenet", "tsm_resnet18", resnet18, "resnet18-f37072fd.pth"),
+        ("R2Plus1D_18_Weights.KINETICS400_V1", "r2plus1d_18", r2plus1d_18, "r2plus1d_18-91a641e6.pth"),
+    ],
+)
+def test_torchvisions_files_are_found_in_its_cache_and_load_completely(
+    pretrained, name, model, file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    source = model(weights=None)
+    torch.save(source.state_dict(), tmp_path / "hub/checkpoints" / file)
+    encoder = create_encoder(name)
+    report = load_weights(encoder, public_weights(pretrained, name))
+    assert (report.missing, report.unused) == ((), ())
+    shifted = encoder.state_dict()
+    for key, value in source.state_dict().items():
+        if not key.startswith("fc."):
+            own = f"base_model.{key}"
+            own = own if own in shifted else own.replace("conv1.weight", "conv1.net.weight")
+            assert torch.equal(shifted[own], value), key
+
+
+def test_without_a_network_the_message_says_which_file_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth is not in .*checkpoints") as caught:
+        public_weights("imagenet", "tsm_resnet18")
+    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in str(caught.value)
+    assert not list((tmp_path / "hub/checkpoints").iterdir())
+
+
+def test_public_weights_that_do_not_exist_are_refused():
+    with pytest.raises(LofiError, match="no such weights for 'tsm_resnet18', only for r2plus1d_18"):
+        public_weights("kinetics400", "tsm_resnet18")
+    with pytest.raises(LofiError, match="unknown"):
+        public_weights("ResNet18_Weights.NONE", "tsm_resnet18")
+    assert {name for names in PUBLIC_WEIGHTS.values() for name in names} <= set(list_encoders())

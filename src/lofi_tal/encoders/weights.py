@@ -25,7 +25,7 @@ from lofi_tal.encoders.registry import create_encoder
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_bytes, write_json
 
-_CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier)\.")
+_CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _own_key(key: str, encoder: Encoder) -> str:
     """Translate a public name to ours."""
+    own_keys = encoder.state_dict()
+    if key in own_keys:
+        return key
     key = re.sub(r"^(module\.)+", "", key)
     if key.startswith("backbone."):  # mmaction2 wraps each convolution with its BatchNorm
         key = key.removeprefix("backbone.")
@@ -139,4 +142,4 @@ def _own_key(key: str, encoder: Encoder) -> str:
         return key
     own = f"base_model.{key}"
     shifted = own.replace(".conv1.weight", ".conv1.net.weight") if ".layer" in own else own
-    return shifted if shifted in encoder.state_dict() else own
+    return shifted if shifted in own_keys else own

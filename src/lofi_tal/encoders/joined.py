@@ -1,0 +1,37 @@
+"""Several frozen encoders side by side: their features are concatenated (the paper's ACP+Arrow and ACP+Speed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lofi_tal.encoders.contract import Encoder
+
+
+class JoinedEncoder(Encoder):
+    """Encoders whose features stand one behind the other; each one normalises the frames in its own way.
+
+    Args:
+        encoders: At least one.
+        names: Their names in :func:`lofi_tal.encoders.create_encoder`.
+    """
+
+    def __init__(self, encoders: Sequence[Encoder], names: Sequence[str]) -> None:
+        config: dict[str, Any] = {
+            "parts": [{"name": name, **part.config} for name, part in zip(names, encoders, strict=True)]
+        }
+        super().__init__(
+            channels=sum(part.channels for part in encoders), config=config, mean=(0.0,) * 3, std=(1.0,) * 3
+        )
+        self.parts = nn.ModuleList(encoders)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Encode clips ``(N, T, 3, H, W)`` with every part: ``(N, C₁ + C₂ + ...)``."""
+        return torch.cat([part(clips) for part in self.parts], 1)
+
+    def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
+        """Not used: the parts normalise frames by themselves."""
+        return torch.cat([part.encode(frames, frames_per_clip) for part in self.parts], 1)  # type: ignore[operator]
