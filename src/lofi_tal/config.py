@@ -6,9 +6,8 @@ Unknown keys are errors that name the nearest known key. Defaults are the paper'
 
 from __future__ import annotations
 
-import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -62,11 +61,13 @@ class EncoderSection(_Section):
     """Which encoder, and what it starts from."""
 
     name: str = "tsm_resnet18"
-    """One of `lofi models`."""
+    """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the encoder, such as width."""
     weights: Path | None = None
     """Weights file or encoder folder to start from; random weights without it."""
+    pretrained: str | None = None
+    """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
 
 
 class SnippetSection(_Section):
@@ -82,8 +83,8 @@ class SnippetSection(_Section):
     """S, side of the square crop in pixels; the short side is scaled to 8/7 of it before the crop."""
 
 
-class PretrainSection(_Section):
-    """Stage 1, ACP: classification of trimmed clips (TSM's public Kinetics recipe)."""
+class _ClassificationSection(_Section):
+    """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
 
     epochs: int = Field(50, ge=1)
     """Passes over the clips."""
@@ -109,6 +110,29 @@ class PretrainSection(_Section):
     """Random crops of 1, 0.875, 0.75 or 0.66 of the short side; off: random position only."""
 
 
+class PretrainSection(_ClassificationSection):
+    """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
+
+    task: Literal["acp", "arrow", "speed"] = "acp"
+    """acp: the class of a clip; arrow: whether it runs forwards; speed: whether it is sped up. The last two need no
+    labels, and encode every clip twice."""
+
+
+class FinetuneSection(_ClassificationSection):
+    """ACP+: after stage 1, the encoder learns to classify the segments of the training videos (TSM's public recipe)."""
+
+    epochs: int = Field(25, ge=1)
+    """Passes over the segments."""
+    batch: int = Field(64, ge=1)
+    """Clips an optimiser step."""
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate for this batch."""
+    dropout: float = Field(0.8, ge=0, lt=1)
+    """Before the classification layer."""
+    background: bool = False
+    """Clips from between the segments are one more class, as in TSP (Alwassel et al., 2021)."""
+
+
 class LofiSection(_Section):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
@@ -126,6 +150,8 @@ class LofiSection(_Section):
     """Passes over the videos; the paper does not state its number (15 is five full cycles)."""
     batch: int = Field(16, ge=1)
     """Videos an optimiser step, the same for every fidelity."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a batch goes through encoder and head one after the other, to need less memory."""
     lr: float = Field(0.1, gt=0)
     """Learning rate for encoder and head."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -150,7 +176,7 @@ class HeadSection(_Section):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
     name: str = "gtad"
-    """One of `lofi models`."""
+    """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the head, such as hidden_3d."""
     epochs: int = Field(10, ge=1)
@@ -208,7 +234,11 @@ class Recipe(_Section):
     encoder: EncoderSection = EncoderSection()
     snippets: SnippetSection = SnippetSection()
     pretrain: PretrainSection | None = PretrainSection()
-    """Stage 1; null starts stage 2 from encoder.weights (or from random weights)."""
+    """Stage 1; null starts stage 2 from encoder.weights or encoder.pretrained (or from random weights)."""
+    finetune: FinetuneSection | None = None
+    """ACP+, after stage 1 and before stage 2."""
+    second: PretrainSection | None = None
+    """Another stage 1 of a second encoder on the same clips: from extraction on, both features are concatenated."""
     lofi: LofiSection | None = LofiSection()
     """Stage 2; null uses the encoder of stage 1 as it is (the paper's baseline)."""
     head: HeadSection = HeadSection()
@@ -218,63 +248,16 @@ class Recipe(_Section):
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
 
     @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.encoder.weights is not None and self.encoder.pretrained is not None:
+            raise ValueError("encoder.weights and encoder.pretrained exclude each other: give one of them")
+        return self
+
+    @model_validator(mode="after")
     def _has_input(self) -> Self:
         if self.data.videos is None and self.features is None:
             raise ValueError("data.videos (a folder of videos) is missing, and there are no features.sources either")
         return self
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its worst surprise: 1e-4 is a number here, not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML safely; 1e-4 is a number.
-
-    Raises:
-        LofiError: With the line, if the text is not YAML.
-    """
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with one more number format
-    except yaml.YAMLError as error:
-        raise LofiError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a YAML recipe and apply ``section.key=value`` overrides.
-
-    Relative paths in the file are taken from the folder of the file; those in overrides from the current folder.
-
-    Raises:
-        LofiError: If the file is missing or not YAML, a key is unknown (the nearest one is named), or a value is not
-            allowed.
-    """
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LofiError(f"Recipe {path} cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
-    _resolve_paths(content, path.parent)
-    return make_recipe(apply_overrides(content, overrides), str(path))
-
-
-def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Set ``section.key=value`` for each override, in place, and return the content.
-
-    Raises:
-        LofiError: If an override is not of this form.
-    """
-    for override in overrides:
-        _apply(content, override)
-    return content
 
 
 def make_recipe(content: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -323,45 +306,6 @@ def _commented_line(key: str, value: Any, comment: str | None, indent: str) -> s
         yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
     )
     return f"{indent}{key}: {text}" + (f"  # {' '.join(comment.split())}" if comment else "")
-
-
-_PATHS = (
-    ("data", "annotations"),
-    ("data", "videos"),
-    ("data", "clips"),
-    ("data", "clips_root"),
-    ("features", "sources"),
-    ("encoder", "weights"),
-    ("classifier", "scores"),
-)
-
-
-def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
-    for section, key in _PATHS:
-        values = content.get(section)
-        if not isinstance(values, dict):
-            continue
-        value = values.get(key)
-        if isinstance(value, str):
-            values[key] = str(folder / Path(value).expanduser())
-        elif isinstance(value, list):
-            values[key] = [str(folder / Path(part).expanduser()) if isinstance(part, str) else part for part in value]
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    """Set one ``a.b=value`` in place."""
-    name, equals, value = override.partition("=")
-    keys = name.strip().split(".")
-    if not equals or not all(keys):
-        raise LofiError(f"--set {override!r} is not of the form section.key=value, such as lofi.epochs=6.")
-    target = content
-    for key in keys[:-1]:
-        if target.get(key) is None:
-            target[key] = {}
-        target = target[key]
-        if not isinstance(target, dict):
-            raise LofiError(f"--set {override!r}: {key!r} is a single value, not a section.")
-    target[keys[-1]] = parse_yaml(value, f"--set {override!r}")
 
 
 def _explain(item: Any) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lofi_tal.config import Recipe, apply_overrides, make_recipe
+from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.localizer import detect_files
 from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
-from lofi_tal.recipes import shipped_recipe
+from lofi_tal.recipes import apply_overrides, shipped_recipe
 from lofi_tal.runtime import Progress, duration_text
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
 
@@ -42,9 +42,16 @@ def make_benchmark(folder: Path, *, preset: str, seed: int, workers: int = 2, qu
             bar.__exit__(None, None, None)
 
 
-def demo_recipe(dataset: SyntheticDataset, *, seed: int, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the shipped demonstration recipe for a benchmark folder."""
-    content = shipped_recipe("demo")
+def demo_recipe(dataset: SyntheticDataset, *, seed: int, overrides: Sequence[str] = (), name: str = "demo") -> Recipe:
+    """Return a shipped recipe for a benchmark folder.
+
+    Args:
+        dataset: The benchmark.
+        seed: Of everything random.
+        overrides: ``section.key=value``.
+        name: Of the shipped recipe: ``demo``, or one that begins with ``mini_``.
+    """
+    content = shipped_recipe(name)
     content["seed"] = seed
     content["data"] = {
         **content["data"],
@@ -53,12 +60,14 @@ def demo_recipe(dataset: SyntheticDataset, *, seed: int, overrides: Sequence[str
         "clips": str(dataset.clips_csv),
         "clips_root": str(dataset.clips),
     }
-    return make_recipe(apply_overrides(content, overrides), "demo")
+    return make_recipe(apply_overrides(content, overrides), name)
 
 
 def run_demo(
     output: Path,
     *,
+    recipe: str = "demo",
+    data: Path | None = None,
     preset: str = "small",
     seed: int = 0,
     overrides: Sequence[str] = (),
@@ -68,9 +77,9 @@ def run_demo(
     command: str = "lofi demo",
 ) -> DemoResult:
     """Make the benchmark, run the recipe on it, detect on one validation video, and write the report."""
-    dataset = make_benchmark(output / "data", preset=preset, seed=seed, quiet=quiet)
+    dataset = make_benchmark(data or output / "data", preset=preset, seed=seed, quiet=quiet)
     pipeline = Pipeline(
-        demo_recipe(dataset, seed=seed, overrides=overrides),
+        demo_recipe(dataset, seed=seed, overrides=overrides, name=recipe),
         output,
         device=device,
         resume=(output / "recipe.yaml").exists(),

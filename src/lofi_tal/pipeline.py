@@ -4,7 +4,7 @@ A run folder holds:
 
     recipe.yaml, environment.json, command.txt   what was asked for, and where it ran
     videos.json, cache/                           time axes of the files, decoded frames
-    pretrain/, lofi/                              encoders of stage 1 and 2, with metrics and records
+    pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
     report.html, report.json
 
@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,20 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from rich.console import Console
 
-from lofi_tal.annotations import Annotations, Clip, load_annotations, load_clip_list, require_truth
+from lofi_tal.annotations import Annotations, load_annotations, load_clip_list, require_truth
 from lofi_tal.classifier import video_probabilities
-from lofi_tal.config import Recipe, save_recipe
-from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, save_encoder
+from lofi_tal.config import FinetuneSection, PretrainSection, Recipe, save_recipe
+from lofi_tal.encoders import (
+    Encoder,
+    JoinedEncoder,
+    create_encoder,
+    load_encoder,
+    load_weights,
+    public_weights,
+    save_encoder,
+)
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
@@ -53,11 +62,13 @@ from lofi_tal.runtime import (
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.data import (
     ClipDataset,
+    Excerpt,
     FileIndex,
     SnippetDataset,
     TruthVideo,
-    VideoFile,
+    background,
     content_hash,
+    excerpts,
     find_features,
     find_files,
     split_selection,
@@ -67,9 +78,11 @@ from lofi_tal.stages.detect import DetectOptions, evaluate, evaluate_known, with
 from lofi_tal.stages.extract import FeatureStore, extract, read_features, usable
 from lofi_tal.stages.head import ClassifierOptions, FeatureSet, HeadOptions, fit_on, search_head
 from lofi_tal.stages.lofi import LofiOptions, train_lofi
-from lofi_tal.stages.pretrain import PretrainOptions, pretrain, whole_clips_fit
+from lofi_tal.stages.pretrain import PretrainOptions, pretrain, whole_files_fit
 from lofi_tal.video import FrameCache
 
+BACKGROUND = "background"
+"""The class of clips from between the segments."""
 ARMS = {
     "lofi": "the encoder of stage 2, trained end to end at low fidelity",
     "baseline": "the encoder that stage 2 started from",
@@ -284,39 +297,86 @@ class Pipeline:
     def pretrained(self) -> Path:
         """Folder of the encoder of stage 1, which is run if it is not up to date."""
         section = self.recipe.pretrain
-        folder = self.output / "pretrain"
+        return self._start_encoder(self.output / "pretrain") if section is None else self._pretrain("pretrain", section)
+
+    @cached_property
+    def second(self) -> Path | None:
+        """Folder of the second encoder, whose features stand beside those of the first."""
+        section = self.recipe.second
+        return None if section is None else self._pretrain("second", section)
+
+    @cached_property
+    def finetuned(self) -> Path:
+        """Folder of the encoder of stage 1 after ACP+, if the recipe has it."""
+        section = self.recipe.finetune
         if section is None:
-            return self._start_encoder(folder)
+            return self.pretrained
+        start, data = self.pretrained, self.data
+        train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
+        if section.background:
+            if BACKGROUND in labels:
+                raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
+            least = round(self.recipe.snippets.frames * self.recipe.snippets.stride)
+            labels = (*labels, BACKGROUND)
+            train += background(data.train, BACKGROUND, least=least)
+            validate += background(data.selection, BACKGROUND, least=least)
+        inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
+        return self._classify("finetune", section, inputs, lambda: load_encoder(start), train, validate, labels)
+
+    def _pretrain(self, name: str, section: PretrainSection) -> Path:
+        """Run stage 1 on the trimmed clips; the clips that are not there or cannot be read go into its record."""
         train, validate, labels, missing = self._clips()
+        inputs = {
+            "encoder": self.recipe.encoder.model_dump(mode="json"),
+            "weights": _weights_hash(self.recipe.encoder.weights),
+        }
+        return self._classify(
+            name, section, inputs, self._new_encoder, train, validate, labels, task=section.task, missing=missing
+        )
+
+    def _classify(
+        self,
+        name: str,
+        section: PretrainSection | FinetuneSection,
+        inputs: dict[str, Any],
+        start: Callable[[], Encoder],
+        train: list[Excerpt],
+        validate: list[Excerpt],
+        labels: Sequence[str],
+        *,
+        task: str = "acp",
+        missing: dict[str, str] | None = None,
+    ) -> Path:
+        """Train an encoder to classify clips in the stage folder ``name``, if that is not up to date."""
         stage = self._open(
-            folder,
-            "pretrain",
+            self.output / name,
+            name,
             {
-                "encoder": self.recipe.encoder.model_dump(mode="json"),
-                "weights": _weights_hash(self.recipe.encoder.weights),
+                **inputs,
                 "snippets": self.recipe.snippets.model_dump(mode="json", include={"frames", "stride", "size"}),
                 "pretrain": section.model_dump(mode="json"),
                 "flip": self.recipe.data.flip,
-                "clips": hash_object([[clip.label, file.stamp] for clip, file in [*train, *validate]]),
+                "clips": hash_object([[c.label, c.file.stamp, c.start, c.duration] for c in [*train, *validate]]),
             },
         )
         if stage.record:
-            return folder
-        encoder = self._new_encoder()
+            return stage.path
+        encoder = start()
         options = PretrainOptions(
-            **section.model_dump(exclude={"sampling", "multi_scale"}),
+            **section.model_dump(exclude={"task", "background", "sampling", "multi_scale"}),
+            task=task,
             size=self.recipe.snippets.size,
             workers=self.recipe.data.workers,
-            seed=derive_seed(self.seed, "pretrain"),
+            seed=derive_seed(self.seed, name),
         )
-        whole = whole_clips_fit([*train, *validate], options.size, self.recipe.data.cache_gib * 2**30)
+        whole = whole_files_fit([*train, *validate], options.size, self.recipe.data.cache_gib * 2**30)
 
-        def dataset(clips: list[tuple[Clip, VideoFile]]) -> ClipDataset:
+        def dataset(clips: list[Excerpt]) -> ClipDataset:
             return ClipDataset(
                 clips,
                 frames=self.recipe.snippets.frames,
                 stride=self.recipe.snippets.stride,
-                sampling=section.sampling,
+                sampling="pace" if task == "speed" else section.sampling,
                 cache=self.cache,
                 whole=whole,
                 multi_scale=section.multi_scale,
@@ -333,7 +393,7 @@ class Pipeline:
             options=options,
             quiet=self.quiet,
         )
-        outcome.result["missing_clips"] = missing
+        outcome.result["missing_clips"] = missing or {}
         return self._finish_encoder(stage, encoder, outcome)
 
     @cached_property
@@ -342,7 +402,7 @@ class Pipeline:
         section = self.recipe.lofi
         schedule = self.schedule
         assert section is not None
-        start, data, folder = self.pretrained, self.data, self.output / "lofi"
+        start, data, folder = self.finetuned, self.data, self.output / "lofi"
         stage = self._open(
             folder,
             "lofi",
@@ -412,6 +472,7 @@ class Pipeline:
         data = self.data
         provenance = {
             "encoder": hash_file(source / "encoder.safetensors"),
+            **({} if self.second is None else {"second": hash_file(self.second / "encoder.safetensors")}),
             "snippets": self.recipe.snippets.model_dump(mode="json"),
             "precision": str(self.fabric._precision.precision),
         }
@@ -421,7 +482,7 @@ class Pipeline:
         figures, failed = extract(
             store,
             self.fabric,
-            load_encoder(source),
+            self._whole_encoder(arm),
             videos=self._snippets(videos),
             fidelity=self.full,
             workers=self.recipe.data.workers,
@@ -477,8 +538,8 @@ class Pipeline:
             quiet=self.quiet,
         )
         localizer = Localizer(
-            encoder=None if arm == "features" else load_encoder(self._encoder_folder(arm)),
-            encoder_name=self.recipe.encoder.name,
+            encoder=None if arm == "features" else self._whole_encoder(arm),
+            encoder_name=self.recipe.encoder.name if self.recipe.second is None else "joined",
             head=head,
             classifier=classifier,
             labels=data.labels,
@@ -544,7 +605,7 @@ class Pipeline:
 
     def stage_records(self) -> list[ReportStage]:
         """Return the finished stages with their metrics, in order, for the report."""
-        folders = [self.output / "pretrain", self.output / "lofi"]
+        folders = [self.output / name for name in ("pretrain", "second", "finetune", "lofi")]
         for arm in self.arms:
             trainings = (self.output / "arms" / arm / "head").glob("*/stage.json")
             folders += [path.parent for path in sorted(trainings, key=lambda path: path.stat().st_mtime)]
@@ -560,6 +621,21 @@ class Pipeline:
             rows = [json.loads(line) for line in lines]
             found.append(ReportStage(name, record.seconds, record.peak_memory_bytes, folder in self.skipped, rows))
         return found
+
+    def lost_clips(self) -> dict[str, dict[str, str]]:
+        """Return, for each finished training on clips, the clips that it had to do without and why."""
+        return {
+            name: {**result["missing_clips"], **result["unreadable"]} for name, result in self._clip_results().items()
+        }
+
+    def clip_accuracies(self) -> dict[str, dict[str, Any]]:
+        """Return, for each finished training on clips that had a validation split, its accuracy there."""
+        return {name: result for name, result in self._clip_results().items() if "accuracy" in result}
+
+    def _clip_results(self) -> dict[str, dict[str, Any]]:
+        paths = {name: self.output / name / "stage.json" for name in ("pretrain", "second", "finetune")}
+        found = {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
+        return {name: result for name, result in found.items() if "missing_clips" in result}
 
     def detections(self, arm: str) -> dict[str, Segments]:
         """Return the detections of an arm by video id."""
@@ -590,7 +666,14 @@ class Pipeline:
     def _encoder_folder(self, arm: str) -> Path:
         if arm not in self.arms:
             raise LofiError(f"arm {arm!r} is not one of this recipe's: {', '.join(self.arms)}.")
-        return self.optimised if arm == "lofi" else self.pretrained
+        return self.optimised if arm == "lofi" else self.finetuned
+
+    def _whole_encoder(self, arm: str) -> Encoder:
+        """Return the encoder of an arm, with the second one beside it if there is one."""
+        encoder, name = load_encoder(self._encoder_folder(arm)), self.recipe.encoder.name
+        if self.second is None:
+            return encoder
+        return JoinedEncoder([encoder, load_encoder(self.second)], [name, name])
 
     def _snippets(self, videos: list[TruthVideo], *, flip: bool = False) -> SnippetDataset:
         section = self.recipe.snippets
@@ -602,8 +685,11 @@ class Pipeline:
             return load_encoder(section.weights)
         torch.manual_seed(derive_seed(self.seed, "encoder"))
         encoder = create_encoder(section.name, **section.options)
-        if section.weights is not None:
-            load_weights(encoder, section.weights)
+        path = section.weights if section.pretrained is None else public_weights(section.pretrained, section.name)
+        if path is not None:
+            report = load_weights(encoder, path)
+            if not self.quiet and self.fabric.global_rank == 0:
+                Console(stderr=True).print(f"{path}: {report}", highlight=False, markup=False, soft_wrap=True)
         return encoder
 
     def _new_head(self, channels: int) -> Head:
@@ -627,25 +713,21 @@ class Pipeline:
         self.fabric.barrier()
         return stage.path
 
-    def _clips(
-        self,
-    ) -> tuple[list[tuple[Clip, VideoFile]], list[tuple[Clip, VideoFile]], list[str], dict[str, str]]:
+    def _clips(self) -> tuple[list[Excerpt], list[Excerpt], list[str], dict[str, str]]:
         """Return readable clips for training and validation, the classes, and what cannot be read."""
         section = self.recipe.data
         if section.clips is None or section.clips_root is None:
             raise LofiError(
                 "Stage 1 needs data.clips (a CSV label,youtube_id,time_start,time_end,split) and data.clips_root; "
-                "without clips set `pretrain: null` and encoder.weights to a weights file."
+                "without clips set `pretrain: null`, and encoder.weights or encoder.pretrained."
             )
         clips, missing = load_clip_list(section.clips, section.clips_root)
         files, failed = self.index.files({str(clip.path): clip.path for clip in clips})
-        good = [(clip, files[str(clip.path)]) for clip in clips if str(clip.path) in files]
-        train = [item for item in good if item[0].split == "train"]
-        validate = [item for item in good if item[0].split != "train"]
-        labels = sorted({clip.label for clip, _ in train})
-        validate = [item for item in validate if item[0].label in set(labels)]
-        lost = {str(name): "no such file" for name in missing} | failed
-        return train, validate, labels, lost
+        good = [(clip, Excerpt.whole(files[str(clip.path)], clip.label)) for clip in clips if str(clip.path) in files]
+        train = [excerpt for clip, excerpt in good if clip.split == "train"]
+        labels = sorted({excerpt.label for excerpt in train})
+        validate = [excerpt for clip, excerpt in good if clip.split != "train" and excerpt.label in set(labels)]
+        return train, validate, labels, {str(name): "no such file" for name in missing} | failed
 
 
 def _weights_hash(path: Path | None) -> str | None:

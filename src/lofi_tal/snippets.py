@@ -107,6 +107,43 @@ def clip_times(
     raise LofiError(f"sampling={sampling!r}: expected 'dense' or 'uniform'.{nearest(sampling, ('dense', 'uniform'))}")
 
 
+NORMAL_PACE, FAST_PACE = (1.0, 1.2), (1.7, 2.2)
+"""Ranges of the factors by which SpeedNet's two versions of a clip skip frames."""
+
+
+def pace_times(
+    duration: float, num_frames: int, *, frames: int = 8, stride: float = 8, random: np.random.Generator | None = None
+) -> Floats:
+    """Return the seconds ``(2, T)`` at which a clip is sampled at about its own pace, and sped up.
+
+    The second row skips about twice as many frames. The stride is lowered until even the fastest sampling fits into the
+    clip: a frame that is repeated at its end would give the answer away. Source: Benaim et al., "SpeedNet" (CVPR 2020).
+
+    Args:
+        duration: Seconds of the clip.
+        num_frames: F.
+        frames: T.
+        stride: r, the largest stride of the first row (before its factor).
+        random: Source of the factors and of the places; the centre at factors 1 and 2 without it.
+
+    Raises:
+        LofiError: If the clip is too short to be sped up without repeating frames.
+    """
+    _check_sampling(frames, stride)
+    fits = (num_frames - 1) / (FAST_PACE[1] * max(1, frames - 1))
+    if fits < 1:
+        raise LofiError(
+            f"a clip of {num_frames} frames is too short to show {frames} of them at {FAST_PACE[1]} times its pace."
+        )
+    rows = []
+    for plain, (low, high) in ((1.0, NORMAL_PACE), (2.0, FAST_PACE)):
+        factor = plain if random is None else random.uniform(low, high)
+        steps = min(stride, fits) * factor * np.arange(frames)
+        place = 0.5 if random is None else random.random()
+        rows.append(_seconds(place * (num_frames - 1 - steps[-1]) + steps, duration, num_frames))
+    return np.stack(rows)
+
+
 def _check_sampling(frames: int, stride: float) -> None:
     if frames < 1:
         raise LofiError(f"frames={frames}: at least 1 frame a snippet is needed.")

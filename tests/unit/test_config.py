@@ -2,9 +2,9 @@
 
 import pytest
 
-from lofi_tal.config import Recipe, commented_recipe, load_recipe, make_recipe, parse_yaml, save_recipe
+from lofi_tal.config import Recipe, commented_recipe, make_recipe, save_recipe
 from lofi_tal.errors import LofiError
-from lofi_tal.recipes import recipe_names, shipped_recipe
+from lofi_tal.recipes import load_recipe, parse_yaml, recipe_names, shipped_recipe
 
 DATA = {"annotations": "labels.json", "videos": "videos"}
 

@@ -71,6 +71,13 @@ def load_clip_list(csv_path: Path | str, root: Path | str) -> tuple[list[Clip], 
             clips.append(Clip(path, row["label"], _SPLITS[row["split"]]))
     if not clips:
         raise DataError(f"None of the {len(rows)} clips of {csv_path} is in {root}; the first: {missing[0]}.")
+    trained = {clip.label for clip in clips if clip.split == "train"}
+    empty = [label for label in files if label not in trained and any(_trains(row, label) for row in rows)]
+    if empty:
+        raise DataError(
+            f"{csv_path}: {len(empty)} classes have no training clip in {root}, such as {empty[0]!r}. Put their clips "
+            "there, or remove them from the list."
+        )
     return clips, missing
 
 
@@ -124,6 +131,10 @@ def _check_classes(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
             f"{path}: {len(unseen)} classes of the validation clips have no training clip, such as {unseen[0]!r}."
             f"{nearest(unseen[0], classes['train'])} Remove them or add training clips."
         )
+
+
+def _trains(row: Mapping[str, str], label: str) -> bool:
+    return row["label"] == label and _SPLITS[row["split"]] == "train"
 
 
 def _class_files(label: str, folders: Mapping[str, Path]) -> VideoIndex | dict[str, Path]:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lofi_tal.cli import data, detect, evaluate, train
+from lofi_tal.cli import data, detect, evaluate, models, train
 from lofi_tal.cli.common import VERBOSE, complain
 from lofi_tal.errors import LofiError
 
@@ -29,6 +29,7 @@ data.register(app)
 train.register(app)
 detect.register(app)
 evaluate.register(app)
+models.register(app)
 
 
 def _version(shown: bool) -> None:

@@ -51,7 +51,6 @@ def register(app: typer.Typer) -> None:
     app.command("classify")(classify)
     app.command("init")(init)
     app.command("demo")(demo)
-    app.command("models")(models)
 
 
 def run(
@@ -102,8 +101,12 @@ def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline]
 
 
 def _pretrain(pipeline: Pipeline) -> int:
-    say(f"Encoder: {pipeline.pretrained}")
-    return 0
+    say(f"Encoder: {pipeline.finetuned}")
+    if pipeline.second is not None:
+        say(f"Second encoder: {pipeline.second}")
+    for name, facts in pipeline.clip_accuracies().items():
+        say(f"{name}: {percent(facts['accuracy'])} % of {facts['validation_clips']} held-out clips are right")
+    return 4 if _say_lost_clips(pipeline) else 0
 
 
 def _train(pipeline: Pipeline) -> int:
@@ -226,7 +229,13 @@ def init(
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder.")] = Path("runs/demo"),
+    recipe: Annotated[
+        str, typer.Option(help="Shipped recipe: demo, or one of the arms mini_* (`lofi models list`).")
+    ] = "demo",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<recipe> without it.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the benchmark, made if need be; <run folder>/data without it.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Size of the embedded benchmark: tiny, small or bench.")] = "small",
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     settings: SetOption = None,
@@ -241,7 +250,9 @@ def demo(
     from lofi_tal.demo import run_demo
 
     result = run_demo(
-        output,
+        output or Path("runs") / recipe,
+        recipe=recipe,
+        data=data,
         preset=preset,
         seed=seed,
         overrides=tuple(settings or ()),
@@ -256,27 +267,6 @@ def demo(
     say(f"Report: {result.report}")
 
 
-def models(as_json: JsonOption = False) -> None:
-    """List encoders, heads and fidelity schedules."""
-    from lofi_tal.encoders import create_encoder, list_encoders
-    from lofi_tal.fidelity import SCHEDULES
-    from lofi_tal.heads import list_heads
-
-    encoders = {name: create_encoder(name) for name in list_encoders()}
-    parameters = {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
-    if as_json:
-        rows = {name: {"channels": e.channels, "parameters": parameters[name]} for name, e in encoders.items()}
-        print_json({"encoders": rows, "heads": list(list_heads()), "schedules": list(SCHEDULES)})
-        return
-    print_table(
-        "encoders",
-        ("name", "channels", "parameters"),
-        [(name, encoder.channels, f"{parameters[name] / 1e6:.2f} M") for name, encoder in encoders.items()],
-    )
-    print_table("heads", ("name",), [(name,) for name in list_heads()])
-    print_table("schedules", ("name",), [(name,) for name in SCHEDULES])
-
-
 def _pipeline(
     recipe: Path,
     output: Path | None,
@@ -287,8 +277,8 @@ def _pipeline(
     overwrite: bool,
     quiet: bool,
 ) -> Pipeline:
-    from lofi_tal.config import load_recipe
     from lofi_tal.pipeline import Pipeline
+    from lofi_tal.recipes import load_recipe
     from lofi_tal.runtime import describe_device
 
     loaded = load_recipe(recipe, tuple(settings or ()))
@@ -339,6 +329,7 @@ def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
 
 
 def _exit_by_losses(pipeline: Pipeline, results: list[ArmResult]) -> None:
+    clips = _say_lost_clips(pipeline)
     lost = dict(pipeline.data.failed)
     for result in results:
         lost |= result.failed
@@ -346,4 +337,17 @@ def _exit_by_losses(pipeline: Pipeline, results: list[ArmResult]) -> None:
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
+    if lost or clips:
         raise typer.Exit(4)
+
+
+def _say_lost_clips(pipeline: Pipeline, most: int = 10) -> int:
+    """Say which clips stage 1 had to do without, and return how many."""
+    total = 0
+    for stage, lost in pipeline.lost_clips().items():
+        for name, reason in list(lost.items())[:most]:
+            complain(f"{stage}: clip {name} was left out: {reason}")
+        if lost:
+            complain(f"{stage}: {len(lost)} clips could not be used; {stage}/stage.json lists them all.")
+        total += len(lost)
+    return total

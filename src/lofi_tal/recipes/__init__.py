@@ -1,12 +1,22 @@
-"""Shipped recipes, as YAML beside this file; they lack only the `data` section or its paths."""
+"""Recipes as YAML: files of the user's, and those shipped beside this module, which lack the paths of their data.
+
+A recipe may begin with `extends: NAME`, a shipped recipe or a file beside it: what it says itself comes on top.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from lofi_tal.config import parse_yaml
+import yaml
+
+from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.errors import LofiError, nearest
+
+_MOST_LEVELS = 8
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -16,7 +26,7 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def shipped_recipe(name: str) -> dict[str, Any]:
-    """Return the content of a shipped recipe.
+    """Return the content of a shipped recipe, with what it extends.
 
     Raises:
         LofiError: If there is none of this name.
@@ -25,4 +35,126 @@ def shipped_recipe(name: str) -> dict[str, Any]:
     if name not in names:
         raise LofiError(f"recipe {name!r} is not shipped; there are: {', '.join(names)}.{nearest(name, names)}")
     text = (resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
-    return dict(parse_yaml(text, name))
+    return _extended(dict(parse_yaml(text, name)), None, 0)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply ``section.key=value`` overrides.
+
+    Relative paths in the file are taken from the folder of the file; those in overrides from the current folder.
+
+    Raises:
+        LofiError: If the file is missing or not YAML, a key is unknown (the nearest one is named), or a value is not
+            allowed.
+    """
+    return make_recipe(apply_overrides(_read(path, 0), overrides), str(path))
+
+
+def _read(path: Path, level: int) -> dict[str, Any]:
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LofiError(f"Recipe {path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
+    _resolve_paths(content, path.parent)
+    return _extended(content, path.parent, level)
+
+
+def _extended(content: dict[str, Any], folder: Path | None, level: int) -> dict[str, Any]:
+    """Put ``content`` on top of what it extends: a shipped recipe, or a file in ``folder``."""
+    name = content.pop("extends", None)
+    if name is None:
+        return content
+    if level == _MOST_LEVELS:
+        raise LofiError(f"`extends: {name}`: more than {_MOST_LEVELS} recipes extend each other; is it a circle?")
+    if isinstance(name, str) and name in recipe_names():
+        return merge(shipped_recipe(name), content)
+    if isinstance(name, str) and folder is not None and (folder / name).is_file():
+        return merge(_read(folder / name, level + 1), content)
+    raise LofiError(
+        f"`extends: {name}` is neither a file beside the recipe nor a shipped recipe: {', '.join(recipe_names())}."
+    )
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``top``; sections are merged key by key, anything else is replaced."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = merge(below, value) if both and key != "options" else value  # type: ignore[arg-type]
+    return merged
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Set ``section.key=value`` for each override, in place, and return the content.
+
+    Raises:
+        LofiError: If an override is not of this form.
+    """
+    for override in overrides:
+        _apply(content, override)
+    return content
+
+
+_PATHS = (
+    ("data", "annotations"),
+    ("data", "videos"),
+    ("data", "clips"),
+    ("data", "clips_root"),
+    ("features", "sources"),
+    ("encoder", "weights"),
+    ("classifier", "scores"),
+)
+
+
+def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+    for section, key in _PATHS:
+        values = content.get(section)
+        if not isinstance(values, dict):
+            continue
+        value = values.get(key)
+        if isinstance(value, str):
+            values[key] = str(folder / Path(value).expanduser())
+        elif isinstance(value, list):
+            values[key] = [str(folder / Path(part).expanduser()) if isinstance(part, str) else part for part in value]
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set one ``a.b=value`` in place."""
+    name, equals, value = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise LofiError(f"--set {override!r} is not of the form section.key=value, such as lofi.epochs=6.")
+    target = content
+    for key in keys[:-1]:
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
+            raise LofiError(f"--set {override!r}: {key!r} is a single value, not a section.")
+    target[keys[-1]] = parse_yaml(value, f"--set {override!r}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without its worst surprise: 1e-4 is a number here, not a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML safely; 1e-4 is a number.
+
+    Raises:
+        LofiError: With the line, if the text is not YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with one more number format
+    except yaml.YAMLError as error:
+        raise LofiError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error

@@ -103,6 +103,7 @@ class TrainingRun:
         self.start, self.seconds = self._load() if folder.resumed and self.checkpoint.exists() else (0, 0.0)
         self.peak = PeakMemory(fabric.device)
         self.pending: dict[str, Any] = {}
+        self.figures: dict[str, float] = {}
 
     def batches(self, loader: Iterable[Any]) -> Iterator[tuple[Step, Any]]:
         """Yield each step with its batch; ``loader`` begins at the batch of step ``self.start``."""
@@ -161,6 +162,17 @@ class TrainingRun:
         Raises:
             RunError: If the loss is not finite; the message has the ``facts``.
         """
+        self.backward(losses, facts=facts)
+        self.apply(facts)
+
+    def backward(
+        self, losses: Mapping[str, Tensor], share: float = 1.0, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add the gradient of ``share * losses["total"]``, of one part of a batch, to that of the step.
+
+        Raises:
+            RunError: If the loss is not finite; the message has the ``facts``.
+        """
         total = losses["total"]
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
@@ -168,16 +180,20 @@ class TrainingRun:
                 f"Stage {self.folder.stage!r}: the loss is not a finite number ({parts}; {dict(facts or {})}). "
                 "Lower the learning rate or set clip_norm; the last checkpoint is kept."
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(total)
+        self.fabric.backward(total if share == 1.0 else share * total)
+        for name, value in losses.items():
+            key = "loss" if name == "total" else f"loss/{name}"
+            self.figures[key] = self.figures.get(key, 0.0) + share * float(value.detach())
+
+    def apply(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Take the optimiser step for which :meth:`backward` has summed the gradient."""
         if self.clip_norm is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.optimizer.step()
-        figures = {
-            ("loss" if name == "total" else f"loss/{name}"): float(value.detach()) for name, value in losses.items()
-        }
-        self.pending = {**figures, **(facts or {})}
+        self.optimizer.zero_grad(set_to_none=True)
+        self.pending = {**self.figures, **(facts or {})}
+        self.figures = {}
 
     def outcome(self, result: dict[str, Any]) -> Outcome:
         """Return time, peak memory and the figures of the stage."""

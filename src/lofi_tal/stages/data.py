@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lofi_tal.annotations import Annotations, Clip
-from lofi_tal.errors import DataError, RunError
+from lofi_tal.annotations import Annotations
+from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp, hash_object, read_json, write_json
 from lofi_tal.runtime import TrainingRun, derive_seed
 from lofi_tal.segments import Segments
-from lofi_tal.snippets import SnippetGrid, clip_times
+from lofi_tal.snippets import SnippetGrid, clip_times, pace_times
 from lofi_tal.video import FrameCache, VideoError, find_videos, probe_video
 
 RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
@@ -264,23 +264,81 @@ class SnippetDataset(Dataset[Sample]):
             return Sample(request.index, None, str(error))
 
 
-class ClipDataset(Dataset[Sample]):
-    """Trimmed clips for stage 1, ``(T, S, S, 3)`` uint8.
+@dataclass(frozen=True)
+class Excerpt:
+    """A stretch of a video file that shows one class; a trimmed clip is the whole of its file.
 
     Args:
-        clips: The clips and their files.
+        file: The file.
+        label: Class name.
+        start: Seconds from the first frame.
+        duration: Seconds.
+        frames: Number of frames in it.
+    """
+
+    file: VideoFile
+    label: str
+    start: float
+    duration: float
+    frames: int
+
+    @classmethod
+    def whole(cls, file: VideoFile, label: str) -> Excerpt:
+        """Return the whole of a file."""
+        return cls(file, label, 0.0, file.duration, file.frames)
+
+    @classmethod
+    def between(cls, video: TruthVideo, label: str, start: float, end: float) -> Excerpt:
+        """Return the part of an untrimmed video from ``start`` to ``end``, shares of its duration."""
+        file = video.file
+        frames = max(1, round((end - start) * file.frames))
+        return cls(file, label, start * file.duration, max(end - start, 1 / file.frames) * file.duration, frames)
+
+
+def excerpts(videos: Sequence[TruthVideo], labels: Sequence[str]) -> list[Excerpt]:
+    """Return the segments of untrimmed videos as clips of their classes (ACP+)."""
+    return [
+        Excerpt.between(video, labels[int(label)], start, end)
+        for video in videos
+        for (start, end), label in zip(video.segments.tolist(), video.labels, strict=True)
+    ]
+
+
+def background(videos: Sequence[TruthVideo], label: str, *, least: int) -> list[Excerpt]:
+    """Return what lies between the segments, as clips of one more class (as in TSP).
+
+    Args:
+        videos: The videos.
+        label: Name of that class.
+        least: Frames that a gap must have to be taken.
+    """
+    found = []
+    for video in videos:
+        edge = 0.0
+        for start, end in [*sorted(video.segments.tolist()), [1.0, 1.0]]:
+            if (start - edge) * video.file.frames >= least:
+                found.append(Excerpt.between(video, label, edge, start))
+            edge = max(edge, end)
+    return found
+
+
+class ClipDataset(Dataset[Sample]):
+    """Clips of one class each, ``(T, S, S, 3)`` uint8, or ``(2, T, S, S, 3)`` at two paces.
+
+    Args:
+        clips: Where they lie.
         frames: T.
         stride: Frames between two of them (dense sampling).
-        sampling: ``dense`` or ``uniform``.
+        sampling: ``dense``, ``uniform``, or ``pace`` for the two paces of SpeedNet.
         cache: Decoded-frame cache.
-        whole: Keep whole clips in the cache, which random sampling can use again.
+        whole: Keep whole files in the cache, which random sampling can use again.
         multi_scale: Crop at random scales as well.
         flip: Mirror at random.
     """
 
     def __init__(
         self,
-        clips: Sequence[tuple[Clip, VideoFile]],
+        clips: Sequence[Excerpt],
         *,
         frames: int,
         stride: float,
@@ -297,25 +355,34 @@ class ClipDataset(Dataset[Sample]):
         return len(self.clips)
 
     def __getitem__(self, request: Request) -> Sample:
-        file = self.clips[request.index][1]
-        size, short_side = request.fidelity.size, round(request.fidelity.size * RESIZE)
-        start = 0.5 if request.seed is None else np.random.default_rng([request.seed, 1]).random()
-        times = clip_times(
-            file.duration, file.frames, frames=self.frames, stride=self.stride, start=start, sampling=self.sampling
-        )
+        clip = self.clips[request.index]
+        file, size, short_side = clip.file, request.fidelity.size, round(request.fidelity.size * RESIZE)
         try:
+            times = clip.start + self._times(clip, request.seed)
             if self.whole:
                 interval = file.duration / file.frames
                 every = (np.arange(file.frames) + 0.5) * interval
-                clip = self.cache.frames(file.path, every, short_side=short_side).frames
-                frames = clip[np.clip((times / interval).astype(int), 0, file.frames - 1)]
+                everything = self.cache.frames(file.path, every, short_side=short_side).frames
+                frames = everything[np.clip((times.reshape(-1) / interval).astype(int), 0, file.frames - 1)]
             else:
-                frames = self.cache.frames(file.path, times, short_side=short_side).frames
-        except VideoError as error:
+                frames = self.cache.frames(file.path, times.reshape(-1), short_side=short_side).frames
+        except (VideoError, LofiError) as error:
             return Sample(request.index, None, str(error))
         if self.multi_scale and request.seed is not None:
-            return Sample(request.index, multi_scale_crop(frames, size, request.seed, self.flip))
-        return Sample(request.index, torch.from_numpy(crop(frames, size, request.seed, self.flip)))
+            view = multi_scale_crop(frames, size, request.seed, self.flip)
+        else:
+            view = torch.from_numpy(crop(frames, size, request.seed, self.flip))
+        return Sample(request.index, view.view(*times.shape, size, size, 3))
+
+    def _times(self, clip: Excerpt, seed: int | None) -> NDArray[np.float64]:
+        """Return the seconds from the start of the clip, ``(T,)`` or ``(2, T)``."""
+        random = None if seed is None else np.random.default_rng([seed, 1])
+        if self.sampling == "pace":
+            return pace_times(clip.duration, clip.frames, frames=self.frames, stride=self.stride, random=random)
+        start = 0.5 if random is None else random.random()
+        return clip_times(
+            clip.duration, clip.frames, frames=self.frames, stride=self.stride, start=start, sampling=self.sampling
+        )
 
 
 def crop(frames: NDArray[np.uint8], size: int, seed: int | None, flip: bool) -> NDArray[np.uint8]:

@@ -30,6 +30,7 @@ class LofiOptions:
 
     epochs: int
     batch: int
+    accumulate: int
     lr: float
     optimizer: str
     momentum: float
@@ -109,20 +110,30 @@ def train_lofi(
     for step, batch in run.batches(loader):
         unreadable.update(batch.failed)
         fidelity = schedule.at(epoch=step.epoch, step=step.index)
-        segments = [videos.videos[i].segments.to(fabric.device) for i in batch.indices]
-        labels = [videos.videos[i].labels.to(fabric.device) for i in batch.indices]
-        outputs, logits = model(batch.frames.to(fabric.device, non_blocking=True))
-        losses = head.loss(outputs, segments, labels)
-        if logits is not None:
-            losses["class"] = class_loss(logits.float(), segments, labels)
-            losses["total"] = losses["total"] + options.class_loss * losses["class"]
-        run.update(losses, {"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size})
+        facts = {"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size}
+        size = -(-len(batch.indices) // options.accumulate)
+        parts = list(zip(torch.split(batch.frames, size), _split(batch.indices, size), strict=True))
+        for place, (frames, indices) in enumerate(parts):
+            with fabric.no_backward_sync(model, enabled=place < len(parts) - 1):
+                segments = [videos.videos[i].segments.to(fabric.device) for i in indices]
+                labels = [videos.videos[i].labels.to(fabric.device) for i in indices]
+                outputs, logits = model(frames.to(fabric.device, non_blocking=True))
+                losses = head.loss(outputs, segments, labels)
+                if logits is not None:
+                    losses["class"] = class_loss(logits.float(), segments, labels)
+                    losses["total"] = losses["total"] + options.class_loss * losses["class"]
+                run.backward(losses, len(indices) / len(batch.indices), facts)
+        run.apply(facts)
     result = {
         "videos": len(videos),
         "fidelities": [str(fidelity) for fidelity in schedule.fidelities],
         "unreadable": {videos.videos[i].video_id: reason for i, reason in sorted(unreadable.items())},
     }
     return run.outcome(result)
+
+
+def _split(indices: list[int], size: int) -> list[list[int]]:
+    return [indices[i : i + size] for i in range(0, len(indices), size)]
 
 
 def class_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,9 @@
-"""Stage 1, action classification pre-training (ACP): the encoder learns to classify trimmed clips.
+"""Stage 1: the encoder learns to classify clips: their class (ACP, ACP+), the arrow of time, or their speed.
 
 Source of the recipe: public TSM code (`main.py`, `scripts/train_tsm_kinetics_rgb_8f.sh`): SGD with momentum, biases at
 twice the rate without decay, the classification layer at five times the rate, gradient norm 20, dropout before it.
+The paper names no recipe for the other tasks; they take this one. Arrow of Time: Wei et al., "Learning and Using the
+Arrow of Time" (CVPR 2018); SpeedNet: Benaim et al. (CVPR 2020).
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lofi_tal.annotations import Clip
 from lofi_tal.encoders import Encoder
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.runtime import Outcome, Progress, StageFolder, TrainingRun, cosine, falling
 from lofi_tal.stages.data import (
     ClipDataset,
-    VideoFile,
+    Excerpt,
     as_clips,
     centre_requests,
     make_loader,
@@ -30,11 +31,44 @@ from lofi_tal.stages.data import (
     steps_per_epoch,
 )
 
+TASKS = ("acp", "arrow", "speed")
+TASK_LABELS = {"arrow": ("forwards", "backwards"), "speed": ("own pace", "sped up")}
+"""What the tasks without labels tell apart."""
+_SCALES = (0.5, 1.0)  # of the random size of clips in SpeedNet's task, against cues of scaling and compression
+
+
+def examples(task: str, frames: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a task shows to the classifier, and what it should answer.
+
+    Args:
+        task: ``acp``, ``arrow`` or ``speed``.
+        frames: ``(B, T, S, S, 3)``; ``(B, 2, T, S, S, 3)`` at two paces for ``speed``.
+        numbers: ``(B,)`` class numbers of the clips; read by ``acp`` alone.
+
+    Returns:
+        Clips ``(N, T, S, S, 3)`` and classes ``(N,)``. Both versions of a clip are in one batch.
+    """
+    if task == "acp":
+        return frames, numbers
+    pair = (frames, frames.flip(1)) if task == "arrow" else frames.unbind(1)
+    return torch.cat(pair), torch.arange(2, device=frames.device).repeat_interleave(len(frames))
+
+
+def random_size(frames: Tensor) -> Tensor:
+    """Scale clips ``(N, T, S, S, 3)`` to one random size of at least 16 pixels (from torch's generator)."""
+    count, length, side = frames.shape[:3]
+    share = _SCALES[0] + (_SCALES[1] - _SCALES[0]) * float(torch.rand(()))
+    size = max(16, round(share * side))
+    flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
+    scaled = functional.interpolate(flat, (size, size), mode="bilinear", antialias=True)
+    return scaled.permute(0, 2, 3, 1).view(count, length, size, size, 3)
+
 
 @dataclass(frozen=True)
 class PretrainOptions:
     """Options of stage 1; the recipe's section of the same name documents each."""
 
+    task: str
     epochs: int
     batch: int
     lr: float
@@ -99,9 +133,20 @@ def pretrain(
 ) -> Outcome:
     """Train ``encoder`` in place on the clips and return the outcome.
 
+    Args:
+        folder: Stage folder.
+        fabric: Device, precision and processes.
+        encoder: Trained in place.
+        train: Clips to learn from.
+        validate: Clips for the accuracy at the end.
+        labels: Classes of ``acp``; the other tasks have their own.
+        options: Task, epochs, optimiser.
+        quiet: No progress.
+
     Raises:
         DataError: If there are fewer than two classes or no clips.
     """
+    labels = TASK_LABELS.get(options.task, tuple(labels))
     if len(train) == 0 or len(labels) < 2:
         raise DataError(f"Stage 1 needs clips of at least two classes; found {len(train)} clips of {len(labels)}.")
     torch.manual_seed(options.seed)
@@ -137,15 +182,17 @@ def pretrain(
     model.train()
     for _, batch in run.batches(loader):
         unreadable.update(batch.failed)
-        target = numbers[batch.indices].to(fabric.device)
-        logits = model(as_clips(batch.frames.to(fabric.device, non_blocking=True))).float()
+        frames, target = examples(
+            options.task, batch.frames.to(fabric.device, non_blocking=True), numbers[batch.indices].to(fabric.device)
+        )
+        logits = model(as_clips(random_size(frames) if options.task == "speed" else frames)).float()
         accuracy = (logits.argmax(1) == target).float().mean()
         run.update({"total": functional.cross_entropy(logits, target)}, {"accuracy": round(float(accuracy), 4)})
 
     result: dict[str, Any] = {
         "classes": list(labels),
         "clips": len(train),
-        "unreadable": {train.clips[i][0].path.name: reason for i, reason in sorted(unreadable.items())},
+        "unreadable": {train.clips[i].file.path.name: reason for i, reason in sorted(unreadable.items())},
     }
     if validate is not None and len(validate):
         result |= evaluate_clips(model, validate, labels, options, fabric, quiet=quiet)
@@ -170,10 +217,11 @@ def evaluate_clips(
     seen = 0
     with Progress("clip accuracy", len(batches), quiet=quiet) as progress:
         for batch in make_loader(clips, batches, options.workers):
-            logits = model(as_clips(batch.frames.to(fabric.device))).float().cpu()
-            ranked = logits.argsort(1, descending=True)[:, :5] == numbers[batch.indices][:, None]
+            frames, target = examples(options.task, batch.frames, numbers[batch.indices])
+            logits = model(as_clips(frames.to(fabric.device))).float().cpu()
+            ranked = logits.argsort(1, descending=True)[:, :5] == target[:, None]
             correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
-            seen += len(batch.indices)
+            seen += len(target)
             progress.advance(f"accuracy {correct[0] / seen:.2f}")
     model.train()
     return {"validation_clips": seen, "accuracy": float(correct[0] / seen), "accuracy_top5": float(correct[1] / seen)}
@@ -181,10 +229,10 @@ def evaluate_clips(
 
 def _numbers(clips: ClipDataset, labels: Sequence[str]) -> Tensor:
     known = {label: number for number, label in enumerate(labels)}
-    return torch.tensor([known[clip.label] for clip, _ in clips.clips], dtype=torch.long)
+    return torch.tensor([known.get(clip.label, -1) for clip in clips.clips], dtype=torch.long)
 
 
-def whole_clips_fit(clips: Sequence[tuple[Clip, VideoFile]], size: int, limit_bytes: float) -> bool:
-    """Say whether all frames of all clips fit into the cache, at a 4:3 aspect."""
+def whole_files_fit(clips: Sequence[Excerpt], size: int, limit_bytes: float) -> bool:
+    """Say whether all frames of all files fit into the cache, at a 4:3 aspect."""
     pixels = (size * 8 / 7) ** 2 * 4 / 3
-    return sum(file.frames for _, file in clips) * pixels * 3 <= limit_bytes
+    return sum(file.frames for file in {clip.file for clip in clips}) * pixels * 3 <= limit_bytes
