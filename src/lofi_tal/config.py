@@ -152,6 +152,12 @@ class LofiSection(_Section):
     """Videos an optimiser step, the same for every fidelity."""
     accumulate: int = Field(1, ge=1)
     """Parts in which a batch goes through encoder and head one after the other, to need less memory."""
+    strategy: Literal["plain", "checkpoint", "chunked"] = "plain"
+    """plain keeps every activation; checkpoint the inputs of each block; chunked nothing but the features."""
+    chunk: int = Field(8, ge=1)
+    """Snippets that chunked encodes (and normalises) together."""
+    gradient_share: float = Field(1.0, gt=0, le=1)
+    """Share of the snippets, drawn anew at each step, that is back-propagated."""
     lr: float = Field(0.1, gt=0)
     """Learning rate for encoder and head."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -179,7 +179,8 @@ class Pipeline:
         self.recipe, self.output = recipe, output
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
         self.device, self.precision = device, precision
-        self.fabric: Fabric = make_fabric(device, precision)
+        self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
+        self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
         self.seed = recipe.seed
         self.cache = FrameCache(
             output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
@@ -524,7 +525,7 @@ class Pipeline:
         began = time.monotonic()
         head, classifier, chosen = search_head(
             folder / "head",
-            self.fabric,
+            self.exact,
             lambda: self._new_head(features.features.shape[1]),
             train=features.of(usable(data.train, failed)),
             selection=features.of(usable(data.selection, failed)),

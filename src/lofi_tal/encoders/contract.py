@@ -65,6 +65,10 @@ class Encoder(nn.Module, abc.ABC):
         return torch.addcmul(-self.mean * self.inverse_std, frames.to(self.mean.dtype), self.inverse_std / 255)
 
     @abc.abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks in the order of the forward pass, each a function of one tensor: activation checkpoints."""
+
+    @abc.abstractmethod
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Return features ``(N, C)`` of normalised frames ``(N·T, 3, H, W)``."""
 

@@ -32,6 +32,10 @@ class JoinedEncoder(Encoder):
         """Encode clips ``(N, T, 3, H, W)`` with every part: ``(N, C₁ + C₂ + ...)``."""
         return torch.cat([part(clips) for part in self.parts], 1)
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks of all parts."""
+        return [block for part in self.parts for block in part.blocks()]  # type: ignore[operator]
+
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Not used: the parts normalise frames by themselves."""
         return torch.cat([part.encode(frames, frames_per_clip) for part in self.parts], 1)  # type: ignore[operator]

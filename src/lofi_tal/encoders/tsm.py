@@ -147,6 +147,10 @@ class TSMResNet(Encoder):
                     self.shifts.append(shifted)
         self.base_model.to(memory_format=torch.channels_last)
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the residual blocks."""
+        return [module for module in self.base_model.modules() if isinstance(module, BasicBlock | Bottleneck)]
+
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Return ``(N, C)``: pooled frame features averaged over each clip."""
         for shifted in self.shifts:

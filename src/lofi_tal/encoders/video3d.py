@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformerBlock
 from torchvision.models.video import swin3d_t
 from torchvision.models.video.resnet import (
     BasicBlock,
@@ -83,6 +84,11 @@ class VideoResNet18(_Encoder3D):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.base_model = model
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the stem and the residual blocks."""
+        model = cast(VideoResNet, self.base_model)
+        return [model.stem, *(module for module in model.modules() if isinstance(module, BasicBlock))]
+
 
 class VideoSwin(_Encoder3D):
     """Video Swin Transformer, tiny: 768 channels, no BatchNorm."""
@@ -92,6 +98,10 @@ class VideoSwin(_Encoder3D):
         model = swin3d_t(weights=None)
         model.head = nn.Identity()
         self.base_model = model
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the transformer blocks."""
+        return [module for module in self.base_model.modules() if isinstance(module, SwinTransformerBlock)]
 
 
 def _narrow(stem: nn.Module, width: int) -> nn.Sequential:

@@ -22,6 +22,9 @@ from lofi_tal.fidelity import Schedule
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, falling
 from lofi_tal.stages.data import SnippetDataset, as_clips, make_training_loader, steps_per_epoch
+from lofi_tal.stages.strategies import Strategy, encode
+
+PLAIN = Strategy()
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class LofiOptions:
     epochs: int
     batch: int
     accumulate: int
+    strategy: str
+    chunk: int
+    gradient_share: float
     lr: float
     optimizer: str
     momentum: float
@@ -47,17 +53,20 @@ class LofiOptions:
 class EndToEnd(nn.Module):
     """Encoder, head and, for the class loss, one linear layer on the snippet features (K classes and background)."""
 
-    def __init__(self, encoder: Encoder, head: Head, classes: int | None) -> None:
+    def __init__(self, encoder: Encoder, head: Head, classes: int | None, strategy: Strategy = PLAIN) -> None:
         super().__init__()
+        self.strategy = strategy
         self.encoder, self.head = encoder, head
         self.snippet_classifier = nn.Linear(encoder.channels, classes + 1) if classes else None
 
     def forward(self, frames: Tensor) -> tuple[Any, Tensor | None]:
         """Map uint8 frames ``(B, L, T, S, S, 3)`` to the head's outputs and snippet logits ``(B, L, K + 1)``."""
         batch, snippets = frames.shape[:2]
-        features = self.encoder(as_clips(frames.flatten(0, 1))).view(batch, snippets, -1)  # (B, L, C)
+        features = encode(self.encoder, as_clips(frames.flatten(0, 1)), self.strategy)
+        features = features.view(batch, snippets, -1)  # (B, L, C)
         logits = self.snippet_classifier(features) if self.snippet_classifier is not None else None
-        return self.head(features.transpose(1, 2).contiguous()), logits
+        with torch.autocast(features.device.type, enabled=False):  # probabilities near 0 and 1 want digits
+            return self.head(features.transpose(1, 2).contiguous()), logits
 
 
 def train_lofi(
@@ -74,7 +83,8 @@ def train_lofi(
 ) -> Outcome:
     """Train ``encoder`` in place and return the outcome."""
     torch.manual_seed(options.seed)
-    plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None)
+    strategy = Strategy(options.strategy, options.chunk, options.gradient_share)
+    plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None, strategy)
     optimizer: torch.optim.Optimizer
     if options.optimizer == "adamw":
         optimizer = torch.optim.AdamW(plain.parameters(), lr=options.lr, weight_decay=options.weight_decay)

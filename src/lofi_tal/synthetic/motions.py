@@ -5,7 +5,8 @@ are given in *rim pixels per frame*: the distance that the object's rim travels,
 or without a class, is scaled to a mean speed drawn from one distribution, so the amount of motion says nothing about
 the class, nor whether there is an action at all. The object's pose is a leaky sum of the velocities.
 
-A class is a closed path in these five dimensions, run through once a period. A random mirror (x and angle change sign)
+A class is a closed path in these five dimensions, run through once a period. Source classes also have an arrow of time,
+as actions of real things have: they begin with vigour and die away. A random mirror (x and angle change sign)
 is part of every motion, so a horizontal flip of the picture never changes a class.
 
 F: number of frames.
@@ -91,6 +92,7 @@ SOURCE: dict[str, Cycle] = {
     "square": lambda p: _path(x=_square(p), y=_square(p + 0.25)),
 }
 CYCLES = TARGET | SOURCE
+VIGOUR = 0.55  # how much faster than its mean a source class is at its beginning, and slower at its end
 
 
 def _mirror(rng: np.random.Generator) -> Floats:
@@ -112,6 +114,8 @@ def cycle(rng: np.random.Generator, label: str, frames: int, speed: float) -> Fl
     whole = np.diff(CYCLES[label](np.arange(65) / 64), axis=0)
     gain = speed * period / np.linalg.norm(whole, axis=1).sum()
     strength = 1 + 0.15 * np.sin(2 * np.pi * (time / rng.uniform(25, 60) + rng.uniform()))[1:, None]
+    if label in SOURCE:
+        strength = strength * np.linspace(1 + VIGOUR, 1 - VIGOUR, frames)[:, None]
     motion: Floats = gain * strength * np.diff(offsets, axis=0) * _mirror(rng)
     return motion + _wander(rng, frames, np.ones(len(DEGREES)), UNEVEN * speed)
 
