@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,17 +40,19 @@ from lofi_tal.encoders import (
     public_weights,
     save_encoder,
 )
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
 from lofi_tal.files import hash_file, hash_object, read_json, write_json, write_text
 from lofi_tal.heads import Head, create_head, takes_classes
 from lofi_tal.localizer import Localizer
+from lofi_tal.planning import Choice, Plan, StepModel, in_parts, make_plan, next_smaller, planned
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.report import Arm, Report, TimelineEntry, write_report
 from lofi_tal.report import StageRecord as ReportStage
 from lofi_tal.runtime import (
     Outcome,
+    PeakMemory,
     Progress,
     StageFolder,
     StageRecord,
@@ -158,9 +161,11 @@ class Pipeline:
         resume: Go on with interrupted stages.
         overwrite: Replace stages that were made from other inputs.
         quiet: No progress.
+        memory: Bytes of each device for stage 2; the planner then sets strategy, parts and, if it must, ratios.
+        step_down: If stage 2 runs out of memory, go on with the next choice that needs less.
 
     Raises:
-        LofiError: If there is nothing to resume.
+        LofiError: If there is nothing to resume, or nothing fits into ``memory``.
     """
 
     def __init__(
@@ -173,14 +178,24 @@ class Pipeline:
         resume: bool = False,
         overwrite: bool = False,
         quiet: bool = False,
+        memory: int | None = None,
+        step_down: bool = False,
     ) -> None:
         if resume and not (output / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
-        self.recipe, self.output = recipe, output
+        self.output, self.step_down = output, step_down
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
         self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
+        self.plan: Plan | None = None
+        if memory is not None and recipe.lofi is not None:
+            taken = {"32-true": "fp32"}.get(str(self.fabric._precision.precision), "bf16")
+            self.plan = plan_recipe(recipe, memory, devices=self.fabric.world_size, precision=taken)
+            if self.plan.recommended is None:
+                raise LofiError(self.plan.reason)
+            recipe = planned(recipe, self.plan.recommended)
+        self.recipe = recipe
         self.seed = recipe.seed
         self.cache = FrameCache(
             output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
@@ -399,7 +414,57 @@ class Pipeline:
 
     @cached_property
     def optimised(self) -> Path:
-        """Folder of the encoder of stage 2, which is run (after what it needs) if it is not up to date."""
+        """Folder of the encoder of stage 2, which is run (after what it needs) if it is not up to date.
+
+        Raises:
+            RunError: If it runs out of memory; the message says what was predicted, what was used, and what would fit.
+        """
+        while True:
+            try:
+                return self._optimise()
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                smaller, message = self._after_out_of_memory()
+                if smaller is None or not self.step_down:
+                    raise RunError(message) from error
+                self.recipe, self.overwrite = planned(self.recipe, smaller), True
+                if not self.quiet and self.fabric.global_rank == 0:
+                    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _after_out_of_memory(self) -> tuple[Choice | None, str]:
+        """Return the next choice that needs less memory than what has just been tried, and a message."""
+        used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
+        section = self.recipe.lofi
+        assert section is not None
+        taken = {"32-true": "fp32"}.get(str(self.fabric._precision.precision), "bf16")
+        known = None if self.plan is None else self.plan.model
+        plan = plan_recipe(self.recipe, 2**50, devices=self.fabric.world_size, precision=taken, model=known)
+        self.plan = plan
+        tried = next(
+            choice
+            for choice in plan.choices
+            if (choice.schedule, choice.r_t, choice.strategy.name) == (section.schedule, section.r_t, section.strategy)
+        )
+        tried = in_parts(plan, tried, section.accumulate)
+        smaller = next_smaller(plan, tried)
+        message = (
+            f"Stage 2 ran out of memory: {tried.strategy}, accumulate={tried.parts} was predicted to need "
+            f"{tried.peak / 2**30:.2f} GiB, and {used / 2**30:.2f} GiB were in use."
+        )
+        if smaller is None:
+            return None, f"{message} Nothing smaller is known: lower snippets.size, snippets.frames or the encoder."
+        how = f"lofi.strategy={smaller.strategy.name} lofi.accumulate={smaller.parts}"
+        if smaller.r_t != section.r_t:
+            how += f" lofi.r_t={smaller.r_t:g} lofi.r_s={smaller.r_s:.4g}"
+        return smaller, f"{message} The next that needs less ({smaller.peak / 2**30:.2f} GiB): --set {how}" + (
+            "; going on with it." if self.step_down else "; or add --step-down, or say --memory."
+        )
+
+    def _optimise(self) -> Path:
         section = self.recipe.lofi
         schedule = self.schedule
         assert section is not None
@@ -729,6 +794,61 @@ class Pipeline:
         labels = sorted({excerpt.label for excerpt in train})
         validate = [excerpt for clip, excerpt in good if clip.split != "train" and excerpt.label in set(labels)]
         return train, validate, labels, {str(name): "no such file" for name in missing} | failed
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, on the GPU or on the CPU."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "not enough memory" in text or "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def plan_recipe(
+    recipe: Recipe,
+    budget: int,
+    *,
+    devices: int = 1,
+    precision: str = "auto",
+    search: bool = True,
+    model: StepModel | None = None,
+) -> Plan:
+    """Look at every way to train a recipe's stage 2 under a budget of ``budget`` bytes a device.
+
+    Args:
+        recipe: The recipe; the lengths of its training segments are read from its annotations, if they are there.
+        budget: Bytes.
+        devices: Number of devices.
+        precision: ``auto`` (what a run would take first, then the other), ``both``, ``fp32`` or ``bf16``.
+        search: Look at other ratios than the recipe's as well.
+        model: Of an earlier plan for the same encoder and head.
+
+    Raises:
+        LofiError: If the recipe has no stage 2, or an argument is out of range.
+    """
+    auto = {"32-true": ("fp32", "bf16"), "bf16-mixed": ("bf16", "fp32")}
+    if precision not in ("auto", "both", "fp32", "bf16"):
+        raise LofiError(f"precision {precision!r} is unknown; allowed: auto, both, fp32, bf16.")
+    precisions: tuple[str, ...] = (precision,)
+    if precision in ("auto", "both"):
+        precisions = auto[str(make_fabric(precision="auto")._precision.precision)]
+        precisions = precisions if precision == "both" or torch.cuda.is_available() else precisions[:1]
+    section, lengths, labels = recipe.encoder, [], 1
+    if recipe.data.annotations.exists():
+        videos = load_annotations(recipe.data.annotations, strict=False).clean()[0].subset(recipe.data.train_subset)
+        labels = max(1, len(videos.labels))
+        for video in videos:
+            if video.duration:
+                lengths += ((video.segments.end - video.segments.start) / video.duration).tolist()
+    if model is None:
+        encoder = create_encoder(section.name, **section.options)
+        classes = {"num_classes": labels} if takes_classes(recipe.head.name) else {}
+        head = create_head(recipe.head.name, encoder.channels, **{**classes, **recipe.head.options})
+        optimizer, momentum = ("sgd", 0.0) if recipe.lofi is None else (recipe.lofi.optimizer, recipe.lofi.momentum)
+        model = StepModel(encoder, head, frames=recipe.snippets.frames, optimizer=optimizer, momentum=momentum)
+    return make_plan(
+        recipe, model, budget=budget, devices=devices, precisions=precisions, search=search, lengths=lengths
+    )
 
 
 def _weights_hash(path: Path | None) -> str | None:

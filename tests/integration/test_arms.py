@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import SETTINGS
 
+import lofi_tal.pipeline
 from lofi_tal.demo import demo_recipe
 from lofi_tal.encoders import load_encoder
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, RunError
 from lofi_tal.localizer import Localizer
 from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import recipe_names
@@ -108,3 +109,60 @@ def test_a_class_named_background_is_refused_beside_background_clips(changed, be
     pipeline = Pipeline(recipe, tmp_path / "run", device="cpu", quiet=True)
     with pipeline.open(), pytest.raises(LofiError, match="background"):
         _ = pipeline.finetuned
+
+
+def test_a_budget_sets_strategy_and_parts_and_a_run_keeps_within_it(tiny_recipe, finished_run, tmp_path):
+    run, _ = finished_run
+    shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
+    largest = Pipeline(tiny_recipe, tmp_path / "x", device="cpu", quiet=True, memory=2**40).plan
+    budget = int(0.9 * max(row.one_video.peak for row in largest.recommended.rows))
+    pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=budget)
+    section = pipeline.recipe.lofi
+    assert section.strategy != "plain" or section.accumulate > 1
+    assert section.batch == tiny_recipe.lofi.batch
+    assert section.lr == tiny_recipe.lofi.lr
+    with pipeline.open():
+        path = pipeline.optimised
+    assert json.loads((path / "stage.json").read_text())["result"]["videos"] == len(pipeline.data.train)
+    with pytest.raises(LofiError, match="Nothing fits"):
+        Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=2**20)
+
+
+@pytest.mark.parametrize("step_down", [False, True])
+def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
+    tiny_recipe, finished_run, tmp_path, monkeypatch, step_down
+):
+    run, _ = finished_run
+    shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
+    tried = []
+    real = lofi_tal.pipeline.train_lofi
+
+    def train(*args, options, **kwargs):
+        tried.append((options.strategy, options.accumulate))
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(*args, options=options, **kwargs)
+
+    monkeypatch.setattr(lofi_tal.pipeline, "train_lofi", train)
+    pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=step_down)
+    with pipeline.open():
+        if not step_down:
+            with pytest.raises(RunError, match=r"ran out of memory: plain, accumulate=1 was predicted.*accumulate=2"):
+                _ = pipeline.optimised
+            return
+        assert (pipeline.optimised / "stage.json").exists()
+    assert tried[:2] == [("plain", 1), ("plain", 2)]
+    assert tried[2][0] != "plain"
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(tiny_recipe, finished_run, tmp_path, monkeypatch):
+    run, _ = finished_run
+    shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
+
+    def train(*args, **kwargs):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(lofi_tal.pipeline, "train_lofi", train)
+    pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=True)
+    with pipeline.open(), pytest.raises(RuntimeError, match="shape mismatch"):
+        _ = pipeline.optimised

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lofi_tal.cli import data, detect, evaluate, models, train
+from lofi_tal.cli import data, detect, evaluate, models, plan, train
 from lofi_tal.cli.common import VERBOSE, complain
 from lofi_tal.errors import LofiError
 
@@ -30,6 +30,7 @@ train.register(app)
 detect.register(app)
 evaluate.register(app)
 models.register(app)
+plan.register(app)
 
 
 def _version(shown: bool) -> None:

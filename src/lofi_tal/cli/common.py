@@ -28,6 +28,13 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what wa
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace stages that were made from other inputs or interrupted.")
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(help="Memory of each device for stage 2, such as 24GiB: the planner chooses what fits (`lofi plan`)."),
+]
+StepDownOption = Annotated[
+    bool, typer.Option("--step-down", help="If stage 2 runs out of memory, go on with the next choice that needs less.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 

@@ -11,6 +11,7 @@ import typer
 from lofi_tal.cli.common import (
     DeviceOption,
     JsonOption,
+    MemoryOption,
     OutputOption,
     OverwriteOption,
     PrecisionOption,
@@ -18,6 +19,7 @@ from lofi_tal.cli.common import (
     RecipeArgument,
     ResumeOption,
     SetOption,
+    StepDownOption,
     command_line,
     complain,
     percent,
@@ -61,6 +63,8 @@ def run(
     precision: PrecisionOption = "auto",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    memory: MemoryOption = None,
+    step_down: StepDownOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +72,7 @@ def run(
 
     Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
     """
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
     from lofi_tal.pipeline import write_run_report
 
     with pipeline.open(command_line()):
@@ -91,9 +95,11 @@ def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline]
         precision: PrecisionOption = "auto",
         resume: ResumeOption = False,
         overwrite: OverwriteOption = False,
+        memory: MemoryOption = None,
+        step_down: StepDownOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+        pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
         with pipeline.open(command_line()):
             status = work(pipeline)
         if status:
@@ -134,11 +140,13 @@ def head(
     precision: PrecisionOption = "auto",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    memory: MemoryOption = None,
+    step_down: StepDownOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
     with pipeline.open(command_line()):
         results = pipeline.run()
     _show(pipeline, results, as_json)
@@ -276,8 +284,12 @@ def _pipeline(
     resume: bool,
     overwrite: bool,
     quiet: bool,
+    memory: str | None = None,
+    step_down: bool = False,
 ) -> Pipeline:
+    from lofi_tal.cli.plan import describe
     from lofi_tal.pipeline import Pipeline
+    from lofi_tal.planning import parse_memory
     from lofi_tal.recipes import load_recipe
     from lofi_tal.runtime import describe_device
 
@@ -290,7 +302,11 @@ def _pipeline(
         resume=resume,
         overwrite=overwrite,
         quiet=quiet,
+        memory=None if memory is None else parse_memory(memory),
+        step_down=step_down,
     )
+    if pipeline.plan is not None and pipeline.plan.recommended is not None and not quiet:
+        say(f"Planned: {describe(pipeline.plan.recommended, pipeline.plan)}")
     if not quiet:
         say(f"{loaded.name}: {describe_device(pipeline.fabric)}; seed {loaded.seed}; {pipeline.output}")
     return pipeline

@@ -113,6 +113,11 @@ class PeakMemory:
         """Return the peak in bytes."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
+        return self.resident()
+
+    @staticmethod
+    def resident() -> int:
+        """Return the peak of this process's resident memory in bytes."""
         if _STATUS.exists():
             for line in _STATUS.read_text().splitlines():
                 if line.startswith("VmHWM:"):

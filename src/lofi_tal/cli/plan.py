@@ -1,0 +1,158 @@
+"""The command that says what fits into a memory budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lofi_tal.cli.common import JsonOption, RecipeArgument, SetOption, percent, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from lofi_tal.config import Recipe
+    from lofi_tal.planning import Choice, Plan, Row
+
+_GIB = 2**30
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("plan")(plan)
+
+
+def plan(
+    recipe: RecipeArgument,
+    memory: Annotated[str, typer.Option(help="Memory of each device, such as 24GiB.")],
+    devices: Annotated[int, typer.Option(help="Number of devices.", min=1)] = 1,
+    precision: Annotated[str, typer.Option(help="auto, both, fp32 or bf16.")] = "auto",
+    everything: Annotated[bool, typer.Option("--all", help="Show the ratios of the search as well.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Run one real step of each row, one video at once.")
+    ] = False,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what of stage 2 fits into a memory budget, what it costs, and what to take. No GPU is needed.
+
+    Example: lofi plan recipe.yaml --memory 24GiB --devices 4
+    """
+    from lofi_tal.pipeline import plan_recipe
+    from lofi_tal.planning import parse_memory
+    from lofi_tal.recipes import load_recipe
+
+    loaded = load_recipe(recipe, tuple(settings or ()))
+    result = plan_recipe(loaded, parse_memory(memory), devices=devices, precision=precision)
+    shown = [row for row in result.rows if everything or _own(row, loaded)]
+    measured = [_measure(row, loaded) for row in shown] if measure else []
+    if as_json:
+        print_json({**result.to_json(), **({"measured": measured} if measure else {})})
+    else:
+        show(result, shown, measured)
+    if result.recommended is None:
+        raise typer.Exit(2)
+
+
+def _own(row: Row, recipe: Recipe) -> bool:
+    """Say whether a row is full fidelity, or one of the recipe's own reductions."""
+    from lofi_tal.fidelity import create_schedule, full_fidelity
+
+    assert recipe.lofi is not None
+    full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
+    own = create_schedule("long", full, r_t=recipe.lofi.r_t, r_s=recipe.lofi.r_s).fidelities
+    return row.fidelity in (full, *own)
+
+
+def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None:
+    """Print the table, the frontier and the recommendation."""
+    each = "each of " if result.devices > 1 else ""
+    devices = f"{result.devices} device{'s' if result.devices > 1 else ''}"
+    columns = [
+        "fidelity",
+        "back-propagation",
+        "precision",
+        "one video",
+        "videos at once",
+        "step",
+        "parts",
+        "compute",
+        "time",
+    ]
+    if measured:
+        columns += ["measured", "error"]
+    rows = []
+    for place, row in enumerate(shown):
+        cells: list[object] = [
+            str(row.fidelity), str(row.strategy), row.precision, _gib(row.one_video.peak),
+            row.videos_at_once or "none", _gib(row.step.peak) if row.fits else "-", row.parts if row.fits else "-",
+            f"{row.compute:.2f}", f"{row.seconds:.1f} s",
+        ]  # fmt: skip
+        if measured:
+            found = measured[place]
+            cells += [_gib(found["peak"]), f"{100 * (row.one_video.peak / found['peak'] - 1):+.1f} %"]
+        rows.append(cells)
+    print_table(
+        f"{_gib(result.budget)} on {each}{devices}, {result.batch} videos an optimiser step (GiB; compute: of a video, "
+        "full fidelity = 1; time: of a step, at the speed of this machine)",
+        columns,
+        rows,
+    )
+    share = percent(result.phases_equal)
+    say(
+        f"The phases of the cycle differ by {share} % in memory"
+        + ("." if result.phases_equal <= 0.15 else ": not equal!")
+    )
+    if result.short_segments:
+        parts = ", ".join(f"r_t {ratio:.3g}: {percent(value)} %" for ratio, value in result.short_segments.items())
+        say(f"Training segments shorter than a snippet step: {parts}")
+    frontier = result.frontier()
+    if frontier:
+        print_table(
+            "least compute for so much memory",
+            ("memory", "compute", "schedule", "r_t", "back-propagation", "precision", "parts"),
+            [
+                (_gib(c.peak), f"{c.compute:.2f}", c.schedule, f"{c.r_t:g}", str(c.strategy), c.precision, c.parts)
+                for c in frontier
+            ],
+        )
+    if result.recommended is None:
+        say(result.reason)
+        return
+    say(f"Recommended: {describe(result.recommended, result)}\n{result.reason}")
+
+
+def describe(choice: Choice, result: Plan) -> str:
+    """Return a choice as settings of a recipe, with the rule for the batch."""
+    row = choice.rows[0]
+    at_once = min(r.videos_at_once for r in choice.rows)
+    return (
+        f"lofi.schedule={choice.schedule} r_t={choice.r_t:g} r_s={choice.r_s:.3g} strategy={row.strategy.name} "
+        f"accumulate={choice.parts}, {choice.precision}: {_gib(choice.peak)} GiB, compute {choice.compute:.2f}. "
+        f"Batch {result.batch} = {result.devices} device{'s' if result.devices > 1 else ''} × {choice.parts} "
+        f"part{'s' if choice.parts > 1 else ''} × up to {at_once} videos; "
+        "the learning rate does not depend on any of them."
+    )
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.2f}"
+
+
+def _measure(row: Row, recipe: Recipe) -> dict[str, Any]:
+    from lofi_tal.planning.measure import measure_step
+
+    assert recipe.lofi is not None
+    options = dict(recipe.head.options)
+    if recipe.head.name == "anchor_free":
+        options.setdefault("num_classes", 20)
+    return measure_step(
+        encoder={"name": recipe.encoder.name, **recipe.encoder.options},
+        head={"name": recipe.head.name, **options},
+        videos=1,
+        snippets=row.fidelity.snippets,
+        frames=recipe.snippets.frames,
+        size=row.fidelity.size,
+        strategy=vars(row.strategy),
+        precision=row.precision,
+        optimizer=recipe.lofi.optimizer,
+        momentum=recipe.lofi.momentum,
+    )

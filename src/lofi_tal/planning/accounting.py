@@ -1,0 +1,159 @@
+"""How much memory a training step holds at once, without running it: tensors are counted, not computed.
+
+The encoder is run on fake tensors, which have shapes but no data, so that any size takes the same fraction of a second
+on any machine; the head, which is small and looks at its data, is run for real. Either way every storage is counted
+from the operation that makes it until it is freed, which includes what back-propagation needs for a moment only.
+
+Shapes: N snippets, T frames, S × S pixels, C channels, B videos, L snippets a video.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from lofi_tal.encoders import Encoder
+from lofi_tal.heads import Head
+from lofi_tal.stages.strategies import Strategy, encode
+
+
+class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that are alive: those that operations make while the mode is on."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = WeakIdKeyDictionary()
+        self.live = 0
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.layout == torch.strided:
+                self._note(leaf.untyped_storage())
+        return out
+
+    def forget(self, tensor: Tensor) -> None:
+        """Leave a tensor that exists already, or is counted elsewhere, out of the account."""
+        storage = tensor.untyped_storage()
+        if storage not in self.known:
+            self.known[storage] = True
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage in self.known:
+            return
+        size = storage.nbytes()
+        self.known[storage] = True
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one forward and backward pass, without parameters and input.
+
+    Args:
+        saved: What back-propagation holds when the forward pass is over.
+        peak: The most that is alive at any time, gradients of the parameters included.
+        flops: Operations of the forward pass.
+    """
+
+    saved: float
+    peak: float
+    flops: float
+
+
+def encoder_memory(
+    encoder: Encoder, snippets: int, frames: int, size: int, *, strategy: Strategy, bf16: bool
+) -> StepMemory:
+    """Return the memory of encoding snippets and back-propagating through them, on fake tensors.
+
+    Args:
+        encoder: Not changed.
+        snippets: N.
+        frames: T.
+        size: S.
+        strategy: How it is back-propagated.
+        bf16: Under bf16 autocast.
+    """
+    fake = FakeTensorMode()
+    with fake:
+        model = _faked(encoder)
+        clips = torch.empty((snippets, frames, size, size, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    counter = FlopCounterMode(display=False)
+    with fake, LiveMemory() as live:
+        for tensor in (clips, *model.parameters(), *model.buffers()):
+            live.forget(tensor)
+        with counter, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            features = encode(model, clips, strategy)
+        saved = live.live
+        torch.autograd.backward(features.sum())
+        return StepMemory(saved, live.peak, counter.get_total_flops())
+
+
+def head_memory(head: Head, videos: int, snippets: int) -> StepMemory:
+    """Return the memory of running a head on ``videos`` of L snippets and back-propagating, loss aside.
+
+    It really runs, on the CPU in fp32: heads look at their data.
+    """
+    model = copy.deepcopy(head).cpu().train()
+    features = torch.zeros(videos, head.in_channels, snippets).normal_().requires_grad_()
+    with torch.no_grad():
+        model(features)  # makes the alignment matrices of this L, which are kept
+    counter = FlopCounterMode(display=False)
+    with LiveMemory() as live:
+        for tensor in (features, *model.parameters(), *model.buffers()):
+            live.forget(tensor)
+        with counter:
+            outputs = model(features)
+        saved = live.live
+        total = torch.stack([leaf.float().sum() for leaf in _differentiable(outputs)]).sum()
+        torch.autograd.backward(total)
+        return StepMemory(saved, live.peak, counter.get_total_flops())
+
+
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def affine(measure: Callable[[int], StepMemory], low: int, high: int) -> tuple[StepMemory, StepMemory]:
+    """Return what one unit costs and what is fixed, from two measurements."""
+    first, second = measure(low), measure(high)
+
+    def slope(name: str) -> float:
+        return float((getattr(second, name) - getattr(first, name)) / (high - low))
+
+    unit = StepMemory(slope("saved"), slope("peak"), slope("flops"))
+    fixed = StepMemory(first.saved - low * unit.saved, first.peak - low * unit.peak, first.flops - low * unit.flops)
+    return unit, fixed
+
+
+def _faked(module: Encoder) -> Encoder:
+    """Return a copy whose parameters and buffers have no data; called inside a fake mode."""
+    memo: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        empty = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
+        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(module, memo).train()
+
+
+def _differentiable(outputs: Any) -> list[Tensor]:
+    """Return the tensors with a gradient in what a head returned."""
+    leaves = tree_leaves(outputs) if isinstance(outputs, tuple | list | dict | Tensor) else tree_leaves(vars(outputs))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]

@@ -1,0 +1,144 @@
+"""One real training step in a fresh process, to hold a prediction against.
+
+    python -m lofi_tal.planning.measure '{"encoder": {...}, "head": {...}, ...}'
+
+Memory is the growth of the process's peak resident size (VmHWM; on a GPU the allocator's peak) over its size after a
+tiny step of the same model, which loads the libraries; large blocks are given back to the system at once
+(MALLOC_MMAP_THRESHOLD_), so that what is freed does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lofi_tal.encoders import create_encoder
+from lofi_tal.errors import RunError
+from lofi_tal.heads import create_head
+from lofi_tal.stages.lofi import EndToEnd
+from lofi_tal.stages.strategies import Strategy
+
+
+def measure_step(
+    *,
+    encoder: dict[str, Any],
+    head: dict[str, Any],
+    videos: int,
+    snippets: int,
+    frames: int,
+    size: int,
+    strategy: dict[str, Any],
+    precision: str = "fp32",
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    steps: int = 2,
+    threads: int = 0,
+) -> dict[str, float]:
+    """Run training steps in a process of its own and return ``peak`` (bytes) and ``seconds`` (of the last step).
+
+    Args:
+        encoder: ``{"name", **options}``.
+        head: ``{"name", **options}``.
+        videos: B.
+        snippets: L.
+        frames: T.
+        size: S.
+        strategy: Arguments of :class:`Strategy`.
+        precision: ``fp32`` or ``bf16``.
+        optimizer: ``sgd`` or ``adamw``.
+        momentum: Of SGD.
+        steps: How many; the last one is timed, the peak is that of all.
+        threads: Of the CPU; 0 takes torch's default.
+
+    Raises:
+        RunError: If the process fails, for want of memory for example.
+    """
+    request = {**locals()}
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(  # noqa: S603 - this module, with arguments of our own
+        [sys.executable, "-m", "lofi_tal.planning.measure", json.dumps(request)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise RunError(f"A step of {videos} × {snippets} × {size} px could not be measured: {last}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _run(request: dict[str, Any]) -> dict[str, float]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if request["threads"]:
+        torch.set_num_threads(request["threads"])
+    _steps({**request, "videos": 1, "snippets": 2, "size": 32, "steps": 1}, device)
+    gc.collect()
+    _give_back()
+    before = _resident("VmRSS")
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds = _steps(request, device)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident("VmHWM") - before
+    return {"peak": float(peak), "seconds": seconds}
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _steps(request: dict[str, Any], device: torch.device) -> float:
+    """Run training steps on random frames and return the seconds of the last one."""
+    torch.manual_seed(0)
+    encoder = create_encoder(**request["encoder"])
+    options = {key: value for key, value in request["head"].items() if key != "name"}
+    head = create_head(request["head"]["name"], encoder.channels, **options)
+    model = EndToEnd(encoder, head, None, Strategy(**request["strategy"])).to(device).train()
+    optimizer: torch.optim.Optimizer
+    if request["optimizer"] == "adamw":
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=request["momentum"])
+    shape = (request["videos"], request["snippets"], request["frames"], request["size"], request["size"], 3)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+    segments = [torch.tensor([[0.2, 0.6], [0.7, 0.8]], device=device)] * request["videos"]
+    labels = [torch.tensor([0, 0], device=device)] * request["videos"]
+    seconds = 0.0
+    for _ in range(request["steps"]):
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=request["precision"] == "bf16"):
+            outputs, _ = model(frames)
+        total = head.loss(outputs, segments, labels)["total"]
+        del outputs
+        torch.autograd.backward(total)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_run(json.loads(sys.argv[1]))) + "\n")
