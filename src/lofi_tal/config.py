@@ -102,6 +102,8 @@ class _ClassificationSection(_Section):
     """Shares of the epochs after which the learning rate falls to a tenth."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Before the classification layer."""
+    batchnorm: Literal["train", "frozen_stats", "frozen"] = "train"
+    """How the encoder's BatchNorm behaves."""
     clip_norm: float | None = Field(20.0, gt=0)
     """Largest gradient norm."""
     sampling: Literal["dense", "uniform"] = "dense"

@@ -16,7 +16,7 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import inside, read_json, write_json, write_text
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.report import write_timeline
-from lofi_tal.runtime import Progress, make_fabric
+from lofi_tal.runtime import Progress, make_fabric, started_rank, started_size
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.snippets import SnippetGrid
 from lofi_tal.stages.data import VideoFile, read_snippets
@@ -59,7 +59,7 @@ class Localizer:
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        self.fabric: Fabric = make_fabric(device, precision)
+        self.fabric: Fabric = make_fabric(device, precision, alone=True)
         self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
@@ -207,9 +207,13 @@ def detect_files(
         DataError: If a path does not exist or no file is left.
     """
     files = _video_files(videos)
+    rank, ranks = started_rank(), started_size()
+    if ranks > 1:  # the largest first, each process its share
+        files = sorted(files, key=lambda path: -path.stat().st_size)
     localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
     limit = localizer.threshold if threshold is None else threshold
-    names = _unique_names(files)
+    names = _unique_names(files)[rank::ranks]
+    files = files[rank::ranks]
     found: list[Segments] = []
     failed: dict[str, str] = {}
     with Progress("detect", len(files), quiet=quiet) as progress:

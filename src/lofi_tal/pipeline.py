@@ -60,6 +60,7 @@ from lofi_tal.runtime import (
     describe_device,
     environment,
     make_fabric,
+    on_first,
     open_stage,
 )
 from lofi_tal.segments import Segments, detections_to_activitynet
@@ -261,6 +262,9 @@ class Pipeline:
         Raises:
             DataError: If a subset has no truth or no readable video.
         """
+        return on_first(self._read_data)
+
+    def _read_data(self) -> RunData:
         section = self.recipe.data
         annotations = load_annotations(section.annotations)
         require_truth(annotations, section.train_subset)
@@ -554,7 +558,7 @@ class Pipeline:
             workers=self.recipe.data.workers,
             quiet=self.quiet,
         )
-        if figures["new"] or not (folder / "features.json").exists():
+        if self.fabric.global_rank == 0 and (figures["new"] or not (folder / "features.json").exists()):
             write_json(folder / "features.json", {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
 
@@ -603,38 +607,45 @@ class Pipeline:
             overwrite=self.overwrite,
             quiet=self.quiet,
         )
-        localizer = Localizer(
-            encoder=None if arm == "features" else self._whole_encoder(arm),
-            encoder_name=self.recipe.encoder.name if self.recipe.second is None else "joined",
-            head=head,
-            classifier=classifier,
-            labels=data.labels,
-            snippets=self.recipe.snippets.model_dump(),
-            detect=DetectOptions(**{**self.recipe.detect.model_dump(), "pooling": chosen["pooling"]}),
-            threshold=chosen["threshold"],
-            facts={"recipe": self.recipe.name, "arm": arm, "seed": self.seed, "chosen": chosen},
-            device=self.device,
-            precision=self.precision,
-        )
-        localizer.save_pretrained(folder / "model")
-        validation = features.of(usable(data.evaluation, failed))
-        found = localizer.localise_features(validation.features)
-        fused = [
-            localizer.fuse(video.video_id, video.duration, one, proposals)
-            for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
-        ]
-        write_json(folder / "detections.json", detections_to_activitynet(fused))
-        subset = self.recipe.data.eval_subset
-        scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels).to_json()
-        if external is not None:
-            with_file = [
-                with_class_scores(video.video_id, video.duration, proposals, external, detect.classes)
-                for video, proposals in zip(validation.videos, found, strict=True)
+
+        def finish() -> dict[str, dict[str, Any]]:
+            localizer = Localizer(
+                encoder=None if arm == "features" else self._whole_encoder(arm),
+                encoder_name=self.recipe.encoder.name if self.recipe.second is None else "joined",
+                head=head,
+                classifier=classifier,
+                labels=data.labels,
+                snippets=self.recipe.snippets.model_dump(),
+                detect=DetectOptions(**{**self.recipe.detect.model_dump(), "pooling": chosen["pooling"]}),
+                threshold=chosen["threshold"],
+                facts={"recipe": self.recipe.name, "arm": arm, "seed": self.seed, "chosen": chosen},
+                device=self.device,
+                precision=self.precision,
+            )
+            localizer.save_pretrained(folder / "model")
+            validation = features.of(usable(data.evaluation, failed))
+            found = localizer.localise_features(validation.features)
+            fused = [
+                localizer.fuse(video.video_id, video.duration, one, proposals)
+                for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
             ]
-            write_json(folder / "detections-external.json", detections_to_activitynet(with_file))
-            scores["external"] = evaluate_known(data.truth, subset, with_file).to_json()
-        outcome = Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], {"scores": scores, "chosen": chosen})
-        evaluation.finish(outcome)
+            write_json(folder / "detections.json", detections_to_activitynet(fused))
+            subset = self.recipe.data.eval_subset
+            scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels).to_json()
+            if external is not None:
+                with_file = [
+                    with_class_scores(video.video_id, video.duration, proposals, external, detect.classes)
+                    for video, proposals in zip(validation.videos, found, strict=True)
+                ]
+                write_json(folder / "detections-external.json", detections_to_activitynet(with_file))
+                scores["external"] = evaluate_known(data.truth, subset, with_file).to_json()
+            outcome = Outcome(
+                time.monotonic() - began, chosen["peak_memory_bytes"], {"scores": scores, "chosen": chosen}
+            )
+            evaluation.finish(outcome)
+            return scores
+
+        scores = on_first(finish)
         return ArmResult(arm, scores, chosen, folder / "model", failed)
 
     def classify(self, arm: str) -> Classification:
@@ -724,7 +735,9 @@ class Pipeline:
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
         inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
-        opened = open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
+        opened = on_first(
+            lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
+        )
         if opened.record:
             self.skipped.add(folder)
         return opened
@@ -781,6 +794,9 @@ class Pipeline:
 
     def _clips(self) -> tuple[list[Excerpt], list[Excerpt], list[str], dict[str, str]]:
         """Return readable clips for training and validation, the classes, and what cannot be read."""
+        return on_first(self._read_clips)
+
+    def _read_clips(self) -> tuple[list[Excerpt], list[Excerpt], list[str], dict[str, str]]:
         section = self.recipe.data
         if section.clips is None or section.clips_root is None:
             raise LofiError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -44,18 +45,29 @@ def complain(message: str) -> None:
     Console(stderr=True).print(f"lofi: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
+def speaks() -> bool:
+    """Say whether this process reports: of several ones of a run, the first does."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) or 0) == 0
+
+
 def say(message: str) -> None:
     """Print a line of information to stderr."""
+    if not speaks():
+        return
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """Print JSON to stdout."""
+    if not speaks():
+        return
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table to stdout; columns whose cells are numbers stand on the right."""
+    if not speaks():
+        return
     cells = [[str(cell) for cell in row] for row in rows]
     table = Table(header_style="bold")
     for place, column in enumerate(columns):

@@ -74,10 +74,11 @@ def run(
     """
     pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
     from lofi_tal.pipeline import write_run_report
+    from lofi_tal.runtime import on_first
 
     with pipeline.open(command_line()):
         results = pipeline.run()
-        page = write_run_report(pipeline, results, command=command_line())
+        page = on_first(lambda: write_run_report(pipeline, results, command=command_line()))
     _show(pipeline, results, as_json)
     say(f"Report: {page}")
     _exit_by_losses(pipeline, results)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from lofi_tal.errors import LofiError
 from lofi_tal.heads.anchor_free_losses import assign_points, distance_loss, focal_loss, level_points
 from lofi_tal.heads.contract import Head, Proposals, check_preset
-from lofi_tal.heads.losses import global_counts, ratio
+from lofi_tal.heads.losses import Generators, global_counts, ratio
 
 MIXERS = ("attention", "convolution")
 # A point is foreground with this probability before training, so that background does not swamp the first
@@ -145,7 +145,7 @@ class AnchorFree(Head):
         outputs: AnchorFreeOutputs,
         segments: Sequence[Tensor],
         labels: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> dict[str, Tensor]:
         """Return focal loss + DIoU loss, each divided by the number of positive points of the global batch.
 

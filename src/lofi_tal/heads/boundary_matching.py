@@ -16,7 +16,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.heads.alignment import valid_anchors
 from lofi_tal.heads.contract import Head, Proposals
 from lofi_tal.heads.decoding import decode_boundary_map
-from lofi_tal.heads.losses import boundary_loss, map_classification_loss, map_regression_loss
+from lofi_tal.heads.losses import Generators, boundary_loss, map_classification_loss, map_regression_loss
 from lofi_tal.heads.targets import batch_targets
 
 # sigmoid(-1e4) is exactly 0, and -1e4 stays finite in every precision
@@ -88,7 +88,7 @@ class BoundaryMatchingHead(Head):
         outputs: BoundaryMatchingOutputs,
         segments: Sequence[Tensor],
         labels: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> dict[str, Tensor]:
         """Return ``boundary + 10 · regression + classification`` and its unweighted terms.
 

@@ -9,10 +9,10 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from lofi_tal.errors import LofiError
+from lofi_tal.heads.losses import Generators
 
 PRESETS = ("fixed", "official")
 
@@ -67,7 +67,7 @@ class Head(nn.Module, abc.ABC):
         outputs: Any,
         segments: Sequence[Tensor],
         labels: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> dict[str, Tensor]:
         """Return the loss terms and, under ``"total"``, what to minimise.
 
@@ -75,7 +75,7 @@ class Head(nn.Module, abc.ABC):
             outputs: What :meth:`forward` returned.
             segments: B tensors ``(N_i, 2)``, start and end as shares of the video.
             labels: B tensors ``(N_i,)`` of class indices; read only by heads that classify.
-            generator: Source of random draws, on the device of the outputs.
+            generator: Source of random draws, on the device of the outputs, or one on the CPU for each video.
         """
 
     @abc.abstractmethod

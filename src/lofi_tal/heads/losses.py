@@ -13,10 +13,13 @@ Legend: B videos, L snippets, D durations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Generators = torch.Generator | Sequence[torch.Generator] | None
 EPSILON = 1e-6
 POSITIVE_BOUNDARY = 0.5
 POSITIVE_IOU = 0.9
@@ -50,9 +53,7 @@ def map_classification_loss(scores: Tensor, iou_target: Tensor, valid: Tensor) -
     return _balanced_cross_entropy(scores, iou_target > POSITIVE_IOU, _broadcast(valid, iou_target))
 
 
-def map_regression_loss(
-    scores: Tensor, iou_target: Tensor, valid: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def map_regression_loss(scores: Tensor, iou_target: Tensor, valid: Tensor, generator: Generators = None) -> Tensor:
     """Return half the mean squared error of the IoU over a balanced draw of anchors.
 
     All anchors with IoU > 0.7 are kept; of those in (0.3, 0.7] and of those in (0, 0.3] about as many are
@@ -62,7 +63,8 @@ def map_regression_loss(
         scores: ``(B, D, L)`` probabilities (channel 0 of the map).
         iou_target: ``(B, D, L)``.
         valid: ``(D, L)``, true (or 1) where the anchor lies inside the video; broadcast over the batch.
-        generator: Source of the draw, on the device of ``scores``; the global one if not given.
+        generator: Source of the draw, on the device of ``scores``, or one on the CPU for each video, so that a video is
+            drawn alike in whatever batch it stands; torch's global one if not given.
     """
     scores = scores.float()
     valid = _broadcast(valid, iou_target)
@@ -70,7 +72,10 @@ def map_regression_loss(
     middle = (iou_target > LOW_IOU) & ~(iou_target > HIGH_IOU) & valid
     low = (iou_target > 0) & ~(iou_target > LOW_IOU) & valid
     n_high, n_middle, n_low = global_counts(high, middle, low)
-    noise = torch.rand(scores.shape, generator=generator, device=scores.device)
+    if isinstance(generator, Sequence):
+        noise = torch.stack([torch.rand(scores.shape[1:], generator=one) for one in generator]).to(scores.device)
+    else:
+        noise = torch.rand(scores.shape, generator=generator, device=scores.device)
     kept = high | (middle & (noise < ratio(n_high, n_middle))) | (low & (noise < ratio(n_high, n_low)))
     (n_kept,) = global_counts(kept)
     return 0.5 * ratio(((scores - iou_target).square() * kept).sum(), n_kept)

@@ -1,6 +1,15 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
 from lofi_tal.runtime.device import PeakMemory, describe_device, environment, make_fabric
+from lofi_tal.runtime.parallel import (
+    gather,
+    is_parallel,
+    on_first,
+    rank_and_size,
+    share_of_batch,
+    started_rank,
+    started_size,
+)
 from lofi_tal.runtime.progress import Progress, duration_text
 from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, open_stage
 from lofi_tal.runtime.seeding import derive_seed
@@ -21,6 +30,13 @@ __all__ = [
     "duration_text",
     "environment",
     "falling",
+    "gather",
+    "is_parallel",
     "make_fabric",
+    "on_first",
     "open_stage",
+    "rank_and_size",
+    "share_of_batch",
+    "started_rank",
+    "started_size",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
 from lofi_tal.errors import LofiError
 
@@ -25,13 +26,14 @@ _CLEARLY = 1.3  # times faster; below it, fp32 is worth more than the difference
 _STATUS = Path("/proc/self/status")
 
 
-def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
+def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = False) -> Fabric:
     """Return a Fabric for one device, or for the processes that ``torchrun`` or SLURM started.
 
     Args:
         device: ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` is bf16 autocast on a GPU that has it, and on a CPU if :func:`cpu_gains_from_bf16` says so;
             fp32 elsewhere.
+        alone: For this process and its device by itself, whatever others there are.
 
     Raises:
         LofiError: If the device is not there or the precision does not exist on it.
@@ -53,6 +55,9 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     if precision == "fp16" and device != "cuda":
         raise LofiError(f"precision 'fp16' needs a CUDA device; on {device!r} use fp32 or bf16.")
     name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
+    if alone:
+        place = torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else device
+        return Fabric(accelerator=device, devices=1, strategy=SingleDeviceStrategy(place), precision=name)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(

@@ -29,6 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import write_bytes, write_text
 from lofi_tal.runtime.device import PeakMemory
+from lofi_tal.runtime.parallel import mean_over_processes
 from lofi_tal.runtime.progress import Progress
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
@@ -192,7 +193,7 @@ class TrainingRun:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.pending = {**self.figures, **(facts or {})}
+        self.pending = {**mean_over_processes(self.figures), **(facts or {})}
         self.figures = {}
 
     def outcome(self, result: dict[str, Any]) -> Outcome:

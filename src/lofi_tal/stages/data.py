@@ -447,9 +447,13 @@ def as_clips(frames: Tensor) -> Tensor:
 
 
 def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the index lists of one epoch's batches; the last one may be smaller."""
-    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count).tolist()
-    return [order[i : i + batch] for i in range(0, count, batch)]
+    """Return the index lists of one epoch's batches, which differ by one item at most.
+
+    They are as many as batches of the full size would be: a last batch of one or two items would train on poor
+    statistics, and could not be spread over several processes.
+    """
+    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
+    return [part.tolist() for part in np.array_split(order, steps_per_epoch(count, batch))]
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
@@ -519,6 +523,11 @@ class StepRequests(Sampler[list[Request]]):
                 if step < self.start:
                     continue
                 fidelity = self.fidelity_at(epoch, step)
+                if len(indices) < self.ranks:
+                    raise LofiError(
+                        f"A batch of {len(indices)} items cannot be spread over {self.ranks} processes: use fewer "
+                        "processes or a larger batch."
+                    )
                 yield [
                     Request(index, fidelity, derive_seed(self.seed, "view", epoch, index))
                     for index in indices[self.rank :: self.ranks]

@@ -24,7 +24,7 @@ from lofi_tal.encoders import Encoder
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import hash_object, inside, write_bytes
-from lofi_tal.runtime import PeakMemory, Progress
+from lofi_tal.runtime import PeakMemory, Progress, gather, on_first, rank_and_size
 from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
 
 _KEY = "features"
@@ -112,13 +112,17 @@ def extract(
     """
     began = time.monotonic()
     peak = PeakMemory(fabric.device)
-    todo = [index for index, video in enumerate(videos.videos) if not store.has(video)]
+    # one process looks, for all: the others' files appear while it does
+    todo = on_first(lambda: [index for index, video in enumerate(videos.videos) if not store.has(video)])
     todo.sort(key=lambda index: -videos.videos[index].file.duration)  # the longest first: no straggler at the end
+    rank, ranks = rank_and_size()
+    todo = todo[rank::ranks]
     failed: dict[str, str] = {}
     encoder = encoder.to(fabric.device).eval()
     loader = make_loader(videos, [[Request(index, fidelity, None)] for index in todo], workers, operator.itemgetter(0))
     title = f"extract {fidelity.snippets}×{fidelity.size}px"
-    with Progress(title, len(videos), done=len(videos) - len(todo), quiet=quiet) as progress:
+    mine = len(videos) if ranks == 1 else len(todo)
+    with Progress(title, mine, done=mine - len(todo), quiet=quiet or rank > 0) as progress:
         for sample in loader:
             video = videos.videos[sample.index]
             if sample.frames is None:
@@ -126,9 +130,11 @@ def extract(
             else:
                 store.write(video, encode_snippets(encoder, sample.frames, fabric).numpy())
             progress.advance(video.video_id)
+    made = len(todo) - len(failed)
+    failed = {key: reason for lost in gather(failed) for key, reason in lost.items()}
     figures = {
         "videos": len(videos) - len(failed),
-        "new": len(todo) - len(failed),
+        "new": sum(gather(made)),
         "seconds": time.monotonic() - began,
         "peak_memory_bytes": peak.bytes(),
     }

@@ -16,10 +16,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
+from lofi_tal.errors import LofiError
 from lofi_tal.heads import Head, load_head, save_head
-from lofi_tal.runtime import Outcome, StageFolder, StageRecord, TrainingRun, derive_seed, open_stage
+from lofi_tal.runtime import Outcome, StageFolder, StageRecord, TrainingRun, derive_seed, on_first, open_stage
 from lofi_tal.stages.data import TruthVideo, epoch_batches, steps_per_epoch
 from lofi_tal.stages.detect import DetectOptions, best_threshold, evaluate, fuse, localise, truth_document
+from lofi_tal.stages.lofi import video_generator
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,16 @@ def train_head(
     segments = [video.segments.to(fabric.device) for video in data.videos]
     labels = [video.labels.to(fabric.device) for video in data.videos]
     model.train()
-    for _, indices in run.batches(batches()):
+    for step, indices in run.batches(batches()):
         mine = indices[fabric.global_rank :: fabric.world_size]
+        if not mine:
+            raise LofiError(
+                f"A batch of {len(indices)} videos cannot be spread over {fabric.world_size} processes: use fewer "
+                "processes or a larger head.batch."
+            )
         outputs = model(features[mine])
-        run.update(head.loss(outputs, [segments[i] for i in mine], [labels[i] for i in mine]))
+        draws = [video_generator(options.seed, step.index, data.videos[i].video_id) for i in mine]
+        run.update(head.loss(outputs, [segments[i] for i in mine], [labels[i] for i in mine], draws))
     model.eval()
     return run.outcome({"lr": lr})
 
@@ -150,20 +158,20 @@ def search_head(
     """
 
     def trained(name: str, data: FeatureSet, lr: float) -> tuple[Head, StageRecord]:
-        stage = open_stage(
-            folder / name,
-            f"head {name}",
-            {**inputs, "lr": lr, "videos": [video.video_id for video in data.videos]},
-            resume=resume,
-            overwrite=overwrite,
-        )
+        facts = {**inputs, "lr": lr, "videos": [video.video_id for video in data.videos]}
+        stage = on_first(lambda: open_stage(folder / name, f"head {name}", facts, resume=resume, overwrite=overwrite))
         if stage.record:
             return load_head(stage.path), stage.record
         torch.manual_seed(derive_seed(options.seed, "head"))  # the same initial weights for every learning rate
         head = make_head()
         outcome = train_head(stage, fabric, head, data, lr=lr, options=options, quiet=quiet)
-        save_head(head, stage.path)
-        return head.cpu().eval(), stage.finish(outcome)
+
+        def finish() -> StageRecord:
+            save_head(head, stage.path)
+            return stage.finish(outcome)
+
+        record = on_first(finish)
+        return head.cpu().eval(), record
 
     seconds, peak = 0.0, 0
     candidates: list[dict[str, Any]] = []

@@ -20,7 +20,8 @@ from torch.nn import functional
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.fidelity import Schedule
 from lofi_tal.heads import Head
-from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, falling
+from lofi_tal.heads.losses import global_counts, ratio
+from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling
 from lofi_tal.stages.data import SnippetDataset, as_clips, make_training_loader, steps_per_epoch
 from lofi_tal.stages.strategies import Strategy, encode
 
@@ -94,6 +95,7 @@ def train_lofi(
             plain.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
         )
         lr_at = falling(options.lr, options.lr_gamma, range(options.lr_step, options.epochs, options.lr_step))
+    set_batchnorm_mode(encoder.train(), options.batchnorm)
     model, optimizer = fabric.setup(plain, optimizer)
     run = TrainingRun(
         folder,
@@ -128,7 +130,8 @@ def train_lofi(
                 segments = [videos.videos[i].segments.to(fabric.device) for i in indices]
                 labels = [videos.videos[i].labels.to(fabric.device) for i in indices]
                 outputs, logits = model(frames.to(fabric.device, non_blocking=True))
-                losses = head.loss(outputs, segments, labels)
+                draws = [video_generator(options.seed, step.index, videos.videos[i].video_id) for i in indices]
+                losses = head.loss(outputs, segments, labels, draws)
                 if logits is not None:
                     losses["class"] = class_loss(logits.float(), segments, labels)
                     losses["total"] = losses["total"] + options.class_loss * losses["class"]
@@ -140,6 +143,11 @@ def train_lofi(
         "unreadable": {videos.videos[i].video_id: reason for i, reason in sorted(unreadable.items())},
     }
     return run.outcome(result)
+
+
+def video_generator(seed: int, step: int, video_id: str) -> torch.Generator:
+    """Return the source of a video's random draws at a step: the same in whatever batch and process it is."""
+    return torch.Generator().manual_seed(derive_seed(seed, "draw", step, video_id))
 
 
 def _split(indices: list[int], size: int) -> list[list[int]]:
@@ -160,5 +168,9 @@ def class_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tens
             row[(centres >= spans[i, 0]) & (centres < spans[i, 1])] = classes[i]
     losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
     inside = (target != background).flatten()
-    parts = [losses[mask].mean() for mask in (inside, ~inside) if bool(mask.any())]
-    return torch.stack(parts).mean()
+    counts = global_counts(inside, ~inside)
+    kinds = (counts > 0).sum()  # 1 if there is only action, or only background
+    return (
+        torch.stack([ratio((losses * mask).sum(), n) for mask, n in zip((inside, ~inside), counts, strict=True)]).sum()
+        / kinds
+    )

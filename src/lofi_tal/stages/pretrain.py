@@ -17,10 +17,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lofi_tal.encoders import Encoder
+from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
-from lofi_tal.runtime import Outcome, Progress, StageFolder, TrainingRun, cosine, falling
+from lofi_tal.runtime import (
+    Outcome,
+    Progress,
+    StageFolder,
+    TrainingRun,
+    cosine,
+    falling,
+    gather,
+    rank_and_size,
+    share_of_batch,
+)
 from lofi_tal.stages.data import (
     ClipDataset,
     Excerpt,
@@ -77,6 +87,7 @@ class PretrainOptions:
     weight_decay: float
     milestones: tuple[float, ...]
     dropout: float
+    batchnorm: str
     clip_norm: float | None
     size: int
     workers: int
@@ -160,6 +171,7 @@ def pretrain(
     else:
         optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
         lr_at = falling(options.lr, 0.1, [share * options.epochs for share in options.milestones])
+    set_batchnorm_mode(encoder.train(), options.batchnorm)
     model, optimizer = fabric.setup(plain, optimizer)
     fidelity = Fidelity("clip", 1, options.size)
     run = TrainingRun(
@@ -180,6 +192,7 @@ def pretrain(
     numbers = _numbers(train, labels)
     unreadable: dict[int, str] = {}
     model.train()
+    set_batchnorm_mode(encoder, options.batchnorm)
     for _, batch in run.batches(loader):
         unreadable.update(batch.failed)
         frames, target = examples(
@@ -187,7 +200,8 @@ def pretrain(
         )
         logits = model(as_clips(random_size(frames) if options.task == "speed" else frames)).float()
         accuracy = (logits.argmax(1) == target).float().mean()
-        run.update({"total": functional.cross_entropy(logits, target)}, {"accuracy": round(float(accuracy), 4)})
+        loss = functional.cross_entropy(logits, target) * share_of_batch(len(target), fabric)
+        run.update({"total": loss}, {"accuracy": round(float(accuracy), 4)})
 
     result: dict[str, Any] = {
         "classes": list(labels),
@@ -195,7 +209,7 @@ def pretrain(
         "unreadable": {train.clips[i].file.path.name: reason for i, reason in sorted(unreadable.items())},
     }
     if validate is not None and len(validate):
-        result |= evaluate_clips(model, validate, labels, options, fabric, quiet=quiet)
+        result |= evaluate_clips(plain, validate, labels, options, fabric, quiet=quiet)
     return run.outcome(result)
 
 
@@ -215,7 +229,9 @@ def evaluate_clips(
     batches = centre_requests(len(clips), options.batch, Fidelity("clip", 1, options.size))
     correct = torch.zeros(2)
     seen = 0
-    with Progress("clip accuracy", len(batches), quiet=quiet) as progress:
+    rank, ranks = rank_and_size()
+    batches = batches[rank::ranks]
+    with Progress("clip accuracy", len(batches), quiet=quiet or rank > 0) as progress:
         for batch in make_loader(clips, batches, options.workers):
             frames, target = examples(options.task, batch.frames, numbers[batch.indices])
             logits = model(as_clips(frames.to(fabric.device))).float().cpu()
@@ -224,7 +240,9 @@ def evaluate_clips(
             seen += len(target)
             progress.advance(f"accuracy {correct[0] / seen:.2f}")
     model.train()
-    return {"validation_clips": seen, "accuracy": float(correct[0] / seen), "accuracy_top5": float(correct[1] / seen)}
+    counts = gather((seen, *correct.tolist()))
+    seen, first, five = (sum(column) for column in zip(*counts, strict=True))
+    return {"validation_clips": seen, "accuracy": first / seen, "accuracy_top5": five / seen}
 
 
 def _numbers(clips: ClipDataset, labels: Sequence[str]) -> Tensor:

@@ -1,0 +1,130 @@
+"""Several processes of one run: the same losses and weights, files and figures as one process gives."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import files_of
+from safetensors.torch import load_file
+
+from lofi_tal.config import save_recipe
+from lofi_tal.pipeline import Pipeline
+
+
+@pytest.fixture(scope="module")
+def parallel_recipe(tiny_recipe):
+    """The tiny recipe without what processes legitimately do differently: dropout and statistics of a batch."""
+    return tiny_recipe.model_copy(update={
+        "pretrain": tiny_recipe.pretrain.model_copy(update={"batchnorm": "frozen_stats", "dropout": 0.0, "epochs": 1}),
+        "lofi": tiny_recipe.lofi.model_copy(update={"batchnorm": "frozen_stats", "class_loss": 0.5}),
+        "baseline": False,
+    })  # fmt: skip
+
+
+def run_with(processes, recipe, folder, *arguments, check=True):
+    """Run a recipe with torchrun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / f"{folder.name}.yaml"
+    path.write_text(save_recipe(recipe))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "lofi_tal.cli", "run", str(path), "-o", str(folder), "--device", "cpu"]
+    return subprocess.run([*command, "-q", *arguments], capture_output=True, text=True, check=check, timeout=500)
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def both(parallel_recipe, tmp_path_factory):
+    root = tmp_path_factory.mktemp("parallel")
+    for processes in (1, 2):
+        result = run_with(processes, parallel_recipe, root / str(processes), check=False)
+        assert result.returncode == 0, result.stderr[:1500]
+    return root / "1", root / "2"
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "lofi", "arms/lofi/head/lr-0.001", "arms/lofi/head/refit"])
+def test_two_processes_give_the_losses_and_weights_of_one(both, stage):
+    one, two = (folder / stage for folder in both)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    name = "head.safetensors" if "head" in stage else "encoder.safetensors"
+    ours, theirs = load_file(two / name), load_file(one / name)
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        difference = (ours[key].double() - value.double()).norm()
+        assert difference <= 5e-3 * value.double().norm() + 1e-5, key  # Adam amplifies the rounding of small gradients
+
+
+def test_the_figures_are_those_of_one_process(both):
+    one, two = (json.loads((folder / "report.json").read_text()) for folder in both)
+    for way in ("fused", "agnostic", "oracle"):
+        ours, theirs = (report["arms"][0]["scores"][way]["average_mAP"] for report in (two, one))
+        assert ours == pytest.approx(theirs, abs=0.02)
+    accuracies = [json.loads((folder / "pretrain/stage.json").read_text())["result"] for folder in both]
+    assert accuracies[0]["validation_clips"] == accuracies[1]["validation_clips"]
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_extraction_by_several_processes_gives_identical_files_and_goes_on_after_a_loss(
+    finished_run, tiny_recipe, tmp_path, processes
+):
+    pipeline, _ = finished_run
+    run = shutil.copytree(pipeline.output, tmp_path / "run")
+    folder = run / "arms/lofi/features"
+    before = files_of(folder)
+    kept = sorted(folder.glob("*.safetensors"))[:2]
+    for path in folder.glob("*.safetensors"):
+        if path not in kept:
+            path.unlink()
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    (tmp_path / "recipe.yaml").write_text(save_recipe(tiny_recipe))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [*launcher, "-m", "lofi_tal.cli", "extract", str(tmp_path / "recipe.yaml"), "-o", str(run), "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr[:1500]
+    assert files_of(folder) == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+
+
+def test_a_mistake_ends_every_process_with_one_message(parallel_recipe, tmp_path):
+    broken = parallel_recipe.model_copy(
+        update={"data": parallel_recipe.data.model_copy(update={"eval_subset": "none"})}
+    )
+    result = run_with(2, broken, tmp_path / "run", check=False)
+    assert result.returncode != 0
+    assert result.stderr.count("has no video") + result.stderr.count("'none'") >= 1
+
+
+def test_a_batch_too_small_for_the_processes_is_refused(parallel_recipe, tmp_path):
+    tiny = parallel_recipe.lofi.model_copy(update={"batch": 1})
+    result = run_with(2, parallel_recipe.model_copy(update={"lofi": tiny}), tmp_path / "run", check=False)
+    assert result.returncode != 0
+    assert "cannot be spread over 2 processes" in result.stderr
+
+
+def test_detection_is_shared_between_processes(finished_run, tmp_path, monkeypatch):
+    pipeline, results = finished_run
+    videos = pipeline.recipe.data.videos
+    found = []
+    for rank in range(2):
+        out = tmp_path / str(rank)
+        command = [
+            sys.executable,
+            "-m",
+            "lofi_tal.cli",
+            "detect",
+            str(videos),
+            "-m",
+            str(results[-1].model),
+            "-o",
+            str(out),
+        ]
+        environment = {**__import__("os").environ, "RANK": str(rank), "WORLD_SIZE": "2"}
+        subprocess.run([*command, "-q"], check=True, capture_output=True, env=environment, timeout=500)
+        found.append({path.stem for path in out.glob("*.json")})
+    assert not found[0] & found[1]
+    assert len(found[0] | found[1]) == len(list(videos.iterdir()))
+    assert isinstance(pipeline, Pipeline)
