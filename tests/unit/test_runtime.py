@@ -10,6 +10,7 @@ from torch import nn
 
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
+from lofi_tal.runtime.parallel import started_here, started_rank, started_size
 
 EPOCHS, STEPS = 3, 4
 
@@ -115,3 +116,27 @@ def test_seeds_are_pure_and_distinct():
 def test_impossible_devices_and_precisions_are_refused(device, precision):
     with pytest.raises(LofiError):
         make_fabric(device, precision)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, (3, 8, 4)),
+        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, (5, 8, 4)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1, 1)),  # a batch script without srun
+    ],
+)
+def test_launchers_are_understood(environment, expected, monkeypatch):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "SLURM_PROCID",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_STEP_NUM_NODES",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (started_rank(), started_size(), started_here()) == expected

@@ -47,7 +47,9 @@ def complain(message: str) -> None:
 
 def speaks() -> bool:
     """Say whether this process reports: of several ones of a run, the first does."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) or 0) == 0
+    size = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    return size == "1" or rank == "0"
 
 
 def say(message: str) -> None:

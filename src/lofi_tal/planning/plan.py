@@ -275,7 +275,8 @@ class StepModel:
         name = "plain" if strategy.name == "chunked" else strategy.name
         encoder = self._at(self._encoder(fidelity.size, name, precision), at_once)
         if strategy.name == "chunked":
-            saved, during_encoder, during_head = features, encoder.peak + 2 * features, features + head.peak
+            summed = self.encoder_bytes if kept > at_once else 0  # gradients of the chunks before
+            saved, during_encoder, during_head = features, encoder.peak + summed + 2 * features, features + head.peak
         else:
             saved, during_encoder, during_head = encoder.saved, encoder.peak, encoder.saved + head.peak
         weights = self.encoder_bytes + self.head_bytes
@@ -305,7 +306,7 @@ class StepModel:
         model = self.encoder.to(device).train()
         clips = torch.zeros(1, self.frames, size, size, 3, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
         times = []
-        for _ in range(4):
+        for _ in range(3):
             began = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 features = model(clips)
@@ -385,7 +386,8 @@ def make_plan(
     full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
     share = -(-section.batch // devices)
     reference = model.compute(full, Strategy())
-    speeds = {precision: model.seconds_per_operation(full.size, precision) for precision in precisions}
+    timed = max(16, full.size // 2)
+    speeds = {precision: model.seconds_per_operation(timed, precision) for precision in precisions}
 
     @cache
     def row(fidelity: Fidelity, strategy: Strategy, precision: str) -> Row:

@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
 from lofi_tal.errors import LofiError
+from lofi_tal.runtime.parallel import started_here, started_size
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -58,8 +59,7 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
     if alone:
         place = torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else device
         return Fabric(accelerator=device, devices=1, strategy=SingleDeviceStrategy(place), precision=name)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes, local = started_size(), started_here()
     fabric = Fabric(
         accelerator=device,
         devices=local,
