@@ -126,15 +126,15 @@ def main() -> None:
     """Print every figure beside its limit, and write them to a file if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=["tsm_resnet18", "r2plus1d_18"])
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--snippets", type=int, default=16)
+    parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--snippets", type=int, default=32)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: dict[str, Any] = {"planner_seconds": planner_benchmark()}
     for encoder in options.encoders:
         results[encoder] = {
             "strategies": strategies_benchmark(encoder, options.size, options.snippets),
-            "cost": cost_benchmark(encoder, options.size // 2, options.snippets),
+            "cost": cost_benchmark(encoder, options.size, options.snippets),
             "flatness": flatness_benchmark(encoder, options.size // 2),
         }
     if options.json:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lofi_tal.errors import RunError
+from lofi_tal.errors import LofiError, RunError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.stages.data import (
     Sample,
@@ -36,7 +36,10 @@ def video(number, label):
 def test_an_epoch_visits_every_item_once(count, batch, seed):
     batches = epoch_batches(count, batch, seed, epoch=1)
     assert sorted(index for indices in batches for index in indices) == list(range(count))
-    assert all(len(indices) == batch for indices in batches[:-1])
+    sizes = [len(indices) for indices in batches]
+    assert len(batches) == -(-count // batch)
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
     assert batches == epoch_batches(count, batch, seed, epoch=1)
 
 
@@ -49,6 +52,10 @@ def test_requests_go_on_at_any_step_and_ranks_share_a_batch(count, batch, epochs
     whole = requests(0)
     start = min(start, len(whole))
     assert requests(start) == whole[start:]
+    if min(len(requests_) for requests_ in whole) < ranks:
+        with pytest.raises(LofiError, match="cannot be spread"):
+            requests(0, 0, ranks)
+        return
     parts = [requests(0, rank, ranks) for rank in range(ranks)]
     for step, expected in enumerate(whole):
         together = [request for part in parts for request in part[step]]

@@ -26,6 +26,7 @@ from torch import Tensor
 from lofi_tal.errors import LofiError
 
 _CPU = torch.device("cpu")
+_BLOCK = 1024  # anchors whose samples are laid out together
 
 
 class Anchors(NamedTuple):
@@ -146,7 +147,10 @@ def roi_align_interpolation(
     upper = anchors.start + anchors.duration + length / 2
     if pad_row:
         lower, upper = (torch.cat([edge, edge.new_zeros(1)]) for edge in (lower, upper))
-    return _prepare(roi_align_weights(lower, upper, bins, snippets), device, dtype)
+    # block by block: the samples of all regions at once would take a gigabyte at L = 200
+    edges = zip(torch.split(lower, _BLOCK), torch.split(upper, _BLOCK), strict=True)
+    blocks = [roi_align_weights(low, high, bins, snippets).to(dtype) for low, high in edges]
+    return _prepare(torch.cat(blocks).coalesce(), device, dtype)
 
 
 def roi_align_weights(lower: Tensor, upper: Tensor, bins: int, snippets: int) -> Tensor:
