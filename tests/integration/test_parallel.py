@@ -1,6 +1,7 @@
 """Several processes of one run: the same losses and weights, files and figures as one process gives."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,14 @@ from lofi_tal.pipeline import Pipeline
 
 @pytest.fixture(scope="module")
 def parallel_recipe(tiny_recipe):
-    """The tiny recipe without what processes legitimately do differently: dropout and statistics of a batch."""
+    """The tiny recipe without what processes legitimately do differently: dropout and statistics of a batch.
+
+    With SGD, because adaptive steps turn the rounding of small gradients into differences of weights.
+    """
+    alike = {"batchnorm": "frozen_stats", "optimizer": "sgd", "lr": 0.01}
     return tiny_recipe.model_copy(update={
-        "pretrain": tiny_recipe.pretrain.model_copy(update={"batchnorm": "frozen_stats", "dropout": 0.0, "epochs": 1}),
-        "lofi": tiny_recipe.lofi.model_copy(update={"batchnorm": "frozen_stats", "class_loss": 0.5}),
+        "pretrain": tiny_recipe.pretrain.model_copy(update={**alike, "dropout": 0.0, "epochs": 1}),
+        "lofi": tiny_recipe.lofi.model_copy(update={**alike, "class_loss": 0.5}),
         "baseline": False,
     })  # fmt: skip
 
@@ -30,7 +35,10 @@ def run_with(processes, recipe, folder, *arguments, check=True):
     path.write_text(save_recipe(recipe))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [sys.executable, *launcher, "-m", "lofi_tal.cli", "run", str(path), "-o", str(folder), "--device", "cpu"]
-    return subprocess.run([*command, "-q", *arguments], capture_output=True, text=True, check=check, timeout=500)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as torchrun sets it
+    return subprocess.run(
+        [*command, "-q", *arguments], capture_output=True, text=True, check=check, timeout=500, env=environment
+    )
 
 
 def losses(folder):
@@ -55,7 +63,8 @@ def test_two_processes_give_the_losses_and_weights_of_one(both, stage):
     assert ours.keys() == theirs.keys()
     for key, value in theirs.items():
         difference = (ours[key].double() - value.double()).norm()
-        assert difference <= 5e-3 * value.double().norm() + 1e-5, key  # Adam amplifies the rounding of small gradients
+        allowed = 2e-2 if "head" in stage else 1e-3  # stage 3 is Adam's
+        assert difference <= allowed * value.double().norm() + 1e-5, key
 
 
 def test_the_figures_are_those_of_one_process(both):
@@ -122,7 +131,7 @@ def test_detection_is_shared_between_processes(finished_run, tmp_path, monkeypat
             "-o",
             str(out),
         ]
-        environment = {**__import__("os").environ, "RANK": str(rank), "WORLD_SIZE": "2"}
+        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"}
         subprocess.run([*command, "-q"], check=True, capture_output=True, env=environment, timeout=500)
         found.append({path.stem for path in out.glob("*.json")})
     assert not found[0] & found[1]
