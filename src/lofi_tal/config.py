@@ -144,6 +144,8 @@ class LofiSection(_Section):
     """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
     r_s: float = Field(2.0, ge=1)
     """Spatial ratio of S-LoFi; ST-LoFi takes its square root."""
+    cycle: tuple[tuple[float, float], ...] | None = Field(None, min_length=1)
+    """Other phases for the short and long schedules: a list of [r_t, r_s] pairs, gone round in this order."""
     c_l: int = Field(1, ge=1)
     """Epochs of each phase in the long cycle."""
     c_s: int = Field(16, ge=1)
@@ -176,6 +178,8 @@ class LofiSection(_Section):
     """How the encoder's BatchNorm behaves."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest gradient norm; none in the paper."""
+    reestimate: int = Field(0, ge=0)
+    """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
 

@@ -216,7 +216,13 @@ class Pipeline:
         if options is None:
             raise LofiError("The recipe has no stage 2 (`lofi: null`).")
         return create_schedule(
-            options.schedule, self.full, r_t=options.r_t, r_s=options.r_s, c_l=options.c_l, c_s=options.c_s
+            options.schedule,
+            self.full,
+            r_t=options.r_t,
+            r_s=options.r_s,
+            c_l=options.c_l,
+            c_s=options.c_s,
+            cycle=options.cycle,
         )
 
     @property
@@ -497,8 +503,9 @@ class Pipeline:
             videos=self._snippets(data.train, flip=self.recipe.data.flip),
             classes=len(data.labels),
             schedule=schedule,
+            full=self.full,
             options=LofiOptions(
-                **section.model_dump(exclude={"schedule", "r_t", "r_s", "c_l", "c_s"}),
+                **section.model_dump(exclude={"schedule", "r_t", "r_s", "c_l", "c_s", "cycle"}),
                 workers=self.recipe.data.workers,
                 seed=derive_seed(self.seed, "lofi"),
             ),

@@ -166,3 +166,40 @@ def test_other_errors_are_not_taken_for_want_of_memory(tiny_recipe, finished_run
     pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=True)
     with pipeline.open(), pytest.raises(RuntimeError, match="shape mismatch"):
         _ = pipeline.optimised
+
+
+@pytest.mark.parametrize(
+    ("settings", "batchnorm"),
+    [({"strategy": "chunked", "chunk": 5}, "frozen_stats"), ({"strategy": "checkpoint"}, "train")],
+)
+def test_whole_stage_2_runs_agree_step_by_step(changed, finished_run, tmp_path, settings, batchnorm):
+    run, _ = finished_run
+    losses = {}
+    for name, more in (("plain", {}), ("other", settings)):
+        shutil.copytree(run.output / "pretrain", tmp_path / name / "pretrain")
+        recipe = changed(lofi={**more, "batchnorm": batchnorm, "optimizer": "sgd", "lr": 0.01})
+        pipeline = Pipeline(recipe, tmp_path / name, device="cpu", quiet=True)
+        with pipeline.open():
+            path = pipeline.optimised
+        losses[name] = [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses["plain"]) > 3
+    assert losses["other"] == pytest.approx(losses["plain"], rel=1e-3)
+
+
+def test_statistics_are_estimated_anew_at_full_fidelity(changed, finished_run, tmp_path):
+    run, _ = finished_run
+    encoders = {}
+    for batches in (0, 2):
+        shutil.copytree(run.output / "pretrain", tmp_path / str(batches) / "pretrain")
+        recipe = changed(lofi={"reestimate": batches, "epochs": 1})
+        pipeline = Pipeline(recipe, tmp_path / str(batches), device="cpu", quiet=True)
+        with pipeline.open():
+            encoders[batches] = load_encoder(pipeline.optimised)
+    for name, parameter in encoders[0].named_parameters():
+        assert torch.equal(parameter, dict(encoders[2].named_parameters())[name])
+    moved = [
+        not torch.allclose(value, encoders[2].state_dict()[name])
+        for name, value in encoders[0].state_dict().items()
+        if name.endswith("running_mean")
+    ]
+    assert all(moved)

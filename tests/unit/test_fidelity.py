@@ -63,3 +63,15 @@ def test_unknown_schedules_and_empty_phases_are_refused():
         create_schedule("long", PAPER, c_l=0)
     with pytest.raises(LofiError, match="lower r_t"):
         reduced("T", full_fidelity(2, 224), 5.0, 1.0)
+
+
+def test_a_cycle_of_ones_own_goes_round_its_list():
+    full = full_fidelity(100, 224)
+    schedule = create_schedule("long", full, c_l=2, cycle=[(1.0, 2.0), (4.0, 1.0), (1.0, 1.0)])
+    seen = [schedule.at(epoch=epoch, step=0) for epoch in range(7)]
+    assert [(f.snippets, f.size) for f in seen[::2]] == [(100, 112), (25, 224), (100, 224), (100, 112)]
+    assert seen[0] == seen[1]
+    with pytest.raises(LofiError, match="use short or long"):
+        create_schedule("t", full, cycle=[(1.0, 2.0)])
+    with pytest.raises(LofiError, match="r_t = 0"):
+        create_schedule("long", full, cycle=[(0.0, 2.0)])

@@ -9,11 +9,12 @@ counter; a running one keeps the shares of the three phases equal).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.fidelity.fidelity import Fidelity, s_lofi, st_lofi, t_lofi
+from lofi_tal.fidelity.fidelity import Fidelity, reduced, s_lofi, st_lofi, t_lofi
 
 SCHEDULES = ("full", "s", "t", "st", "short", "long")
 
@@ -74,7 +75,14 @@ class CyclicSchedule:
 
 
 def create_schedule(
-    name: str, full: Fidelity, *, r_t: float = 4.0, r_s: float = 2.0, c_l: int = 1, c_s: int = 16
+    name: str,
+    full: Fidelity,
+    *,
+    r_t: float = 4.0,
+    r_s: float = 2.0,
+    c_l: int = 1,
+    c_s: int = 16,
+    cycle: Sequence[tuple[float, float]] | None = None,
 ) -> Schedule:
     """Build one of the paper's schedules by name.
 
@@ -85,15 +93,20 @@ def create_schedule(
         r_s: Spatial ratio of S-LoFi; ST-LoFi takes its square root.
         c_l: Epochs a phase lasts in the long cycle.
         c_s: Mini-batches a phase lasts in the short cycle.
+        cycle: ``(r_t, r_s)`` of each phase of a cycle, instead of S, T, ST.
 
     Raises:
         LofiError: If the name is unknown or a ratio is not usable.
     """
-    phases = (
+    phases: tuple[Fidelity, ...] = (
         s_lofi(full, r_s),
         t_lofi(full, r_t),
         st_lofi(full, math.sqrt(max(r_t, 0)), math.sqrt(max(r_s, 0))),
     )
+    if cycle is not None:
+        if name not in ("short", "long"):
+            raise LofiError(f"schedule {name!r} has no phases to list in `cycle`: use short or long.")
+        phases = tuple(reduced(f"r{place + 1}", full, *ratios) for place, ratios in enumerate(cycle))
     match name:
         case "full":
             return ConstantSchedule(full)

@@ -419,7 +419,15 @@ def make_plan(
         r_t, r_s = (own, section.r_s) if factor == own else (factor, math.sqrt(factor))
         try:
             schedules = {
-                name: create_schedule(name, full, r_t=r_t, r_s=r_s, c_l=section.c_l, c_s=section.c_s)
+                name: create_schedule(
+                    name,
+                    full,
+                    r_t=r_t,
+                    r_s=r_s,
+                    c_l=section.c_l,
+                    c_s=section.c_s,
+                    cycle=section.cycle if name == section.schedule and factor == own else None,
+                )
                 for name in {section.schedule, "s", "t", "st", *(("full",) if factor == ratios[0] else ())}
             }
         except LofiError:

@@ -18,11 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
-from lofi_tal.fidelity import Schedule
+from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.heads import Head
 from lofi_tal.heads.losses import global_counts, ratio
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling
-from lofi_tal.stages.data import SnippetDataset, as_clips, make_training_loader, steps_per_epoch
+from lofi_tal.stages.data import (
+    Request,
+    SnippetDataset,
+    as_clips,
+    epoch_batches,
+    make_loader,
+    make_training_loader,
+    steps_per_epoch,
+)
 from lofi_tal.stages.strategies import Strategy, encode
 
 PLAIN = Strategy()
@@ -46,6 +54,7 @@ class LofiOptions:
     lr_gamma: float
     batchnorm: str
     clip_norm: float | None
+    reestimate: int
     class_loss: float
     workers: int
     seed: int
@@ -79,10 +88,24 @@ def train_lofi(
     videos: SnippetDataset,
     classes: int,
     schedule: Schedule,
+    full: Fidelity,
     options: LofiOptions,
     quiet: bool = False,
 ) -> Outcome:
-    """Train ``encoder`` in place and return the outcome."""
+    """Train ``encoder`` in place and return the outcome.
+
+    Args:
+        folder: Stage folder.
+        fabric: Device, precision and processes.
+        encoder: Trained in place.
+        head: Trained with it, and thrown away.
+        videos: Training videos.
+        classes: K, for the class loss.
+        schedule: The fidelity of each step.
+        full: Full fidelity, for the statistics of BatchNorm.
+        options: Epochs, optimiser, strategy.
+        quiet: No progress.
+    """
     torch.manual_seed(options.seed)
     strategy = Strategy(options.strategy, options.chunk, options.gradient_share)
     plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None, strategy)
@@ -137,12 +160,41 @@ def train_lofi(
                     losses["total"] = losses["total"] + options.class_loss * losses["class"]
                 run.backward(losses, len(indices) / len(batch.indices), facts)
         run.apply(facts)
+    if options.reestimate:
+        reestimate_batchnorm(encoder, fabric, videos, full, options)
     result = {
         "videos": len(videos),
         "fidelities": [str(fidelity) for fidelity in schedule.fidelities],
         "unreadable": {videos.videos[i].video_id: reason for i, reason in sorted(unreadable.items())},
     }
     return run.outcome(result)
+
+
+@torch.no_grad()
+def reestimate_batchnorm(
+    encoder: Encoder, fabric: Fabric, videos: SnippetDataset, full: Fidelity, options: LofiOptions
+) -> None:
+    """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
+
+    As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
+    ``options.reestimate`` batches, encoded in chunks; the weights stay as they are.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    encoder.train()
+    order = epoch_batches(len(videos), options.batch, options.seed, options.epochs)
+    wanted = [order[place % len(order)] for place in range(options.reestimate)]
+    requests = [[Request(i, full, derive_seed(options.seed, "statistics", i)) for i in batch] for batch in wanted]
+    for batch in make_loader(videos, requests, options.workers):
+        clips = as_clips(batch.frames.flatten(0, 1))
+        with fabric.autocast():
+            for part in torch.split(clips, max(1, options.chunk)):
+                encoder(part.to(fabric.device))
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
 
 
 def video_generator(seed: int, step: int, video_id: str) -> torch.Generator:
