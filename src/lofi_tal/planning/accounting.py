@@ -79,7 +79,7 @@ class StepMemory:
 
 
 def encoder_memory(
-    encoder: Encoder, snippets: int, frames: int, size: int, *, strategy: Strategy, bf16: bool
+    encoder: Encoder, snippets: int, frames: int, size: int, *, strategy: Strategy, bf16: bool, summed: bool = False
 ) -> StepMemory:
     """Return the memory of encoding snippets and back-propagating through them, on fake tensors.
 
@@ -90,6 +90,7 @@ def encoder_memory(
         size: S.
         strategy: How it is back-propagated.
         bf16: Under bf16 autocast.
+        summed: Gradients of the parameters exist already, are added to, and are not counted.
     """
     fake = FakeTensorMode()
     with fake:
@@ -99,11 +100,14 @@ def encoder_memory(
     with fake, LiveMemory() as live:
         for tensor in (clips, *model.parameters(), *model.buffers()):
             live.forget(tensor)
+        for parameter in model.parameters() if summed else ():
+            parameter.grad = torch.empty_like(parameter)
+        given = live.live
         with counter, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode(model, clips, strategy)
-        saved = live.live
+        saved = live.live - given
         torch.autograd.backward(features.sum())
-        return StepMemory(saved, live.peak, counter.get_total_flops())
+        return StepMemory(saved, live.peak - given, counter.get_total_flops())
 
 
 def head_memory(head: Head, videos: int, snippets: int) -> StepMemory:

@@ -257,6 +257,7 @@ class StepModel:
         self.encoder, self.head, self.frames = encoder, head, frames
         self.encoder_bytes = tensor_bytes(encoder.parameters())
         self.head_bytes = tensor_bytes(head.parameters())
+        self.largest_bytes = max(tensor_bytes([parameter]) for parameter in encoder.parameters())
         states = 2 if optimizer == "adamw" else int(momentum > 0)
         self.optimizer_bytes = states * (self.encoder_bytes + self.head_bytes)
         self._fixed: dict[tuple[str, str], StepMemory] = {}
@@ -272,10 +273,12 @@ class StepModel:
         features = 4.0 * snippets * self.encoder.channels
         head = self._at(self._head(fidelity.snippets), videos)
         at_once = min(kept, strategy.chunk) if strategy.name == "chunked" else kept
-        name = "plain" if strategy.name == "chunked" else strategy.name
+        chunks = strategy.name == "chunked" and kept > at_once  # gradients are summed over several chunks
+        name = "chunk" if chunks else "plain" if strategy.name == "chunked" else strategy.name
         encoder = self._at(self._encoder(fidelity.size, name, precision), at_once)
         if strategy.name == "chunked":
-            summed = self.encoder_bytes if kept > at_once else 0  # gradients of the chunks before
+            # the sum of the chunks before; while a layer's gradient is added, it is there as well, and so is the result
+            summed = self.encoder_bytes + 2 * self.largest_bytes if chunks else 0
             saved, during_encoder, during_head = features, encoder.peak + summed + 2 * features, features + head.peak
         else:
             saved, during_encoder, during_head = encoder.saved, encoder.peak, encoder.saved + head.peak
@@ -320,8 +323,16 @@ class StepModel:
 
     def _count_encoder(self, size: int, name: str, precision: str) -> tuple[StepMemory, StepMemory]:
         def count(snippets: int) -> StepMemory:
-            strategy, bf16 = Strategy(name), precision == "bf16"
-            return encoder_memory(self.encoder, snippets, self.frames, size, strategy=strategy, bf16=bf16)
+            strategy = Strategy("plain" if name == "chunk" else name)
+            return encoder_memory(
+                self.encoder,
+                snippets,
+                self.frames,
+                size,
+                strategy=strategy,
+                bf16=precision == "bf16",
+                summed=name == "chunk",
+            )
 
         fixed = self._fixed.get((name, precision))  # of the weights: the same at every size
         if fixed is None:
