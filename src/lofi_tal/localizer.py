@@ -15,8 +15,9 @@ from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import inside, read_json, write_json, write_text
 from lofi_tal.heads import Head, Proposals, load_head, save_head
+from lofi_tal.launch import started_rank, started_size
 from lofi_tal.report import write_timeline
-from lofi_tal.runtime import Progress, make_fabric, started_rank, started_size
+from lofi_tal.runtime import Progress, make_fabric
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.snippets import SnippetGrid
 from lofi_tal.stages.data import VideoFile, read_snippets

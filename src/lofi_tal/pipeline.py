@@ -56,12 +56,14 @@ from lofi_tal.runtime import (
     Progress,
     StageFolder,
     StageRecord,
+    auto_precision,
     derive_seed,
     describe_device,
     environment,
     make_fabric,
     on_first,
     open_stage,
+    precision_of,
 )
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.data import (
@@ -191,8 +193,7 @@ class Pipeline:
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
         self.plan: Plan | None = None
         if memory is not None and recipe.lofi is not None:
-            taken = {"32-true": "fp32"}.get(str(self.fabric._precision.precision), "bf16")
-            self.plan = plan_recipe(recipe, memory, devices=self.fabric.world_size, precision=taken)
+            self.plan = self._planned(recipe, memory)
             if self.plan.recommended is None:
                 raise LofiError(self.plan.reason)
             recipe = planned(recipe, self.plan.recommended)
@@ -445,15 +446,18 @@ class Pipeline:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    def _planned(self, recipe: Recipe, memory: int) -> Plan:
+        """Plan stage 2 for the devices and the precision of this run; half precisions need the same memory."""
+        taken = "fp32" if precision_of(self.fabric) == "fp32" else "bf16"
+        known = None if self.plan is None else self.plan.model
+        return plan_recipe(recipe, memory, devices=self.fabric.world_size, precision=taken, model=known)
+
     def _after_out_of_memory(self) -> tuple[Choice | None, str]:
         """Return the next choice that needs less memory than what has just been tried, and a message."""
         used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
         section = self.recipe.lofi
         assert section is not None
-        taken = {"32-true": "fp32"}.get(str(self.fabric._precision.precision), "bf16")
-        known = None if self.plan is None else self.plan.model
-        plan = plan_recipe(self.recipe, 2**50, devices=self.fabric.world_size, precision=taken, model=known)
-        self.plan = plan
+        self.plan = plan = self._planned(self.recipe, 2**50)
         tried = next(
             choice
             for choice in plan.choices
@@ -849,13 +853,13 @@ def plan_recipe(
     Raises:
         LofiError: If the recipe has no stage 2, or an argument is out of range.
     """
-    auto = {"32-true": ("fp32", "bf16"), "bf16-mixed": ("bf16", "fp32")}
     if precision not in ("auto", "both", "fp32", "bf16"):
         raise LofiError(f"precision {precision!r} is unknown; allowed: auto, both, fp32, bf16.")
     precisions: tuple[str, ...] = (precision,)
     if precision in ("auto", "both"):
-        precisions = auto[str(make_fabric(precision="auto")._precision.precision)]
-        precisions = precisions if precision == "both" or torch.cuda.is_available() else precisions[:1]
+        cuda = torch.cuda.is_available()
+        precisions = ("bf16", "fp32") if auto_precision("cuda" if cuda else "cpu") == "bf16" else ("fp32", "bf16")
+        precisions = precisions if precision == "both" or cuda else precisions[:1]
     section, lengths, labels = recipe.encoder, [], 1
     if recipe.data.annotations.exists():
         videos = load_annotations(recipe.data.annotations, strict=False).clean()[0].subset(recipe.data.train_subset)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.launch import started_here, started_rank, started_size
 from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
-from lofi_tal.runtime.parallel import started_here, started_rank, started_size
 
 EPOCHS, STEPS = 3, 4
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from lofi_tal.launch import started_rank
 
 VERBOSE = {"on": False}
 
@@ -47,9 +48,7 @@ def complain(message: str) -> None:
 
 def speaks() -> bool:
     """Say whether this process reports: of several ones of a run, the first does."""
-    size = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
-    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
-    return size == "1" or rank == "0"
+    return started_rank() == 0
 
 
 def say(message: str) -> None:

@@ -178,7 +178,7 @@ def show_recall(result: ProposalResult) -> None:
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
     """Print what each kind of error costs, and which instances are hard."""
-    place = min(range(len(diagnosis.tiou_thresholds)), key=lambda i: abs(diagnosis.tiou_thresholds[i] - 0.5))
+    place = diagnosis.nearest_threshold()
     at = f"tIoU {diagnosis.tiou_thresholds[place]:g}"
     first = diagnosis.profile[place][0]
     print_table(

@@ -88,6 +88,10 @@ class Diagnosis:
     sensitivity: dict[str, tuple[Bin, ...]]
     missed: tuple[float, ...]
 
+    def nearest_threshold(self, wanted: float = 0.5) -> int:
+        """Return the place of the threshold nearest to ``wanted``."""
+        return min(range(len(self.tiou_thresholds)), key=lambda place: abs(self.tiou_thresholds[place] - wanted))
+
     def to_json(self) -> dict[str, Any]:
         """Return the diagnosis as a JSON-like dict; an open upper edge is None."""
         return {

@@ -60,7 +60,7 @@ def write_evaluation(
         )
     errors: list[Picture] = []
     if diagnosis is not None:
-        place = evaluation_plots.nearest_threshold(diagnosis.tiou_thresholds)
+        place = diagnosis.nearest_threshold()
         at = f"at tIoU {diagnosis.tiou_thresholds[place]:g}"
         profile = evaluation_plots.false_positive_profile(diagnosis, place)
         errors = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
@@ -106,11 +104,6 @@ def sensitivity(diagnosis: Diagnosis, character: str, place: int) -> Figure:
     axis.grid(False, axis="x")
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
-
-
-def nearest_threshold(thresholds: Sequence[float], wanted: float = 0.5) -> int:
-    """Return the place of the threshold nearest to ``wanted``."""
-    return min(range(len(thresholds)), key=lambda place: abs(thresholds[place] - wanted))
 
 
 def _bin_label(one: Bin, unit: str) -> str:

@@ -1,14 +1,12 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
-from lofi_tal.runtime.device import PeakMemory, describe_device, environment, make_fabric
+from lofi_tal.runtime.device import PeakMemory, auto_precision, describe_device, environment, make_fabric, precision_of
 from lofi_tal.runtime.parallel import (
     gather,
     is_parallel,
     on_first,
     rank_and_size,
     share_of_batch,
-    started_rank,
-    started_size,
 )
 from lofi_tal.runtime.progress import Progress, duration_text
 from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, open_stage
@@ -24,6 +22,7 @@ __all__ = [
     "StageRecord",
     "Step",
     "TrainingRun",
+    "auto_precision",
     "cosine",
     "derive_seed",
     "describe_device",
@@ -35,8 +34,7 @@ __all__ = [
     "make_fabric",
     "on_first",
     "open_stage",
+    "precision_of",
     "rank_and_size",
     "share_of_batch",
-    "started_rank",
-    "started_size",
 ]

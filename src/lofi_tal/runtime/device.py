@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
 from lofi_tal.errors import LofiError
-from lofi_tal.runtime.parallel import started_here, started_size
+from lofi_tal.launch import started_here, started_size
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -51,8 +51,7 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
-        gains = torch.cuda.is_bf16_supported() if device == "cuda" else device == "cpu" and cpu_gains_from_bf16()
-        precision = "bf16" if gains else "fp32"
+        precision = auto_precision(device)
     if precision == "fp16" and device != "cuda":
         raise LofiError(f"precision 'fp16' needs a CUDA device; on {device!r} use fp32 or bf16.")
     name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
@@ -69,6 +68,18 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
     )
     fabric.launch()
     return fabric
+
+
+def auto_precision(device: str) -> str:
+    """Return what ``auto`` stands for on ``cpu``, ``cuda`` or ``mps``."""
+    gains = torch.cuda.is_bf16_supported() if device == "cuda" else device == "cpu" and cpu_gains_from_bf16()
+    return "bf16" if gains else "fp32"
+
+
+def precision_of(fabric: Fabric) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``."""
+    name = str(fabric._precision.precision)
+    return {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}.get(name, name)
 
 
 @functools.cache
@@ -95,9 +106,7 @@ def cpu_gains_from_bf16() -> bool:
 
 def describe_device(fabric: Fabric) -> str:
     """Return e.g. ``cpu, 2 threads, fp32`` or ``NVIDIA H100, bf16``."""
-    precision = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}.get(
-        str(fabric._precision.precision), str(fabric._precision.precision)
-    )
+    precision = precision_of(fabric)
     if fabric.device.type == "cuda":
         return f"{fabric.world_size} × {torch.cuda.get_device_name(fabric.device)}, {precision}"
     return f"{fabric.device.type}, {torch.get_num_threads()} threads, {precision}"

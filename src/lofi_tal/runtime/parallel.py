@@ -5,7 +5,6 @@ They are started by `torchrun` or SLURM and joined by Fabric; in a single proces
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,33 +23,6 @@ def is_parallel() -> bool:
 def rank_and_size() -> tuple[int, int]:
     """Return this process's number and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if is_parallel() else (0, 1)
-
-
-def started_rank() -> int:
-    """Return this process's number as its launcher (torchrun, srun) says, before anything is joined."""
-    return _launched("RANK", "SLURM_PROCID", 0) if started_size() > 1 else 0
-
-
-def started_size() -> int:
-    """Return how many processes there are, as their launcher says, before anything is joined.
-
-    In a SLURM batch script without srun that is one, however many tasks the job has.
-    """
-    return _launched("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", 1)
-
-
-def started_here() -> int:
-    """Return how many of the processes are on this machine."""
-    nodes = max(1, _launched("", "SLURM_STEP_NUM_NODES", 1))
-    return _launched("LOCAL_WORLD_SIZE", "", max(1, started_size() // nodes))
-
-
-def _launched(torchrun: str, srun: str, otherwise: int) -> int:
-    """Return a number that torchrun or else srun puts into the environment."""
-    for name in (torchrun, srun):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return otherwise
 
 
 def on_first(work: Callable[[], Result]) -> Result:
