@@ -77,6 +77,7 @@ def run_demo(
     command: str = "lofi demo",
 ) -> DemoResult:
     """Make the benchmark, run the recipe on it, detect on one validation video, and write the report."""
+    shipped_recipe(recipe)  # a misspelt name is refused before a minute of rendering
     dataset = make_benchmark(data or output / "data", preset=preset, seed=seed, quiet=quiet)
     pipeline = Pipeline(
         demo_recipe(dataset, seed=seed, overrides=overrides, name=recipe),

@@ -756,6 +756,8 @@ class Pipeline:
     def _encoder_folder(self, arm: str) -> Path:
         if arm not in self.arms:
             raise LofiError(f"arm {arm!r} is not one of this recipe's: {', '.join(self.arms)}.")
+        if arm == "features":
+            raise LofiError("The recipe has published features: there is no encoder to extract with; run `lofi head`.")
         return self.optimised if arm == "lofi" else self.finetuned
 
     def _whole_encoder(self, arm: str) -> Encoder:
