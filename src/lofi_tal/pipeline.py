@@ -168,7 +168,8 @@ class Pipeline:
         step_down: If stage 2 runs out of memory, go on with the next choice that needs less.
 
     Raises:
-        LofiError: If there is nothing to resume, or nothing fits into ``memory``.
+        LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
+            processes.
     """
 
     def __init__(
@@ -191,6 +192,11 @@ class Pipeline:
         self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
+        if step_down and self.fabric.world_size > 1:
+            raise LofiError(
+                f"--step-down needs a run of one process, this one has {self.fabric.world_size}: a process that runs "
+                "out of memory cannot take the others with it. Choose with --memory instead."
+            )
         self.plan: Plan | None = None
         if memory is not None and recipe.lofi is not None:
             self.plan = self._planned(recipe, memory)

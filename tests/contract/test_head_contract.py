@@ -107,6 +107,23 @@ def test_config_rebuilds_the_head(head, tmp_path):
         assert torch.equal(other.proposals(other(features))[0].scores, expected.scores)
 
 
+def test_saving_memory_changes_neither_outputs_nor_gradients(head, monkeypatch):
+    monkeypatch.setattr("lofi_tal.heads.boundary_matching.ANCHORS_AT_ONCE", 7)  # several parts, the last one short
+    frugal = copy.deepcopy(head)
+    frugal.save_memory()
+    features = torch.randn(2, 12, 10)
+    results = []
+    for model in (head, frugal):
+        model.train()
+        own = features.clone().requires_grad_()
+        outputs = model(own)
+        segments, labels = [torch.tensor([[0.2, 0.6]])] * 2, [torch.tensor([0])] * 2
+        model.loss(outputs, segments, labels, torch.Generator().manual_seed(0))["total"].backward()
+        results.append([own.grad, *(parameter.grad for parameter in model.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_presets_are_known_and_others_refused(head):
     outputs = head(torch.randn(1, 12, 10))
     for preset in PRESETS:

@@ -13,6 +13,7 @@ from lofi_tal.heads.alignment import (
     interpolate,
     roi_align_interpolation,
     roi_align_weights,
+    row_blocks,
     sampling_mask_interpolation,
     valid_anchors,
 )
@@ -122,3 +123,13 @@ def test_repeated_runs_are_bit_identical():
     nodes = torch.randn(2, 50 * 8, 16)
     interpolation = [roi_align_interpolation(50, 50, 8)]
     assert torch.equal(interpolate([nodes], interpolation), interpolate([nodes], interpolation))
+
+
+def test_alignment_in_parts_is_the_alignment():
+    ranges = row_blocks(21 + 1, 8)
+    assert ranges == [(0, 8), (8, 16), (16, 22)]
+    for build in (roi_align_interpolation, sampling_mask_interpolation):
+        whole = build(6, 6, 4, pad_row=True)
+        parts = [build(6, 6, 4, pad_row=True, rows=rows) for rows in ranges]
+        assert torch.equal(torch.cat([part.matrix.to_dense() for part in parts]), whole.matrix.to_dense())
+        assert torch.equal(torch.cat([part.transpose.to_dense() for part in parts], dim=1), whole.transpose.to_dense())

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lofi_tal.errors import LofiError
 
@@ -40,6 +41,10 @@ class Anchors(NamedTuple):
     duration: Tensor
     cell: Tensor
     valid: Tensor
+
+
+Rows = tuple[int, int]
+"""A range of anchors: the first, and the one after the last."""
 
 
 class Interpolation(NamedTuple):
@@ -63,6 +68,12 @@ def valid_anchors(snippets: int, max_duration: int, device: torch.device = _CPU)
     valid = torch.arange(max_duration)[:, None] + torch.arange(snippets) < snippets
     cell = valid.flatten().nonzero().squeeze(1)
     return Anchors(*(part.to(device) for part in (cell % snippets, cell // snippets, cell, valid)))
+
+
+def row_blocks(count: int, at_once: int | None) -> list[Rows]:
+    """Return ``count`` anchors in ranges of at most ``at_once``; None puts them all into one."""
+    size = at_once or max(1, count)
+    return [(first, min(first + size, count)) for first in range(0, max(1, count), size)]
 
 
 def interpolate(nodes: Sequence[Tensor], interpolations: Sequence[Interpolation]) -> Tensor:
@@ -114,13 +125,14 @@ def _multiply(matrices: Sequence[Tensor], nodes: Sequence[Tensor]) -> Tensor:
     return output
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=256)
 def roi_align_interpolation(
     snippets: int,
     max_duration: int,
     bins: int,
     *,
     pad_row: bool = False,
+    rows: Rows | None = None,
     device: torch.device = _CPU,
     dtype: torch.dtype = torch.float32,
 ) -> Interpolation:
@@ -135,6 +147,7 @@ def roi_align_interpolation(
         bins: R.
         pad_row: Append a row for the region [0, 0]. The reference computes it in every invalid cell, and map
             convolutions wider than 1 × 1 see it.
+        rows: These anchors alone, the appended row among them.
         device: Where the matrices live.
         dtype: fp32, or fp64 for gradient checks.
 
@@ -147,6 +160,8 @@ def roi_align_interpolation(
     upper = anchors.start + anchors.duration + length / 2
     if pad_row:
         lower, upper = (torch.cat([edge, edge.new_zeros(1)]) for edge in (lower, upper))
+    if rows is not None:
+        lower, upper = lower[slice(*rows)], upper[slice(*rows)]
     # block by block: the samples of all regions at once would take a gigabyte at L = 200
     edges = zip(torch.split(lower, _BLOCK), torch.split(upper, _BLOCK), strict=True)
     blocks = [roi_align_weights(low, high, bins, snippets).to(dtype) for low, high in edges]
@@ -181,7 +196,7 @@ def roi_align_weights(lower: Tensor, upper: Tensor, bins: int, snippets: int) ->
     return _assemble([(low, (1 - fraction) / samples, inside), (high, fraction / samples, inside)], bins, snippets)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=256)
 def sampling_mask_interpolation(
     snippets: int,
     max_duration: int,
@@ -189,6 +204,7 @@ def sampling_mask_interpolation(
     samples: int = 3,
     *,
     pad_row: bool = False,
+    rows: Rows | None = None,
     device: torch.device = _CPU,
     dtype: torch.dtype = torch.float32,
 ) -> Interpolation:
@@ -210,18 +226,20 @@ def sampling_mask_interpolation(
     # Truncation is toward zero: a point in (-1, 0) has a negative fraction, and node 0 gets 1 in all.
     low, high = position.trunc(), position.ceil()
     fraction = position - low
-    parts = [
+    parts: list[tuple[Tensor, ...]] = [
         (node, part / samples, (node >= 0) & (node < snippets))
         for node, part in ((low, 1 - fraction), (high, fraction))
     ]
-    return _prepare(_assemble(parts, bins, snippets, pad_row=pad_row), device, dtype)
+    if pad_row:  # what lies in no cell is zero there, not the region [0, 0]
+        parts = [tuple(functional.pad(part, (0, 0, 0, 0, 0, 1)) for part in triple) for triple in parts]
+    if rows is not None:
+        parts = [tuple(part[slice(*rows)] for part in triple) for triple in parts]
+    return _prepare(_assemble(parts, bins, snippets), device, dtype)
 
 
-def _assemble(
-    parts: Sequence[tuple[Tensor, Tensor, Tensor]], bins: int, snippets: int, *, pad_row: bool = False
-) -> Tensor:
+def _assemble(parts: Sequence[tuple[Tensor, ...]], bins: int, snippets: int) -> Tensor:
     """Add up (node, weight, keep) triples, each ``(A, R, samples)``, into a sparse matrix ``(A, L·R)``."""
-    anchors = parts[0][0].shape[0] + pad_row
+    anchors = parts[0][0].shape[0]
     rows, columns, weights = [], [], []
     for node, weight, keep in parts:
         row, bin_index, _ = keep.nonzero(as_tuple=True)
@@ -252,4 +270,5 @@ def _prepare(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> Interp
 def _short_indices(matrix: Tensor) -> Tensor:
     """Return a matrix of compressed rows with 32-bit indices: a third of its memory less."""
     rows, columns = matrix.crow_indices().int(), matrix.col_indices().int()
-    return torch.sparse_csr_tensor(rows, columns, matrix.values(), size=matrix.shape, check_invariants=True)
+    values = matrix.values().clone()  # the view itself would keep the whole old matrix alive
+    return torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape, check_invariants=True)

@@ -18,7 +18,7 @@ import math
 
 from torch import Tensor, nn
 
-from lofi_tal.heads.alignment import interpolate, sampling_mask_interpolation
+from lofi_tal.heads.alignment import Interpolation, Rows, sampling_mask_interpolation
 from lofi_tal.heads.boundary_matching import (
     BoundaryMatchingHead,
     BoundaryMatchingOutputs,
@@ -105,11 +105,17 @@ class BMN(BoundaryMatchingHead):
         start, end = self.x_1d_s(base).squeeze(1), self.x_1d_e(base).squeeze(1)
         weight, bias = convolution_at(self.x_3d_p)
         nodes = project_nodes(self.x_1d_p(base), bin_slices(weight, self.bins), self.bins)
-        interpolation = sampling_mask_interpolation(
-            snippets, durations, self.bins, self.samples, pad_row=True, device=features.device
-        )
-        aligned = interpolate([nodes], [interpolation])
-        anchors = score_anchors(aligned, bias, self.x_2d_p, snippets, durations)
+
+        def interpolations(rows: Rows) -> list[Interpolation]:
+            bins, samples = self.bins, self.samples
+            return [
+                sampling_mask_interpolation(
+                    snippets, durations, bins, samples, pad_row=True, rows=rows, device=features.device
+                )
+            ]
+
+        layers = self.x_2d_p
+        anchors = score_anchors([nodes], interpolations, bias, layers, snippets, durations, at_once=self.at_once)
         return BoundaryMatchingOutputs.from_logits(start, end, anchors, snippets, durations)
 
     def proposals(self, outputs: BoundaryMatchingOutputs, preset: str = "fixed") -> list[Proposals]:

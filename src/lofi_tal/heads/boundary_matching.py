@@ -5,15 +5,16 @@ Legend: B videos, C channels, L snippets, D durations, A valid anchors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from lofi_tal.errors import LofiError
-from lofi_tal.heads.alignment import valid_anchors
+from lofi_tal.heads.alignment import Interpolation, Rows, interpolate, row_blocks, valid_anchors
 from lofi_tal.heads.contract import Head, Proposals
 from lofi_tal.heads.decoding import decode_boundary_map
 from lofi_tal.heads.losses import Generators, boundary_loss, map_classification_loss, map_regression_loss
@@ -22,6 +23,8 @@ from lofi_tal.heads.targets import batch_targets
 # sigmoid(-1e4) is exactly 0, and -1e4 stays finite in every precision
 _INVALID_LOGIT = -1e4
 REGRESSION_WEIGHT = 10.0
+ANCHORS_AT_ONCE = 1024
+"""Anchors whose map is made together where memory counts."""
 
 
 class BoundaryMatchingOutputs(NamedTuple):
@@ -75,9 +78,15 @@ class BoundaryMatchingHead(Head):
         max_duration: D; as many as there are snippets if None.
     """
 
+    at_once: int | None = None  # anchors made together; see score_anchors
+
     def __init__(self, *, in_channels: int, config: dict[str, Any], max_duration: int | None) -> None:
         super().__init__(in_channels=in_channels, config=config)
         self.max_duration = max_duration
+
+    def save_memory(self) -> None:
+        """Make the map of anchors in parts from now on, so that it hardly grows with the square of L."""
+        self.at_once = ANCHORS_AT_ONCE
 
     def durations(self, snippets: int) -> int:
         """Return D for L snippets."""
@@ -112,30 +121,56 @@ class BoundaryMatchingHead(Head):
         return decode_boundary_map(outputs.start, outputs.end, outputs.iou_map.prod(dim=1), preset)
 
 
-def score_anchors(aligned: Tensor, bias: Tensor, layers: nn.Sequential, snippets: int, durations: int) -> Tensor:
-    """Apply what follows the alignment, on the valid anchors alone as far as that is exact.
+def score_anchors(
+    nodes: Sequence[Tensor],
+    interpolations: Callable[[Rows], Sequence[Interpolation]],
+    bias: Tensor,
+    layers: nn.Sequential,
+    snippets: int,
+    durations: int,
+    *,
+    at_once: int | None,
+) -> Tensor:
+    """Align, and apply what follows, on the valid anchors alone as far as that is exact.
+
+    If any layer is wider than 1 × 1, one more anchor follows the valid ones: what the reference computes in every
+    invalid cell, which wide kernels see.
 
     Args:
-        aligned: ``(B, A, C)``: alignment and first convolution, before its bias. If any layer is wider than 1
-            × 1, one more anchor follows: what the reference computes in every invalid cell, which wide
-            kernels see.
-        bias: ``(C,)``.
+        nodes: Tensors ``(B, L·R_i, C)``: what the alignment interpolates, the first convolution applied.
+        interpolations: Range of anchors to as many matrices.
+        bias: ``(C,)``, of the first convolution.
         layers: Convolutions over the map and ReLUs; the first convolution is 1 × 1.
         snippets: L.
         durations: D.
+        at_once: Anchors whose alignment is made together, and made again for the gradient, so that memory hardly
+            grows with their number; None makes all at once and keeps them.
 
     Returns:
         Logits ``(B, A, 2)`` of the valid anchors.
     """
-    hidden = functional.relu_(aligned + bias)
-    for position, layer in enumerate(layers):
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-            hidden = functional.linear(hidden, layer.weight.flatten(1), layer.bias)
-        elif isinstance(layer, nn.ReLU):
-            hidden = functional.relu_(hidden)
-        else:
-            return _score_map(hidden, layers[position:], snippets, durations)
-    return hidden
+    wide = next((place for place, layer in enumerate(layers) if not _is_pointwise(layer)), len(layers))
+    count = len(valid_anchors(snippets, durations, bias.device).cell) + (wide < len(layers))
+
+    def score(rows: Rows, *nodes: Tensor) -> Tensor:
+        hidden = functional.relu_(interpolate(nodes, interpolations(rows)) + bias)
+        for layer in layers[:wide]:
+            if isinstance(layer, nn.Conv2d):
+                hidden = functional.linear(hidden, layer.weight.flatten(1), layer.bias)
+            else:
+                hidden = functional.relu_(hidden)
+        return hidden
+
+    ranges = row_blocks(count, at_once)
+    if len(ranges) == 1:
+        hidden = score(ranges[0], *nodes)
+    else:
+        hidden = torch.cat([checkpoint(score, rows, *nodes, use_reentrant=False) for rows in ranges], dim=1)
+    return hidden if wide == len(layers) else _score_map(hidden, layers[wide:], snippets, durations)
+
+
+def _is_pointwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.ReLU) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
 
 
 def _score_map(hidden: Tensor, layers: nn.Sequential, snippets: int, durations: int) -> Tensor:

@@ -88,6 +88,9 @@ class Head(nn.Module, abc.ABC):
                 decodes).
         """
 
+    def save_memory(self) -> None:
+        """Compute again, from now on, what would take much memory to keep for the gradient."""
+
     def check_features(self, features: Tensor) -> None:
         """Refuse features of the wrong shape.
 

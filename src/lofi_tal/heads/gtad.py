@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.heads.alignment import interpolate, roi_align_interpolation
+from lofi_tal.heads.alignment import Interpolation, Rows, roi_align_interpolation
 from lofi_tal.heads.boundary_matching import (
     BoundaryMatchingHead,
     BoundaryMatchingOutputs,
@@ -182,27 +182,25 @@ class GTAD(BoundaryMatchingHead):
         start, end = (branch[1](branch[0](base, neighbours)).squeeze(1) for branch in (self.regu_s, self.regu_e))
         graph = self.backbone2[0](base, neighbours)
         durations = self.durations(snippets)
-        _, bias = convolution_at(self.localization)
-        anchors = score_anchors(self._align(graph, durations), bias, self.localization[2:], snippets, durations)
-        return BoundaryMatchingOutputs.from_logits(start, end, anchors, snippets, durations)
-
-    def _align(self, graph: Tensor, durations: int) -> Tensor:
-        """Return ``(B, A, hidden_3d)``: alignment and the first map convolution, before its bias."""
-        weight, _ = convolution_at(self.localization)
+        weight, bias = convolution_at(self.localization)
         slices = bin_slices(weight, self.inner_bins + self.context_bins)
         inner = self.inner_bins * weight.shape[0]
         context = gather_nodes(graph, nearest_nodes(graph, self.neighbours)).mean(dim=3)
-        wide = self.map_kernel > 1
-        return interpolate(
-            [
-                project_nodes(graph, slices[:inner], self.inner_bins),
-                project_nodes(context, slices[inner:], self.context_bins),
-            ],
-            [
-                roi_align_interpolation(graph.shape[2], durations, bins, pad_row=wide, device=graph.device)
+        nodes = [
+            project_nodes(graph, slices[:inner], self.inner_bins),
+            project_nodes(context, slices[inner:], self.context_bins),
+        ]
+
+        def interpolations(rows: Rows) -> list[Interpolation]:
+            wide, device = self.map_kernel > 1, features.device
+            return [
+                roi_align_interpolation(snippets, durations, bins, pad_row=wide, rows=rows, device=device)
                 for bins in (self.inner_bins, self.context_bins)
-            ],
-        )
+            ]
+
+        layers = self.localization[2:]
+        anchors = score_anchors(nodes, interpolations, bias, layers, snippets, durations, at_once=self.at_once)
+        return BoundaryMatchingOutputs.from_logits(start, end, anchors, snippets, durations)
 
     def load_official(self, path: Path | str) -> None:
         """Load a checkpoint written by the published G-TAD code.

@@ -110,12 +110,14 @@ def encoder_memory(
         return StepMemory(saved, live.peak - given, counter.get_total_flops())
 
 
-def head_memory(head: Head, videos: int, snippets: int) -> StepMemory:
+def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False) -> StepMemory:
     """Return the memory of running a head on ``videos`` of L snippets and back-propagating, loss aside.
 
-    It really runs, on the CPU in fp32: heads look at their data.
+    It really runs, on the CPU in fp32: heads look at their data. ``saving``: after :meth:`Head.save_memory`.
     """
     model = copy.deepcopy(head).cpu().train()
+    if saving:
+        model.save_memory()
     features = torch.zeros(videos, head.in_channels, snippets).normal_().requires_grad_()
     with torch.no_grad():
         model(features)  # makes the alignment matrices of this L, which are kept

@@ -271,7 +271,7 @@ class StepModel:
         kept = max(1, round(strategy.gradient_share * snippets))
         frames = snippets * self.frames * fidelity.size**2 * 3
         features = 4.0 * snippets * self.encoder.channels
-        head = self._at(self._head(fidelity.snippets), videos)
+        head = self._at(self._head(fidelity.snippets, strategy.saves_in_head), videos)
         at_once = min(kept, strategy.chunk) if strategy.name == "chunked" else kept
         chunks = strategy.name == "chunked" and kept > at_once  # gradients are summed over several chunks
         name = "chunk" if chunks else "plain" if strategy.name == "chunked" else strategy.name
@@ -298,7 +298,7 @@ class StepModel:
     def compute(self, fidelity: Fidelity, strategy: Strategy) -> float:
         """Return the operations of a training step of one video."""
         encoder = fidelity.snippets * self._encoder(fidelity.size, "plain", "fp32")[0].flops
-        head = self._at(self._head(fidelity.snippets), 1).flops
+        head = self._at(self._head(fidelity.snippets, False), 1).flops
         passes = 3.0 if strategy.name == "plain" else 4.0
         share = max(1, round(strategy.gradient_share * fidelity.snippets)) / fidelity.snippets
         return encoder * (passes * share + (1 - share)) + 3.0 * head
@@ -345,8 +345,8 @@ class StepModel:
         )
         return unit, fixed
 
-    def _count_head(self, snippets: int) -> tuple[StepMemory, StepMemory]:
-        return affine(lambda videos: head_memory(self.head, videos, snippets), 1, 2)
+    def _count_head(self, snippets: int, saving: bool) -> tuple[StepMemory, StepMemory]:
+        return affine(lambda videos: head_memory(self.head, videos, snippets, saving=saving), 1, 2)
 
     @staticmethod
     def _at(measured: tuple[StepMemory, StepMemory], count: int) -> StepMemory:

@@ -68,6 +68,8 @@ class EndToEnd(nn.Module):
         self.strategy = strategy
         self.encoder, self.head = encoder, head
         self.snippet_classifier = nn.Linear(encoder.channels, classes + 1) if classes else None
+        if strategy.saves_in_head:
+            head.save_memory()
 
     def forward(self, frames: Tensor) -> tuple[Any, Tensor | None]:
         """Map uint8 frames ``(B, L, T, S, S, 3)`` to the head's outputs and snippet logits ``(B, L, K + 1)``."""

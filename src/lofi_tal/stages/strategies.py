@@ -56,6 +56,11 @@ class Strategy:
                 f"chunk={self.chunk} must be at least 1 snippet, gradient_share={self.gradient_share} in (0, 1]."
             )
 
+    @property
+    def saves_in_head(self) -> bool:
+        """Whether the head computes again as well what grows with the square of the number of snippets."""
+        return self.name == "chunked"
+
     def __str__(self) -> str:
         text = f"chunked by {self.chunk}" if self.name == "chunked" else self.name
         return text if self.gradient_share == 1 else f"{text}, gradient of {self.gradient_share:.0%}"
