@@ -112,7 +112,7 @@ def _deal(order: list[str], kinds: Mapping[str, Counter[str]], shares: Mapping[s
     left = sum(kinds.values(), Counter())
     wanted = {subset: {label: left[label] * share / total for label in left} for subset, share in shares.items()}
     undecided = {label: len(names) for label, names in holders.items()}
-    untrained = set(left) - {_VIDEOS}
+    untrained, empty = set(left) - {_VIDEOS}, set(shares)
     subset_of: dict[str, str] = {}
     while left:
         rarest = min(left, key=lambda label: (label == _VIDEOS, left[label], label))
@@ -121,8 +121,10 @@ def _deal(order: list[str], kinds: Mapping[str, Counter[str]], shares: Mapping[s
             if name in subset_of:
                 continue
             last = any(undecided[label] == 1 for label in kinds[name].keys() & untrained)  # or a class is never trained
-            lacking = max(shares, key=lambda subset: (wanted[subset][rarest], wanted[subset][_VIDEOS]))
-            subset_of[name] = chosen = _TRAINING if last else lacking
+            open_to = [_TRAINING] if last else empty if len(order) - len(subset_of) <= len(empty) else shares
+            chosen = max(sorted(open_to), key=lambda subset: (wanted[subset][rarest], wanted[subset][_VIDEOS]))
+            subset_of[name] = chosen
+            empty.discard(chosen)
             if chosen == _TRAINING:
                 untrained -= kinds[name].keys()
             for label, count in kinds[name].items():

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 GRIDS = (100, 50, 25)
 """Numbers of snippets a video that are looked at: full fidelity, half and a quarter of it in the paper."""
 
+_STEPS = 50  # P
+
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
@@ -49,6 +51,7 @@ class Statistics:
         gaps: ``(G,)`` seconds between a segment and the next one of the video that begins after all before it end.
         instances_per_video: ``(V,)`` of the videos with truth.
         durations: ``(D,)`` seconds of the videos whose duration is known.
+        profile: ``(P,)`` share of the videos with truth and duration that show an action at each of P equal steps.
         below_step: For each of :data:`GRIDS`, the share of segments shorter than one of that many equal parts.
     """
 
@@ -67,6 +70,7 @@ class Statistics:
     gaps: Floats
     instances_per_video: Floats
     durations: Floats
+    profile: Floats
     below_step: dict[int, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +88,7 @@ class Statistics:
             "gap_seconds": percentiles(self.gaps),
             "instances_per_video": percentiles(self.instances_per_video),
             "video_seconds": percentiles(self.durations),
+            "profile": [round(float(value), 4) for value in self.profile],
             "below_step": {str(count): share for count, share in self.below_step.items()},
             "classes": [asdict(one) for one in self.classes],
         }  # fmt: skip
@@ -117,6 +122,7 @@ def describe(annotations: Annotations) -> Statistics:
         gaps=_joined([span.gaps for span in spans]),
         instances_per_video=np.array([len(video.segments) for video in truth], np.float64),
         durations=durations,
+        profile=np.mean([_shown_at(video) for video in timed], axis=0) if timed else np.zeros(_STEPS),
         below_step={grid: float((share < 1 / grid).mean()) if len(share) else 0.0 for grid in GRIDS},
     )
 
@@ -158,6 +164,14 @@ def _overlapping(start: Floats, end: Floats) -> int:
     with_earlier = np.append(-np.inf, np.maximum.accumulate(end)[:-1]) > start
     with_later = np.append(start[1:], np.inf) < end
     return int((with_earlier | with_later).sum())
+
+
+def _shown_at(video: VideoAnnotation) -> NDArray[np.bool_]:
+    """Say of the middle of each of P equal steps of a video whether a segment covers it."""
+    times = (np.arange(_STEPS) + 0.5) / _STEPS * _length(video)
+    inside = (video.segments.start[:, None] <= times) & (times < video.segments.end[:, None])
+    shown: NDArray[np.bool_] = inside.any(axis=0)
+    return shown
 
 
 def _classes(videos: list[VideoAnnotation]) -> tuple[ClassStatistics, ...]:

@@ -44,12 +44,17 @@ def write_statistics(path: Path, title: str, figures: Statistics, *, facts: dict
         figures=figures,
         percentiles={name: document[key] for name, key in _ROWS.items() if document[key]},
         charts=[
-            Picture("Lengths", "in brackets how many", plots.to_svg(dataset_plots.lengths(figures), "lengths")),
+            Picture(
+                "Lengths",
+                "in brackets how many; up to 0.1 s stands at 0.1",
+                plots.to_svg(dataset_plots.lengths(figures), "lengths"),
+            ),
             Picture(
                 "What a grid of L snippets resolves",
                 "segments left of a dashed line are shorter than one of L equal steps",
                 plots.to_svg(dataset_plots.resolution(figures), "resolution"),
             ),
+            Picture("Where the actions are", "", plots.to_svg(dataset_plots.profile(figures), "profile")),
             Picture("Segments a video", "", plots.to_svg(dataset_plots.segments_per_video(figures), "per-video")),
         ],
         classes=Picture("Instances of each class", detail, plots.to_svg(dataset_plots.class_counts(drawn), "classes")),

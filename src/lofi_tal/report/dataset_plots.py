@@ -17,9 +17,9 @@ _MOST_SEGMENTS = 10  # a video; more of them share one bar
 
 
 def lengths(figures: Statistics) -> Figure:
-    """Draw how long segments, gaps between them and videos are."""
+    """Draw how long segments, gaps between them and videos are; what is shorter than 0.1 s counts as that long."""
     groups = {"segments": figures.seconds, "gaps": figures.gaps, "videos": figures.durations}
-    figure = length_histogram({name: values.tolist() for name, values in groups.items()})
+    figure = length_histogram({name: np.maximum(values, 0.1).tolist() for name, values in groups.items()})
     figure.axes[0].set_ylabel("share (%)")
     return figure
 
@@ -36,14 +36,29 @@ def resolution(figures: Statistics) -> Figure:
         hue = colour(number + 1)
         axis.axvline(1 / count, color=hue, linewidth=1.1, linestyle="--", label=f"L={count}: {100 * below:.1f} % below")
     axis.set_xscale("log")
-    axis.set_xlim(min(0.004, share[0]) if len(share) and share[0] > 0 else 0.004, 1)
+    axis.set_xlim(0.003, 1)
     ticks = (0.01, 0.02, 0.04, 0.1, 0.3, 1)
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axis.minorticks_off()
     axis.set_ylim(0, 100)
     axis.set_xlabel("length of the segment / length of the video")
     axis.set_ylabel("segments up to it (%)")
-    axis.legend(loc="upper left")
+    figure.legend(loc="outside upper left", ncols=len(figures.below_step), columnspacing=1.2, handlelength=1.4)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def profile(figures: Statistics) -> Figure:
+    """Draw how many videos show an action at each part of their length."""
+    figure = Figure(figsize=(WIDE, 2.9))
+    axis = figure.subplots()
+    edges = np.linspace(0, 1, len(figures.profile) + 1)
+    axis.stairs(100 * figures.profile, edges, color=colour(0), linewidth=1.7)
+    axis.stairs(100 * figures.profile, edges, color=colour(0), fill=True, alpha=0.12)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 100)
+    axis.set_xlabel("time / length of the video")
+    axis.set_ylabel("videos with an action (%)")
     return figure
 
 
