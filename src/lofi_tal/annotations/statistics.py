@@ -170,8 +170,7 @@ def _shown_at(video: VideoAnnotation) -> NDArray[np.bool_]:
     """Say of the middle of each of P equal steps of a video whether a segment covers it."""
     times = (np.arange(_STEPS) + 0.5) / _STEPS * _length(video)
     inside = (video.segments.start[:, None] <= times) & (times < video.segments.end[:, None])
-    shown: NDArray[np.bool_] = inside.any(axis=0)
-    return shown
+    return np.asarray(inside.any(axis=0), dtype=np.bool_)
 
 
 def _classes(videos: list[VideoAnnotation]) -> tuple[ClassStatistics, ...]:

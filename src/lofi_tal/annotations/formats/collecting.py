@@ -240,7 +240,9 @@ class Collector:
         segments = Segments(
             video_id, np.array(draft.start), np.array(draft.end), tuple(draft.label), one, draft.duration
         )
-        return VideoAnnotation(video_id, draft.duration, draft.subset or self.options.subset, segments)
+        return VideoAnnotation(
+            video_id, draft.duration, draft.subset or canonical_subset(self.options.subset), segments
+        )
 
     def _claim(self, place: str, video_id: str) -> None:
         source = self._sources.setdefault(video_id, self._source)
@@ -260,7 +262,7 @@ def video_id_of(reference: str) -> str:
     """
     name = PureWindowsPath(reference.strip()).name  # knows both kinds of slashes
     stem, _, suffix = name.rpartition(".")
-    return stem if stem and f".{suffix.lower()}" in SUFFIXES else reference.strip()
+    return stem.strip() if stem.strip() and f".{suffix.lower()}" in SUFFIXES else reference.strip()
 
 
 def _with_duration(video: VideoAnnotation, duration: float) -> VideoAnnotation:
