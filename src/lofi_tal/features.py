@@ -73,12 +73,12 @@ def export_npy(folder: Path, output: Path) -> tuple[int, list[str]]:
         The number of files, and the reason for each that could not be read.
 
     Raises:
-        DataError: If there are no features, the extraction has not ended, or the files are of several extractions.
+        DataError: If there are no features, the extraction has not ended, or the files are of several encoders.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files or not folder.with_suffix(".json").exists():
         raise DataError(f"{folder} holds no finished extraction; run `lofi extract` or `lofi run` first.")
-    first: tuple[Path, tuple[int, ...]] | None = None
+    first: tuple[str, int] | None = None  # name and channels
     failed = []
     for file in files:
         try:
@@ -86,11 +86,11 @@ def export_npy(folder: Path, output: Path) -> tuple[int, list[str]]:
         except Exception as error:  # the library raises whatever a damaged file makes it
             failed.append(f"features {file} cannot be read: {' '.join(str(error).split())}.")
             continue
-        first = first or (file, array.shape)
-        if array.shape != first[1]:
+        first = first or (file.name, array.shape[-1])
+        if array.shape[-1] != first[1]:
             raise DataError(
-                f"features {file} have shape {array.shape}, {first[0].name} has {first[1]}: they are of different "
-                "extractions. Remove the folder and run `lofi extract` again."
+                f"features {file} have {array.shape[-1]} channels, {first[0]} has {first[1]}: they are of different "
+                "encoders. Remove the folder and run `lofi extract` again."
             )
         with atomic_path(output / f"{file.stem}.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, array, allow_pickle=False)

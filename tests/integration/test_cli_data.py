@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from lofi_tal.cli.app import app
@@ -86,6 +87,23 @@ def test_features_of_a_run_are_read_by_others(finished_run, tmp_path):
     assert (array.dtype, array.shape[0]) == (np.float32, 12)
     own, exported = PublishedFeatures([folder], 12), PublishedFeatures([tmp_path / "npy"], 12)
     assert own.read(files[0].stem).equal(exported.read(files[0].stem))
+
+
+def test_features_of_two_encoders_are_refused_and_damaged_ones_listed(tmp_path):
+    folder = tmp_path / "arms" / "lofi" / "features"
+    folder.mkdir(parents=True)
+    folder.with_suffix(".json").write_text("{}")
+    save_file({"features": np.zeros((4, 8), np.float16)}, folder / "a.safetensors")
+    save_file({"features": np.zeros((5, 8), np.float16)}, folder / "b.safetensors")
+    (folder / "c.safetensors").write_bytes(b"cut short")
+    result = lofi("data", "export-features", tmp_path, "-o", tmp_path / "npy")
+    assert result.exit_code == 4
+    assert "c.safetensors cannot be read" in result.output
+    assert sorted(file.name for file in (tmp_path / "npy").iterdir()) == ["a.npy", "b.npy"]
+    save_file({"features": np.zeros((5, 9), np.float16)}, folder / "b.safetensors")
+    result = lofi("data", "export-features", tmp_path, "-o", tmp_path / "npy")
+    assert isinstance(result.exception, DataError)
+    assert "9 channels, a.safetensors has 8" in str(result.exception)
 
 
 def test_features_that_are_not_finished_are_refused(tmp_path):
