@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # threads that wait must not spin for long: see src/lofi_tal/cli/app.py
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format fuzz clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -35,5 +35,14 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# atheris on everything that reads annotations; what it learns stays in .fuzz, what it breaks is printed and left there
+FUZZ_TARGETS := activitynet csv elan via label-studio cvat thumos thumos-json
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[fuzz]'
+	@for target in $(FUZZ_TARGETS); do echo "fuzz $$target"; \
+	  $(BIN)/python -m fuzz.run $$target .fuzz/$$target -verbosity=0 -print_final_stats=1 -rss_limit_mb=4096 -timeout=10 \
+	    -artifact_prefix=.fuzz/ -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZ_TARGETS)))) || exit 1; done
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .fuzz $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Features that others published: reading their layouts, and resizing them to L snippets.
+"""Features that others published: reading their layouts, and resizing them to L snippets; and ours for others.
 
 One file a video, named ``<id>`` or ``v_<id>``: ``.npy`` (OpenTAD, ActionFormer), ``.npz`` (ActionFormer, key
 ``feats``), ``.csv`` (BSN, BMN), ``.pt`` (tensors only), ``.safetensors`` (`lofi extract`); or HDF5, one file for all
@@ -23,7 +23,7 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import file_stamp, hash_object
+from lofi_tal.files import atomic_path, file_stamp, hash_object
 
 RESIZES = ("interpolate", "roi_align", "bmn")
 """How T features become L: as G-TAD's loader, OpenTAD and BMN's authors do it."""
@@ -58,6 +58,43 @@ def resize_features(features: Tensor, count: int, how: str = "interpolate") -> T
         pooled: Tensor = roi_align(features[None, :, :, None], box, (count, 1), aligned=True)
         return pooled[0, :, :, 0]
     return _three_points(features, count)
+
+
+def export_npy(folder: Path, output: Path) -> tuple[int, list[str]]:
+    """Write extracted features as OpenTAD and ActionFormer read them, ``<id>.npy`` of ``(L, C)`` float32.
+
+    A file keeps its name; ids that are no plain file names are hashed there (:func:`lofi_tal.files.inside`).
+
+    Args:
+        folder: ``.safetensors`` files of one extraction, a video each.
+        output: Folder of the ``.npy`` files.
+
+    Returns:
+        The number of files, and the reason for each that could not be read.
+
+    Raises:
+        DataError: If there are no features, the extraction has not ended, or the files are of several encoders.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not folder.with_suffix(".json").exists():
+        raise DataError(f"{folder} holds no finished extraction; run `lofi extract` or `lofi run` first.")
+    first: tuple[str, int] | None = None  # name and channels
+    failed = []
+    for file in files:
+        try:
+            array = _read_safetensors(file, "").astype(np.float32)
+        except Exception as error:  # the library raises whatever a damaged file makes it
+            failed.append(f"features {file} cannot be read: {' '.join(str(error).split())}.")
+            continue
+        first = first or (file.name, array.shape[-1])
+        if array.shape[-1] != first[1]:
+            raise DataError(
+                f"features {file} have {array.shape[-1]} channels, {first[0]} has {first[1]}: they are of different "
+                "encoders. Remove the folder and run `lofi extract` again."
+            )
+        with atomic_path(output / f"{file.stem}.npy") as temporary, temporary.open("wb") as handle:
+            np.save(handle, array, allow_pickle=False)
+    return len(files) - len(failed), failed
 
 
 def _three_points(features: Tensor, count: int) -> Tensor:

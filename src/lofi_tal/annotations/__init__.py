@@ -1,9 +1,11 @@
-"""Annotations in and out, and checks of them: ActivityNet's JSON, and clip lists as Kinetics has them."""
+"""Annotations in and out, checked, split and described: ActivityNet's JSON, other tools' files, lists of clips."""
 
 from lofi_tal.annotations.activitynet import load_annotations, save_annotations
 from lofi_tal.annotations.checking import SUBSETS, CheckReport, Finding, check_annotations
 from lofi_tal.annotations.clips import Clip, load_clip_list
 from lofi_tal.annotations.document import Annotations, VideoAnnotation, require_truth
+from lofi_tal.annotations.splitting import Split, split_annotations
+from lofi_tal.annotations.statistics import Statistics, describe
 
 __all__ = [
     "SUBSETS",
@@ -11,10 +13,14 @@ __all__ = [
     "CheckReport",
     "Clip",
     "Finding",
+    "Split",
+    "Statistics",
     "VideoAnnotation",
     "check_annotations",
+    "describe",
     "load_annotations",
     "load_clip_list",
     "require_truth",
     "save_annotations",
+    "split_annotations",
 ]

@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import math
-import reprlib
 from pathlib import Path
 from typing import Any
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.annotations.values import read_duration, read_seconds, read_text, shown
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_json
 from lofi_tal.segments import Segments
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
@@ -37,7 +33,7 @@ def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("database"), dict):
         raise DataError(
-            f'{path}: expected {{"database": {{video id: {{...}}}}}} as ActivityNet has it, found {_shown(document)}.'
+            f'{path}: expected {{"database": {{video id: {{...}}}}}} as ActivityNet has it, found {shown(document)}.'
         )
     reader = _Reader(path, strict)
     videos = {}
@@ -77,20 +73,18 @@ class _Reader:
 
     def video(self, video_id: str, record: Any) -> VideoAnnotation:
         place = f"{self.path}, video {video_id!r}"
-        _check_text(video_id, f"{self.path}, a video id")
+        read_text(video_id, f"{self.path}, a video id")
         if not isinstance(record, dict):
-            raise DataError(f"{place}: expected an object, found {_shown(record)}.")
+            raise DataError(f"{place}: expected an object, found {shown(record)}.")
         if "subset" not in record:
             raise DataError(f"{place}: has no 'subset' (such as 'training'); it has {sorted(record)}.")
-        subset = _check_text(record["subset"], f"{place}, subset")
+        subset = read_text(record["subset"], f"{place}, subset")
         duration = record.get("duration")
         if duration is not None:
-            duration = _number(duration, f"{place}, duration")
-            if duration <= 0:
-                raise DataError(f"{place}, duration: is {duration:g}; expected seconds above 0.")
+            duration = read_duration(duration, f"{place}, duration")
         annotations = record.get("annotations")
         if not isinstance(annotations, list | None):
-            raise DataError(f"{place}, annotations: expected a list, found {_shown(annotations)}.")
+            raise DataError(f"{place}, annotations: expected a list, found {shown(annotations)}.")
         records = []
         for index, annotation in enumerate(annotations or []):
             try:
@@ -102,42 +96,14 @@ class _Reader:
 
 def _annotation(annotation: Any, place: str) -> dict[str, Any]:
     if not isinstance(annotation, dict):
-        raise DataError(f"{place}: expected an object, found {_shown(annotation)}.")
+        raise DataError(f"{place}: expected an object, found {shown(annotation)}.")
     missing = {"segment", "label"} - annotation.keys()
     if missing:
         raise DataError(f"{place}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(annotation)}.")
     segment = annotation["segment"]
     if not isinstance(segment, list) or len(segment) != 2:
-        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {_shown(segment)}.")
+        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {shown(segment)}.")
     return {
-        "segment": [_number(value, f"{place}, segment") for value in segment],
-        "label": _check_text(annotation["label"], f"{place}, label"),
+        "segment": [read_seconds(value, f"{place}, segment") for value in segment],
+        "label": read_text(annotation["label"], f"{place}, label"),
     }
-
-
-def _number(value: Any, place: str) -> float:
-    """Return a finite number that may be written as a string."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise DataError(f"{place}: expected a number of seconds, found {_shown(value)}.") from None
-    if not math.isfinite(number):
-        raise DataError(f"{place}: {value} is not a finite number of seconds.")
-    return number
-
-
-def _check_text(value: Any, place: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place}: expected a name, found {_shown(value)}.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{place}: {value!r} holds half a character (a lone surrogate).") from None
-    return value
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message, cut to a readable length and depth."""
-    return _SHORT.repr(value)

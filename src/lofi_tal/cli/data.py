@@ -1,4 +1,4 @@
-"""Commands on data: check, synth."""
+"""Commands on data: check, synth, and those of :mod:`lofi_tal.cli.datasets`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lofi_tal.cli import datasets
 from lofi_tal.cli.common import JsonOption, QuietOption, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    data = typer.Typer(help="Check data sets, or make the embedded benchmark.", no_args_is_help=True)
+    data = typer.Typer(help="Check, convert, split and describe data sets, or make one.", no_args_is_help=True)
     data.command("check")(check)
+    datasets.register(data)
     data.command("synth")(synth)
     app.add_typer(data, name="data")
 

@@ -5,6 +5,7 @@ relative to it.
 """
 
 from lofi_tal.report.content import Arm, Report, StageRecord, TimelineEntry
+from lofi_tal.report.dataset import write_statistics
 from lofi_tal.report.evaluation import evaluation_json, write_evaluation
 from lofi_tal.report.page import write_report
 from lofi_tal.report.timeline import write_timeline
@@ -17,5 +18,6 @@ __all__ = [
     "evaluation_json",
     "write_evaluation",
     "write_report",
+    "write_statistics",
     "write_timeline",
 ]

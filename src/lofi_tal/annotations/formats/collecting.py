@@ -1,0 +1,271 @@
+"""What every importer does alike: gather segments by video, refuse what cannot be used, and say where it stands."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.annotations.values import read_duration, read_number, read_seconds, read_text
+from lofi_tal.errors import DataError
+from lofi_tal.segments import Segments
+from lofi_tal.video import SUFFIXES, VideoError, find_videos, probe_video
+
+_SUBSETS = {
+    **dict.fromkeys(("train", "training"), "training"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "testing"),
+}
+_WORKERS = 4  # threads that open videos
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What importers and exporters ask of a video file: seconds, number of frames, mean frames a second."""
+
+    duration: float
+    frames: int
+    fps: float
+
+
+class VideoFolder:
+    """Facts of the videos in a folder, each file opened once.
+
+    Raises:
+        VideoError: If the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._index = find_videos(folder)
+        self._known: dict[str, VideoFacts | VideoError] = {}
+
+    def facts(self, video_id: str) -> VideoFacts:
+        """Return the facts of one video.
+
+        Raises:
+            VideoError: If it is not there or cannot be read.
+        """
+        self.open([video_id])
+        known = self._known[video_id]
+        if isinstance(known, VideoError):
+            raise known
+        return known
+
+    def open(self, video_ids: list[str]) -> None:
+        """Open many videos side by side."""
+        missing = [video_id for video_id in video_ids if video_id not in self._known]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            self._known |= zip(missing, pool.map(self._probe, missing), strict=True)
+
+    def _probe(self, video_id: str) -> VideoFacts | VideoError:
+        try:
+            info = probe_video(self._index.find(video_id))
+        except VideoError as error:
+            return error
+        return VideoFacts(info.duration, info.frames, info.fps)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What an import is told beside the files.
+
+    Args:
+        subset: Of videos whose file names none.
+        fps: Frames a second of annotations that count frames; read from file or video without it.
+        layers: Tiers (ELAN), attribute (VIA) or controls (Label Studio) to read; chosen by the importer without any.
+        strict: Stop at the first thing that cannot be used, rather than leave it out and say so.
+        videos: The video files, if they are there.
+    """
+
+    subset: str = "training"
+    fps: float | None = None
+    layers: tuple[str, ...] = ()
+    strict: bool = True
+    videos: VideoFolder | None = None
+
+
+@dataclass
+class _Draft:
+    """A video as far as it is known; ``reference`` is how the file names it."""
+
+    reference: str
+    subset: str | None = None
+    duration: float | None = None
+    start: list[float] = field(default_factory=list)
+    end: list[float] = field(default_factory=list)
+    label: list[str] = field(default_factory=list)
+
+
+class Collector:
+    """Videos and segments of one import.
+
+    Importers call :meth:`add` and :meth:`declare` inside ``with collector.part():`` for each row or record. What they
+    raise there stops a strict import; a lenient one notes it and goes on. ``place`` always begins a message.
+    """
+
+    def __init__(self, options: ImportOptions) -> None:
+        self.options = options
+        self.refused: list[str] = []
+        """What was left out although it should not have been, one line each."""
+        self.remarks: list[str] = []
+        """What was left out because it is no action (ambiguous parts, still regions), or is worth knowing."""
+        self._source = Path()
+        self._sources: dict[str, Path] = {}
+        self._drafts: dict[str, _Draft] = {}
+        self._whole: dict[str, VideoAnnotation] = {}
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """Refuse what the block cannot use."""
+        try:
+            yield
+        except DataError as error:
+            if self.options.strict:
+                raise
+            self.refused.append(str(error))
+
+    @contextlib.contextmanager
+    def source(self, path: Path) -> Iterator[None]:
+        """Read one source: a file, or a folder of files that belong together. A video may not stand in two."""
+        self._source = path
+        with self.part():
+            yield
+
+    def declare(self, place: str, reference: Any, *, subset: Any = None, duration: Any = None) -> str:
+        """Make a video known, with what the file says of it.
+
+        Args:
+            place: Where it stands.
+            reference: Its id, or a file name, path or URL, whose folders and video suffix are left out.
+            subset: Name, if the file has one.
+            duration: Seconds, if the file has them.
+
+        Returns:
+            Its id.
+
+        Raises:
+            DataError: If a value is unusable, contradicts what was said before, or the id stands for two videos.
+        """
+        video_id = video_id_of(read_text(reference, f"{place}, video"))
+        subset = None if subset is None else canonical_subset(read_text(subset, f"{place}, subset"))
+        duration = None if duration is None else read_duration(duration, f"{place}, duration")
+        self._claim(place, video_id)
+        draft = self._drafts.setdefault(video_id, _Draft(reference))
+        if draft.reference != reference:
+            raise DataError(
+                f"{place}: {reference!r} and {draft.reference!r} would both be video {video_id!r}: rename one of them, "
+                "or write both in the same way."
+            )
+        for name, value in (("subset", subset), ("duration", duration)):
+            before = getattr(draft, name)
+            if value is not None and before not in (None, value):
+                raise DataError(f"{place}, {name}: {value!r}, but video {video_id!r} had {before!r} before.")
+            setattr(draft, name, before if value is None else value)
+        return video_id
+
+    def add(self, place: str, video_id: str, start: Any, end: Any, label: Any) -> None:
+        """Add a segment, in seconds, to a video that was declared.
+
+        Raises:
+            DataError: If a time or the label is unusable, or the segment does not end after its start.
+        """
+        first, last = read_seconds(start, f"{place}, start"), read_seconds(end, f"{place}, end")
+        label = read_text(label, f"{place}, label").strip()
+        if first < 0:
+            raise DataError(f"{place}, start: {first:g} s lies before the video.")
+        if last <= first:
+            raise DataError(f"{place}: the segment [{first:g}, {last:g}] s does not end after its start.")
+        draft = self._drafts[video_id]
+        draft.start.append(first)
+        draft.end.append(last)
+        draft.label.append(label)
+
+    def adopt(self, video: VideoAnnotation) -> None:
+        """Take a video as it is, odd segments included.
+
+        Raises:
+            DataError: If its id stands in another source too.
+        """
+        self._claim(str(self._source), video.video_id)
+        subset = canonical_subset(video.subset)
+        self._whole[video.video_id] = VideoAnnotation(video.video_id, video.duration, subset, video.segments)
+
+    def rate(self, place: str, video_id: str, given: Any = None) -> float:
+        """Return the frames a second of a video: of the options, of the file, or of the video.
+
+        Raises:
+            DataError: If none is known, or it is not between 0 and 1000.
+        """
+        fps = given if self.options.fps is None else self.options.fps
+        if fps is None and self.options.videos is not None:
+            fps = self.options.videos.facts(video_id).fps
+        if fps is None:
+            raise DataError(
+                f"{place}: the file counts frames and does not say how many a second has: give --fps, or the folder of "
+                "the videos with --videos."
+            )
+        rate = read_number(fps, f"{place}, frames a second")
+        if not 0 < rate <= 1000:
+            raise DataError(f"{place}, frames a second: {rate:g} is not between 0 and 1000.")
+        return rate
+
+    def result(self) -> Annotations:
+        """Return what was gathered, with durations of the video files where the annotations have none.
+
+        Raises:
+            DataError: If there is no video.
+        """
+        videos = {**self._whole, **{key: self._finish(key, draft) for key, draft in self._drafts.items()}}
+        if self.options.videos is not None:
+            unknown = [video_id for video_id, video in videos.items() if video.duration is None]
+            self.options.videos.open(unknown)
+            for video_id in unknown:
+                video = videos.pop(video_id)
+                with self.part():
+                    duration = self.options.videos.facts(video_id).duration
+                    videos[video_id] = _with_duration(video, duration)
+        if not videos:
+            reason = f"; the first of {len(self.refused)} reasons: {self.refused[0]}" if self.refused else "."
+            raise DataError(f"{self._source}: no usable video{reason}")
+        return Annotations(videos, tuple(self.refused))
+
+    def _finish(self, video_id: str, draft: _Draft) -> VideoAnnotation:
+        one = np.ones(len(draft.label))
+        segments = Segments(
+            video_id, np.array(draft.start), np.array(draft.end), tuple(draft.label), one, draft.duration
+        )
+        return VideoAnnotation(
+            video_id, draft.duration, draft.subset or canonical_subset(self.options.subset), segments
+        )
+
+    def _claim(self, place: str, video_id: str) -> None:
+        source = self._sources.setdefault(video_id, self._source)
+        if source != self._source:
+            raise DataError(f"{place}: video {video_id!r} stands in {source} too; put all of a video into one file.")
+
+
+def canonical_subset(name: str) -> str:
+    """Return ``training``, ``validation`` or ``testing`` for their usual spellings, any other name as it is."""
+    return _SUBSETS.get(name.strip().lower(), name.strip())
+
+
+def video_id_of(reference: str) -> str:
+    """Return the id of a file name, path or URL: its last part without the suffix of a video file.
+
+    A name without such a suffix is an id already, whatever it holds.
+    """
+    name = PureWindowsPath(reference.strip()).name  # knows both kinds of slashes
+    stem, _, suffix = name.rpartition(".")
+    return stem.strip() if stem.strip() and f".{suffix.lower()}" in SUFFIXES else reference.strip()
+
+
+def _with_duration(video: VideoAnnotation, duration: float) -> VideoAnnotation:
+    old = video.segments
+    segments = Segments(old.video_id, old.start, old.end, old.label, old.score, duration)
+    return VideoAnnotation(video.video_id, duration, video.subset, segments)

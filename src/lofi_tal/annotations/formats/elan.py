@@ -1,0 +1,131 @@
+"""ELAN's ``.eaf``: annotations on tiers, tied to time slots in milliseconds.
+
+Source: H. Sloetjes, *ELAN Annotation Format EAF Schema v3.0* (https://www.mpi.nl/tools/elan/EAFv3.0.xsd and its
+documentation). Annotations of tiers that refer to others (``REF_ANNOTATION``) have the times of what they refer to.
+A time slot without a value lies between annotations that share a span; like ELAN, we divide the span evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from lofi_tal.annotations.formats.collecting import Collector, video_id_of
+from lofi_tal.annotations.formats.xml import Element, read_xml
+from lofi_tal.annotations.values import read_number
+from lofi_tal.errors import DataError, nearest
+
+
+def read_elan(path: Path, into: Collector) -> None:
+    """Read one ``.eaf`` file, which annotates one video.
+
+    The tiers are those of ``options.layers``, or all that refer to no other tier. The video is the one that the
+    file names, or the file's own name.
+
+    Raises:
+        DataError: If the file is no such document, or lacks a tier.
+    """
+    root = read_xml(path, "ANNOTATION_DOCUMENT")
+    header = next(root.all("HEADER"), Element("HEADER", {}, 1))
+    units = header.attributes.get("TIME_UNITS", "milliseconds")
+    if units != "milliseconds":
+        raise DataError(f"{path}, line {header.line}: times in {units!r} are not read; export milliseconds.")
+    reference, origin = _media(path, header)
+    video = into.declare(str(path), reference)
+    document = _Document(path, root)
+    for tier in _chosen(path, root, into.options.layers):
+        name = tier.attributes.get("TIER_ID", "")
+        for annotation in _annotations(tier):
+            place = f"{path}, line {annotation.line}, tier {name!r}"
+            with into.part():
+                start, end = document.span(annotation, place)
+                label = annotation.first("ANNOTATION_VALUE")
+                into.add(place, video, (start + origin) / 1000, (end + origin) / 1000, label)
+
+
+def _media(path: Path, header: Element) -> tuple[str, float]:
+    """Return the name of the video, and the milliseconds that its own clock is ahead of the annotations'."""
+    for media in header.all("MEDIA_DESCRIPTOR"):
+        for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL"):
+            reference = unquote(media.attributes.get(key, ""))
+            if video_id_of(reference) != reference.strip():  # it has the suffix of a video
+                place = f"{path}, line {media.line}, TIME_ORIGIN"
+                return reference, read_number(media.attributes.get("TIME_ORIGIN", "0"), place)
+    return path.stem, 0.0
+
+
+def _chosen(path: Path, root: Element, names: tuple[str, ...]) -> list[Element]:
+    tiers: dict[str, Element] = {}
+    for tier in root.all("TIER"):
+        if tiers.setdefault(tier.attributes.get("TIER_ID", ""), tier) is not tier:
+            raise DataError(f"{path}, line {tier.line}: a second tier has the name {tier.attributes.get('TIER_ID')!r}.")
+    if not names:
+        return [tier for tier in tiers.values() if "PARENT_REF" not in tier.attributes]
+    for name in names:
+        if name not in tiers:
+            raise DataError(f"{path} has no tier {name!r}; it has {', '.join(map(repr, tiers))}.{nearest(name, tiers)}")
+    return [tiers[name] for name in names]
+
+
+def _annotations(tier: Element) -> Iterator[Element]:
+    yield from tier.all("ANNOTATION", "ALIGNABLE_ANNOTATION")
+    yield from tier.all("ANNOTATION", "REF_ANNOTATION")
+
+
+class _Document:
+    """Spans of annotations in milliseconds."""
+
+    def __init__(self, path: Path, root: Element) -> None:
+        self.times: dict[str, float] = {}
+        for slot in root.all("TIME_ORDER", "TIME_SLOT"):
+            if "TIME_VALUE" in slot.attributes:
+                place = f"{path}, line {slot.line}, TIME_VALUE"
+                name = slot.attributes.get("TIME_SLOT_ID", "")
+                self.times[name] = read_number(slot.attributes["TIME_VALUE"], place)
+        self.by_id: dict[str, Element] = {}
+        for tier in root.all("TIER"):
+            after: dict[str, str] = {}
+            for annotation in _annotations(tier):
+                name = annotation.attributes.get("ANNOTATION_ID", "")
+                if name in self.by_id:
+                    raise DataError(f"{path}, line {annotation.line}: a second annotation has the id {name!r}.")
+                self.by_id[name] = annotation
+                if annotation.tag == "ALIGNABLE_ANNOTATION":
+                    after.setdefault(*_slots(annotation, f"{path}, line {annotation.line}"))
+            self._divide(after)
+
+    def span(self, annotation: Element, place: str) -> tuple[float, float]:
+        seen: set[str] = set()
+        while annotation.tag == "REF_ANNOTATION":
+            name = annotation.attributes.get("ANNOTATION_REF", "")
+            if name not in self.by_id or name in seen:
+                what = "refers to itself" if name in seen else f"refers to an annotation {name!r}, which is not there"
+                raise DataError(f"{place}: {what}.")
+            seen.add(name)
+            annotation = self.by_id[name]
+        start, end = _slots(annotation, place)
+        for slot in (start, end):
+            if slot not in self.times:
+                raise DataError(f"{place}: time slot {slot!r} has no time, nor do its neighbours tell it.")
+        return self.times[start], self.times[end]
+
+    def _divide(self, after: dict[str, str]) -> None:
+        """Give times to the slots of one tier that have none but lie in a chain between two that have."""
+        for first in [slot for slot in after if slot in self.times]:
+            chain = [first]
+            while chain[-1] in after and (len(chain) == 1 or chain[-1] not in self.times):
+                chain.append(after[chain[-1]])
+                if len(chain) > len(after) + 1:
+                    return  # a circle
+            if len(chain) > 2 and chain[-1] in self.times:
+                low, high = self.times[first], self.times[chain[-1]]
+                for number, slot in enumerate(chain[1:-1], start=1):
+                    self.times[slot] = low + (high - low) * number / (len(chain) - 1)
+
+
+def _slots(annotation: Element, place: str) -> tuple[str, str]:
+    try:
+        return annotation.attributes["TIME_SLOT_REF1"], annotation.attributes["TIME_SLOT_REF2"]
+    except KeyError as error:
+        raise DataError(f"{place}: the annotation has no {error}.") from None

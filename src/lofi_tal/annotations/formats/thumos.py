@@ -1,0 +1,83 @@
+"""THUMOS14's temporal annotations, as the challenge has them and as JSON.
+
+The challenge (https://www.crcv.ucf.edu/THUMOS14/) has a text file for each class, ``<Class>_val.txt`` and
+``<Class>_test.txt``, with lines ``video start end`` in seconds. Models are trained on the validation videos and
+evaluated on the test videos, so these become ``training`` and ``validation``. Parts called ``Ambiguous`` are neither
+action nor background; the evaluation of the field leaves them out, and so do we.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from lofi_tal.annotations.activitynet import load_annotations
+from lofi_tal.annotations.document import VideoAnnotation
+from lofi_tal.annotations.formats.collecting import Collector, canonical_subset
+from lofi_tal.errors import DataError
+
+AMBIGUOUS = "Ambiguous"
+_ROLES = {"val": "training", "test": "validation"}
+
+
+def class_files(folder: Path) -> list[Path]:
+    """Return the class files of a folder, those of the validation videos first."""
+    return sorted(folder.glob("*_val.txt")) + sorted(folder.glob("*_test.txt"))
+
+
+def read_thumos(path: Path, into: Collector) -> None:
+    """Read a folder of class files, one class file, or JSON such as G-TAD's ``thumos_gt.json``.
+
+    Raises:
+        DataError: If there is none of them.
+    """
+    if path.is_dir():
+        files = class_files(path)
+        if not files:
+            raise DataError(f"{path} holds no class files such as Diving_val.txt or Diving_test.txt.")
+        for file in files:
+            _read_class(file, into)
+    elif path.suffix.lower() == ".txt":
+        _read_class(path, into)
+    else:
+        _read_json(path, into)
+
+
+def _read_class(path: Path, into: Collector) -> None:
+    label, _, part = path.stem.rpartition("_")
+    if part not in _ROLES or not label:
+        raise DataError(f"{path}: the name should end in _val.txt or _test.txt after the class.")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
+    if label == AMBIGUOUS:
+        into.remarks.append(f"{path}: {len(rows)} ambiguous parts are left out.")
+        return
+    for number, fields in rows:
+        place = f"{path}, line {number}"
+        with into.part():
+            if len(fields) != 3:
+                raise DataError(f"{place}: expected 'video start end', found {len(fields)} values.")
+            video = into.declare(place, fields[0], subset=_ROLES[part])
+            into.add(place, video, fields[1], fields[2], label)
+
+
+def _read_json(path: Path, into: Collector) -> None:
+    annotations = load_annotations(path, strict=into.options.strict)
+    into.refused += annotations.notes
+    challenge = any(canonical_subset(name) == "testing" for name in annotations.subsets)
+    ambiguous: Counter[str] = Counter()
+    for video in annotations:
+        segments = video.segments
+        sure = [i for i, label in enumerate(segments.label) if label != AMBIGUOUS]
+        ambiguous[str(path)] += len(segments) - len(sure)
+        subset = video.subset
+        if challenge:
+            subset = "validation" if canonical_subset(subset) == "testing" else "training"
+        with into.part():
+            into.adopt(VideoAnnotation(video.video_id, video.duration, subset, segments[sure]))
+    into.remarks += [f"{name}: {count} ambiguous parts are left out." for name, count in ambiguous.items() if count]
