@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import av
@@ -69,9 +69,21 @@ def flushed(stream: VideoStream) -> list[VideoFrame]:
         return []
 
 
-def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Yield every frame that can be decoded from here on, in the order of presentation."""
+def all_frames(
+    container: InputContainer, stream: VideoStream, wanted: Container[int] | None = None
+) -> Iterator[VideoFrame]:
+    """Yield every frame that can be decoded from here on, in the order of presentation.
+
+    Args:
+        container: The open file.
+        stream: Its video.
+        wanted: Time stamps of frames that are needed: of the others, those that no frame refers to may be left out.
+    """
+    sparing = False
     for packet in packets(container, stream):
+        if wanted is not None and sparing != (packet.pts not in wanted):
+            sparing = not sparing
+            stream.codec_context.skip_frame = "NONREF" if sparing else "DEFAULT"
         yield from decoded(packet)
     yield from flushed(stream)
 

@@ -26,6 +26,10 @@ _WORTH_A_JUMP = 30
 """Frames that a seek has to spare: it empties the decoder's pipeline, which costs a few frames itself."""
 
 
+_SPARING = ("h264", "hevc", "mpeg4")
+"""Codecs whose decoders in FFmpeg leave out a frame of their own accord the moment they are told (dav1d does not)."""
+
+
 @dataclass(frozen=True, eq=False)
 class DecodedFrames:
     """Frames in the order in which their times were given.
@@ -157,7 +161,7 @@ def _pictures(
     """Yield for each of the sorted frame ``numbers`` the nearest frame that can be decoded: its number and RGB."""
     to_rgb = _Scaler(*size, timeline.turns)
     last: tuple[int, Pictures] | None = None
-    with _Reader(path, timeline, threads) as reader:
+    with _Reader(path, timeline, threads, wanted=numbers) as reader:
         for wanted in numbers.tolist():
             number, frame = reader.nearest(wanted)
             if last is None or last[0] != number:
@@ -198,12 +202,16 @@ class _Scaler:
 class _Reader:
     """Frames of one file by rising number, with jumps over what nobody needs.
 
+    Between the wanted frames the decoder leaves out those that no other frame refers to (most of the B-frames).
     A jump goes to a key frame, and counts only if the decoder then really begins with that frame, intra-coded;
     otherwise (gradual refresh, a wrong index) the file is read again from its start, without jumps.
     """
 
-    def __init__(self, path: Path, timeline: Timeline, threads: int) -> None:
+    def __init__(self, path: Path, timeline: Timeline, threads: int, *, wanted: Integers) -> None:
         self.path, self.timeline, self.threads = path, timeline, threads
+        # frames that are told apart by their rank must all come; several threads decode ahead of what is set here
+        spares = threads == 1 and not timeline.by_rank and timeline.codec in _SPARING
+        self.wanted = set(timeline.ticks[np.unique(wanted)].tolist()) if spares else None
         self.keys = timeline.keys
         self.before: tuple[int, VideoFrame] | None = None
         self.now: tuple[int, VideoFrame] | None = None
@@ -237,7 +245,7 @@ class _Reader:
     def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
         """Yield frames with their numbers, which rise; those that come out of turn are left out."""
         ticks = self.timeline.ticks
-        for rank, frame in enumerate(all_frames(self.container, self.stream)):
+        for rank, frame in enumerate(all_frames(self.container, self.stream, self.wanted)):
             if self.timeline.by_rank:
                 number = rank
             elif frame.pts is None:
