@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -67,6 +68,21 @@ def test_the_localiser_finds_in_a_file_what_the_run_found(windowed):
         torch.testing.assert_close(features, features_of(pipeline, video).T, rtol=1e-3, atol=1e-4)
         assert alone.score == pytest.approx(together.score, rel=1e-3)
         assert (alone.end <= video.file.duration).all()
+
+
+def test_published_features_of_any_number_are_cut_into_windows(windowed, tmp_path):
+    pipeline, _ = windowed
+    random = np.random.default_rng(0)
+    for video in [*pipeline.data.train, *pipeline.data.selection, *pipeline.data.evaluation]:
+        np.save(tmp_path / f"{video.video_id}.npy", random.normal(size=(random.integers(20, 60), 8)).astype(np.float32))
+    content = pipeline.recipe.model_dump(mode="json") | {"features": {"sources": [str(tmp_path)]}, "lofi": None}
+    head = Pipeline(make_recipe(content), tmp_path / "run", device="cpu", quiet=True)
+    with head.open():
+        (result,) = head.run()
+    assert result.scores["agnostic"]["videos"] == len(head.data.evaluation)
+    features, _, _ = head.features("features")
+    lengths = [one.shape for one in features.features]
+    assert lengths == [(8, round(video.duration * 12 / WINDOW)) for video in features.videos]
 
 
 def test_another_overlap_cuts_otherwise_but_needs_no_other_features(windowed):
