@@ -208,7 +208,10 @@ def test_an_action_that_windows_place_differently_does_not_fall_between_them(see
 
 def test_proposals_end_with_a_video_that_is_shorter_than_a_window():
     window = Window(0, 10, 4)
-    seen = Proposals(torch.tensor([[0.1, 0.3], [0.2, 0.9], [0.4, 0.6], [0.5, 0.7]]), torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    seen = Proposals(
+        torch.tensor([[0.1, 0.3], [0.2, 0.9], [0.2, 0.8], [0.4, 0.6], [0.5, 0.7]]),
+        torch.tensor([0.1, 0.2, 0.15, 0.3, 0.4]),
+    )
     merged = merge_windows([seen], [window])
     np.testing.assert_allclose(merged.segments, [[0.5, 1.0], [0.25, 0.75]], atol=1e-6)
     np.testing.assert_allclose(merged.scores, [0.2, 0.1])

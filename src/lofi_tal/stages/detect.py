@@ -101,7 +101,7 @@ def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Prop
     places, kept = [], []
     for number, proposals in enumerate(found):
         # in snippets of the video, rounded: the same anchor has the same numbers in every window
-        span = (proposals.segments.double() * count + first[number]).round(decimals=3)
+        span = (proposals.segments.double() * count + first[number]).round(decimals=3).clamp(max=total)
         others = ((first - first[number]).abs() < count) & (first != first[number])
         margin = torch.minimum(span[:, 0] - low[number], high[number] - span[:, 1])
         elsewhere = torch.minimum(span[:, :1] - low[others], high[others] - span[:, 1:])  # (N, others), below 0 if cut
@@ -115,9 +115,7 @@ def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Prop
     rows = torch.cat([spans, torch.cat(labels)[:, None]], 1) if labels else spans
     _, once = np.unique(rows[order].numpy(), axis=0, return_index=True)  # the best of equal ones
     chosen = order[torch.from_numpy(np.sort(once))]
-    return Proposals(
-        (spans[chosen] / total).clamp(0, 1).float(), scores[chosen], torch.cat(labels)[chosen] if labels else None
-    )
+    return Proposals((spans[chosen] / total).float(), scores[chosen], torch.cat(labels)[chosen] if labels else None)
 
 
 def suppress(found: Sequence[Proposals], lengths: Sequence[float], options: DetectOptions) -> list[Proposals]:
