@@ -76,6 +76,7 @@ from lofi_tal.stages.data import (
     TruthVideo,
     background,
     content_hash,
+    cut_actions,
     excerpts,
     find_features,
     find_files,
@@ -944,6 +945,11 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
     for result in results:
         lost |= result.failed
     notes = [f"{video_id} was left out: {reason}" for video_id, reason in lost.items()]
+    if cut := cut_actions(data.train, pipeline.windows):
+        notes.append(
+            f"{cut} of {sum(len(video.labels) for video in data.train)} training actions lie whole in no window of "
+            f"{pipeline.windows.seconds:g} s: raise snippets.window to twice the length of the longest actions"
+        )
     report = Report(
         title=recipe.name,
         subtitle="temporal action localisation: own class scores, class-agnostic, and with the true class",

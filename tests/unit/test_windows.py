@@ -18,6 +18,7 @@ from lofi_tal.stages.data import (
     SnippetDataset,
     TruthVideo,
     VideoFile,
+    cut_actions,
     stream_snippets,
     training_windows,
 )
@@ -96,7 +97,9 @@ def test_training_windows_show_an_action_whole_and_keep_half_of_a_cut_one():
     assert found[5].labels.tolist() == [1]  # 1 of 7 s of the third is too little
     assert found[30].labels.tolist() == [3]
     assert len({w.name for w in found.values()}) == 3
+    assert cut_actions([video], Windows(count=10, seconds=10.0)) == 1  # the third
     assert training_windows([video], Windows(count=10)) == [video]
+    assert cut_actions([video], Windows(count=10)) == 0
     with pytest.raises(DataError, match="longest actions"):
         training_windows([truth(40.0, [[5, 35]])], Windows(count=10, seconds=10.0))
 

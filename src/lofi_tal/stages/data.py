@@ -234,7 +234,7 @@ def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[Tru
         video.within(window)
         for video in videos
         for window in windows.cut(windows.snippets(video.file.duration))
-        if (_visible(_shares(video.segments, window)) > WHOLE).any()
+        if _shown(video, window).any()
     ]
     if not found:
         raise DataError(
@@ -242,6 +242,20 @@ def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[Tru
             "training videos: raise snippets.window to twice the length of your longest actions."
         )
     return found
+
+
+def cut_actions(videos: Sequence[TruthVideo], windows: Windows) -> int:
+    """Return the number of actions of which no window shows more than :data:`WHOLE`."""
+    shown = [
+        torch.stack([_shown(video, window) for window in windows.cut(windows.snippets(video.file.duration))]).any(0)
+        for video in videos
+    ]
+    return sum(int((~video).sum()) for video in shown)
+
+
+def _shown(video: TruthVideo, window: Window) -> Tensor:
+    """Say of each action ``(N,)`` whether the window shows more than :data:`WHOLE` of it."""
+    return _visible(_shares(video.segments, window)) > WHOLE
 
 
 def content_hash(videos: Sequence[TruthVideo]) -> str:
