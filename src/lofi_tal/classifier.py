@@ -100,7 +100,7 @@ class ProposalClassifier(nn.Module):
 
 
 def fit_classifier(
-    features: Tensor,
+    features: Sequence[Tensor],
     segments: Sequence[Tensor],
     labels: Sequence[Tensor],
     classes: int,
@@ -115,7 +115,7 @@ def fit_classifier(
     """Fit a classifier to true segments whose ends are moved at random, as those of proposals are off.
 
     Args:
-        features: ``(B, C, L)`` on the CPU.
+        features: ``(C, L_i)`` on the CPU for each video.
         segments: ``(N_i, 2)`` in [0, 1] for each video.
         labels: ``(N_i,)`` class numbers for each video.
         classes: K.
@@ -134,7 +134,7 @@ def fit_classifier(
         raise DataError("The class scores cannot be fitted: no training video has a segment.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ProposalClassifier(features.shape[1], classes, hidden=hidden, dropout=dropout)
+        model = ProposalClassifier(features[0].shape[0], classes, hidden=hidden, dropout=dropout)
         plain = _pool_all(features, segments)
         model.mean.copy_(plain.mean(0))
         model.std.copy_(plain.std(0, correction=0).clamp(min=1e-4))
@@ -158,7 +158,7 @@ def _jittered(spans: Tensor, jitter: float) -> Tensor:
     return (spans + torch.randn_like(spans) * jitter * length).clamp(0, 1).sort(1).values
 
 
-def _pool_all(features: Tensor, segments: Sequence[Tensor]) -> Tensor:
+def _pool_all(features: Sequence[Tensor], segments: Sequence[Tensor]) -> Tensor:
     return torch.cat([pool(video, spans) for video, spans in zip(features, segments, strict=True)])
 
 

@@ -44,6 +44,8 @@ class DataSection(_Section):
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
     workers: int = Field(2, ge=0)
     """Loader processes."""
+    tiou: Literal["activitynet", "thumos"] = "activitynet"
+    """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
 class FeaturesSection(_Section):
@@ -74,13 +76,26 @@ class SnippetSection(_Section):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
-    """L, snippets a video (and features of the head)."""
+    """L, snippets a video or window (and features of the head)."""
     frames: int = Field(8, ge=1)
     """T, frames a snippet."""
     stride: float = Field(8.0, gt=0)
     """Frames of the video from one frame of a snippet to the next."""
     size: int = Field(224, ge=16)
     """S, side of the square crop in pixels; the short side is scaled to 8/7 of it before the crop."""
+    window: float | None = Field(None, gt=0)
+    """Seconds of a sliding window, for long videos; null takes every video as one."""
+    overlap: float = Field(0.5, ge=0.0, lt=1.0)
+    """Share of a window that the next one sees too."""
+
+    def record(self, *, cut: bool = True) -> dict[str, Any]:
+        """Return what depends on these settings, JSON-like; windows only where there are some.
+
+        Args:
+            cut: How windows are cut matters, not only how many snippets a second there are.
+        """
+        without = {"window", "overlap"} if self.window is None else set() if cut else {"overlap"}
+        return self.model_dump(mode="json", exclude=without)
 
 
 class _ClassificationSection(_Section):
@@ -228,7 +243,7 @@ class DetectSection(_Section):
     sigma: float = Field(0.84, gt=0)
     """Gaussian soft-NMS: score · exp(-tIoU² / sigma)."""
     top_k: int = Field(100, ge=1)
-    """Proposals kept for each video."""
+    """Proposals kept for each video; for a longer one than a window, so many for the length of each window."""
     classes: int = Field(2, ge=1)
     """Classes for each proposal."""
 

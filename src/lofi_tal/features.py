@@ -138,15 +138,19 @@ class PublishedFeatures:
         files = [path for path, _ in (item for item in found if item is not None)]
         return files[0], hash_object([file_stamp(path) for path in files])
 
-    def read(self, video_id: str) -> Tensor:
+    def read(self, video_id: str, count: int | None = None) -> Tensor:
         """Return the features ``(C, L)`` of a video as float32.
+
+        Args:
+            video_id: Its id.
+            count: L for this video, where it is another.
 
         Raises:
             DataError: If a source lacks them, or an array is not a matrix of finite numbers.
         """
-        return torch.cat([self._read(source, video_id) for source in self.sources])
+        return torch.cat([self._read(source, video_id, count or self.count) for source in self.sources])
 
-    def _read(self, source: _Source, video_id: str) -> Tensor:
+    def _read(self, source: _Source, video_id: str, count: int) -> Tensor:
         found = source.find(video_id)
         if found is None:
             raise DataError(f"{source.path} has no features of video {video_id!r}.")
@@ -162,7 +166,7 @@ class PublishedFeatures:
             raise DataError(f"features {path} have shape {array.shape}; expected a matrix, {self.axes}.")
         if not np.isfinite(array).all():
             raise DataError(f"features {path} hold numbers that are not finite.")
-        return resize_features(torch.from_numpy(np.ascontiguousarray(array.T)), self.count, self.resize)
+        return resize_features(torch.from_numpy(np.ascontiguousarray(array.T)), count, self.resize)
 
 
 class _Source:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -19,13 +20,15 @@ from lofi_tal.launch import started_rank, started_size
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import Progress, make_fabric
 from lofi_tal.segments import Segments, detections_to_activitynet
-from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import VideoFile, read_snippets
+from lofi_tal.snippets import SnippetGrid, Windows
+from lofi_tal.stages.data import VideoFile, stream_snippets
 from lofi_tal.stages.detect import DetectOptions, fuse, localise
-from lofi_tal.stages.extract import encode_snippets
-from lofi_tal.video import SUFFIXES, FrameCache, VideoError, probe_video
+from lofi_tal.stages.extract import encode_snippets, snippets_at_once
+from lofi_tal.video import SUFFIXES, VideoError, probe_video
 
 FORMAT = 1
+WINDOWS_AT_ONCE = 4
+"""Windows of one video that go through the head together; it bounds the memory."""
 
 
 class Localizer:
@@ -37,7 +40,8 @@ class Localizer:
         head: Trained head.
         classifier: Class scores of proposals; None for a head that classifies by itself.
         labels: Class names.
-        snippets: ``count``, ``frames``, ``stride`` and ``size`` of full fidelity.
+        snippets: ``count``, ``frames``, ``stride`` and ``size`` of full fidelity; ``window`` and ``overlap`` if videos
+            are cut into windows.
         detect: Post-processing.
         threshold: Score from which on a detection is worth showing, chosen on held-out training videos.
         facts: Where the model comes from.
@@ -65,6 +69,7 @@ class Localizer:
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
+        self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5))
         self.size = int(snippets["size"])
         self.detect, self.threshold, self.facts = detect, threshold, dict(facts or {})
 
@@ -114,7 +119,16 @@ class Localizer:
             {
                 "format": FORMAT,
                 "labels": list(self.labels),
-                "snippets": {**asdict(self.grid), "count": self.grid.snippets, "size": self.size},
+                "snippets": {
+                    **asdict(self.grid),
+                    "count": self.grid.snippets,
+                    "size": self.size,
+                    **(
+                        {}
+                        if self.windows.seconds is None
+                        else {"window": self.windows.seconds, "overlap": self.windows.overlap}
+                    ),
+                },
                 "detect": asdict(self.detect),
                 "threshold": self.threshold,
                 "has_encoder": self.encoder is not None,
@@ -126,7 +140,8 @@ class Localizer:
     def predict(self, video: str | Path, *, threshold: float | None = None, video_id: str | None = None) -> Segments:
         """Detect actions in a video file.
 
-        Memory does not grow with the length of the video: a fixed number of snippets covers it.
+        The file is decoded once, in order, and only a few snippets' frames are held: with windows, all that grows
+        with the length of the video are its features and proposals.
 
         Args:
             video: Any file that FFmpeg decodes.
@@ -147,7 +162,7 @@ class Localizer:
         return segments if threshold is None else segments.above(threshold)
 
     def features(self, path: Path, duration: float, frames: int) -> Tensor:
-        """Return the features ``(C, L)`` of a video file at full fidelity.
+        """Return the features ``(C, N)`` of a video file at full fidelity; N = L if it is one window.
 
         Raises:
             LofiError: If the model has no encoder.
@@ -157,16 +172,22 @@ class Localizer:
                 "This model was trained on published features and has no encoder: give predict_features() the same "
                 "features of your video, or train on videos."
             )
-        snippets = read_snippets(VideoFile(path, "", duration, frames), self.grid, self.size, FrameCache(None, 0))
-        return encode_snippets(self.encoder, snippets, self.fabric).T.contiguous()
+        pieces = stream_snippets(
+            VideoFile(path, "", duration, frames),
+            replace(self.grid, snippets=self.windows.snippets(duration)),
+            self.size,
+            at_once=snippets_at_once(self.grid.frames),
+        )
+        return torch.cat([encode_snippets(self.encoder, piece, self.fabric) for piece in pieces]).T.contiguous()
 
     def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
-        """Detect actions in features ``(C, L)`` that cover a video of ``duration`` seconds; by falling score."""
-        return self.fuse(video_id, duration, features, self.localise_features(features[None])[0])
+        """Detect actions in features ``(C, N)`` that cover a video of ``duration`` seconds; by falling score."""
+        (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
+        return self.fuse(video_id, duration, features, proposals)
 
-    def localise_features(self, features: Tensor) -> list[Proposals]:
-        """Return the proposals of each video after soft-NMS, from features ``(B, C, L)`` on the CPU."""
-        return localise(self.head, features, self.detect)
+    def localise_features(self, features: Sequence[Tensor]) -> list[Proposals]:
+        """Return the proposals of each video after soft-NMS, from features ``(C, N)`` on the CPU."""
+        return localise(self.head, features, self.windows, self.detect)
 
     def fuse(self, video_id: str, duration: float, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times."""

@@ -41,6 +41,7 @@ from lofi_tal.encoders import (
     save_encoder,
 )
 from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
 from lofi_tal.files import hash_file, hash_object, read_json, write_json, write_text
@@ -66,6 +67,7 @@ from lofi_tal.runtime import (
     precision_of,
 )
 from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.snippets import Windows
 from lofi_tal.stages.data import (
     ClipDataset,
     Excerpt,
@@ -74,14 +76,16 @@ from lofi_tal.stages.data import (
     TruthVideo,
     background,
     content_hash,
+    cut_actions,
     excerpts,
     find_features,
     find_files,
     split_selection,
+    training_windows,
     truth_videos,
 )
 from lofi_tal.stages.detect import DetectOptions, evaluate, evaluate_known, with_class_scores
-from lofi_tal.stages.extract import FeatureStore, extract, read_features, usable
+from lofi_tal.stages.extract import FeatureStore, extract, usable
 from lofi_tal.stages.head import ClassifierOptions, FeatureSet, HeadOptions, fit_on, search_head
 from lofi_tal.stages.lofi import LofiOptions, train_lofi
 from lofi_tal.stages.pretrain import PretrainOptions, pretrain, whole_files_fit
@@ -215,6 +219,12 @@ class Pipeline:
     def full(self) -> Fidelity:
         """Full fidelity."""
         return full_fidelity(self.recipe.snippets.count, self.recipe.snippets.size)
+
+    @property
+    def windows(self) -> Windows:
+        """How videos are cut."""
+        section = self.recipe.snippets
+        return Windows(section.count, section.window, section.overlap)
 
     @property
     def schedule(self) -> Schedule:
@@ -496,7 +506,7 @@ class Pipeline:
                 "start": hash_file(start / "encoder.safetensors"),
                 "lofi": section.model_dump(mode="json"),
                 "head": self.recipe.head.model_dump(mode="json", include={"name", "options"}),
-                "snippets": self.recipe.snippets.model_dump(mode="json"),
+                "snippets": self.recipe.snippets.record(),
                 "flip": self.recipe.data.flip,
                 "data": content_hash(data.train),
             },
@@ -510,7 +520,7 @@ class Pipeline:
             self.fabric,
             encoder,
             self._new_head(encoder.channels),
-            videos=self._snippets(data.train, flip=self.recipe.data.flip),
+            videos=self._snippets(training_windows(data.train, self.windows), flip=self.recipe.data.flip),
             classes=len(data.labels),
             schedule=schedule,
             full=self.full,
@@ -531,15 +541,15 @@ class Pipeline:
         """
         if arm != "features":
             store, videos, failed = self.extract(arm)
-            return FeatureSet(videos, read_features(store, videos)), store.provenance, failed
+            return FeatureSet(videos, list(map(store.read, videos))), store.provenance, failed
         data, published = self.data, self.published
         videos, arrays, failed = [], [], {}
         everything = [*data.train, *data.selection, *data.evaluation]
         with Progress("features", len(everything), quiet=self.quiet) as progress:
             for video in everything:
                 try:
-                    arrays.append(published.read(video.video_id))
-                    if arrays[-1].shape != arrays[0].shape:
+                    arrays.append(published.read(video.video_id, self.windows.snippets(video.file.duration)))
+                    if arrays[-1].shape[0] != arrays[0].shape[0]:
                         raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
                     videos.append(video)
                 except DataError as error:
@@ -547,7 +557,7 @@ class Pipeline:
                 progress.advance(video.video_id)
         if not arrays:
             raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
-        return FeatureSet(videos, torch.stack(arrays)), published.provenance, failed
+        return FeatureSet(videos, arrays), published.provenance, failed
 
     def extract(self, arm: str) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
         """Extract the features of all videos with the encoder of an arm.
@@ -560,7 +570,7 @@ class Pipeline:
         provenance = {
             "encoder": hash_file(source / "encoder.safetensors"),
             **({} if self.second is None else {"second": hash_file(self.second / "encoder.safetensors")}),
-            "snippets": self.recipe.snippets.model_dump(mode="json"),
+            "snippets": self.recipe.snippets.record(cut=False),
             "precision": str(self.fabric._precision.precision),
         }
         folder = self.output / "arms" / arm
@@ -571,6 +581,7 @@ class Pipeline:
             self.fabric,
             self._whole_encoder(arm),
             videos=self._snippets(videos),
+            windows=self.windows,
             fidelity=self.full,
             workers=self.recipe.data.workers,
             quiet=self.quiet,
@@ -591,6 +602,11 @@ class Pipeline:
             "head": section.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
         }
+        if self.windows.seconds is not None:
+            inputs["windows"] = vars(self.windows)
+        tiou = THRESHOLDS[self.recipe.data.tiou]
+        if self.recipe.data.tiou != "activitynet":
+            inputs["tiou"] = list(tiou)
         evaluation = self._open(
             folder / "evaluation",
             f"evaluation of {arm}",
@@ -612,13 +628,15 @@ class Pipeline:
         head, classifier, chosen = search_head(
             folder / "head",
             self.exact,
-            lambda: self._new_head(features.features.shape[1]),
+            lambda: self._new_head(features.channels),
             train=features.of(usable(data.train, failed)),
             selection=features.of(usable(data.selection, failed)),
+            windows=self.windows,
             labels=data.labels,
             options=HeadOptions(**section.model_dump(exclude={"name", "options"}), seed=seed),
             class_options=self._class_options(seed),
             detect=detect,
+            tiou=tiou,
             inputs=inputs,
             resume=True,
             overwrite=self.overwrite,
@@ -632,7 +650,7 @@ class Pipeline:
                 head=head,
                 classifier=classifier,
                 labels=data.labels,
-                snippets=self.recipe.snippets.model_dump(),
+                snippets=self.recipe.snippets.record(),
                 detect=DetectOptions(**{**self.recipe.detect.model_dump(), "pooling": chosen["pooling"]}),
                 threshold=chosen["threshold"],
                 facts={"recipe": self.recipe.name, "arm": arm, "seed": self.seed, "chosen": chosen},
@@ -648,14 +666,14 @@ class Pipeline:
             ]
             write_json(folder / "detections.json", detections_to_activitynet(fused))
             subset = self.recipe.data.eval_subset
-            scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels).to_json()
+            scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels, tiou).to_json()
             if external is not None:
                 with_file = [
                     with_class_scores(video.video_id, video.duration, proposals, external, detect.classes)
                     for video, proposals in zip(validation.videos, found, strict=True)
                 ]
                 write_json(folder / "detections-external.json", detections_to_activitynet(with_file))
-                scores["external"] = evaluate_known(data.truth, subset, with_file).to_json()
+                scores["external"] = evaluate_known(data.truth, subset, with_file, tiou).to_json()
             outcome = Outcome(
                 time.monotonic() - began, chosen["peak_memory_bytes"], {"scores": scores, "chosen": chosen}
             )
@@ -773,7 +791,7 @@ class Pipeline:
             return encoder
         return JoinedEncoder([encoder, load_encoder(self.second)], [name, name])
 
-    def _snippets(self, videos: list[TruthVideo], *, flip: bool = False) -> SnippetDataset:
+    def _snippets(self, videos: Sequence[TruthVideo], *, flip: bool = False) -> SnippetDataset:
         section = self.recipe.snippets
         return SnippetDataset(videos, frames=section.frames, stride=section.stride, cache=self.cache, flip=flip)
 
@@ -851,7 +869,8 @@ def plan_recipe(
     """Look at every way to train a recipe's stage 2 under a budget of ``budget`` bytes a device.
 
     Args:
-        recipe: The recipe; the lengths of its training segments are read from its annotations, if they are there.
+        recipe: The recipe; the lengths of its training segments, as shares of the video or window, are read from its
+            annotations, if they are there.
         budget: Bytes.
         devices: Number of devices.
         precision: ``auto`` (what a run would take first, then the other), ``both``, ``fp32`` or ``bf16``.
@@ -873,8 +892,9 @@ def plan_recipe(
         videos = load_annotations(recipe.data.annotations, strict=False).clean()[0].subset(recipe.data.train_subset)
         labels = max(1, len(videos.labels))
         for video in videos:
-            if video.duration:
-                lengths += ((video.segments.end - video.segments.start) / video.duration).tolist()
+            whole = recipe.snippets.window or video.duration
+            if whole:
+                lengths += ((video.segments.end - video.segments.start) / whole).tolist()
     if model is None:
         encoder = create_encoder(section.name, **section.options)
         classes = {"num_classes": labels} if takes_classes(recipe.head.name) else {}
@@ -931,6 +951,11 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
     for result in results:
         lost |= result.failed
     notes = [f"{video_id} was left out: {reason}" for video_id, reason in lost.items()]
+    if cut := cut_actions(data.train, pipeline.windows):
+        notes.append(
+            f"{cut} of {sum(len(video.labels) for video in data.train)} training actions lie whole in no window of "
+            f"{pipeline.windows.seconds:g} s: raise snippets.window to twice the length of the longest actions"
+        )
     report = Report(
         title=recipe.name,
         subtitle="temporal action localisation: own class scores, class-agnostic, and with the true class",

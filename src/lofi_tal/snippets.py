@@ -10,7 +10,12 @@ Frame numbers become seconds as (n + 0.5) · duration / F, the middle of the n-t
 rate that is the middle of frame n itself, which leaves half a frame of room for rounded time stamps; at a variable
 rate the video is sampled evenly in time, as frames that last longer stand for more of it.
 
-L: snippets; T: frames a snippet; F: frames of the video.
+A long video is cut into windows. It then has N = round(D · L / W) snippets on the grid above, about W / L seconds
+apart, and a window is a run of L of them: windows that overlap share their snippets, and a video that is one window is
+the case N = L. A window at low fidelity has fewer snippets, spread over the same time.
+
+L: snippets; T: frames a snippet; F: frames of the video; N: snippets of the whole video; W: seconds of a window; D:
+seconds of the video.
 """
 
 from __future__ import annotations
@@ -27,8 +32,76 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Window:
+    """A run of a video's snippets.
+
+    Args:
+        first: Its first snippet.
+        count: Its snippets; beyond the end of a video that has fewer, the last one is repeated.
+        of: N, snippets of the video.
+    """
+
+    first: int
+    count: int
+    of: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole video, no more and no less."""
+        return self.first == 0 and self.count == self.of
+
+    @property
+    def snippets(self) -> NDArray[np.int64]:
+        """Numbers ``(count,)`` of its snippets in the video."""
+        return np.minimum(np.arange(self.first, self.first + self.count), self.of - 1)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How videos are cut into windows.
+
+    Sources: windows that overlap by half, in training and detection: BSN (Lin et al., ECCV 2018) and G-TAD (Xu et al.,
+    CVPR 2020) on THUMOS14. Their code leaves out the end of a video; here the last window ends with it.
+
+    Args:
+        count: L, snippets of a window.
+        seconds: W; None takes every video as one window.
+        overlap: Share of a window that the next one sees too.
+
+    Raises:
+        LofiError: If one of them is out of range.
+    """
+
+    count: int
+    seconds: float | None = None
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise LofiError(f"A window of {self.seconds} s: expected seconds, a number above 0.")
+        if not 0 <= self.overlap < 1:
+            raise LofiError(f"overlap={self.overlap}: expected a share of a window, at least 0 and below 1.")
+
+    def snippets(self, duration: float) -> int:
+        """Return N, the snippets of a video of ``duration`` seconds."""
+        return self.count if self.seconds is None else max(1, round(duration * self.count / self.seconds))
+
+    def cut(self, snippets: int) -> list[Window]:
+        """Return the windows of a video of N snippets, in order; together they cover it."""
+        if self.seconds is None or snippets == self.count:
+            return [Window(0, snippets, snippets)]
+        hop = max(1, round((1 - self.overlap) * self.count))
+        last = max(0, snippets - self.count)
+        return [Window(first, self.count, snippets) for first in (*range(0, last, hop), last)]
+
+    def pieces(self, snippets: int) -> list[Window]:
+        """Return runs of at most L snippets that have every snippet of a video once, in order."""
+        return [Window(first, min(self.count, snippets - first), snippets) for first in range(0, snippets, self.count)]
+
+
+@dataclass(frozen=True)
 class SnippetGrid:
-    """Snippets that cover a whole video evenly.
+    """Snippets that cover a whole video, or a window of it, evenly.
 
     Args:
         snippets: L.
@@ -48,17 +121,24 @@ class SnippetGrid:
         if self.snippets < 1:
             raise LofiError(f"snippets={self.snippets}: at least 1 snippet is needed.")
 
-    def times(self, duration: float, num_frames: int) -> Floats:
+    def times(self, duration: float, num_frames: int, window: Window | None = None) -> Floats:
         """Return the seconds from the first frame at which the frames of the snippets are shown, ``(L, T)``.
 
         Args:
-            duration: Seconds from the first frame to the end of the last.
-            num_frames: F.
+            duration: Seconds of the whole video, from the first frame to the end of the last.
+            num_frames: F of the whole video.
+            window: What the snippets cover; the whole video without it.
 
         Raises:
             LofiError: If the video has no frames or no duration.
         """
-        centres = (np.arange(self.snippets) + 0.5) * num_frames / self.snippets - 0.5
+        place, total = np.arange(self.snippets) + 0.5, float(self.snippets)
+        if (
+            window is not None
+        ):  # counted in snippets of this grid, which are larger than the window's own at low fidelity
+            total = window.of * self.snippets / window.count
+            place = np.minimum(window.first * self.snippets / window.count + place, max(total - 0.5, total / 2))
+        centres = place * num_frames / total - 0.5
         offsets = self.stride * (np.arange(self.frames) - (self.frames - 1) / 2)
         return _seconds(centres[:, None] + offsets, duration, num_frames)
 

@@ -328,19 +328,20 @@ def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
         "oracle": "true class",
     }
     rows = []
+    first = results[0].scores["fused"]
+    thresholds = [round(t, 2) for t in first["tiou_thresholds"]]
+    columns = [0.5, 0.75, 0.95] if 0.95 in thresholds else thresholds
     for result in results:
         for key, title in names.items():
             if key not in result.scores:
                 continue
             score = result.scores[key]
-            at = {round(t, 2): value for t, value in zip(score["tiou_thresholds"], score["mAP"], strict=True)}
-            shown = [percent(at[t]) if t in at else "-" for t in (0.5, 0.75, 0.95)]
-            rows.append((result.arm, title, *shown, percent(score["average_mAP"])))
-    first = results[0].scores["fused"]
+            at = dict(zip(thresholds, score["mAP"], strict=True))
+            rows.append((result.arm, title, *(percent(at[t]) for t in columns), percent(score["average_mAP"])))
     print_table(
         f"{pipeline.recipe.name}: mAP on {first['videos']} videos, {first['instances']} instances "
         f"of {pipeline.recipe.data.eval_subset!r}",
-        ("arm", "classes", "0.5", "0.75", "0.95", "average"),
+        ("arm", "classes", *map(str, columns), "average"),
         rows,
     )
 

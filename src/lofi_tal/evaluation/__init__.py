@@ -3,6 +3,7 @@
 from lofi_tal.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_detections
 from lofi_tal.evaluation.detection import (
     ACTIVITYNET_THRESHOLDS,
+    THRESHOLDS,
     THUMOS_THRESHOLDS,
     ClassResult,
     DetectionResult,
@@ -17,6 +18,7 @@ __all__ = [
     "ACTIVITYNET_THRESHOLDS",
     "KINDS",
     "PROTOCOLS",
+    "THRESHOLDS",
     "THUMOS_THRESHOLDS",
     "Bin",
     "BootstrapResult",

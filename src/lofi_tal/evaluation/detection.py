@@ -27,6 +27,8 @@ Indices = NDArray[np.int64]
 ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """0.50:0.05:0.95, to the bit as the official evaluator writes them: a quantised tIoU can lie exactly on one."""
 THUMOS_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = {"activitynet": ACTIVITYNET_THRESHOLDS, "thumos": THUMOS_THRESHOLDS}
+"""By the name of the data set whose evaluations have them."""
 
 
 @dataclass(frozen=True)

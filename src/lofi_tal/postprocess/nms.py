@@ -3,7 +3,8 @@
 The semantics are those of the loop published with BSN and used by G-TAD
 (wzmsltw/BSN-boundary-sensitive-network, ``post_processing.py``; Frostinassiky/gtad, branch ``anet``,
 ``gtad_postprocess.py``): take the best proposal, decay every other one by its overlap with it, repeat. All
-videos of a chunk take this step together.
+videos of a chunk take this step together. In a video that is a chunk by itself a step touches only what is near, as
+there may be hours of it.
 
 Legend: V videos, N proposals of one video.
 """
@@ -175,7 +176,9 @@ def _all(videos: list[tuple[Floats, Floats]], suppression: Suppression) -> list[
         widest = len(videos[order[-1]][1])
         count = max(1, _CHUNK // max(1, widest))
         chunk, order = order[-count:], order[:-count]
-        for place, result in zip(chunk, _suppress([videos[i] for i in chunk], suppression), strict=True):
+        parts = [videos[place] for place in chunk]
+        found = [_suppress_long(*parts[0], suppression)] if len(parts) == 1 else _suppress(parts, suppression)
+        for place, result in zip(chunk, found, strict=True):
             results[place] = result
     return results
 
@@ -207,8 +210,7 @@ def _suppress(videos: list[tuple[Floats, Floats]], rule: Suppression) -> list[tu
         start[row, : len(values)], end[row, : len(values)] = segments.T
         scores[row, : len(values)] = values
     length = end - start
-    # The published loop runs while more than one proposal is left.
-    budget = np.minimum(counts if rule.keep_last else counts - 1, rule.top_k)
+    budget = np.array([_budget(count, rule) for count in counts.tolist()])
     rounds = int(budget.max(initial=0))
     kept = np.full((len(videos), rounds), -1, dtype=np.int64)
     decayed = np.zeros((len(videos), rounds))
@@ -224,6 +226,39 @@ def _suppress(videos: list[tuple[Floats, Floats]], rule: Suppression) -> list[tu
         scores *= _decay(start, end, length, rows, best, rule)
         scores[rows, best] = -1.0
     return [(indices[indices >= 0], values[indices >= 0]) for indices, values in zip(kept, decayed, strict=True)]
+
+
+def _suppress_long(segments: Floats, values: Floats, rule: Suppression) -> tuple[Indices, Floats]:
+    """Run the loop for one video; of proposals sorted by their start, those that can overlap another are neighbours."""
+    order = np.argsort(segments[:, 0], kind="stable")
+    place = np.argsort(order)
+    start, end = segments[order].T
+    length = end - start
+    reach = length.max(initial=0.0)
+    scores = values.copy()
+    kept: list[int] = []
+    decayed: list[float] = []
+    for _ in range(_budget(len(scores), rule)):
+        best = int(scores.argmax())
+        if scores[best] <= 0:
+            break
+        kept.append(best)
+        decayed.append(float(scores[best]))
+        low, high = (
+            np.searchsorted(start, segments[best, 0] - reach),
+            np.searchsorted(start, segments[best].max(), "right"),
+        )
+        near = slice(low, high)
+        here = np.array([place[best] - low])
+        factor = _decay(start[None, near], end[None, near], length[None, near], np.zeros(1, np.int64), here, rule)
+        scores[order[near]] *= factor[0]
+        scores[best] = -1.0
+    return np.array(kept, dtype=np.int64), np.array(decayed)
+
+
+def _budget(count: int, rule: Suppression) -> int:
+    """Return the most of ``count`` proposals that are emitted: the published loop runs while more than one is left."""
+    return min(count if rule.keep_last else count - 1, rule.top_k)
 
 
 def _decay(start: Floats, end: Floats, length: Floats, rows: Indices, best: Indices, rule: Suppression) -> Floats:

@@ -1,4 +1,4 @@
-"""What the stages feed on: videos with their truth, trimmed clips, and loaders whose order is a function of the step.
+"""What the stages feed on: videos and their windows with truth, clips, and loaders whose order is set by the step.
 
 Shapes: B videos, L snippets, T frames, S × S pixels; frames are uint8 (..., S, S, 3), the decoder's own layout.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,15 @@ from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp, hash_object, read_json, write_json
 from lofi_tal.runtime import TrainingRun, derive_seed
 from lofi_tal.segments import Segments
-from lofi_tal.snippets import SnippetGrid, clip_times, pace_times
-from lofi_tal.video import FrameCache, VideoError, find_videos, probe_video
+from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
+from lofi_tal.video import FrameCache, VideoError, find_videos, probe_video, stream_frames
 
 RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
 _CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
+WHOLE = 0.9
+"""A window is trained on if it shows more than this share of an action (public G-TAD and BSN code for THUMOS14)."""
+VISIBLE = 0.5
+"""Of the actions that a window cuts, it keeps those of which it shows at least this share (ActionFormer's code)."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,15 @@ class VideoFile:
 
 @dataclass(frozen=True, eq=False)
 class TruthVideo:
-    """An untrimmed video and its truth on the unit interval.
+    """An untrimmed video, or a window of it, and its truth on the unit interval.
 
     Args:
         video_id: Id in the annotations.
         file: The file.
         duration: Seconds by the annotation's clock, which the segments refer to.
-        segments: ``(N, 2)`` start and end as shares of the duration, in [0, 1].
+        segments: ``(N, 2)`` start and end as shares of the duration, or of the window, in [0, 1].
         labels: ``(N,)`` class numbers.
+        window: The part of the video that is meant; None for the whole.
     """
 
     video_id: str
@@ -60,6 +65,20 @@ class TruthVideo:
     duration: float
     segments: Tensor
     labels: Tensor
+    window: Window | None = None
+
+    @property
+    def name(self) -> str:
+        """The id, and the first snippet of a window."""
+        return self.video_id if self.window is None else f"{self.video_id}@{self.window.first}"
+
+    def within(self, window: Window) -> TruthVideo:
+        """Return a window of this video, with the actions of which at least :data:`VISIBLE` lies inside, cut to it."""
+        if window.whole:
+            return self
+        segments = _shares(self.segments, window)
+        keep = _visible(segments) >= VISIBLE
+        return replace(self, segments=segments[keep].clamp(0, 1).float(), labels=self.labels[keep], window=window)
 
     def to_segments(self, names: Sequence[str]) -> Segments:
         """Return the truth in seconds, with the class names."""
@@ -192,6 +211,53 @@ def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tu
     return [v for v in videos if v.video_id not in chosen], [v for v in videos if v.video_id in chosen]
 
 
+def _shares(segments: Tensor, window: Window) -> Tensor:
+    """Return segments ``(N, 2)`` of a video as shares of a window, which may lie outside [0, 1]."""
+    return (segments.double() * window.of - window.first) / window.count
+
+
+def _visible(segments: Tensor) -> Tensor:
+    """Return the share ``(N,)`` of each segment ``(N, 2)`` that lies in [0, 1]."""
+    start, end = segments.unbind(1)
+    return (end.clamp(0, 1) - start.clamp(0, 1)) / (end - start)
+
+
+def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[TruthVideo]:
+    """Return the windows of some videos that show more than :data:`WHOLE` of an action; whole videos as they are.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if windows.seconds is None:
+        return list(videos)
+    found = [
+        video.within(window)
+        for video in videos
+        for window in windows.cut(windows.snippets(video.file.duration))
+        if _shown(video, window).any()
+    ]
+    if not found:
+        raise DataError(
+            f"No window of {windows.seconds:g} s shows more than {WHOLE:.0%} of an action of the {len(videos)} "
+            "training videos: raise snippets.window to twice the length of your longest actions."
+        )
+    return found
+
+
+def cut_actions(videos: Sequence[TruthVideo], windows: Windows) -> int:
+    """Return the number of actions of which no window shows more than :data:`WHOLE`."""
+    shown = [
+        torch.stack([_shown(video, window) for window in windows.cut(windows.snippets(video.file.duration))]).any(0)
+        for video in videos
+    ]
+    return sum(int((~video).sum()) for video in shown)
+
+
+def _shown(video: TruthVideo, window: Window) -> Tensor:
+    """Say of each action ``(N,)`` whether the window shows more than :data:`WHOLE` of it."""
+    return _visible(_shares(video.segments, window)) > WHOLE
+
+
 def content_hash(videos: Sequence[TruthVideo]) -> str:
     """Return a hash of the files and their truth: what a stage that trains on them depends on."""
     return hash_object([[v.video_id, v.file.stamp, v.duration, v.segments.tolist(), v.labels.tolist()] for v in videos])
@@ -215,32 +281,40 @@ class Sample:
     error: str = ""
 
 
-def read_snippets(
-    file: VideoFile, grid: SnippetGrid, size: int, cache: FrameCache, seed: int | None = None, flip: bool = False
-) -> Tensor:
-    """Read the snippets of a whole video, ``(L, T, size, size, 3)`` uint8, for training, extraction and detection.
+def stream_snippets(file: VideoFile, grid: SnippetGrid, size: int, *, at_once: int) -> Iterator[Tensor]:
+    """Yield the snippets of a whole video in pieces ``(at_once, T, size, size, 3)`` uint8, the last one shorter.
+
+    The file is decoded once, in order; held are the frames of a piece, whatever the length of the video. Centre crops.
 
     Args:
         file: The video.
-        grid: L snippets of T frames.
+        grid: Snippets of T frames.
         size: Side of the crop in pixels.
-        cache: Decoded-frame cache.
-        seed: Of the crop and the flip, one for the whole video; None takes the centre.
-        flip: Mirror at random.
+        at_once: Snippets of a piece.
 
     Raises:
         VideoError: If the file cannot be decoded.
     """
     times = grid.times(file.duration, file.frames)
-    decoded = cache.frames(file.path, times.reshape(-1), short_side=round(size * RESIZE))
-    return torch.from_numpy(crop(decoded.frames, size, seed, flip)).view(*times.shape, size, size, 3)
+    distinct, inverse = np.unique(times, return_inverse=True)
+    places = inverse.reshape(times.shape)
+    frames = stream_frames(file.path, distinct, short_side=round(size * RESIZE))
+    held: dict[int, NDArray[np.uint8]] = {}
+    for first in range(0, len(places), at_once):
+        piece = places[first : first + at_once]
+        held = {place: frame for place, frame in held.items() if place >= piece.min()}
+        while int(piece.max()) not in held:
+            place, frame = next(frames)
+            held[place] = crop(frame[None], size, None, flip=False)[0]
+        chosen = np.stack([held[place] for place in piece.flatten().tolist()])
+        yield torch.from_numpy(chosen).view(*piece.shape, size, size, 3)
 
 
 class SnippetDataset(Dataset[Sample]):
-    """Snippets of whole videos, ``(L, T, S, S, 3)`` uint8; one crop and one flip for a whole video.
+    """Snippets of videos or windows, ``(L, T, S, S, 3)`` uint8; one crop and one flip for all of an item.
 
     Args:
-        videos: The videos.
+        videos: The videos or windows.
         frames: T.
         stride: Frames of the video from one frame of a snippet to the next.
         cache: Decoded-frame cache.
@@ -255,13 +329,20 @@ class SnippetDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
+    def of(self, videos: Sequence[TruthVideo]) -> SnippetDataset:
+        """Return a data set of other videos or windows that are read in the same way."""
+        return SnippetDataset(videos, frames=self.frames, stride=self.stride, cache=self.cache, flip=self.flip)
+
     def __getitem__(self, request: Request) -> Sample:
-        grid = SnippetGrid(request.fidelity.snippets, self.frames, self.stride)
-        file, size = self.videos[request.index].file, request.fidelity.size
+        video, size = self.videos[request.index], request.fidelity.size
+        file, grid = video.file, SnippetGrid(request.fidelity.snippets, self.frames, self.stride)
+        times = grid.times(file.duration, file.frames, video.window)
         try:
-            return Sample(request.index, read_snippets(file, grid, size, self.cache, request.seed, self.flip))
+            decoded = self.cache.frames(file.path, times.reshape(-1), short_side=round(size * RESIZE))
         except VideoError as error:
             return Sample(request.index, None, str(error))
+        view = crop(decoded.frames, size, request.seed, self.flip)
+        return Sample(request.index, torch.from_numpy(view).view(*times.shape, size, size, 3))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """From features to detections: the head's proposals, soft-NMS, class scores, and the three ways to evaluate them.
 
-Shapes: B videos, C channels, L snippets, N proposals of one video, K classes.
+The head looks at windows; their proposals are brought together as shares of the video, and all that follows knows
+whole videos only.
+
+Shapes: C channels, L snippets of a window, S of a video, N proposals of one video, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +24,7 @@ from lofi_tal.evaluation.matching import pairwise_tiou
 from lofi_tal.heads import Head, Proposals
 from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices
 from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.snippets import Window, Windows
 from lofi_tal.stages.data import TruthVideo
 
 
@@ -34,36 +39,112 @@ class DetectOptions:
     pooling: str = "proposal"
 
 
+SLACK = 2.0
+"""Snippets by which a window must see a proposal better than another one to have it alone."""
+
+
 @torch.inference_mode()
-def localise(head: Head, features: Tensor, options: DetectOptions, *, batch: int = 32) -> list[Proposals]:
-    """Return the proposals of each video after soft-NMS, by falling score.
+def localise(
+    head: Head, features: Sequence[Tensor], windows: Windows, options: DetectOptions, *, batch: int = 32
+) -> list[Proposals]:
+    """Return the proposals of each video after soft-NMS, as shares of the video, by falling score.
 
     Args:
         head: In eval mode.
-        features: ``(B, C, L)`` on the CPU; moved to the head's device batch by batch.
+        features: ``(C, S)`` on the CPU for each video; moved to the head's device batch by batch.
+        windows: How videos are cut.
         options: Decoding preset, soft-NMS.
-        batch: Videos at once.
+        batch: Windows at once.
     """
     device = next(head.parameters()).device
-    found: list[Proposals] = []
-    for part in torch.split(features, batch):
-        found += head.proposals(head(part.to(device)), options.preset)
-    rule = Suppression(sigma=options.sigma, top_k=options.top_k, keep_last=True)
-    labels = [p.labels for p in found]  # classes do not suppress each other
+    cut = [windows.cut(video.shape[1]) for video in features]
+    items = [(video, window) for video, parts in zip(features, cut, strict=True) for window in parts]
+    seen: list[Proposals] = []
+    for first in range(0, len(items), batch):
+        part = torch.stack([window_features(*item) for item in items[first : first + batch]])
+        seen += head.proposals(head(part.to(device)), options.preset)
+    found = []
+    for parts in cut:
+        found.append(merge_windows(seen[: len(parts)], parts))
+        del seen[: len(parts)]
+    return suppress(found, [parts[0].of / parts[0].count for parts in cut], options)
+
+
+def window_features(features: Tensor, window: Window | None) -> Tensor:
+    """Return the part ``(C, L)`` of a video's features ``(C, S)`` that a window sees."""
+    return features if window is None or window.whole else features[:, torch.from_numpy(window.snippets)]
+
+
+def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Proposals:
+    """Bring the proposals of one video's windows together, without seams.
+
+    A proposal counts in the window that sees it best: the one in which it lies farthest from the window's ends (an end
+    that is the video's own does not count). So what one window cuts is left to the one that sees it whole, and no
+    action is reported by several windows. A proposal is dropped if another window sees all of it at least
+    :data:`SLACK` snippets farther from its ends. As long as windows place an action within that of each other, it
+    cannot fall between them; where they are as good, both may propose it, and equal segments are taken once.
+    What lies beyond the end of a short video is cut.
+
+    Args:
+        found: Proposals of each window, as shares of the window.
+        windows: All windows of the video, in order.
+
+    Returns:
+        Proposals as shares of the video; those of several windows by falling score.
+    """
+    if windows[0].whole:
+        return found[0]
+    count, total = windows[0].count, windows[0].of
+    first = torch.tensor([window.first for window in windows], dtype=torch.float64)
+    low = torch.where(first == 0, -torch.inf, first)
+    high = torch.where(first + count >= total, torch.inf, first + count)
+    places, kept = [], []
+    for number, proposals in enumerate(found):
+        # in snippets of the video, rounded: the same anchor has the same numbers in every window
+        span = (proposals.segments.double() * count + first[number]).round(decimals=3).clamp(max=total)
+        others = ((first - first[number]).abs() < count) & (first != first[number])
+        margin = torch.minimum(span[:, 0] - low[number], high[number] - span[:, 1])
+        elsewhere = torch.minimum(span[:, :1] - low[others], high[others] - span[:, 1:])  # (N, others), below 0 if cut
+        keep = (elsewhere < margin[:, None] + SLACK).all(1) & (span[:, 0] < total)
+        places.append(span[keep])
+        kept.append(keep)
+    scores = torch.cat([p.scores[keep] for p, keep in zip(found, kept, strict=True)])
+    labels = [p.labels[keep] for p, keep in zip(found, kept, strict=True) if p.labels is not None]
+    spans = torch.cat(places)
+    order = scores.argsort(descending=True, stable=True)
+    rows = torch.cat([spans, torch.cat(labels)[:, None]], 1) if labels else spans
+    _, once = np.unique(rows[order].numpy(), axis=0, return_index=True)  # the best of equal ones
+    chosen = order[torch.from_numpy(np.sort(once))]
+    return Proposals((spans[chosen] / total).float(), scores[chosen], torch.cat(labels)[chosen] if labels else None)
+
+
+def suppress(found: Sequence[Proposals], lengths: Sequence[float], options: DetectOptions) -> list[Proposals]:
+    """Return the proposals of each video after soft-NMS, by falling score.
+
+    Args:
+        found: Proposals of each video.
+        lengths: Of the videos in windows; a video of several keeps so many times ``top_k`` proposals.
+        options: Soft-NMS.
+    """
+    limits = [math.ceil(options.top_k * max(1.0, length)) for length in lengths]
+    labels = [p.labels for p in found if p.labels is not None]  # classes do not suppress each other
     kept = soft_nms_indices(
         [p.segments for p in found],
         [p.scores for p in found],
-        rule,
-        labels=None if any(label is None for label in labels) else [label for label in labels if label is not None],
+        Suppression(sigma=options.sigma, top_k=max(limits, default=options.top_k), keep_last=True),
+        labels=labels if len(labels) == len(found) else None,
     )
-    return [
-        Proposals(
-            p.segments[index],
-            torch.from_numpy(scores).float(),
-            None if p.labels is None else p.labels[index],
+    results = []
+    for p, limit, (places, scores) in zip(found, limits, kept, strict=True):
+        index = torch.from_numpy(places[:limit])
+        results.append(
+            Proposals(
+                p.segments[index],
+                torch.from_numpy(scores[:limit]).float(),
+                None if p.labels is None else p.labels[index],
+            )
         )
-        for p, (index, scores) in zip(found, ((torch.from_numpy(i), s) for i, s in kept), strict=True)
-    ]
+    return results
 
 
 def fuse(
@@ -180,10 +261,20 @@ def evaluate(
     proposals: Sequence[Proposals],
     fused: Sequence[Segments],
     labels: Sequence[str],
+    tiou: Sequence[float] | None = None,
 ) -> Scores:
     """Evaluate detections three ways against a truth document.
 
     Detections of classes that the subset does not have do not count, as in the official evaluator.
+
+    Args:
+        truth: ActivityNet-style document.
+        subset: Subset of it.
+        videos: Videos that were looked at.
+        proposals: Of each of them.
+        fused: Detections with the system's own classes.
+        labels: Class names.
+        tiou: Thresholds; ActivityNet's without them.
     """
     known = _labels_of(truth, subset)
     oracle = [with_true_class(v, p, labels) for v, p in zip(videos, proposals, strict=True)]
@@ -198,15 +289,17 @@ def evaluate(
         for v, p in zip(videos, proposals, strict=True)
     ]
     return Scores(
-        fused=_evaluate(truth, fused, known, subset),
-        agnostic=_evaluate(truth, plain, known, subset, class_agnostic=True),
-        oracle=_evaluate(truth, oracle, known, subset),
+        fused=_evaluate(truth, fused, known, subset, tiou),
+        agnostic=_evaluate(truth, plain, known, subset, tiou, class_agnostic=True),
+        oracle=_evaluate(truth, oracle, known, subset, tiou),
     )
 
 
-def evaluate_known(truth: dict[str, Any], subset: str, detections: Sequence[Segments]) -> DetectionResult:
+def evaluate_known(
+    truth: dict[str, Any], subset: str, detections: Sequence[Segments], tiou: Sequence[float] | None = None
+) -> DetectionResult:
     """Evaluate detections; those of classes that the subset does not have do not count."""
-    return _evaluate(truth, detections, _labels_of(truth, subset), subset)
+    return _evaluate(truth, detections, _labels_of(truth, subset), subset, tiou)
 
 
 def _labels_of(truth: dict[str, Any], subset: str) -> set[str]:
@@ -219,11 +312,16 @@ def _labels_of(truth: dict[str, Any], subset: str) -> set[str]:
 
 
 def _evaluate(
-    truth: dict[str, Any], detections: Sequence[Segments], known: set[str], subset: str, class_agnostic: bool = False
+    truth: dict[str, Any],
+    detections: Sequence[Segments],
+    known: set[str],
+    subset: str,
+    tiou: Sequence[float] | None,
+    class_agnostic: bool = False,
 ) -> DetectionResult:
     counted = [s[np.array([label in known for label in s.label], dtype=bool)] for s in detections]
     document = detections_to_activitynet(counted)
-    return evaluate_detections(truth, document, subset, class_agnostic=class_agnostic)
+    return evaluate_detections(truth, document, subset, tiou, class_agnostic=class_agnostic)
 
 
 def best_threshold(detections: Sequence[Segments], videos: Sequence[TruthVideo], labels: Sequence[str]) -> float:

@@ -1,5 +1,9 @@
 """Extraction: features of every video at full fidelity, with the encoder frozen; one safetensors file a video.
 
+Every snippet of a video is encoded once; windows that overlap share its features. Long videos go through in pieces.
+
+Shapes: C channels, N snippets of a video (L if it is one window), T frames, S × S pixels.
+
 Each file carries the provenance of its features (encoder weights, time grid, size, file stamp). A file of the same
 provenance is never made again; anything else is replaced. So extraction resumes at the video where it stopped.
 """
@@ -8,7 +12,8 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +30,16 @@ from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import hash_object, inside, write_bytes
 from lofi_tal.runtime import PeakMemory, Progress, gather, on_first, rank_and_size
+from lofi_tal.snippets import Windows
 from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
 
+FRAMES_AT_ONCE = 256
+"""Frames that go through the encoder together; it bounds the memory."""
 _KEY = "features"
 
 
 class FeatureStore:
-    """Features of videos in a folder, ``(L, C)`` float32 each.
+    """Features of videos in a folder, ``(N, C)`` float32 each.
 
     Args:
         folder: One file a video.
@@ -55,12 +63,12 @@ class FeatureStore:
             return False
 
     def write(self, video: TruthVideo, features: NDArray[np.float32]) -> None:
-        """Write the features ``(L, C)`` of one video in one atomic step."""
+        """Write the features ``(N, C)`` of one video in one atomic step."""
         metadata = {"provenance": self._stamp(video)}  # one key: their order in the file is not fixed
         write_bytes(self.path(video.video_id), save({_KEY: np.ascontiguousarray(features)}, metadata=metadata))
 
     def read(self, video: TruthVideo) -> Tensor:
-        """Return the features ``(C, L)``.
+        """Return the features ``(C, N)``.
 
         Raises:
             DataError: If the file is missing or damaged.
@@ -78,21 +86,25 @@ class FeatureStore:
 
 
 @torch.inference_mode()
-def encode_snippets(encoder: Encoder, frames: Tensor, fabric: Fabric, *, frames_at_once: int = 256) -> Tensor:
-    """Encode one video's snippets in pieces.
+def encode_snippets(encoder: Encoder, frames: Tensor, fabric: Fabric) -> Tensor:
+    """Encode snippets in pieces of :data:`FRAMES_AT_ONCE` frames.
 
     Args:
         encoder: In eval mode on the device of ``fabric``.
-        frames: ``(L, T, S, S, 3)`` uint8.
+        frames: ``(N, T, S, S, 3)`` uint8.
         fabric: Device and precision.
-        frames_at_once: Frames that go through the encoder together; it bounds the memory.
 
     Returns:
-        ``(L, C)`` float32 on the CPU.
+        ``(N, C)`` float32 on the CPU.
     """
-    pieces = torch.split(frames, max(1, frames_at_once // frames.shape[1]))
+    pieces = torch.split(frames, snippets_at_once(frames.shape[1]))
     with fabric.autocast():
         return torch.cat([encoder(as_clips(piece.to(fabric.device))).float().cpu() for piece in pieces])
+
+
+def snippets_at_once(frames: int) -> int:
+    """Return the snippets of T ``frames`` that go through the encoder together."""
+    return max(1, FRAMES_AT_ONCE // frames)
 
 
 def extract(
@@ -101,11 +113,22 @@ def extract(
     encoder: Encoder,
     *,
     videos: SnippetDataset,
+    windows: Windows,
     fidelity: Fidelity,
     workers: int,
     quiet: bool = False,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Write the features of all videos that are not there yet.
+
+    Args:
+        store: Where they go.
+        fabric: Device, precision and processes.
+        encoder: Frozen.
+        videos: Whole videos.
+        windows: How many snippets a video has, and how many are read at once.
+        fidelity: Full fidelity.
+        workers: Loader processes.
+        quiet: No progress.
 
     Returns:
         Figures of the stage, and the reason for each video that could not be read.
@@ -119,17 +142,29 @@ def extract(
     todo = todo[rank::ranks]
     failed: dict[str, str] = {}
     encoder = encoder.to(fabric.device).eval()
-    loader = make_loader(videos, [[Request(index, fidelity, None)] for index in todo], workers, operator.itemgetter(0))
+    pieces = [
+        (video, piece)
+        for video in (videos.videos[index] for index in todo)
+        for piece in windows.pieces(windows.snippets(video.file.duration))
+    ]
+    requests = [[Request(i, replace(fidelity, snippets=piece.count), None)] for i, (_, piece) in enumerate(pieces)]
+    read = videos.of([replace(video, window=piece) for video, piece in pieces])
+    loader = make_loader(read, requests, workers, operator.itemgetter(0))
+    features: list[Tensor] = []
     title = f"extract {fidelity.snippets}×{fidelity.size}px"
     mine = len(videos) if ranks == 1 else len(todo)
     with Progress(title, mine, done=mine - len(todo), quiet=quiet or rank > 0) as progress:
         for sample in loader:
-            video = videos.videos[sample.index]
+            video, piece = pieces[sample.index]
             if sample.frames is None:
-                failed[video.video_id] = sample.error
-            else:
-                store.write(video, encode_snippets(encoder, sample.frames, fabric).numpy())
-            progress.advance(video.video_id)
+                failed.setdefault(video.video_id, sample.error)
+            elif video.video_id not in failed:
+                features.append(encode_snippets(encoder, sample.frames, fabric))
+            if piece.first + piece.count == piece.of:
+                if video.video_id not in failed:
+                    store.write(video, torch.cat(features).numpy())
+                features = []
+                progress.advance(video.video_id)
     made = len(todo) - len(failed)
     failed = {key: reason for lost in gather(failed) for key, reason in lost.items()}
     figures = {
@@ -139,11 +174,6 @@ def extract(
         "peak_memory_bytes": peak.bytes(),
     }
     return figures, failed
-
-
-def read_features(store: FeatureStore, videos: Iterable[TruthVideo]) -> Tensor:
-    """Return the features of several videos, ``(B, C, L)``."""
-    return torch.stack([store.read(video) for video in videos])
 
 
 def usable(videos: Sequence[TruthVideo], failed: dict[str, str]) -> list[TruthVideo]:

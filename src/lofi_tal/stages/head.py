@@ -19,8 +19,17 @@ from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.errors import LofiError
 from lofi_tal.heads import Head, load_head, save_head
 from lofi_tal.runtime import Outcome, StageFolder, StageRecord, TrainingRun, derive_seed, on_first, open_stage
-from lofi_tal.stages.data import TruthVideo, epoch_batches, steps_per_epoch
-from lofi_tal.stages.detect import DetectOptions, best_threshold, evaluate, fuse, localise, truth_document
+from lofi_tal.snippets import Windows
+from lofi_tal.stages.data import TruthVideo, epoch_batches, steps_per_epoch, training_windows
+from lofi_tal.stages.detect import (
+    DetectOptions,
+    best_threshold,
+    evaluate,
+    fuse,
+    localise,
+    truth_document,
+    window_features,
+)
 from lofi_tal.stages.lofi import video_generator
 
 
@@ -49,15 +58,22 @@ class ClassifierOptions:
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Videos and their features ``(B, C, L)`` on the CPU."""
+    """Videos or windows of them, and their features ``(C, N)`` on the CPU."""
 
     videos: Sequence[TruthVideo]
-    features: Tensor
+    features: Sequence[Tensor]
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.features[0].shape[0]
 
     def of(self, videos: Sequence[TruthVideo]) -> FeatureSet:
-        """Return the part of the set that holds ``videos``."""
+        """Return the part of the set that holds ``videos``, or windows of its videos."""
         place = {video.video_id: i for i, video in enumerate(self.videos)}
-        return FeatureSet(videos, self.features[[place[video.video_id] for video in videos]])
+        return FeatureSet(
+            videos, [window_features(self.features[place[video.video_id]], video.window) for video in videos]
+        )
 
 
 def train_head(
@@ -65,12 +81,14 @@ def train_head(
     fabric: Fabric,
     head: Head,
     data: FeatureSet,
+    windows: Windows,
     *,
     lr: float,
     options: HeadOptions,
     quiet: bool = False,
 ) -> Outcome:
-    """Train ``head`` in place with one learning rate."""
+    """Train ``head`` in place with one learning rate, on windows of the videos."""
+    data = data.of(training_windows(data.videos, windows))
     optimizer = torch.optim.Adam(head.parameters(), lr=lr, weight_decay=options.weight_decay)
     model, optimizer = fabric.setup(head, optimizer)
     steps = steps_per_epoch(len(data.videos), options.batch)
@@ -91,7 +109,7 @@ def train_head(
             order = epoch_batches(len(data.videos), options.batch, options.seed, epoch)
             yield from order[max(0, run.start - epoch * steps) :]
 
-    features = data.features.to(fabric.device)
+    features = torch.stack(list(data.features)).to(fabric.device)
     segments = [video.segments.to(fabric.device) for video in data.videos]
     labels = [video.labels.to(fabric.device) for video in data.videos]
     model.train()
@@ -103,7 +121,7 @@ def train_head(
                 "processes or a larger head.batch."
             )
         outputs = model(features[mine])
-        draws = [video_generator(options.seed, step.index, data.videos[i].video_id) for i in mine]
+        draws = [video_generator(options.seed, step.index, data.videos[i].name) for i in mine]
         run.update(head.loss(outputs, [segments[i] for i in mine], [labels[i] for i in mine], draws))
     model.eval()
     return run.outcome({"lr": lr})
@@ -127,10 +145,12 @@ def search_head(
     *,
     train: FeatureSet,
     selection: FeatureSet,
+    windows: Windows,
     labels: Sequence[str],
     options: HeadOptions,
     class_options: ClassifierOptions,
     detect: DetectOptions,
+    tiou: Sequence[float],
     inputs: dict[str, Any],
     resume: bool,
     overwrite: bool,
@@ -144,10 +164,12 @@ def search_head(
         make_head: Builds a head with random weights.
         train: Training videos without the selection part.
         selection: The selection part; without it the first learning rate is taken unseen.
+        windows: How videos are cut.
         labels: Class names.
         options: Of the head's training.
         class_options: Of the class scores.
         detect: Post-processing.
+        tiou: Thresholds of the mAP that decides.
         inputs: What the features depend on, for the records.
         resume: Go on with interrupted trainings.
         overwrite: Replace outdated ones.
@@ -164,7 +186,7 @@ def search_head(
             return load_head(stage.path), stage.record
         torch.manual_seed(derive_seed(options.seed, "head"))  # the same initial weights for every learning rate
         head = make_head()
-        outcome = train_head(stage, fabric, head, data, lr=lr, options=options, quiet=quiet)
+        outcome = train_head(stage, fabric, head, data, windows, lr=lr, options=options, quiet=quiet)
 
         def finish() -> StageRecord:
             save_head(head, stage.path)
@@ -183,8 +205,8 @@ def search_head(
         seconds, peak = seconds + record.seconds, max(peak, record.peak_memory_bytes)
         score = 0.0
         if judge:
-            proposals = localise(head, selection.features, detect)
-            scores = evaluate(truth, "selection", selection.videos, proposals, [], labels)
+            proposals = localise(head, selection.features, windows, detect)
+            scores = evaluate(truth, "selection", selection.videos, proposals, [], labels, tiou)
             score = scores.oracle.average_mAP
         candidates.append({"lr": lr, "selection_mAP": score})
         if best is None or score > best[0]:
@@ -195,7 +217,7 @@ def search_head(
     classifier = fit_on(train, len(labels), class_options)
     chosen: dict[str, Any] = {"lr": lr, "candidates": candidates, "pooling": "proposal", "threshold": 0.0}
     if judge:
-        proposals = localise(head, selection.features, detect)
+        proposals = localise(head, selection.features, windows, detect)
         results = {}
         for pooling in POOLINGS:
             ways = replace(detect, pooling=pooling)
@@ -203,7 +225,7 @@ def search_head(
                 fuse(video.video_id, video.duration, features, found, classifier, labels, ways)
                 for video, features, found in zip(selection.videos, selection.features, proposals, strict=True)
             ]
-            scores = evaluate(truth, "selection", selection.videos, proposals, fused, labels)
+            scores = evaluate(truth, "selection", selection.videos, proposals, fused, labels, tiou)
             results[pooling] = (scores, best_threshold(fused, selection.videos, labels))
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
         chosen |= {
@@ -212,7 +234,7 @@ def search_head(
             "selection_mAP": {name: result[0].summary() for name, result in results.items()},
         }
     if options.refit and len(selection.videos):
-        everything = FeatureSet([*train.videos, *selection.videos], torch.cat([train.features, selection.features]))
+        everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
         head, record = trained("refit", everything, lr)
         seconds, peak = seconds + record.seconds, max(peak, record.peak_memory_bytes)
         classifier = fit_on(everything, len(labels), class_options)

@@ -101,7 +101,7 @@ def train_lofi(
         fabric: Device, precision and processes.
         encoder: Trained in place.
         head: Trained with it, and thrown away.
-        videos: Training videos.
+        videos: Training videos, or windows of them.
         classes: K, for the class loss.
         schedule: The fidelity of each step.
         full: Full fidelity, for the statistics of BatchNorm.
@@ -155,7 +155,7 @@ def train_lofi(
                 segments = [videos.videos[i].segments.to(fabric.device) for i in indices]
                 labels = [videos.videos[i].labels.to(fabric.device) for i in indices]
                 outputs, logits = model(frames.to(fabric.device, non_blocking=True))
-                draws = [video_generator(options.seed, step.index, videos.videos[i].video_id) for i in indices]
+                draws = [video_generator(options.seed, step.index, videos.videos[i].name) for i in indices]
                 losses = head.loss(outputs, segments, labels, draws)
                 if logits is not None:
                     losses["class"] = class_loss(logits.float(), segments, labels)
@@ -165,7 +165,8 @@ def train_lofi(
     if options.reestimate:
         reestimate_batchnorm(encoder, fabric, videos, full, options)
     result = {
-        "videos": len(videos),
+        "videos": len({video.video_id for video in videos.videos}),
+        "windows": len(videos),
         "fidelities": [str(fidelity) for fidelity in schedule.fidelities],
         "unreadable": {videos.videos[i].video_id: reason for i, reason in sorted(unreadable.items())},
     }
@@ -199,9 +200,9 @@ def reestimate_batchnorm(
         norm.momentum = momentum
 
 
-def video_generator(seed: int, step: int, video_id: str) -> torch.Generator:
-    """Return the source of a video's random draws at a step: the same in whatever batch and process it is."""
-    return torch.Generator().manual_seed(derive_seed(seed, "draw", step, video_id))
+def video_generator(seed: int, step: int, name: str) -> torch.Generator:
+    """Return the source of an item's random draws at a step: the same in whatever batch and process it is."""
+    return torch.Generator().manual_seed(derive_seed(seed, "draw", step, name))
 
 
 def _split(indices: list[int], size: int) -> list[list[int]]:
