@@ -78,6 +78,7 @@ from lofi_tal.stages.data import (
     content_hash,
     cut_actions,
     excerpts,
+    filler,
     find_features,
     find_files,
     split_selection,
@@ -520,7 +521,7 @@ class Pipeline:
             self.fabric,
             encoder,
             self._new_head(encoder.channels),
-            videos=self._snippets(training_windows(data.train, self.windows), flip=self.recipe.data.flip),
+            videos=self._stage2_videos,
             classes=len(data.labels),
             schedule=schedule,
             full=self.full,
@@ -791,9 +792,45 @@ class Pipeline:
             return encoder
         return JoinedEncoder([encoder, load_encoder(self.second)], [name, name])
 
-    def _snippets(self, videos: Sequence[TruthVideo], *, flip: bool = False) -> SnippetDataset:
-        section = self.recipe.snippets
-        return SnippetDataset(videos, frames=section.frames, stride=section.stride, cache=self.cache, flip=flip)
+    def _snippets(
+        self, videos: Sequence[TruthVideo], *, flip: bool = False, fidelities: Sequence[Fidelity] = ()
+    ) -> SnippetDataset:
+        section, cache = self.recipe.snippets, self.cache
+        return SnippetDataset(
+            videos, frames=section.frames, stride=section.stride, cache=cache, flip=flip, fidelities=fidelities
+        )
+
+    @property
+    def _stage2_videos(self) -> SnippetDataset:
+        videos = training_windows(self.data.train, self.windows)
+        return self._snippets(videos, flip=self.recipe.data.flip, fidelities=self.schedule.fidelities)
+
+    def fill_cache(self) -> tuple[int, int, dict[str, str]]:
+        """Decode every video once, for all that stage 2 and the extraction will ask of it.
+
+        Returns:
+            Videos, bytes that the cache holds, and the reason for each video that could not be decoded.
+
+        Raises:
+            LofiError: If the recipe has no cache or no videos.
+        """
+        if self.cache.folder is None or self.recipe.features is not None:
+            raise LofiError("There is nothing to cache: data.cache_gib is 0, or the recipe has published features.")
+        data, failed = self.data, dict(self.data.failed)
+        parts: list[tuple[SnippetDataset, Sequence[Fidelity]]] = []
+        if self.recipe.lofi is not None:
+            parts.append((self._stage2_videos, self.schedule.fidelities))
+        if self.windows.seconds is None:  # windows are read in pieces, which training does not share
+            parts.append((self._snippets([*data.train, *data.selection, *data.evaluation]), [self.full]))
+        for videos, fidelities in parts:
+            title = "cache " + ", ".join(map(str, fidelities))
+            with Progress(title, len(videos), quiet=self.quiet) as progress:
+                for index, reason in filler(videos, fidelities, self.recipe.data.workers):
+                    video_id = videos.videos[index].video_id
+                    if reason:
+                        failed[video_id] = reason
+                    progress.advance(video_id)
+        return len(data.train) + len(data.selection) + len(data.evaluation), self.cache.held_bytes(), failed
 
     def _new_encoder(self) -> Encoder:
         section = self.recipe.encoder

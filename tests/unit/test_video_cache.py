@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lofi_tal.errors import LofiError
-from lofi_tal.video import FrameCache, VideoError, decode_frames, write_video
+from lofi_tal.video import FrameCache, VideoError, View, decode_frames, decode_views, write_video
 
 GIB = 2**30
 
@@ -162,3 +162,31 @@ def test_several_processes_at_once(video, tmp_path):
         means = list(pool.map(_read, [(cache, video, moment) for moment in moments]))
     assert means == [float(decode_frames(video, [moment]).frames.mean()) for moment in moments]
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_pass_serves_several_views(video, tmp_path):
+    views = [View(TIMES), View(np.array([0.3, 1.9]), short_side=20), View(np.array([0.1]), size=(8, 9))]
+    for view, found in zip(views, decode_views(video, views), strict=True):
+        assert same(found, decode_frames(video, view.times, short_side=view.short_side, size=view.size))
+    cache = FrameCache(tmp_path / "c", GIB)
+    cache.frames(video, views[0].times, also=views[1:])
+    for view in views[1:]:
+        direct = decode_frames(video, view.times, short_side=view.short_side, size=view.size)
+        assert same(cache.frames(video, view.times, short_side=view.short_side, size=view.size), direct)
+    assert (cache.hits, cache.misses) == (2, 1)
+
+
+def test_filling_decodes_what_is_not_there_and_nothing_else(video, tmp_path, monkeypatch):
+    calls = []
+
+    def counted(path, views, **options):
+        calls.append([view.short_side for view in views])
+        return decode_views(path, views, **options)
+
+    monkeypatch.setattr("lofi_tal.video.cache.decode_views", counted)
+    cache = FrameCache(tmp_path / "c", GIB)
+    cache.fill(video, [View(TIMES, 16)])
+    cache.fill(video, [View(TIMES, 16), View(TIMES, 20), View(TIMES, 24)])
+    cache.fill(video, [View(TIMES, 24)])
+    assert calls == [[16], [20, 24]]
+    assert cache.held_bytes() == sum(path.stat().st_size for path in (tmp_path / "c").iterdir())

@@ -362,9 +362,9 @@ def test_real_files_give_the_frames_of_a_full_decode(name, monkeypatch):
     assert len(frames) == info.frames
     chosen = np.unique(np.random.default_rng(0).integers(0, info.frames, 12))
     result = decode_frames(path, info.times[chosen], short_side=40)
-    to_rgb = decode._Scaler(*result.frames.shape[1:3], info.rotation // 90)
+    to_rgb = decode._Scaler(path, result.frames.shape[1:3], info.rotation // 90)
     for picture, number in zip(result.frames, chosen, strict=True):
-        np.testing.assert_array_equal(picture, to_rgb(frames[number]))
+        np.testing.assert_array_equal(picture, to_rgb(number, frames[number]))
     assert result.missing == 0
 
 

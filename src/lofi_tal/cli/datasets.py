@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lofi_tal.cli.common import JsonOption, command_line, complain, percent, print_json, print_table, say
+from lofi_tal.cli.common import (
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    RecipeArgument,
+    SetOption,
+    command_line,
+    complain,
+    percent,
+    print_json,
+    print_table,
+    say,
+)
 from lofi_tal.errors import LofiError, nearest
 
 if TYPE_CHECKING:
@@ -22,6 +34,7 @@ def register(data: typer.Typer) -> None:
     data.command("convert")(convert)
     data.command("split")(split)
     data.command("stats")(stats)
+    data.command("cache")(cache)
     data.command("export-features")(export_features)
 
 
@@ -212,5 +225,29 @@ def export_features(
     say(f"{exported} videos: {output}")
     for reason in failed:
         complain(reason)
+    if failed:
+        raise typer.Exit(4)
+
+
+def cache(
+    recipe: RecipeArgument, output: OutputOption = None, settings: SetOption = None, quiet: QuietOption = False
+) -> None:
+    """Decode all videos of a recipe once, before any training, into the frame cache of its run folder.
+
+    One pass over a file serves all fidelities of stage 2. What is there already is not decoded again; training does the
+    same by itself in its first epoch.
+
+    Example: lofi data cache recipe.yaml -o runs/mine
+    """
+    from lofi_tal.pipeline import Pipeline
+    from lofi_tal.recipes import load_recipe
+
+    loaded = load_recipe(recipe, tuple(settings or ()))
+    pipeline = Pipeline(loaded, output or Path("runs") / loaded.name, device="cpu", quiet=quiet)
+    with pipeline.open(command_line()):
+        videos, held, failed = pipeline.fill_cache()
+    say(f"{pipeline.cache.folder}: {held / 2**30:.2f} GiB for {videos} videos (limit {loaded.data.cache_gib:g} GiB)")
+    for video_id, reason in failed.items():
+        complain(f"{video_id}: {reason}")
     if failed:
         raise typer.Exit(4)

@@ -27,7 +27,7 @@ from lofi_tal.files import file_stamp, hash_object, read_json, write_json
 from lofi_tal.runtime import TrainingRun, derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
-from lofi_tal.video import FrameCache, VideoError, find_videos, probe_video, stream_frames
+from lofi_tal.video import FrameCache, VideoError, View, find_videos, probe_video, stream_frames
 
 RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
 _CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
@@ -319,12 +319,21 @@ class SnippetDataset(Dataset[Sample]):
         stride: Frames of the video from one frame of a snippet to the next.
         cache: Decoded-frame cache.
         flip: Mirror at random.
+        fidelities: Others that will be asked for: a video that has to be decoded is kept at all of them.
     """
 
     def __init__(
-        self, videos: Sequence[TruthVideo], *, frames: int, stride: float, cache: FrameCache, flip: bool = False
+        self,
+        videos: Sequence[TruthVideo],
+        *,
+        frames: int,
+        stride: float,
+        cache: FrameCache,
+        flip: bool = False,
+        fidelities: Sequence[Fidelity] = (),
     ) -> None:
         self.videos, self.frames, self.stride, self.cache, self.flip = videos, frames, stride, cache, flip
+        self.fidelities = fidelities
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -333,16 +342,54 @@ class SnippetDataset(Dataset[Sample]):
         """Return a data set of other videos or windows that are read in the same way."""
         return SnippetDataset(videos, frames=self.frames, stride=self.stride, cache=self.cache, flip=self.flip)
 
+    def view(self, video: TruthVideo, fidelity: Fidelity) -> View:
+        """Return what of a video's frames a fidelity takes."""
+        grid = SnippetGrid(fidelity.snippets, self.frames, self.stride)
+        times = grid.times(video.file.duration, video.file.frames, video.window)
+        return View(times.reshape(-1), short_side=round(fidelity.size * RESIZE))
+
     def __getitem__(self, request: Request) -> Sample:
         video, size = self.videos[request.index], request.fidelity.size
-        file, grid = video.file, SnippetGrid(request.fidelity.snippets, self.frames, self.stride)
-        times = grid.times(file.duration, file.frames, video.window)
+        view = self.view(video, request.fidelity)
+        also = [self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity]
         try:
-            decoded = self.cache.frames(file.path, times.reshape(-1), short_side=round(size * RESIZE))
+            decoded = self.cache.frames(video.file.path, view.times, short_side=view.short_side, also=also)
         except VideoError as error:
             return Sample(request.index, None, str(error))
-        view = crop(decoded.frames, size, request.seed, self.flip)
-        return Sample(request.index, torch.from_numpy(view).view(*times.shape, size, size, 3))
+        cut = crop(decoded.frames, size, request.seed, self.flip)
+        return Sample(request.index, torch.from_numpy(cut).view(-1, self.frames, size, size, 3))
+
+
+def filler(videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int) -> Any:
+    """Return a loader that fills the frame cache: it gives ``(index, reason)``, the reason empty if all went well.
+
+    Args:
+        videos: The videos or windows, and how they are read.
+        fidelities: What is kept of each of them, in one pass over its file.
+        workers: Loader processes.
+    """
+    return DataLoader(
+        _CacheFiller(videos, fidelities),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_main_process,
+    )
+
+
+class _CacheFiller(Dataset[tuple[int, str]]):
+    def __init__(self, videos: SnippetDataset, fidelities: Sequence[Fidelity]) -> None:
+        self.videos, self.fidelities = videos, fidelities
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> tuple[int, str]:
+        video = self.videos.videos[index]
+        try:
+            self.videos.cache.fill(video.file.path, [self.videos.view(video, fidelity) for fidelity in self.fidelities])
+        except VideoError as error:
+            return index, str(error)
+        return index, ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from lofi_tal.video.cache import FrameCache
 from lofi_tal.video.container import VideoError
-from lofi_tal.video.decode import DecodedFrames, decode_frames, stream_frames
+from lofi_tal.video.decode import DecodedFrames, View, decode_frames, decode_views, stream_frames
 from lofi_tal.video.index import SUFFIXES, VideoIndex, find_video, find_videos
 from lofi_tal.video.timeline import VideoInfo, probe_video
 from lofi_tal.video.writing import write_video
@@ -14,7 +14,9 @@ __all__ = [
     "VideoError",
     "VideoIndex",
     "VideoInfo",
+    "View",
     "decode_frames",
+    "decode_views",
     "find_video",
     "find_videos",
     "probe_video",

@@ -7,9 +7,9 @@ times, what is known of each, and a check word. The frames are mapped into memor
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import atomic_path, file_stamp, hash_object
-from lofi_tal.video.decode import DecodedFrames, decode_frames
+from lofi_tal.video.decode import DecodedFrames, View, decode_views
 
-_LAYOUT = 1  # raise it when files or decoding change
+_LAYOUT = 2  # raise it when files or decoding change
 _STALE = 7 * 86400.0  # seconds without use after which an entry gives way
 
 
@@ -45,6 +45,7 @@ class FrameCache:
             raise LofiError(f"limit_bytes={limit_bytes}: expected at least 0.")
         self.folder, self.limit_bytes = folder, limit_bytes
         self.hits = self.misses = 0
+        self._checked: set[tuple[str, int, int]] = set()
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -59,30 +60,62 @@ class FrameCache:
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
         threads: int = 1,
+        also: Sequence[View] = (),
     ) -> DecodedFrames:
         """Return what :func:`~lofi_tal.video.decode_frames` returns; the frames may be a read-only memory map.
+
+        Args:
+            path: Video file.
+            times: As there.
+            short_side: As there.
+            size: As there.
+            threads: Decoder threads.
+            also: What else will be asked of this video: if it has to be decoded, these are kept in the same pass.
 
         Raises:
             VideoError: If the video cannot be decoded.
         """
         distinct, places = np.unique(np.asarray(times, dtype=np.float64), return_inverse=True)
-        entry = self._entry(path, distinct, short_side, size)
-        kept = None if entry is None else _read(entry, len(distinct))
+        view = View(distinct, short_side, size)
+        entry = self._entry(path, view)
+        kept = None if entry is None else self._read(entry, len(distinct))
         if kept is not None:
             self.hits += 1
         else:
             self.misses += 1
-            kept = decode_frames(path, distinct, short_side=short_side, size=size, threads=threads)
-            if entry is not None:
-                self._store(entry, kept)
+            kept = self._decode(path, [view, *(also if entry is not None else ())], threads)
         if np.array_equal(places, np.arange(len(distinct))):
             return kept
         return DecodedFrames(kept.frames[places], kept.times[places], kept.replaced[places])
 
-    def _entry(
-        self, path: Path, times: NDArray[np.float64], short_side: int | None, size: tuple[int, int] | None
-    ) -> Path | None:
-        """Return the file of this request, or None if there is no cache or no video file."""
+    def fill(self, path: Path, views: Sequence[View], *, threads: int = 1) -> None:
+        """Decode and keep what is not there yet of some views, in one pass over the file.
+
+        Raises:
+            VideoError: If the video cannot be decoded.
+        """
+        missing = []
+        for view in map(_distinct, views):
+            entry = self._entry(path, view)
+            if entry is not None and self._read(entry, len(view.times)) is None:
+                missing.append(view)
+        if missing:
+            self._decode(path, missing, threads)
+
+    def _decode(self, path: Path, views: Sequence[View], threads: int) -> DecodedFrames:
+        """Decode a view, and those of the others that are not there yet; keep them all and return the first."""
+        first, *others = map(_distinct, views)
+        entries = {view: self._entry(path, view) for view in others}
+        missing = [view for view, entry in entries.items() if entry is not None and not entry.exists()]
+        decoded = decode_views(path, [first, *missing], threads=threads)
+        for view, frames in zip([first, *missing], decoded, strict=True):
+            entry = self._entry(path, view)
+            if entry is not None:
+                self._store(entry, frames)
+        return decoded[0]
+
+    def _entry(self, path: Path, view: View) -> Path | None:
+        """Return the file of a view, or None if there is no cache or no video file."""
         if self.folder is None:
             return None
         try:
@@ -90,7 +123,32 @@ class FrameCache:
         except OSError:
             return None
         decoder = [_LAYOUT, av.library_versions.get("libavcodec"), av.library_versions.get("libswscale")]
-        return self.folder / f"{hash_object([stamp, times.tolist(), short_side, size, decoder])}.npy"
+        parts = [stamp, view.times.tolist(), view.short_side, view.size, decoder]
+        return self.folder / f"{hash_object(parts)}.npy"
+
+    def _read(self, entry: Path, count: int) -> DecodedFrames | None:
+        """Map an entry, or return None if it is not there or not whole; a read renews its time of last use.
+
+        A file that was cut short is seen at once; the check word is compared once in each process.
+        """
+        try:
+            frames = np.lib.format.open_memmap(entry, mode="r")
+            with entry.open("rb") as handle:
+                handle.seek(frames.offset + frames.nbytes)
+                times, replaced, word = (np.load(handle, allow_pickle=False) for _ in range(3))
+                status = os.fstat(handle.fileno())
+            if frames.dtype != np.uint8 or frames.ndim != 4 or not len(frames) == len(times) == len(replaced) == count:
+                return None
+            identity = (entry.name, status.st_ino, status.st_size)
+            if identity not in self._checked:
+                if not np.array_equal(word, _check_word(frames, times, replaced)):
+                    return None
+                self._checked.add(identity)
+        except (OSError, ValueError, EOFError):
+            return None
+        with contextlib.suppress(OSError):
+            entry.touch()
+        return DecodedFrames(frames, times, replaced)
 
     def _store(self, entry: Path, decoded: DecodedFrames) -> None:
         """Write an entry if there is room; a cache that cannot be written is no reason to stop."""
@@ -100,6 +158,10 @@ class FrameCache:
                 with atomic_path(entry) as temporary, temporary.open("wb") as handle:
                     for array in (*arrays, _check_word(*arrays)):
                         np.save(handle, array, allow_pickle=False)
+
+    def held_bytes(self) -> int:
+        """Return the bytes that the folder holds."""
+        return 0 if self.folder is None else sum(size for _, size, _ in self._held())
 
     def _make_room(self, needed: int) -> bool:
         """Say whether ``needed`` bytes fit, after entries that nobody uses any more have given way."""
@@ -121,26 +183,15 @@ class FrameCache:
                 yield status.st_mtime, status.st_size, path
 
 
+def _distinct(view: View) -> View:
+    return View(np.unique(view.times), view.short_side, view.size)
+
+
 def _check_word(*arrays: NDArray[Any]) -> NDArray[np.int64]:
-    word = 0
+    """Return sums over words of 8 bytes and over bytes: as fast as memory, and blind to no lost or changed block."""
+    words = []
     for array in arrays:
-        word = zlib.crc32(array.data, word)
-    return np.array([word], dtype=np.int64)
-
-
-def _read(entry: Path, count: int) -> DecodedFrames | None:
-    """Map an entry, or return None if it is not there or not whole; a read renews its time of last use."""
-    try:
-        frames = np.lib.format.open_memmap(entry, mode="r")
-        with entry.open("rb") as handle:
-            handle.seek(frames.offset + frames.nbytes)
-            times, replaced, word = (np.load(handle, allow_pickle=False) for _ in range(3))
-        if frames.dtype != np.uint8 or frames.ndim != 4 or not len(frames) == len(times) == len(replaced) == count:
-            return None
-        if not np.array_equal(word, _check_word(frames, times, replaced)):
-            return None
-    except (OSError, ValueError, EOFError):
-        return None
-    with contextlib.suppress(OSError):
-        entry.touch()
-    return DecodedFrames(frames, times, replaced)
+        data = np.frombuffer(array.data.cast("B"), dtype=np.uint8)
+        whole = len(data) // 8 * 8
+        words += [data[:whole].view(np.uint64).sum(dtype=np.uint64).astype(np.int64), data[whole:].sum(dtype=np.int64)]
+    return np.array(words, dtype=np.int64)

@@ -5,7 +5,7 @@ N: number of requested times; H, W: display pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,52 @@ class DecodedFrames:
         return int(self.replaced.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What to take from a video.
+
+    Args:
+        times: ``(N,)`` seconds from the first frame, in any order.
+        short_side: Length of the shorter side in pixels; the aspect is kept.
+        size: Height and width instead.
+    """
+
+    times: Floats
+    short_side: int | None = None
+    size: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            LofiError: If times are not finite and one-dimensional, or sizes exclude each other or are below 1.
+        """
+        if self.times.ndim != 1:
+            raise LofiError(
+                f"times has the shape {self.times.shape}; expected (N,): flatten it and reshape the frames."
+            )
+        if not np.isfinite(self.times).all():
+            wrong = self.times[~np.isfinite(self.times)][0]
+            raise LofiError(f"times holds {wrong}; expected seconds from the first frame.")
+        if self.short_side is not None and self.size is not None:
+            raise LofiError("short_side and size exclude each other: give one of them.")
+        sides = (*(self.size or ()), *(() if self.short_side is None else (self.short_side,)))
+        if any(side < 1 for side in sides):
+            raise LofiError(
+                f"short_side={self.short_side}, size={self.size}: sides are whole numbers of at least 1 pixel."
+            )
+
+    def shape(self, timeline: Timeline) -> tuple[int, int]:
+        """Return the height and width of the result."""
+        height, width = timeline.display_size
+        if self.size is not None:
+            return self.size
+        if self.short_side is None:
+            return height, width
+        scale = self.short_side / min(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def decode_frames(
     path: Path | str,
     times: ArrayLike,
@@ -79,20 +125,31 @@ def decode_frames(
         VideoError: If the file cannot be read or not one frame can be decoded.
         LofiError: If an argument makes no sense.
     """
-    wanted = _check_times(times)
-    _check_options(short_side, size, threads)
+    return decode_views(path, [View(np.asarray(times, dtype=np.float64), short_side, size)], threads=threads)[0]
+
+
+def decode_views(path: Path | str, views: Sequence[View], *, threads: int = 1) -> list[DecodedFrames]:
+    """Return what :func:`decode_frames` returns for each of several views, in one pass over the file.
+
+    Args:
+        path: Video file.
+        views: Times and sizes.
+        threads: Decoder threads.
+
+    Raises:
+        VideoError: If the file cannot be read or not one frame can be decoded.
+        LofiError: If an argument makes no sense.
+    """
+    for view in views:
+        view.check()
+    _check_threads(threads)
     timeline = scan(Path(path))
-    height, width = _target(timeline, short_side, size)
-    numbers = timeline.on_screen(wanted)
-    order = np.argsort(numbers, kind="stable")
-    frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
-    chosen = np.empty(len(wanted), dtype=np.int64)
-    for place, (number, picture) in zip(
-        order, _pictures(Path(path), timeline, numbers[order], (height, width), threads), strict=True
-    ):
-        frames[place] = picture
-        chosen[place] = number
-    return DecodedFrames(frames, timeline.times[chosen], np.abs(chosen - numbers) > 1)
+    outputs = [_Output(view, timeline) for view in views]
+    numbers = np.unique(np.concatenate([output.numbers for output in outputs]))
+    for wanted, (number, frame) in _found(Path(path), timeline, numbers, threads):
+        for output in outputs:
+            output.take(Path(path), wanted, number, frame)
+    return [output.frames for output in outputs]
 
 
 def stream_frames(
@@ -116,60 +173,66 @@ def stream_frames(
         VideoError: If the file cannot be read or not one frame can be decoded.
         LofiError: If an argument makes no sense or the times are not sorted.
     """
-    wanted = _check_times(times)
-    _check_options(short_side, size, threads)
-    if (np.diff(wanted) < 0).any():
+    view = View(np.asarray(times, dtype=np.float64), short_side, size)
+    view.check()
+    _check_threads(threads)
+    if (np.diff(view.times) < 0).any():
         raise LofiError("times must be sorted to be streamed: sort them, or call decode_frames, which takes any order.")
-    timeline = scan(Path(path))
-    target = _target(timeline, short_side, size)
-    pictures = _pictures(Path(path), timeline, timeline.on_screen(wanted), target, threads)
-    return ((index, picture) for index, (_, picture) in enumerate(pictures))
+    return _stream(Path(path), view, threads, scan(Path(path)))
 
 
-def _check_times(times: ArrayLike) -> Floats:
-    wanted = np.asarray(times, dtype=np.float64)
-    if wanted.ndim != 1:
-        raise LofiError(f"times has the shape {wanted.shape}; expected (N,): flatten it and reshape the frames.")
-    if not np.isfinite(wanted).all():
-        raise LofiError(f"times holds {wanted[~np.isfinite(wanted)][0]}; expected seconds from the first frame.")
-    return wanted
+def _stream(path: Path, view: View, threads: int, timeline: Timeline) -> Iterator[tuple[int, Pictures]]:
+    to_rgb = _Scaler(path, view.shape(timeline), timeline.turns)
+    numbers = timeline.on_screen(view.times)
+    places = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
+    for same, (_, found) in zip(places, _found(path, timeline, np.unique(numbers), threads), strict=True):
+        picture = to_rgb(*found)
+        for index in same.tolist():
+            yield index, picture
 
 
-def _check_options(short_side: int | None, size: tuple[int, int] | None, threads: int) -> None:
-    if short_side is not None and size is not None:
-        raise LofiError("short_side and size exclude each other: give one of them.")
-    if any(side < 1 for side in (*(size or ()), *(() if short_side is None else (short_side,)))):
-        raise LofiError(f"short_side={short_side}, size={size}: sides are whole numbers of at least 1 pixel.")
+def _check_threads(threads: int) -> None:
     if threads < 1:
         raise LofiError(f"threads={threads}: at least 1 decoder thread is needed.")
 
 
-def _target(timeline: Timeline, short_side: int | None, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the height and width of the result."""
-    height, width = timeline.display_size
-    if size is not None:
-        return size
-    if short_side is None:
-        return height, width
-    scale = short_side / min(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _pictures(
-    path: Path, timeline: Timeline, numbers: Integers, size: tuple[int, int], threads: int
-) -> Iterator[tuple[int, Pictures]]:
-    """Yield for each of the sorted frame ``numbers`` the nearest frame that can be decoded: its number and RGB."""
-    to_rgb = _Scaler(*size, timeline.turns)
-    last: tuple[int, Pictures] | None = None
+def _found(
+    path: Path, timeline: Timeline, numbers: Integers, threads: int
+) -> Iterator[tuple[int, tuple[int, VideoFrame]]]:
+    """Yield for each of the rising frame ``numbers`` itself, and the nearest frame that can be decoded."""
     with _Reader(path, timeline, threads, wanted=numbers) as reader:
         for wanted in numbers.tolist():
-            number, frame = reader.nearest(wanted)
-            if last is None or last[0] != number:
-                try:
-                    last = number, to_rgb(frame)
-                except av.error.FFmpegError as error:
-                    raise VideoError(f"{path}: a frame cannot be scaled to {size} ({error.strerror}).") from error
-            yield last
+            yield wanted, reader.nearest(wanted)
+
+
+class _Output:
+    """The frames of one view, filled as the file is read."""
+
+    def __init__(self, view: View, timeline: Timeline) -> None:
+        self.timeline, self.view = timeline, view
+        self.numbers = timeline.on_screen(view.times)
+        self.order = np.argsort(self.numbers, kind="stable")
+        self.sorted = self.numbers[self.order]
+        self.shape = view.shape(timeline)
+        self.to_rgb: _Scaler | None = None
+        self.pictures = np.empty((len(self.numbers), *self.shape, 3), dtype=np.uint8)
+        self.chosen = np.empty(len(self.numbers), dtype=np.int64)
+
+    def take(self, path: Path, wanted: int, number: int, frame: VideoFrame) -> None:
+        """Take the frame that stands for ``wanted``, if this view wants it."""
+        first, last = np.searchsorted(self.sorted, (wanted, wanted + 1)).tolist()
+        if first == last:
+            return
+        self.to_rgb = self.to_rgb or _Scaler(path, self.shape, self.timeline.turns)
+        places = self.order[first:last]
+        self.pictures[places] = self.to_rgb(number, frame)
+        self.chosen[places] = number
+
+    @property
+    def frames(self) -> DecodedFrames:
+        """What has been taken."""
+        replaced = np.abs(self.chosen - self.numbers) > 1
+        return DecodedFrames(self.pictures, self.timeline.times[self.chosen], replaced)
 
 
 class _Scaler:
@@ -179,14 +242,24 @@ class _Scaler:
     half the time at 256 pixels, keeps chroma at full resolution, and has no bias (packed RGB came out 1.4 levels dark).
     """
 
-    def __init__(self, height: int, width: int, turns: int) -> None:
-        self.height, self.width = (width, height) if turns % 2 else (height, width)
+    def __init__(self, path: Path, shape: tuple[int, int], turns: int) -> None:
+        self.path = path
+        self.height, self.width = shape[::-1] if turns % 2 else shape
         self.turns = turns
         self.scale, self.pack = VideoReformatter(), VideoReformatter()
+        self.last: tuple[int, Pictures] | None = None
 
-    def __call__(self, frame: VideoFrame) -> Pictures:
-        picture = self._reformat(self.pack, self._reformat(self.scale, frame, "gbrp"), "rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(picture, self.turns) if self.turns else picture, dtype=np.uint8)
+    def __call__(self, number: int, frame: VideoFrame) -> Pictures:
+        """Return frame ``number`` as a picture; the last one is kept, for it may stand for several."""
+        if self.last is None or self.last[0] != number:
+            try:
+                picture = self._reformat(self.pack, self._reformat(self.scale, frame, "gbrp"), "rgb24").to_ndarray()
+            except av.error.FFmpegError as error:
+                size = f"{self.width} × {self.height}"
+                raise VideoError(f"{self.path}: a frame cannot be scaled to {size} ({error.strerror}).") from error
+            turned = np.rot90(picture, self.turns) if self.turns else picture
+            self.last = number, np.ascontiguousarray(turned, dtype=np.uint8)
+        return self.last[1]
 
     def _reformat(self, scaler: VideoReformatter, frame: VideoFrame, pixels: str) -> VideoFrame:
         return scaler.reformat(
