@@ -28,6 +28,8 @@ class DataSection(_Section):
     """ActivityNet-style JSON."""
     videos: Path | None = None
     """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ...; needed unless there are features."""
+    manifest: Path | None = None
+    """What `lofi data check --manifest` wrote about the videos; without it, a run examines them and keeps its own."""
     clips: Path | None = None
     """Kinetics-style CSV of trimmed clips for stage 1."""
     clips_root: Path | None = None
@@ -44,6 +46,8 @@ class DataSection(_Section):
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
     workers: int = Field(2, ge=0)
     """Loader processes."""
+    max_lost: float = Field(0.5, ge=0, le=1)
+    """Share of the videos of a subset that may be missing or unreadable; a run with more stops before it trains."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 

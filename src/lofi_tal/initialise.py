@@ -19,8 +19,9 @@ from lofi_tal.config import Recipe, commented_recipe, make_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
 from lofi_tal.pipeline import Pipeline
-from lofi_tal.stages.data import FileIndex, TruthVideo, find_files, split_selection, truth_videos
+from lofi_tal.stages.data import TruthVideo, find_files, split_selection, truth_videos
 from lofi_tal.stages.detect import truth_document
+from lofi_tal.video import VideoManifest
 
 _MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
 
@@ -64,7 +65,7 @@ def propose_recipe(
     require_truth(loaded, train_subset)
     require_truth(loaded, eval_subset)
     cleaned: Annotations = loaded.clean()[0].subset(train_subset)
-    files, failed = find_files(cleaned, videos, FileIndex(index))
+    files, failed = find_files(cleaned, videos, VideoManifest(index))
     train = [video for video in truth_videos(cleaned, files, failed, cleaned.labels) if len(video.labels)]
     gpu = torch.cuda.is_available()
     reasons: dict[str, str] = {}
@@ -233,7 +234,7 @@ def write_recipe(
         key: value.resolve() if isinstance(value, Path) else value for key, value in sources.items()
     }
     with tempfile.TemporaryDirectory(prefix="lofi-init-") as scratch:
-        proposal = propose_recipe(**absolute, index=Path(scratch) / "videos.json")
+        proposal = propose_recipe(**absolute, index=Path(scratch) / "videos.jsonl")
         if trial:
             proposal = with_tried_class_loss(proposal, Path(scratch), quiet=quiet)
     text = commented_recipe(proposal.recipe, proposal.heading, proposal.reasons)
@@ -269,7 +270,7 @@ def with_tried_class_loss(
     document = load_annotations(recipe.data.annotations)
     subset = recipe.data.train_subset
     labels = document.subset(subset).labels
-    index = FileIndex(scratch / "videos.json")
+    index = VideoManifest(scratch / "videos.jsonl")
     cleaned = document.clean()[0].subset(subset)
     assert recipe.data.videos is not None
     videos = truth_videos(cleaned, *find_files(cleaned, recipe.data.videos, index), labels)

@@ -3,7 +3,7 @@
 A run folder holds:
 
     recipe.yaml, environment.json, command.txt   what was asked for, and where it ran
-    videos.json, cache/                           time axes of the files, decoded frames
+    videos.jsonl, cache/                          what is known of the files, decoded frames
     pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
     report.html, report.json
@@ -71,7 +71,6 @@ from lofi_tal.snippets import Windows
 from lofi_tal.stages.data import (
     ClipDataset,
     Excerpt,
-    FileIndex,
     SnippetDataset,
     TruthVideo,
     background,
@@ -84,13 +83,14 @@ from lofi_tal.stages.data import (
     split_selection,
     training_windows,
     truth_videos,
+    video_files,
 )
 from lofi_tal.stages.detect import DetectOptions, evaluate, evaluate_known, with_class_scores
 from lofi_tal.stages.extract import FeatureStore, extract, usable
 from lofi_tal.stages.head import ClassifierOptions, FeatureSet, HeadOptions, fit_on, search_head
 from lofi_tal.stages.lofi import LofiOptions, train_lofi
 from lofi_tal.stages.pretrain import PretrainOptions, pretrain, whole_files_fit
-from lofi_tal.video import FrameCache
+from lofi_tal.video import FrameCache, VideoManifest
 
 BACKGROUND = "background"
 """The class of clips from between the segments."""
@@ -213,7 +213,7 @@ class Pipeline:
         self.cache = FrameCache(
             output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
         )
-        self.index = FileIndex(output / "videos.json")
+        self.manifest = VideoManifest(recipe.data.manifest or output / "videos.jsonl", workers=recipe.data.workers)
         self.skipped: set[Path] = set()
 
     @property
@@ -587,6 +587,7 @@ class Pipeline:
             workers=self.recipe.data.workers,
             quiet=self.quiet,
         )
+        self._check_losses(failed, len(videos))
         if self.fabric.global_rank == 0 and (figures["new"] or not (folder / "features.json").exists()):
             write_json(folder / "features.json", {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
@@ -761,8 +762,23 @@ class Pipeline:
             files, failed = find_features(annotations, self.published)
         else:
             assert self.recipe.data.videos is not None
-            files, failed = find_files(annotations, self.recipe.data.videos, self.index)
+            files, failed = find_files(annotations, self.recipe.data.videos, self.manifest)
+        self._check_losses(failed, len(annotations))
         return truth_videos(annotations, files, failed, labels), failed
+
+    def _check_losses(self, failed: dict[str, str], count: int) -> None:
+        """Stop a run that has lost too many of its videos.
+
+        Raises:
+            DataError: If the share is above data.max_lost; the message names the first of them.
+        """
+        limit = self.recipe.data.max_lost
+        if len(failed) > limit * count:
+            video_id, reason = next(iter(failed.items()))
+            raise DataError(
+                f"{len(failed)} of {count} videos cannot be read, more than data.max_lost={limit:g} allows; the first, "
+                f"{video_id}: {reason} `lofi data check` lists them all."
+            )
 
     def _class_options(self, seed: int) -> ClassifierOptions:
         section = self.recipe.classifier.model_dump(exclude={"scores", "layout"})
@@ -878,7 +894,7 @@ class Pipeline:
                 "without clips set `pretrain: null`, and encoder.weights or encoder.pretrained."
             )
         clips, missing = load_clip_list(section.clips, section.clips_root)
-        files, failed = self.index.files({str(clip.path): clip.path for clip in clips})
+        files, failed = video_files({str(clip.path): clip.path for clip in clips}, self.manifest)
         good = [(clip, Excerpt.whole(files[str(clip.path)], clip.label)) for clip in clips if str(clip.path) in files]
         train = [excerpt for clip, excerpt in good if clip.split == "train"]
         labels = sorted({excerpt.label for excerpt in train})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
-from lofi_tal.errors import LofiError
-from lofi_tal.video import VideoError, VideoIndex, decode_frames, find_videos, probe_video
+from lofi_tal.video import VideoError, VideoIndex, VideoManifest, VideoRecord, find_videos
 
 Severity = Literal["error", "warning"]
 
@@ -74,32 +72,40 @@ class CheckReport:
         }
 
 
-def check_annotations(annotations: Annotations, videos: Path | None, *, workers: int = 4) -> CheckReport:
+def check_annotations(
+    annotations: Annotations,
+    videos: Path | None,
+    *,
+    manifest: VideoManifest | None = None,
+    seen: Callable[[str], None] = lambda name: None,
+) -> CheckReport:
     """Check annotations, and with a folder also that each video is there and can be decoded.
 
-    Of each video the packets are read, and a frame is decoded at its start, middle and end.
+    Of each video the packets are read, and a frame is decoded at five places from its start to its end.
 
     Args:
         annotations: As loaded, not cleaned.
         videos: Folder of the videos, or None to check the annotations alone.
-        workers: Threads that read videos.
+        manifest: What is known of the files already, and keeps what is found now.
+        seen: Called with the name of each video file that has been examined.
 
     Raises:
         VideoError: If the folder cannot be read.
-        LofiError: If ``workers`` is below 1.
+        RunError: If the manifest cannot be written.
     """
-    if workers < 1:
-        raise LofiError(f"workers={workers}: at least 1 thread is needed.")
     findings = [Finding("warning", "left-out", "", note) for note in annotations.notes]
     findings += _check_subsets(annotations)
     for video in annotations:
         findings += _check_segments(video)
     if videos is not None:
         index = find_videos(videos)
-        with ThreadPoolExecutor(workers) as pool:
-            for found in pool.map(lambda video: list(_check_file(video, index)), annotations):
-                findings += found
+        manifest = manifest or VideoManifest(None)
+        paths = [index[video.video_id] for video in annotations if video.video_id in index]
+        records = manifest.examine(paths, decode=True, seen=lambda path, record: seen(path.name))
+        for video in annotations:
+            findings += _check_file(video, index, records)
         findings += _check_sharing(annotations, index)
+        findings += _check_copies(annotations, index, records)
     return CheckReport(tuple(findings), {name: _summary(annotations.subset(name)) for name in annotations.subsets})
 
 
@@ -135,28 +141,43 @@ def _check_segments(video: VideoAnnotation) -> Iterator[Finding]:
         yield Finding("warning", "no-duration", video.video_id, "The annotations give no duration.")
 
 
-def _check_file(video: VideoAnnotation, index: VideoIndex) -> Iterator[Finding]:
+def _check_file(video: VideoAnnotation, index: VideoIndex, records: Mapping[Path, VideoRecord]) -> Iterator[Finding]:
     try:
         path = index.find(video.video_id)
     except VideoError as error:
         yield Finding("error", "missing-video", video.video_id, str(error))
         return
-    try:
-        info = probe_video(path)
-        decoded = decode_frames(path, [0, info.duration / 2, info.duration], short_side=32)
-    except VideoError as error:
-        yield Finding("error", "undecodable-video", video.video_id, str(error))
+    record = records[path]
+    if record.error:
+        yield Finding("error", "undecodable-video", video.video_id, record.error)
         return
-    if decoded.missing:
-        times = ", ".join(f"{t:.1f} s" for t in np.array([0, info.duration / 2, info.duration])[decoded.replaced])
+    if record.damaged:
+        times = ", ".join(f"{seconds:.1f} s" for seconds in record.damaged)
         yield Finding("warning", "damaged-video", video.video_id, f"{path}: no frame can be decoded near {times}.")
-    if video.duration is not None and abs(video.duration - info.duration) > max(0.5, 0.02 * video.duration):
+    if video.duration is not None and abs(video.duration - record.duration) > max(0.5, 0.02 * video.duration):
         yield Finding(
             "warning",
             "duration-differs",
             video.video_id,
-            f"The annotations say {video.duration:.2f} s, {path} lasts {info.duration:.2f} s.",
+            f"The annotations say {video.duration:.2f} s, {path} lasts {record.duration:.2f} s.",
         )
+
+
+def _check_copies(
+    annotations: Annotations, index: VideoIndex, records: Mapping[Path, VideoRecord]
+) -> Iterator[Finding]:
+    """Find different files with the same content, which would leak between subsets."""
+    copies: dict[str, dict[Path, VideoAnnotation]] = {}
+    for video in annotations:
+        if video.video_id in index and records[index[video.video_id]].content:
+            path = index[video.video_id]
+            copies.setdefault(records[path].content, {}).setdefault(path.resolve(), video)
+    for same in copies.values():
+        if len(same) > 1:
+            names = ", ".join(f"{video.video_id!r} ({video.subset})" for video in same.values())
+            severity: Severity = "error" if len({video.subset for video in same.values()}) > 1 else "warning"
+            first = next(iter(same.values()))
+            yield Finding(severity, "copied-file", first.video_id, f"These videos have the same content: {names}.")
 
 
 def _check_sharing(annotations: Annotations, index: VideoIndex) -> Iterator[Finding]:

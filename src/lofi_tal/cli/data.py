@@ -28,17 +28,28 @@ def check(
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos; without it only the labels are checked.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Threads that open videos.")] = 4,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps what is found of the videos: a later check, or a run, goes on from it."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that examine videos.")] = 4,
     most: Annotated[int, typer.Option(help="Findings shown in the table.")] = 50,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Say what is wrong with annotations and videos, before any training.
 
     Exit status 3 if there is an error; warnings alone give 0.
     """
     from lofi_tal.annotations import check_annotations, load_annotations
+    from lofi_tal.runtime import Progress
+    from lofi_tal.video import VideoManifest, find_videos
 
-    report = check_annotations(load_annotations(annotations), videos, workers=workers)
+    loaded = load_annotations(annotations)
+    known = VideoManifest(manifest, workers=workers)
+    files = 0 if videos is None else len({str(path) for path in find_videos(videos).values()})
+    with Progress("check videos", files, quiet=quiet or videos is None) as progress:
+        report = check_annotations(loaded, videos, manifest=known, seen=progress.advance)
     if as_json:
         print_json(report.to_json())
     else:

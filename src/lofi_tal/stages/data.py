@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from lofi_tal.annotations import Annotations
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity
-from lofi_tal.files import file_stamp, hash_object, read_json, write_json
+from lofi_tal.files import hash_object
 from lofi_tal.runtime import TrainingRun, derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
-from lofi_tal.video import FrameCache, VideoError, View, find_videos, probe_video, stream_frames
+from lofi_tal.video import FrameCache, VideoError, VideoManifest, View, find_videos, stream_frames
 
 RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
 _CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
@@ -87,60 +86,40 @@ class TruthVideo:
         return Segments(self.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(labels)), self.duration)
 
 
-class FileIndex:
-    """Time axes of the videos, read once and kept in a JSON file; a changed file is read again.
+def video_files(
+    paths: Mapping[str, Path | None], manifest: VideoManifest
+) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the readable files by id, and for each other one the reason.
 
     Args:
-        path: JSON file that keeps what was read.
-        workers: Threads.
+        paths: Id to path; None stands for a missing file.
+        manifest: What is known of files already.
     """
-
-    def __init__(self, path: Path, workers: int = 4) -> None:
-        self.path, self.workers = path, workers
-        try:
-            self.known: dict[str, Any] = read_json(path) if path.exists() else {}
-        except DataError:  # cut short by a crash of an older version: read everything again
-            self.known = {}
-
-    def files(self, paths: Mapping[str, Path | None]) -> tuple[dict[str, VideoFile], dict[str, str]]:
-        """Return the readable files and, for the others, the reason.
-
-        Args:
-            paths: Id to path; None stands for a missing file.
-        """
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            results = dict(zip(paths, pool.map(self._file, paths.values()), strict=True))
-        files = {key: value for key, value in results.items() if isinstance(value, VideoFile)}
-        read = {str(file.path): {**asdict(file), "path": str(file.path)} for file in files.values()}
-        if any(self.known.get(path) != entry for path, entry in read.items()):
-            self.known.update(read)
-            write_json(self.path, self.known)
-        return files, {key: value for key, value in results.items() if isinstance(value, str)}
-
-    def _file(self, path: Path | None) -> VideoFile | str:
+    records = manifest.examine(path for path in paths.values() if path is not None)
+    files: dict[str, VideoFile] = {}
+    failed: dict[str, str] = {}
+    for video_id, path in paths.items():
         if path is None:
-            return "no file of this id"
-        try:
-            stamp = file_stamp(path)
-            known = self.known.get(str(path))
-            if known and known["stamp"] == stamp:
-                return VideoFile(path, stamp, float(known["duration"]), int(known["frames"]))
-            info = probe_video(path)
-            return VideoFile(path, stamp, info.duration, info.frames)
-        except (VideoError, OSError) as error:
-            return str(error)
+            failed[video_id] = "no file of this id"
+        elif records[path].error:
+            failed[video_id] = records[path].error
+        else:
+            files[video_id] = VideoFile(path, records[path].stamp, records[path].duration, records[path].frames)
+    return files, failed
 
 
-def find_files(annotations: Annotations, folder: Path, index: FileIndex) -> tuple[dict[str, VideoFile], dict[str, str]]:
+def find_files(
+    annotations: Annotations, folder: Path, manifest: VideoManifest
+) -> tuple[dict[str, VideoFile], dict[str, str]]:
     """Return the readable video files of one subset by id, and the reason for each other video.
 
     Args:
         annotations: One subset.
         folder: Folder of the videos.
-        index: Time axes.
+        manifest: What is known of files already.
     """
     paths = find_videos(folder)
-    return index.files({video_id: paths.get(video_id) for video_id in annotations.videos})
+    return video_files({video_id: paths.get(video_id) for video_id in annotations.videos}, manifest)
 
 
 def find_features(annotations: Annotations, features: PublishedFeatures) -> tuple[dict[str, VideoFile], dict[str, str]]:
@@ -353,10 +332,10 @@ class SnippetDataset(Dataset[Sample]):
         view = self.view(video, request.fidelity)
         also = [self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity]
         try:
-            decoded = self.cache.frames(video.file.path, view.times, short_side=view.short_side, also=also)
+            decoded, places = self.cache.distinct(video.file.path, view, also=also)
         except VideoError as error:
             return Sample(request.index, None, str(error))
-        cut = crop(decoded.frames, size, request.seed, self.flip)
+        cut = crop(decoded.frames, size, request.seed, self.flip, places)
         return Sample(request.index, torch.from_numpy(cut).view(-1, self.frames, size, size, 3))
 
 
@@ -513,8 +492,13 @@ class ClipDataset(Dataset[Sample]):
         )
 
 
-def crop(frames: NDArray[np.uint8], size: int, seed: int | None, flip: bool) -> NDArray[np.uint8]:
-    """Cut ``(N, size, size, 3)`` out of ``(N, H, W, 3)``: the centre, or with a seed a random place and flip."""
+def crop(
+    frames: NDArray[np.uint8], size: int, seed: int | None, flip: bool, places: NDArray[np.intp] | None = None
+) -> NDArray[np.uint8]:
+    """Cut ``(N, size, size, 3)`` out of ``(N, H, W, 3)``: the centre, or with a seed a random place and flip.
+
+    With ``places`` ``(M,)`` the result is ``(M, size, size, 3)``, these frames in this order.
+    """
     height, width = frames.shape[1:3]
     top, left = (height - size) // 2, (width - size) // 2
     mirrored = False
@@ -523,7 +507,8 @@ def crop(frames: NDArray[np.uint8], size: int, seed: int | None, flip: bool) -> 
         top, left = int(random.integers(height - size + 1)), int(random.integers(width - size + 1))
         mirrored = flip and bool(random.integers(2))
     view = frames[:, top : top + size, left : left + size]
-    return np.ascontiguousarray(view[:, :, ::-1] if mirrored else view)
+    view = view[:, :, ::-1] if mirrored else view
+    return np.ascontiguousarray(view if places is None else view[places])
 
 
 def multi_scale_crop(frames: NDArray[np.uint8], size: int, seed: int, flip: bool) -> Tensor:

@@ -4,6 +4,7 @@ from lofi_tal.video.cache import FrameCache
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import DecodedFrames, View, decode_frames, decode_views, stream_frames
 from lofi_tal.video.index import SUFFIXES, VideoIndex, find_video, find_videos
+from lofi_tal.video.manifest import VideoManifest, VideoRecord
 from lofi_tal.video.timeline import VideoInfo, probe_video
 from lofi_tal.video.writing import write_video
 
@@ -14,6 +15,8 @@ __all__ = [
     "VideoError",
     "VideoIndex",
     "VideoInfo",
+    "VideoManifest",
+    "VideoRecord",
     "View",
     "decode_frames",
     "decode_views",

@@ -75,8 +75,20 @@ class FrameCache:
         Raises:
             VideoError: If the video cannot be decoded.
         """
-        distinct, places = np.unique(np.asarray(times, dtype=np.float64), return_inverse=True)
-        view = View(distinct, short_side, size)
+        kept, places = self.distinct(path, View(np.asarray(times, dtype=np.float64), short_side, size), threads, also)
+        if np.array_equal(places, np.arange(len(kept.frames))):
+            return kept
+        return DecodedFrames(kept.frames[places], kept.times[places], kept.replaced[places])
+
+    def distinct(
+        self, path: Path, view: View, threads: int = 1, also: Sequence[View] = ()
+    ) -> tuple[DecodedFrames, NDArray[np.intp]]:
+        """Return the frames of the distinct times of a view, and for each of its times the place of its frame.
+
+        As :meth:`frames`, but nothing is copied.
+        """
+        distinct, places = np.unique(view.times, return_inverse=True)
+        view = View(distinct, view.short_side, view.size)
         entry = self._entry(path, view)
         kept = None if entry is None else self._read(entry, len(distinct))
         if kept is not None:
@@ -84,9 +96,7 @@ class FrameCache:
         else:
             self.misses += 1
             kept = self._decode(path, [view, *(also if entry is not None else ())], threads)
-        if np.array_equal(places, np.arange(len(distinct))):
-            return kept
-        return DecodedFrames(kept.frames[places], kept.times[places], kept.replaced[places])
+        return kept, places
 
     def fill(self, path: Path, views: Sequence[View], *, threads: int = 1) -> None:
         """Decode and keep what is not there yet of some views, in one pass over the file.

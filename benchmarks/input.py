@@ -1,0 +1,176 @@
+"""Speed of the input path: snippets per second without and with the frame cache, against ffmpeg, torchcodec and OpenCV.
+
+    python benchmarks/input.py [VIDEO ...] [--rounds N] [--seconds S] [--json FILE]
+
+Without VIDEO, two H.264 videos of 640 × 360 at 30 frames/s and 2 minutes are made, with a key frame every 250 and every
+12 frames. Each row reads the frames of L snippets of 8 frames, short side 8/7 of the size, with one thread; the ways take
+turns in every round, and a ratio is the median over the rounds of the ratio within a round:
+
+* ffmpeg: the limit. It decodes, scales (bilinear) and converts to rgb24 as many frames, evenly spread, to the null output;
+* torchcodec: the same frames by index, scaled in its decoder;
+* OpenCV: reads all frames and resizes the wanted ones;
+* cached: the frame cache of a process that starts anew, the crop copied out of it.
+
+What is not installed is left out (`pip install opencv-python-headless torchcodec`; torchcodec needs FFmpeg's libraries).
+Limits: at least 80 % of ffmpeg, faster than the others, 20 times faster from the cache; peak memory flat in length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.snippets import SnippetGrid
+from lofi_tal.stages.data import crop
+from lofi_tal.video import FrameCache, VideoInfo, View, decode_frames, probe_video, write_video
+
+WIDTH, HEIGHT, FPS = 640, 360, 30
+ROWS = [(snippets, size) for snippets in (100, 50, 25) for size in (224, 158, 112)]
+
+
+def scene(seconds: float) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a video: a camera that moves over a texture, film grain, something that moves by itself."""
+    random = np.random.default_rng(0)
+    texture = random.integers(60, 190, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    grain = random.integers(0, 24, (8, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for i in range(round(seconds * FPS)):
+        top, left = (round(edge / 2 * (1 + np.sin(i / pace))) for edge, pace in ((HEIGHT, 90), (WIDTH, 130)))
+        frame = texture[top : top + HEIGHT, left : left + WIDTH] + grain[i % len(grain)]
+        y, x = round(100 + 80 * np.sin(i / 20)), round(300 + 200 * np.cos(i / 31))
+        frame[y : y + 60, x : x + 60] = (3 * i) % 256
+        yield frame
+
+
+def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> dict[str, Callable[[], Any]]:
+    """Return for each way that is installed a function that reads the frames once."""
+    times = SnippetGrid(snippets).times(info.duration, info.frames).reshape(-1)
+    short = round(size * 8 / 7)
+    numbers = np.unique(np.searchsorted(info.times, times + 1e-6, side="right") - 1)
+    scale = short / min(info.height, info.width)
+    height, width = round(info.height * scale), round(info.width * scale)
+    view = View(times, short_side=short)
+    FrameCache(cache, 2**40).distinct(path, view)
+
+    def ours() -> None:
+        crop(decode_frames(path, times, short_side=short).frames, size, 0, flip=False)
+
+    def cached() -> None:
+        found, places = FrameCache(cache, 2**40).distinct(path, view)
+        crop(found.frames, size, 0, False, places)
+
+    def ffmpeg() -> None:
+        count, total = len(numbers), info.frames
+        select = f"select='lt(mod(n*{count}\\,{total})\\,{count})',scale={width}:{height}:flags=bilinear,format=rgb24"
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-filter_threads", "1", "-i", str(path)]
+        subprocess.run([*command, "-vf", select, "-vsync", "0", "-f", "null", "-"], check=True)
+
+    def torchcodec() -> None:
+        from torchcodec.decoders import VideoDecoder
+        from torchvision.transforms import v2
+
+        decoder = VideoDecoder(path, num_ffmpeg_threads=1, transforms=[v2.Resize((height, width))])
+        decoder.get_frames_at(numbers.tolist())
+
+    def opencv() -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        reader, wanted = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]), set(numbers.tolist())
+        for number in range(info.frames):
+            good, frame = reader.read()
+            if good and number in wanted:
+                cv2.cvtColor(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
+
+    found: dict[str, Callable[[], Any]] = {"ours": ours, "cached": cached}
+    if shutil.which("ffmpeg"):
+        found["ffmpeg"] = ffmpeg
+    for name, module, way in (("torchcodec", "torchcodec", torchcodec), ("opencv", "cv2", opencv)):
+        if importlib.util.find_spec(module):
+            found[name] = way
+    return found
+
+
+def measure(path: Path, rounds: int, cache: Path) -> list[dict[str, Any]]:
+    """Time every way on every row, and print the table."""
+    info, rows = probe_video(path), []
+    print(f"{path.name}: {info.width} × {info.height}, {info.frames} frames, {info.codec}")
+    for snippets, size in ROWS:
+        functions = ways(path, info, snippets, size, cache)
+        seconds: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(rounds):
+            for name, function in functions.items():
+                began = time.perf_counter()
+                function()
+                seconds[name].append(time.perf_counter() - began)
+        row: dict[str, Any] = {"video": path.name, "snippets": snippets, "size": size}
+        row["snippets/s"] = snippets / statistics.median(seconds["ours"])
+        row["ratio"] = {
+            name: statistics.median(theirs / ours for ours, theirs in zip(seconds["ours"], values, strict=True))
+            for name, values in seconds.items()
+            if name not in ("ours", "cached")
+        }
+        row["cache"] = statistics.median(o / c for o, c in zip(seconds["ours"], seconds["cached"], strict=True))
+        rows.append(row)
+        against = ", ".join(f"{ratio:.2f} × {name}" for name, ratio in row["ratio"].items())
+        print(
+            f"  L = {snippets:>3}, {size} px: {row['snippets/s']:7.1f} snippets/s; speed {against}; "
+            f"cache {row['cache']:.0f} ×",
+            flush=True,
+        )
+    return rows
+
+
+def peak_of_stream(path: Path) -> float:
+    """Return the peak memory in MiB of a process that streams 25 snippets of a video."""
+    code = (
+        "import sys, resource; from lofi_tal.video import probe_video, stream_frames; "
+        "info = probe_video(sys.argv[1]); times = [info.duration * (i + 0.5) / 200 for i in range(200)]; "
+        "[None for _ in stream_frames(sys.argv[1], times, short_side=128)]; "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> None:
+    """Print the tables and write the figures to a file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=120.0, help="length of the videos that are made")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        videos = options.videos
+        if not videos:
+            videos = [Path(folder) / f"gop{gop}.mp4" for gop in (250, 12)]
+            for path, gop in zip(videos, (250, 12), strict=True):
+                write_video(path, scene(options.seconds), fps=FPS, crf=23, gop=gop, deterministic=False)
+        rows = [row for path in videos for row in measure(path, options.rounds, Path(folder) / "cache")]
+        print(f"worst: {min(row['ratio'].get('ffmpeg', np.inf) for row in rows):.2f} of ffmpeg (at least 0.80), cache "
+              f"{min(row['cache'] for row in rows):.0f} × (at least 20)")  # fmt: skip
+        lengths = {}
+        for minutes in (1, 4):
+            path = Path(folder) / f"{minutes}.mp4"
+            write_video(path, scene(60 * minutes), fps=FPS, crf=23, gop=250, deterministic=False)
+            lengths[minutes] = peak_of_stream(path)
+        print("peak memory: " + ", ".join(f"{minutes} min {peak:.0f} MiB" for minutes, peak in lengths.items()))
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows, "peak_mib": lengths}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""What is known of many video files: examined once, in parallel, written down line by line, and never examined again.
+
+A manifest is a text file with one JSON object a line, appended as files are examined, so that an interruption loses
+nothing; of several lines about a path the last one counts, and a changed file is examined again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lofi_tal.errors import LofiError, RunError
+from lofi_tal.files import file_stamp
+from lofi_tal.video.container import VideoError
+from lofi_tal.video.decode import decode_frames
+from lofi_tal.video.timeline import probe_video
+
+LIMIT_SECONDS = 300
+"""A file whose examination takes longer is given up; a healthy one takes well under a second."""
+
+_FEW = 24  # files that are examined faster here than processes start
+_AT_ONCE = 512  # files that share processes: if one of them ends its process, these are examined one by one
+_BLOCK = 65536  # bytes
+_PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What is known of one video file.
+
+    Args:
+        path: The file.
+        stamp: Its name, size and time of change, hashed; another stamp is another file.
+        duration: Seconds from the first frame to the end of the last.
+        frames: F.
+        width: Pixels as displayed.
+        height: Pixels as displayed.
+        codec: FFmpeg's name of the codec.
+        decodable: First and last second at which a frame could be decoded, and None if nobody has tried.
+        damaged: Seconds near which no frame could be decoded.
+        content: Hash of the size and of three parts of the file, which tells copies; empty if nobody has looked.
+        error: Why the file cannot be used, or an empty string.
+    """
+
+    path: str
+    stamp: str
+    duration: float = 0.0
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    codec: str = ""
+    decodable: tuple[float, float] | None = None
+    damaged: tuple[float, ...] = field(default=())
+    content: str = ""
+    error: str = ""
+
+    @classmethod
+    def from_json(cls, value: Any) -> VideoRecord:
+        """Return the record of a line.
+
+        Raises:
+            ValueError: If it is not one.
+            TypeError: If it has other fields.
+        """
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object, found {value!r}")
+        pair, damaged = value.get("decodable"), value.get("damaged", ())
+        return cls(**{**value, "decodable": None if pair is None else (pair[0], pair[1]), "damaged": tuple(damaged)})
+
+    @property
+    def tried(self) -> bool:
+        """Whether frames have been decoded, not only the packets read."""
+        return self.decodable is not None or bool(self.error)
+
+
+class VideoManifest:
+    """Video files and what is known of them.
+
+    Args:
+        path: The file that keeps it; None keeps it in memory alone.
+        workers: Processes that examine files.
+    """
+
+    def __init__(self, path: Path | None, *, workers: int = 2) -> None:
+        self.path, self.workers = path, workers
+        self.known: dict[str, VideoRecord] = {}
+        if path is not None and path.exists():
+            for record in _read(path):
+                self.known[record.path] = record
+
+    def examine(
+        self,
+        paths: Iterable[Path],
+        *,
+        decode: bool = False,
+        seen: Callable[[Path, VideoRecord], None] = lambda path, record: None,
+    ) -> dict[Path, VideoRecord]:
+        """Return what is known of each file, after examining those that are new, have changed, or could not be used.
+
+        Args:
+            paths: Files, there or not.
+            decode: Also decode frames at five places and hash parts of the file; otherwise only its packets are read.
+            seen: Called after each file.
+
+        Raises:
+            RunError: If the manifest cannot be written.
+        """
+        found: dict[Path, VideoRecord] = {}
+        todo: list[Path] = []
+        for path in dict.fromkeys(paths):
+            record = self.known.get(str(path.absolute()))
+            if record and not record.error and record.stamp == _stamp(path) and (record.tried or not decode):
+                found[path] = record
+                seen(path, record)
+            else:
+                todo.append(path)
+        for path, record in self._examined(todo, decode):
+            found[path] = record
+            if record != self.known.get(record.path):
+                self.known[record.path] = record
+                self._append(record)
+            seen(path, record)
+        return found
+
+    def _examined(self, todo: list[Path], decode: bool) -> Iterator[tuple[Path, VideoRecord]]:
+        if len(todo) < _FEW or self.workers < 2:
+            for path in todo:
+                yield path, examine(path, decode)
+            return
+        for first in range(0, len(todo), _AT_ONCE):
+            block = todo[first : first + _AT_ONCE]
+            rest = yield from _together(block, decode, self.workers)
+            for path in rest:  # a file of these ended its process, and took the others with it
+                if (yield from _together([path], decode, 1)):
+                    reason = f"{path}: examining it crashed FFmpeg or took longer than {LIMIT_SECONDS} s."
+                    yield path, VideoRecord(str(path.absolute()), _stamp(path), error=reason)
+
+    def _append(self, record: VideoRecord) -> None:
+        if self.path is None:
+            return
+        line = json.dumps(asdict(record), ensure_ascii=True, allow_nan=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="ascii") as handle:
+                handle.write(line)
+        except OSError as error:
+            raise RunError(f"Cannot write {self.path}: {error.strerror or error}.") from error
+
+
+def _together(
+    todo: Sequence[Path], decode: bool, workers: int
+) -> Generator[tuple[Path, VideoRecord], None, list[Path]]:
+    """Yield what processes find, and return the files of which nothing was heard when one of them died."""
+    left = dict.fromkeys(todo)
+    # a fresh interpreter for each: forking a process that has threads is not safe
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+        futures = {pool.submit(_examine_in_time, path, decode): path for path in todo}
+        for future in as_completed(futures):
+            try:
+                record = future.result()
+            except BrokenProcessPool:
+                break
+            del left[futures[future]]
+            yield futures[future], record
+    return list(left)
+
+
+def examine(path: Path, decode: bool) -> VideoRecord:
+    """Return what one file holds; why it cannot be used stands in the record."""
+    name, stamp = str(path.absolute()), _stamp(path)
+    try:
+        info = probe_video(path)
+        record = VideoRecord(name, stamp, info.duration, info.frames, info.width, info.height, info.codec)
+        if not decode:
+            return record
+        # the last place lies within the last frame, not at its end
+        places = _PLACES * (info.duration - 0.5 / info.fps)
+        decoded = decode_frames(path, places, short_side=32)
+        times = decoded.times.tolist()
+        return VideoRecord(
+            **{
+                **asdict(record),
+                "decodable": (min(times), max(times)),
+                "damaged": tuple(round(float(place), 3) for place in places[decoded.replaced]),
+                "content": _content(path),
+            }
+        )
+    except (VideoError, OSError, LofiError) as error:
+        return VideoRecord(name, stamp, error=str(error))
+
+
+def _examine_in_time(path: Path, decode: bool) -> VideoRecord:
+    signal.alarm(LIMIT_SECONDS)  # its default action ends this process, wherever FFmpeg may hang
+    try:
+        return examine(path, decode)
+    finally:
+        signal.alarm(0)
+
+
+def _quiet() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        return file_stamp(path)
+    except OSError:
+        return ""
+
+
+def _content(path: Path) -> str:
+    """Return a hash of the size and of the first, middle and last 64 KiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as handle:
+        for place in (0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)):
+            handle.seek(place, os.SEEK_SET)
+            digest.update(handle.read(_BLOCK))
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> Iterator[VideoRecord]:
+    """Yield the records of a manifest; a line that was cut short, by a crash, is as if it were not there."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise LofiError(f"The manifest {path} cannot be read: {error.strerror}.") from error
+    for line in lines:
+        try:
+            yield VideoRecord.from_json(json.loads(line))
+        except (ValueError, TypeError, IndexError, RecursionError):
+            continue

@@ -1,0 +1,89 @@
+"""What is examined once is never examined again, whatever happens in between."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from lofi_tal.errors import LofiError, RunError
+from lofi_tal.video import VideoManifest, VideoRecord, manifest, write_video
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(3):
+        frames = [np.full((32, 48, 3), 50 * number + i, np.uint8) for i in range(20)]
+        write_video(folder / f"{number}.mp4", frames, fps=10)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    return sorted(folder.iterdir())
+
+
+def crashing(path, decode):
+    """Stand for an examination in which FFmpeg crashes on one file."""
+    if path.stem == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return manifest.examine(path, decode)
+
+
+def test_records_hold_what_the_files_hold(videos):
+    found = VideoManifest(None).examine([*videos, videos[0].parent / "none.mp4"], decode=True)
+    good = found[videos[0]]
+    assert (good.duration, good.frames, good.width, good.height, good.codec) == (2.0, 20, 48, 32, "h264")
+    assert good.decodable == (0.0, pytest.approx(1.9))
+    assert good.damaged == ()
+    assert len({record.content for record in found.values() if not record.error}) == 3
+    assert "not a video" in found[videos[-1]].error
+    assert "does not exist" in found[videos[0].parent / "none.mp4"].error
+
+
+def test_a_later_manifest_goes_on_from_what_is_written(videos, tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "manifest.jsonl"
+    first = VideoManifest(path).examine(videos[:2])
+    path.write_text(path.read_text() + path.read_text().splitlines()[0][:40])  # a crash in the middle of a line
+    seen = []
+    original = manifest.examine
+    monkeypatch.setattr(manifest, "examine", lambda *a: (seen.append(a[0]), original(*a))[1])
+    again = VideoManifest(path).examine(videos)
+    assert seen == videos[2:]  # what could not be used is tried again each time
+    assert {name: again[name] for name in first} == first
+    os.utime(videos[0], (1, 1))
+    assert not VideoManifest(path).examine(videos[:1])[videos[0]].tried
+    assert seen[-1] == videos[0]
+    VideoManifest(path).examine(videos[:1], decode=True)  # now it must be decoded as well
+    count = len(seen)
+    VideoManifest(path).examine(videos[:1], decode=True)
+    VideoManifest(path).examine(videos[:1])
+    assert len(seen) == count
+
+
+def test_processes_find_the_same_and_a_crash_costs_one_file(videos, monkeypatch):
+    alone = VideoManifest(None, workers=1).examine(videos, decode=True)
+    monkeypatch.setattr(manifest, "_FEW", 0)
+    assert VideoManifest(None, workers=2).examine(videos, decode=True) == alone
+    monkeypatch.setattr(manifest, "_examine_in_time", crashing)
+    found = VideoManifest(None, workers=2).examine(videos, decode=True)
+    assert "crashed FFmpeg" in found[videos[1]].error
+    assert {path: record for path, record in found.items() if path != videos[1]} == {
+        path: record for path, record in alone.items() if path != videos[1]
+    }
+
+
+def test_foreign_lines_are_not_records(tmp_path, videos):
+    path = tmp_path / "manifest.jsonl"
+    path.write_text('{"path": "a"}\n[1]\n{"path": "a", "stamp": "b", "evil": 1}\n' + "[" * 10**5 + "\n\xff")
+    assert VideoManifest(path).known == {}
+    with pytest.raises(LofiError, match="cannot be read"):
+        VideoManifest(tmp_path)
+
+
+def test_a_manifest_that_cannot_be_written_is_said(tmp_path, videos):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Cannot write"):
+        VideoManifest(tmp_path / "file" / "m.jsonl").examine(videos[:1])
+
+
+def test_records_survive_json():
+    record = VideoRecord("a", "b", 1.5, 3, decodable=(0.0, 1.0), damaged=(0.5,))
+    assert VideoRecord.from_json(vars(record) | {"decodable": [0.0, 1.0], "damaged": [0.5]}) == record
