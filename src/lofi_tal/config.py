@@ -44,6 +44,8 @@ class DataSection(_Section):
     """Mirror training videos at random; set to false if a mirrored action is another class."""
     cache_gib: float = Field(20.0, ge=0.0)
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    """What decodes videos in training and extraction; torchcodec is optional (pip install 'lofi-tal[torchcodec]')."""
     workers: int = Field(2, ge=0)
     """Loader processes."""
     max_lost: float = Field(0.5, ge=0, le=1)

@@ -211,7 +211,9 @@ class Pipeline:
         self.recipe = recipe
         self.seed = recipe.seed
         self.cache = FrameCache(
-            output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
+            output / "cache" if recipe.data.cache_gib else None,
+            limit_bytes=int(recipe.data.cache_gib * 2**30),
+            decoder=recipe.data.decoder,
         )
         self.manifest = VideoManifest(recipe.data.manifest or output / "videos.jsonl", workers=recipe.data.workers)
         self.skipped: set[Path] = set()
@@ -573,6 +575,7 @@ class Pipeline:
             **({} if self.second is None else {"second": hash_file(self.second / "encoder.safetensors")}),
             "snippets": self.recipe.snippets.record(cut=False),
             "precision": str(self.fabric._precision.precision),
+            **self._decoder,
         }
         folder = self.output / "arms" / arm
         store = FeatureStore(folder / "features", provenance)
@@ -786,13 +789,19 @@ class Pipeline:
 
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
-        inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
+        precision = str(self.fabric._precision.precision)
+        inputs = {**inputs, "seed": self.seed, "precision": precision, **self._decoder}
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         )
         if opened.record:
             self.skipped.add(folder)
         return opened
+
+    @property
+    def _decoder(self) -> dict[str, str]:
+        """What decodes, where it is not the usual one: its pictures differ by rounding."""
+        return {} if self.cache.decoder == "pyav" else {"decoder": self.cache.decoder}
 
     def _encoder_folder(self, arm: str) -> Path:
         if arm not in self.arms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -373,3 +374,44 @@ def test_real_files_give_the_frames_of_a_full_decode(name, monkeypatch):
 def test_rotated_recordings_have_the_shape_of_their_display():
     shapes = [decode_frames(SHARED / f"odd/decord_video_{turn}.mov", [0]).frames.shape for turn in (0, 90, 180, 270)]
     assert shapes == [(1, 320, 568, 3), (1, 568, 320, 3)] * 2
+
+
+def test_an_unknown_or_missing_decoder_is_said(cfr, monkeypatch):
+    view = decode.View(np.array([0.1]))
+    with pytest.raises(LofiError, match="Did you mean 'torchcodec'"):
+        decode.decode_views(cfr, [view], decoder="torchcodek")
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    with pytest.raises(LofiError, match="pip install"):
+        decode.decode_views(cfr, [view], decoder="torchcodec")
+
+
+@pytest.mark.parametrize("short_side", [None, 17])
+def test_torchcodec_gives_the_same_frames_within_rounding(cfr, short_side):
+    pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, RuntimeError, OSError))
+    view = decode.View(np.array([0.5, 0.1, 3.33, 0.5, 100.0]), short_side)
+    ours, theirs = (decode.decode_views(cfr, [view], decoder=name)[0] for name in decode.DECODERS)
+    np.testing.assert_array_equal(ours.times, theirs.times)
+    assert np.abs(ours.frames.astype(int) - theirs.frames).max() <= 4
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.exists(), reason="the data folder is absent")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "odd/decord_video_90.mov",
+        "odd/decord_video_180.mov",
+        "odd/mde_with-gps.mov",
+        "odd/gmdcsa_vfr_s2_fall12.mp4",
+        "odd/torchcodec_av1_video.mkv",
+        "odd/mmaction2_test.avi",
+        "activitynet_clips/v_GGSY1Qvo990.mp4",
+    ],
+)
+def test_torchcodec_agrees_on_real_files(name):
+    pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, RuntimeError, OSError))
+    info = probe_video(SHARED / name)
+    view = decode.View(info.times[:: max(1, info.frames // 7)], short_side=64)
+    ours, theirs = (decode.decode_views(SHARED / name, [view], decoder=decoder)[0] for decoder in decode.DECODERS)
+    np.testing.assert_array_equal(ours.times, theirs.times)
+    assert np.abs(ours.frames.astype(int) - theirs.frames).mean() < 3

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import atomic_path, file_stamp, hash_object
-from lofi_tal.video.decode import DecodedFrames, View, decode_views
+from lofi_tal.video.decode import DecodedFrames, View, check_decoder, decode_views
 
 _LAYOUT = 2  # raise it when files or decoding change
 _STALE = 7 * 86400.0  # seconds without use after which an entry gives way
@@ -35,15 +35,17 @@ class FrameCache:
     Args:
         folder: Where the entries lie; None decodes every time.
         limit_bytes: Bytes that the folder may hold.
+        decoder: One of :data:`~lofi_tal.video.decode.DECODERS`.
 
     Raises:
-        LofiError: If the folder cannot be made or the limit is negative.
+        LofiError: If the folder cannot be made, the limit is negative, or the decoder unknown.
     """
 
-    def __init__(self, folder: Path | None, limit_bytes: int) -> None:
+    def __init__(self, folder: Path | None, limit_bytes: int, *, decoder: str = "pyav") -> None:
+        check_decoder(decoder)
         if limit_bytes < 0:
             raise LofiError(f"limit_bytes={limit_bytes}: expected at least 0.")
-        self.folder, self.limit_bytes = folder, limit_bytes
+        self.folder, self.limit_bytes, self.decoder = folder, limit_bytes, decoder
         self.hits = self.misses = 0
         self._checked: set[tuple[str, int, int]] = set()
         if folder is not None:
@@ -117,7 +119,7 @@ class FrameCache:
         first, *others = map(_distinct, views)
         entries = {view: self._entry(path, view) for view in others}
         missing = [view for view, entry in entries.items() if entry is not None and not entry.exists()]
-        decoded = decode_views(path, [first, *missing], threads=threads)
+        decoded = decode_views(path, [first, *missing], threads=threads, decoder=self.decoder)
         for view, frames in zip([first, *missing], decoded, strict=True):
             entry = self._entry(path, view)
             if entry is not None:
@@ -132,7 +134,7 @@ class FrameCache:
             stamp = [str(path.resolve()), file_stamp(path)]
         except OSError:
             return None
-        decoder = [_LAYOUT, av.library_versions.get("libavcodec"), av.library_versions.get("libswscale")]
+        decoder = [self.decoder, _LAYOUT, av.library_versions.get("libavcodec"), av.library_versions.get("libswscale")]
         parts = [stamp, view.times.tolist(), view.short_side, view.size, decoder]
         return self.folder / f"{hash_object(parts)}.npy"
 

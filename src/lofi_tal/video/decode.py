@@ -16,15 +16,19 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import ArrayLike, NDArray
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, nearest
 from lofi_tal.video.container import VideoError, all_frames, open_video
 from lofi_tal.video.timeline import Floats, Integers, Timeline, scan
+from lofi_tal.video.torchcodec import torchcodec_frames
 
 Pictures = NDArray[np.uint8]
 
 _WORTH_A_JUMP = 30
 """Frames that a seek has to spare: it empties the decoder's pipeline, which costs a few frames itself."""
 
+
+DECODERS = ("pyav", "torchcodec")
+"""Decoders: PyAV brings FFmpeg along; torchcodec is optional."""
 
 _SPARING = ("h264", "hevc", "mpeg4")
 """Codecs whose decoders in FFmpeg leave out a frame of their own accord the moment they are told (dav1d does not)."""
@@ -128,13 +132,16 @@ def decode_frames(
     return decode_views(path, [View(np.asarray(times, dtype=np.float64), short_side, size)], threads=threads)[0]
 
 
-def decode_views(path: Path | str, views: Sequence[View], *, threads: int = 1) -> list[DecodedFrames]:
+def decode_views(
+    path: Path | str, views: Sequence[View], *, threads: int = 1, decoder: str = "pyav"
+) -> list[DecodedFrames]:
     """Return what :func:`decode_frames` returns for each of several views, in one pass over the file.
 
     Args:
         path: Video file.
         views: Times and sizes.
         threads: Decoder threads.
+        decoder: One of :data:`DECODERS`.
 
     Raises:
         VideoError: If the file cannot be read or not one frame can be decoded.
@@ -143,10 +150,13 @@ def decode_views(path: Path | str, views: Sequence[View], *, threads: int = 1) -
     for view in views:
         view.check()
     _check_threads(threads)
+    check_decoder(decoder)
     timeline = scan(Path(path))
-    outputs = [_Output(view, timeline) for view in views]
+    # torchcodec turns pictures upright itself
+    outputs = [_Output(view, timeline, turns=timeline.turns if decoder == "pyav" else 0) for view in views]
     numbers = np.unique(np.concatenate([output.numbers for output in outputs]))
-    for wanted, (number, frame) in _found(Path(path), timeline, numbers, threads):
+    found = (_found if decoder == "pyav" else torchcodec_frames)(Path(path), timeline, numbers, threads)
+    for wanted, (number, frame) in found:
         for output in outputs:
             output.take(Path(path), wanted, number, frame)
     return [output.frames for output in outputs]
@@ -191,6 +201,16 @@ def _stream(path: Path, view: View, threads: int, timeline: Timeline) -> Iterato
             yield index, picture
 
 
+def check_decoder(name: str) -> None:
+    """Refuse an unknown decoder.
+
+    Raises:
+        LofiError: If it is not one of :data:`DECODERS`.
+    """
+    if name not in DECODERS:
+        raise LofiError(f"decoder {name!r} is unknown; allowed: {', '.join(DECODERS)}.{nearest(name, DECODERS)}")
+
+
 def _check_threads(threads: int) -> None:
     if threads < 1:
         raise LofiError(f"threads={threads}: at least 1 decoder thread is needed.")
@@ -208,8 +228,8 @@ def _found(
 class _Output:
     """The frames of one view, filled as the file is read."""
 
-    def __init__(self, view: View, timeline: Timeline) -> None:
-        self.timeline, self.view = timeline, view
+    def __init__(self, view: View, timeline: Timeline, *, turns: int) -> None:
+        self.timeline, self.turns = timeline, turns
         self.numbers = timeline.on_screen(view.times)
         self.order = np.argsort(self.numbers, kind="stable")
         self.sorted = self.numbers[self.order]
@@ -223,7 +243,7 @@ class _Output:
         first, last = np.searchsorted(self.sorted, (wanted, wanted + 1)).tolist()
         if first == last:
             return
-        self.to_rgb = self.to_rgb or _Scaler(path, self.shape, self.timeline.turns)
+        self.to_rgb = self.to_rgb or _Scaler(path, self.shape, self.turns)
         places = self.order[first:last]
         self.pictures[places] = self.to_rgb(number, frame)
         self.chosen[places] = number
