@@ -3,15 +3,15 @@
     python benchmarks/input.py [VIDEO ...] [--rounds N] [--seconds S] [--json FILE]
 
 Without VIDEO, two H.264 videos of 640 × 360 at 30 frames/s and 2 minutes are made, with a key frame every 250 and every
-12 frames. Each row reads the frames of L snippets of 8 frames, short side 8/7 of the size, with one thread; the ways take
-turns in every round, and a ratio is the median over the rounds of the ratio within a round:
+12 frames. Each row reads the frames of L snippets of 8 frames, short side 8/7 of the size, with one thread; the ways
+take turns in every round, and a ratio is the median over the rounds of the ratio within a round:
 
-* ffmpeg: the limit. It decodes, scales (bilinear) and converts to rgb24 as many frames, evenly spread, to the null output;
+* ffmpeg: the limit. It decodes, scales (bilinear) and converts to rgb24 as many frames, evenly spread, to nowhere;
 * torchcodec: the same frames by index, scaled in its decoder;
 * OpenCV: reads all frames and resizes the wanted ones;
 * cached: the frame cache of a process that starts anew, the crop copied out of it.
 
-What is not installed is left out (`pip install opencv-python-headless torchcodec`; torchcodec needs FFmpeg's libraries).
+What is not installed is left out (`pip install opencv-python-headless torchcodec`, and FFmpeg's libraries).
 Limits: at least 80 % of ffmpeg, faster than the others, 20 times faster from the cache; peak memory flat in length.
 """
 
@@ -97,10 +97,8 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
     found: dict[str, Callable[[], Any]] = {"ours": ours, "cached": cached}
     if shutil.which("ffmpeg"):
         found["ffmpeg"] = ffmpeg
-    for name, module, way in (("torchcodec", "torchcodec", torchcodec), ("opencv", "cv2", opencv)):
-        if importlib.util.find_spec(module):
-            found[name] = way
-    return found
+    others = {"torchcodec": ("torchcodec", torchcodec), "opencv": ("cv2", opencv)}
+    return found | {name: way for name, (module, way) in others.items() if importlib.util.find_spec(module)}
 
 
 def measure(path: Path, rounds: int, cache: Path) -> list[dict[str, Any]]:
@@ -134,12 +132,13 @@ def measure(path: Path, rounds: int, cache: Path) -> list[dict[str, Any]]:
 
 
 def peak_of_stream(path: Path) -> float:
-    """Return the peak memory in MiB of a process that streams 25 snippets of a video."""
+    """Return the memory in MiB, beside the libraries, of a process that streams 25 snippets of a video."""
     code = (
         "import sys, resource; from lofi_tal.video import probe_video, stream_frames; "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
         "info = probe_video(sys.argv[1]); times = [info.duration * (i + 0.5) / 200 for i in range(200)]; "
         "[None for _ in stream_frames(sys.argv[1], times, short_side=128)]; "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     return float(done.stdout)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from lofi_tal.annotations import Annotations
 from lofi_tal.errors import DataError, LofiError, RunError
@@ -550,7 +550,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     good = [sample for sample in samples if sample.frames is not None]
     if not good:
         raise RunError(f"Not one of the {len(samples)} videos of a batch could be read: {next(iter(failed.values()))}.")
-    frames = torch.stack([sample.frames for sample in good if sample.frames is not None])
+    # torch.stack, but in a loader process straight into memory that is shared with the main process
+    frames = default_collate([sample.frames for sample in good])
     return Batch([sample.index for sample in good], frames, failed)
 
 
