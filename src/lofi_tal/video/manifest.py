@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +162,7 @@ def _together(
 ) -> Generator[tuple[Path, VideoRecord], None, list[Path]]:
     """Yield what processes find, and return the files of which nothing was heard when one of them died."""
     left = dict.fromkeys(todo)
-    # a fresh interpreter for each: forking a process that has threads is not safe
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+    with ProcessPoolExecutor(workers, initializer=_quiet) as pool:
         futures = {pool.submit(_examine_in_time, path, decode): path for path in todo}
         for future in as_completed(futures):
             try:
