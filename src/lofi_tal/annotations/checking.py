@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.annotations.statistics import percentiles
 from lofi_tal.video import VideoError, VideoIndex, VideoManifest, VideoRecord, find_videos
 
 Severity = Literal["error", "warning"]
@@ -19,7 +20,6 @@ SUBSETS = ("training", "validation", "testing")
 """The names that ActivityNet gives its subsets."""
 
 _OUTSIDE = 0.1  # seconds that a segment may reach past the video before it is worth a word
-_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 @dataclass(frozen=True)
@@ -207,14 +207,6 @@ def _summary(annotations: Annotations) -> dict[str, Any]:
         "instances": sum(len(video.segments) for video in annotations),
         "classes": len(annotations.labels),
         "hours": round(sum(video.duration or 0.0 for video in annotations) / 3600, 3),
-        "segment_seconds": _percentiles(lengths),
-        "segment_share": _percentiles(shares),
+        "segment_seconds": percentiles(np.concatenate([np.zeros(0), *lengths])),
+        "segment_share": percentiles(np.concatenate([np.zeros(0), *shares])),
     }
-
-
-def _percentiles(parts: Iterable[np.ndarray[Any, np.dtype[np.float64]]]) -> dict[str, float]:
-    """Return percentiles as ``{"p50": ...}``; empty without values."""
-    values = np.concatenate([np.zeros(0), *parts])
-    if not len(values):
-        return {}
-    return {f"p{p}": round(float(v), 4) for p, v in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)}
