@@ -166,6 +166,8 @@ class Pipeline:
         quiet: No progress.
         memory: Bytes of each device for stage 2; the planner then sets strategy, parts and, if it must, ratios.
         step_down: If stage 2 runs out of memory, go on with the next choice that needs less.
+        shared: Folder for what runs can have in common (encoders, features, decoded frames), by what it was made from;
+            the run folder itself without it.
 
     Raises:
         LofiError: If there is nothing to resume, or nothing fits into ``memory``.
@@ -183,10 +185,11 @@ class Pipeline:
         quiet: bool = False,
         memory: int | None = None,
         step_down: bool = False,
+        shared: Path | None = None,
     ) -> None:
         if resume and not (output / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
-        self.output, self.step_down = output, step_down
+        self.output, self.step_down, self.shared = output, step_down, shared
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
         self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
@@ -200,10 +203,12 @@ class Pipeline:
         self.recipe = recipe
         self.seed = recipe.seed
         self.cache = FrameCache(
-            output / "cache" if recipe.data.cache_gib else None, limit_bytes=int(recipe.data.cache_gib * 2**30)
+            (shared or output) / "cache" if recipe.data.cache_gib else None,
+            limit_bytes=int(recipe.data.cache_gib * 2**30),
         )
-        self.index = FileIndex(output / "videos.json")
+        self.index = FileIndex((shared or output) / "videos.json")
         self.skipped: set[Path] = set()
+        self.places: dict[str, Path] = {}  # of the stages that train an encoder, once they have been opened
 
     @property
     def full(self) -> Fidelity:
@@ -482,9 +487,9 @@ class Pipeline:
         section = self.recipe.lofi
         schedule = self.schedule
         assert section is not None
-        start, data, folder = self.finetuned, self.data, self.output / "lofi"
+        start, data = self.finetuned, self.data
         stage = self._open(
-            folder,
+            self.output / "lofi",
             "lofi",
             {
                 "start": hash_file(start / "encoder.safetensors"),
@@ -496,7 +501,7 @@ class Pipeline:
             },
         )
         if stage.record:
-            return folder
+            return stage.path
         encoder = load_encoder(start)
         torch.manual_seed(derive_seed(self.seed, "lofi head"))
         outcome = train_lofi(
@@ -557,8 +562,11 @@ class Pipeline:
             "snippets": self.recipe.snippets.model_dump(mode="json"),
             "precision": str(self.fabric._precision.precision),
         }
-        folder = self.output / "arms" / arm
-        store = FeatureStore(folder / "features", provenance)
+        folder = self.output / "arms" / arm / "features"
+        if self.shared is not None:
+            folder = self.shared / f"features-{hash_object(provenance)}"
+        store = FeatureStore(folder, provenance)
+        facts = folder.with_suffix(".json")
         videos = [*data.train, *data.selection, *data.evaluation]
         figures, failed = extract(
             store,
@@ -569,8 +577,8 @@ class Pipeline:
             workers=self.recipe.data.workers,
             quiet=self.quiet,
         )
-        if self.fabric.global_rank == 0 and (figures["new"] or not (folder / "features.json").exists()):
-            write_json(folder / "features.json", {**figures, "provenance": provenance, "failed": failed})
+        if self.fabric.global_rank == 0 and (figures["new"] or not facts.exists()):
+            write_json(facts, {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
 
     def head(self, arm: str) -> ArmResult:
@@ -693,7 +701,7 @@ class Pipeline:
 
     def stage_records(self) -> list[ReportStage]:
         """Return the finished stages with their metrics, in order, for the report."""
-        folders = [self.output / name for name in ("pretrain", "second", "finetune", "lofi")]
+        folders = [self._place(name) for name in ("pretrain", "second", "finetune", "lofi")]
         for arm in self.arms:
             trainings = (self.output / "arms" / arm / "head").glob("*/stage.json")
             folders += [path.parent for path in sorted(trainings, key=lambda path: path.stat().st_mtime)]
@@ -721,7 +729,7 @@ class Pipeline:
         return {name: result for name, result in self._clip_results().items() if "accuracy" in result}
 
     def _clip_results(self) -> dict[str, dict[str, Any]]:
-        paths = {name: self.output / name / "stage.json" for name in ("pretrain", "second", "finetune")}
+        paths = {name: self._place(name) / "stage.json" for name in ("pretrain", "second", "finetune")}
         found = {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
         return {name: result for name, result in found.items() if "missing_clips" in result}
 
@@ -746,12 +754,21 @@ class Pipeline:
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
         inputs = {**inputs, "seed": self.seed, "precision": str(self.fabric._precision.precision)}
+        name = folder.name if folder.parent == self.output else ""
+        if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
+            folder, resume = self.shared / f"{name}-{hash_object([stage, inputs])}", True
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         )
+        if name:
+            self.places[name] = folder
         if opened.record:
             self.skipped.add(folder)
         return opened
+
+    def _place(self, name: str) -> Path:
+        """Return the folder of a stage that trains an encoder."""
+        return self.places.get(name, self.output / name)
 
     def _encoder_folder(self, arm: str) -> Path:
         if arm not in self.arms:
@@ -796,7 +813,7 @@ class Pipeline:
             "weights": _weights_hash(self.recipe.encoder.weights),
         }
         stage = self._open(folder, "start", inputs)
-        return folder if stage.record else self._finish_encoder(stage, self._new_encoder(), Outcome(0.0, 0, {}))
+        return stage.path if stage.record else self._finish_encoder(stage, self._new_encoder(), Outcome(0.0, 0, {}))
 
     def _finish_encoder(self, stage: StageFolder, encoder: Encoder, outcome: Outcome) -> Path:
         if self.fabric.global_rank == 0:
