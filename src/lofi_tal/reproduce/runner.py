@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe, make_benchmark
@@ -100,7 +101,7 @@ class Runner:
 
     Args:
         base: The base recipe.
-        out: Folder for encoders, features and runs; one process at a time.
+        out: Folder for encoders, features and runs, which several base recipes may share; one process at a time.
         results: Folder of this data's result files.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``; never chosen by a trial, or a row would not come out the same twice.
@@ -175,7 +176,7 @@ class Runner:
         return result
 
     def _figures(self, row: Row, recipe: Recipe) -> dict[str, Any]:
-        folder = inside(self.out, row.id) / f"seed-{recipe.seed}"
+        folder = inside(inside(self.out, self.base.name), row.id) / f"seed-{recipe.seed}"
         pipeline = self._pipeline(recipe, folder)
         stages: dict[str, Any] = {}
         if row.motion:
@@ -220,11 +221,14 @@ def _held(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
     """Let torch take operations that give the same numbers every time, where it has them."""
+    memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    benchmark, fill = torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    memory.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory = benchmark, fill
