@@ -92,8 +92,9 @@ def markdown(summary: Mapping[str, Any], command: str) -> str:
     parts = [f"### {summary['title']}", "", _table(*figure_cells(summary)), ""]
     if summary["questions"]:
         parts += [_table(*question_cells(summary)), ""]
-    parts += [_table(*cost_cells(summary)), ""]
     done = sum(line["count"] for line in summary["lines"])
+    if done:
+        parts += [_table(*cost_cells(summary)), ""]
     where = "; ".join(summary["machines"]) or "no row has been run yet"
     videos = ", ".join(map(str, summary["videos"]))
     parts.append(f"`{command}`: {done} rows and seeds" + (f" on {videos} videos" if videos else "") + f"; {where}.")

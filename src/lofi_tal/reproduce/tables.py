@@ -63,7 +63,7 @@ class Row:
         """Return what differs from the base recipe, as ``section.key=value``."""
         content, found = self.content(base, base["seed"]), []
         for section, value in content.items():
-            before = base.get(section)
+            before = base["pretrain"] if section == "second" and base.get(section) is None else base.get(section)
             if not isinstance(value, Mapping) or not isinstance(before, Mapping):
                 found += [(section, value)] if value != before else []
                 continue
