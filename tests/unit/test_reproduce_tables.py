@@ -79,6 +79,7 @@ def test_rows_change_what_their_names_say(tmp_path):
     base = open_base("bench", tmp_path)
     assert ROWS["acp"].changed(base.content) == ["finetune=null", "lofi=null"]
     assert ROWS["s"].changed(base.content) == ["finetune=null", "lofi.schedule=s"]
+    assert ROWS["acp_arrow"].changed(base.content) == ["finetune=null", "second.task=arrow", "lofi=null"]
     second = base.recipe(ROWS["acp_arrow"], 0)
     assert second.second == second.pretrain.model_copy(update={"task": "arrow"})
     real = open_base("anet13_tsm_r18_gtad_long", tmp_path)

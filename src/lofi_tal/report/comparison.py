@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from lofi_tal.report.plots import STYLE, WIDE, colour, shorten
+from lofi_tal.report.plots import MARKERS, STYLE, WIDE, colour, shorten
 from lofi_tal.report.theme import LIGHT, duration, memory
 
 
@@ -70,22 +70,23 @@ def cost_scatter(rows: Sequence[Dots], seconds: Sequence[float], sizes: Sequence
         sizes: Bytes of each.
         label: Of the figure's axis.
     """
-    figure = Figure(figsize=(1.6 * WIDE, 3.2))
+    figure = Figure(figsize=(1.9 * WIDE, 3.2))
     axes = figure.subplots(1, 2, sharey=True)
     for axis, costs, text, title in (
         (axes[0], seconds, duration, "time of stage 2"),
         (axes[1], sizes, lambda size: memory(size) if size > 0 else "0", "peak memory of stage 2"),
     ):
         for place, (row, cost) in enumerate(zip(rows, costs, strict=True)):
-            axis.errorbar(cost, row.value, yerr=row.half, fmt="o", color=colour(place), capsize=2, markersize=4.5)
-            axis.annotate(
-                shorten(row.title), (cost, row.value), xytext=(5, 4), textcoords="offset points", fontsize=7.5
+            marker = MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]  # no two of colour and marker are the same
+            axis.errorbar(
+                cost, row.value, yerr=row.half, fmt=marker, color=colour(place), capsize=2, label=shorten(row.title, 34)
             )
-        axis.set_xlim(left=-0.05 * max([*costs, 1.0]), right=1.35 * max([*costs, 1.0]))
+        axis.set_xlim(-0.05 * max([*costs, 1.0]), 1.05 * max([*costs, 1.0]))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _, text=text: text(max(0.0, value))))
         axis.locator_params(axis="x", nbins=5)
         axis.set_xlabel(title)
     axes[0].set_ylabel(label)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 

@@ -63,7 +63,9 @@ class Row:
         """Return what differs from the base recipe, as ``section.key=value``."""
         content, found = self.content(base, base["seed"]), []
         for section, value in content.items():
-            before = base["pretrain"] if section == "second" and base.get(section) is None else base.get(section)
+            before = base.get(section)
+            if section == "second" and value is not None and before is None:
+                before = base["pretrain"]
             if not isinstance(value, Mapping) or not isinstance(before, Mapping):
                 found += [(section, value)] if value != before else []
                 continue
