@@ -106,7 +106,8 @@ def _run(runner: Runner, rows: list[Row], seeds: list[int]) -> bool:
             complain(f"seed {seed}, {row.id}: {result['failed']}")
             continue
         scores = ", ".join(f"{way} {percent(score['average_mAP'])}" for way, score in result["scores"].items())
-        say(f"seed {seed}, {row.id}: mAP {scores} ({duration(result['seconds'])})")
+        chosen = percent(max(candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]))
+        say(f"seed {seed}, {row.id}: mAP {scores}; on selection videos {chosen} ({duration(result['seconds'])})")
     return failed
 
 
