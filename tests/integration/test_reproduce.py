@@ -144,6 +144,16 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on(base_file, tmp_path, 
     assert "scores" in read_result(tmp_path / "results/tiny/motion/seed-0.json")
 
 
+def test_two_processes_do_not_work_on_one_seed(done, tmp_path):
+    runner, _ = done
+    again = Runner(runner.base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
+    at_work = again.run([ROWS["icp"], ROWS["acp"]], [0])
+    next(at_work)
+    with pytest.raises(LofiError, match="at work on this seed"):
+        next(again.run([ROWS["long"]], [0]))
+    at_work.close()
+
+
 def test_a_command_without_anything_to_do_says_what_there_is():
     outcome = CliRunner().invoke(app, ["reproduce"])
     assert isinstance(outcome.exception, LofiError)

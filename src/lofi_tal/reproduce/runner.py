@@ -101,7 +101,7 @@ class Runner:
 
     Args:
         base: The base recipe.
-        out: Folder for encoders, features and runs, which several base recipes may share; one process at a time.
+        out: Folder for encoders, features and runs, which several base recipes may share; one process a seed.
         results: Folder of this data's result files.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``; never chosen by a trial, or a row would not come out the same twice.
@@ -148,11 +148,14 @@ class Runner:
         todo = [(row, seed) for row, seed in todo if states[row.id, seed] != "done"]
         if not todo:
             return
-        with _held(self.out), _deterministic():
+        with _held(self.out / ".data.lock", wait=True):
             data = self.base.prepare(quiet=self.quiet)
-            for row, seed in todo:
-                yield row, seed, self._run(row, seed, data)
-                gc.collect()
+        with _deterministic():
+            for seed in dict.fromkeys(seed for _, seed in todo):
+                with _held(self.out / f".seed-{seed}.lock"):
+                    for row in (row for row, other in todo if other == seed):
+                        yield row, seed, self._run(row, seed, data)
+                        gc.collect()
 
     def _run(self, row: Row, seed: int, data: str) -> dict[str, Any]:
         began, recipe = time.monotonic(), self.base.recipe(row, seed)
@@ -203,18 +206,20 @@ class Runner:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the folder.
+def _held(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep a second process out, or wait for it.
 
     Raises:
-        LofiError: If one is at work there.
+        LofiError: If one is there and is not waited for.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
-            raise LofiError(f"Another process is at work in {folder}; choose another --out folder.") from error
+            raise LofiError(
+                f"Another process is at work on this seed in {path.parent}: choose other --seeds or another --out."
+            ) from error
         yield
 
 
