@@ -171,6 +171,8 @@ class Pipeline:
         quiet: No progress.
         memory: Bytes of each device for stage 2; the planner then sets strategy, parts and, if it must, ratios.
         step_down: If stage 2 runs out of memory, go on with the next choice that needs less.
+        shared: Folder for what runs can have in common (encoders, features, decoded frames), by what it was made from;
+            the run folder itself without it.
 
     Raises:
         LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
@@ -189,10 +191,11 @@ class Pipeline:
         quiet: bool = False,
         memory: int | None = None,
         step_down: bool = False,
+        shared: Path | None = None,
     ) -> None:
         if resume and not (output / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
-        self.output, self.step_down = output, step_down
+        self.output, self.step_down, self.shared = output, step_down, shared
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
         self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
@@ -211,12 +214,14 @@ class Pipeline:
         self.recipe = recipe
         self.seed = recipe.seed
         self.cache = FrameCache(
-            output / "cache" if recipe.data.cache_gib else None,
+            (shared or output) / "cache" if recipe.data.cache_gib else None,
             limit_bytes=int(recipe.data.cache_gib * 2**30),
             decoder=recipe.data.decoder,
         )
-        self.manifest = VideoManifest(recipe.data.manifest or output / "videos.jsonl", workers=recipe.data.workers)
+        manifest = recipe.data.manifest or (shared or output) / "videos.jsonl"
+        self.manifest = VideoManifest(manifest, workers=recipe.data.workers)
         self.skipped: set[Path] = set()
+        self.places: dict[str, Path] = {}  # of the stages that train an encoder, once they have been opened
 
     @property
     def full(self) -> Fidelity:
@@ -501,9 +506,9 @@ class Pipeline:
         section = self.recipe.lofi
         schedule = self.schedule
         assert section is not None
-        start, data, folder = self.finetuned, self.data, self.output / "lofi"
+        start, data = self.finetuned, self.data
         stage = self._open(
-            folder,
+            self.output / "lofi",
             "lofi",
             {
                 "start": hash_file(start / "encoder.safetensors"),
@@ -515,7 +520,7 @@ class Pipeline:
             },
         )
         if stage.record:
-            return folder
+            return stage.path
         encoder = load_encoder(start)
         torch.manual_seed(derive_seed(self.seed, "lofi head"))
         outcome = train_lofi(
@@ -577,8 +582,11 @@ class Pipeline:
             "precision": str(self.fabric._precision.precision),
             **self._decoder,
         }
-        folder = self.output / "arms" / arm
-        store = FeatureStore(folder / "features", provenance)
+        folder = self.output / "arms" / arm / "features"
+        if self.shared is not None:
+            folder = self.shared / f"features-{hash_object(provenance)}"
+        store = FeatureStore(folder, provenance)
+        facts = folder.with_suffix(".json")
         videos = [*data.train, *data.selection, *data.evaluation]
         figures, failed = extract(
             store,
@@ -591,8 +599,8 @@ class Pipeline:
             quiet=self.quiet,
         )
         self._check_losses(failed, len(videos))
-        if self.fabric.global_rank == 0 and (figures["new"] or not (folder / "features.json").exists()):
-            write_json(folder / "features.json", {**figures, "provenance": provenance, "failed": failed})
+        if self.fabric.global_rank == 0 and (figures["new"] or not facts.exists()):
+            write_json(facts, {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
 
     def head(self, arm: str) -> ArmResult:
@@ -722,7 +730,7 @@ class Pipeline:
 
     def stage_records(self) -> list[ReportStage]:
         """Return the finished stages with their metrics, in order, for the report."""
-        folders = [self.output / name for name in ("pretrain", "second", "finetune", "lofi")]
+        folders = [self._place(name) for name in ("pretrain", "second", "finetune", "lofi")]
         for arm in self.arms:
             trainings = (self.output / "arms" / arm / "head").glob("*/stage.json")
             folders += [path.parent for path in sorted(trainings, key=lambda path: path.stat().st_mtime)]
@@ -750,7 +758,7 @@ class Pipeline:
         return {name: result for name, result in self._clip_results().items() if "accuracy" in result}
 
     def _clip_results(self) -> dict[str, dict[str, Any]]:
-        paths = {name: self.output / name / "stage.json" for name in ("pretrain", "second", "finetune")}
+        paths = {name: self._place(name) / "stage.json" for name in ("pretrain", "second", "finetune")}
         found = {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
         return {name: result for name, result in found.items() if "missing_clips" in result}
 
@@ -791,9 +799,14 @@ class Pipeline:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
         precision = str(self.fabric._precision.precision)
         inputs = {**inputs, "seed": self.seed, "precision": precision, **self._decoder}
+        name = folder.name if folder.parent == self.output else ""
+        if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
+            folder, resume = self.shared / f"{name}-{hash_object([stage, inputs])}", True
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         )
+        if name:
+            self.places[name] = folder
         if opened.record:
             self.skipped.add(folder)
         return opened
@@ -802,6 +815,10 @@ class Pipeline:
     def _decoder(self) -> dict[str, str]:
         """What decodes, where it is not the usual one: its pictures differ by rounding."""
         return {} if self.cache.decoder == "pyav" else {"decoder": self.cache.decoder}
+
+    def _place(self, name: str) -> Path:
+        """Return the folder of a stage that trains an encoder."""
+        return self.places.get(name, self.output / name)
 
     def _encoder_folder(self, arm: str) -> Path:
         if arm not in self.arms:
@@ -882,7 +899,7 @@ class Pipeline:
             "weights": _weights_hash(self.recipe.encoder.weights),
         }
         stage = self._open(folder, "start", inputs)
-        return folder if stage.record else self._finish_encoder(stage, self._new_encoder(), Outcome(0.0, 0, {}))
+        return stage.path if stage.record else self._finish_encoder(stage, self._new_encoder(), Outcome(0.0, 0, {}))
 
     def _finish_encoder(self, stage: StageFolder, encoder: Encoder, outcome: Outcome) -> Path:
         if self.fabric.global_rank == 0:

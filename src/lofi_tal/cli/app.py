@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lofi_tal.cli import data, detect, evaluate, models, plan, train
+from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
 from lofi_tal.cli.common import VERBOSE, complain
 from lofi_tal.errors import LofiError
 
@@ -31,6 +31,7 @@ detect.register(app)
 evaluate.register(app)
 models.register(app)
 plan.register(app)
+reproduce.register(app)
 
 
 def _version(shown: bool) -> None:

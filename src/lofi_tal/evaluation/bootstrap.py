@@ -131,13 +131,7 @@ def bootstrap_detections(
     if baseline is not None:
         systems.append(match_detections(truth, load_detections(baseline, truth), tiou_thresholds))
     value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
-    generator = np.random.default_rng(seed)
-    parts = []
-    for begin in range(0, replicates, _CHUNK):
-        count = min(_CHUNK, replicates - begin)
-        weights = generator.multinomial(len(truth.videos), np.full(len(truth.videos), 1 / len(truth.videos)), count)
-        parts.append(_difference([weighted_map(system, weights) for system in systems]))
-    samples = np.concatenate(parts)
+    samples = _difference([replicated_map(system, replicates, seed) for system in systems])
     samples += value - samples.mean(axis=0)
     average = samples.mean(axis=1)
     return BootstrapResult(
@@ -149,6 +143,20 @@ def bootstrap_detections(
         videos=len(truth.videos),
         positive=float((average > 0).mean()),
     )
+
+
+def replicated_map(matched: Matched, replicates: int, seed: int = 0) -> Floats:
+    """Return the mAP at each threshold on ``replicates`` draws of the videos: ``(R, T)``.
+
+    The draws depend on ``seed`` and the number of videos alone, so that replicates of two systems on the same videos
+    are pairs, whenever and wherever they were computed.
+    """
+    generator, videos = np.random.default_rng(seed), len(matched.truth.videos)
+    parts = []
+    for begin in range(0, replicates, _CHUNK):
+        weights = generator.multinomial(videos, np.full(videos, 1 / videos), min(_CHUNK, replicates - begin))
+        parts.append(weighted_map(matched, weights))
+    return np.concatenate(parts)
 
 
 def weighted_map(matched: Matched, weights: Indices) -> Floats:

@@ -1,0 +1,134 @@
+"""The paper's experiments: run rows of its tables, show what is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lofi_tal.cli.common import DeviceOption, OverwriteOption, QuietOption, complain, percent, print_table, say
+from lofi_tal.errors import LofiError
+from lofi_tal.launch import started_size
+
+if TYPE_CHECKING:
+    from lofi_tal.reproduce import Row, Runner
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("reproduce")(reproduce)
+
+
+def reproduce(
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="1, 2, 5, 6, 7, A, B, budget, boundary.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Recipe that the rows change: a file, or a shipped name; `bench` on the embedded benchmark."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many seeds (5: seeds 0 to 4), or which (2-4, 3-3).")] = "5",
+    rows: Annotated[str | None, typer.Option(help="Only these rows, such as acp,long.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the runs; runs/reproduce-<data> without it.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results, <data>/<row>/seed-<n>.json.")] = Path("results"),
+    document: Annotated[
+        Path | None, typer.Option(help="Markdown file whose marked blocks get the tables of the results.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", "--dry-run", help="Show rows and what is missing; run nothing.")
+    ] = False,
+    device: DeviceOption = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16; never by trial, so that figures come again.")
+    ] = "fp32",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the paper's tables, or some rows of them, and write tables with intervals from all results that are there.
+
+    Rows run seed by seed; a row and seed whose result is there is not run again, so the command goes on where it
+    stopped, and several machines can share the work (--rows, --seeds) and put their results into one folder.
+
+    Example: lofi reproduce 1 2 --seeds 5
+    """
+    from lofi_tal.reproduce import Runner, find_rows, find_tables, open_base, update_document, write_tables
+
+    chosen = find_tables(tables or [])
+    if not chosen and rows is None and document is None:
+        raise LofiError("Say which tables (1, 2, 5, 6, 7, A, B, budget, boundary), or which --rows, or a --document.")
+    if started_size() > 1:
+        raise LofiError("lofi reproduce runs in one process; divide the work by --rows and --seeds instead.")
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise LofiError(f"--precision {precision!r} is unknown; allowed: fp32, bf16, fp16.")
+    failed = False
+    if chosen or rows is not None:
+        wanted = find_rows(chosen, None if rows is None else [name.strip() for name in rows.split(",")])
+        name = Path(data or "bench").stem
+        folder = out or Path("runs") / f"reproduce-{name}"
+        base = open_base(data, folder)
+        command = "lofi reproduce" + ("" if data is None else f" --data {shlex.quote(data)}")
+        runner = Runner(base, folder, results / base.name, device, precision, command, overwrite, quiet)
+        numbers = _seeds(seeds)
+        if show:
+            _show(runner, wanted, numbers)
+        else:
+            failed = _run(runner, wanted, numbers)
+            for summary in write_tables(runner.results, chosen, command):
+                _print(summary)
+            if chosen:
+                say(f"Tables: {runner.results}/table-*.md, .json, .svg, .png")
+    if document is not None:
+        say(f"{document}: {', '.join(update_document(document, results))}")
+    if failed:
+        raise typer.Exit(4)
+
+
+def _seeds(text: str) -> list[int]:
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or -1))
+    if match is None or (match[2] is None and first < 1) or (match[2] is not None and last < first):
+        raise LofiError(f"--seeds {text!r}: give a number of seeds, as 5, or the first and the last, as 2-4 or 3-3.")
+    return list(range(first)) if match[2] is None else list(range(first, last + 1))
+
+
+def _run(runner: Runner, rows: list[Row], seeds: list[int]) -> bool:
+    from lofi_tal.report.theme import duration
+
+    failed = False
+    for row, seed, result in runner.run(rows, seeds):
+        if "failed" in result:
+            failed = True
+            complain(f"seed {seed}, {row.id}: {result['failed']}")
+            continue
+        scores = ", ".join(f"{way} {percent(score['average_mAP'])}" for way, score in result["scores"].items())
+        chosen = percent(max(candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]))
+        say(f"seed {seed}, {row.id}: mAP {scores}; on selection videos {chosen} ({duration(result['seconds'])})")
+    return failed
+
+
+def _show(runner: Runner, rows: list[Row], seeds: list[int]) -> None:
+    cells = []
+    for row in rows:
+        states = {seed: runner.state(row, seed) for seed in seeds}
+        kinds = {
+            state: [str(seed) for seed, one in states.items() if one == state]
+            for state in dict.fromkeys(states.values())
+        }
+        told = "; ".join(f"{state}: {', '.join(which)}" for state, which in kinds.items())
+        changes = "; ".join(row.changed(runner.base.content))
+        cells.append((row.id, row.title, changes, told))
+    print_table(f"{runner.base.name}: rows and seeds", ("row", "what", "changes", "results"), cells)
+
+
+def _print(summary: dict[str, object]) -> None:
+    from lofi_tal.reproduce.document import figure_cells, question_cells
+
+    header, cells = figure_cells(summary)
+    print_table(str(summary["title"]), header, cells)
+    if summary["questions"]:
+        print_table("", *question_cells(summary))

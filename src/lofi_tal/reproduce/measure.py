@@ -1,0 +1,97 @@
+"""Everything that a finished row leaves in its result: mAP each way, recall, probes, what the grid allows, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from lofi_tal.evaluation import evaluate_proposals
+from lofi_tal.evaluation.bootstrap import replicated_map
+from lofi_tal.evaluation.detection import match_detections
+from lofi_tal.evaluation.documents import load_detections, load_ground_truth
+from lofi_tal.evaluation.proposals import REPORTED
+from lofi_tal.files import read_json
+from lofi_tal.localizer import Localizer
+from lofi_tal.pipeline import ArmResult, Pipeline
+from lofi_tal.reproduce.grid import grid_facts
+from lofi_tal.reproduce.probe import probe
+from lofi_tal.reproduce.results import REPLICATES, pack
+from lofi_tal.runtime import describe_device, environment
+from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.stages.detect import with_true_class
+from lofi_tal.stages.extract import usable
+
+
+def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
+    """Return the figures of a run that is done, JSON-like.
+
+    Args:
+        pipeline: The run, with its folder open.
+        result: Stage 3 of the arm in question.
+    """
+    data, subset = pipeline.data, pipeline.recipe.data.eval_subset
+    features, _, failed = pipeline.features(result.arm)
+    training = features.of(usable([*data.train, *data.selection], failed))
+    evaluated = features.of(usable(data.evaluation, failed))
+    found = Localizer.from_pretrained(result.model, device=pipeline.device).localise_features(evaluated.features)
+    name = data.labels[0]
+    proposals = [
+        with_true_class(replace(video, labels=torch.zeros(1, dtype=torch.long)), one, (name,))
+        for video, one in zip(evaluated.videos, found, strict=True)
+    ]
+    oracle = [with_true_class(v, p, data.labels) for v, p in zip(evaluated.videos, found, strict=True)]
+    recall = evaluate_proposals(data.truth, detections_to_activitynet(proposals), subset)
+    accuracies = pipeline.clip_accuracies()
+    return {
+        "scores": {
+            way: {key: score[key] for key in ("average_mAP", "mAP", "tiou_thresholds", "videos", "instances")}
+            for way, score in result.scores.items()
+        },
+        "proposals": {"AUC": recall.auc, **{f"AR@{number}": recall.at(number) for number in REPORTED}},
+        "probe": probe(training, evaluated),
+        "grids": [asdict(grid_facts(count, data.train, data.evaluation)) for count in _grids(pipeline)],
+        "clips": {name: facts["accuracy"] for name, facts in accuracies.items()},
+        "chosen": result.chosen,
+        "stages": _stages(pipeline, result),
+        "replicates": {
+            "count": REPLICATES,
+            "fused": _replicates(pipeline, list(pipeline.detections(result.arm).values())),
+            "agnostic": _replicates(pipeline, proposals, class_agnostic=True),
+            "oracle": _replicates(pipeline, oracle),
+        },
+        "failed_videos": {**data.failed, **failed},
+        "device": describe_device(pipeline.fabric),
+        "environment": environment(),
+    }
+
+
+def _grids(pipeline: Pipeline) -> list[int]:
+    """Return the numbers of snippets that the run sees, full fidelity first."""
+    low = pipeline.schedule.fidelities if pipeline.recipe.lofi is not None else ()
+    return list(dict.fromkeys([pipeline.recipe.snippets.count, *(fidelity.snippets for fidelity in low)]))
+
+
+def _stages(pipeline: Pipeline, result: ArmResult) -> dict[str, dict[str, float]]:
+    """Return time and peak memory of what the row is made of, whether it was done for this row or for one before."""
+    stages = {
+        stage.name: {"seconds": stage.seconds, "peak_memory_bytes": stage.peak_memory_bytes}
+        for stage in pipeline.stage_records()
+        if not stage.name.startswith(f"{result.arm} ")
+    }
+    if result.arm != "features":
+        store, _, _ = pipeline.extract(result.arm)
+        facts = read_json(store.folder.with_suffix(".json"))
+        stages["extract"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
+    stages["head"] = {key: result.chosen[key] for key in ("seconds", "peak_memory_bytes")}
+    return stages
+
+
+def _replicates(pipeline: Pipeline, detections: Sequence[Segments], *, class_agnostic: bool = False) -> str:
+    """Return the average mAP on fixed draws of the evaluated videos, as text."""
+    subset = pipeline.recipe.data.eval_subset
+    truth = load_ground_truth(pipeline.data.truth, subset, class_agnostic=class_agnostic)
+    matched = match_detections(truth, load_detections(detections_to_activitynet(detections), truth))
+    return pack(replicated_map(matched, REPLICATES).mean(axis=1))

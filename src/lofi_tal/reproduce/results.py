@@ -1,0 +1,114 @@
+"""What a row left for one seed: one small JSON file, which is all that the tables are made from.
+
+``results/<data>/<row>/seed-<n>.json``. Files of several machines go into one folder; nothing else needs to be kept.
+Detections are not in it; for intervals over videos it holds the average mAP on fixed draws of the videos, which pair up
+between rows and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.config import Recipe
+from lofi_tal.errors import DataError
+from lofi_tal.files import hash_object, inside, read_json, write_json
+from lofi_tal.reproduce.tables import Row
+
+FORMAT = 1
+REPLICATES = 1000
+WAYS = {
+    "external": "class scores of a file",
+    "oracle": "true class",
+    "agnostic": "class-agnostic",
+    "fused": "own class scores",
+}
+"""Ways to evaluate; the first that a result has is its main figure. The paper takes class scores from an external
+classifier that is the same for every row: with the true class, too, only the localisation differs."""
+
+
+def settings_of(recipe: Recipe, row: Row, precision: str) -> dict[str, Any]:
+    """Return everything that decides a row's figures but seed and data: no path, nothing of how it is run."""
+    content = recipe.model_dump(mode="json", exclude={"name", "seed", "features"})
+    for key in ("annotations", "videos", "clips", "clips_root", "workers", "cache_gib"):
+        content["data"].pop(key, None)
+    return {**content, "motion": row.motion, "precision": precision}
+
+
+def settings_hash(recipe: Recipe, row: Row, precision: str) -> str:
+    """Return a hash of :func:`settings_of`."""
+    return hash_object(settings_of(recipe, row, precision))
+
+
+def result_path(folder: Path, row: str, seed: int) -> Path:
+    """Return the file of a row and seed."""
+    return inside(folder, row) / f"seed-{seed}.json"
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return a result, or None if there is none.
+
+    Raises:
+        DataError: If the file is not one of this version.
+    """
+    if not path.exists():
+        return None
+    result = read_json(path)
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise DataError(f"{path} is not a result of format {FORMAT}: remove it and run the row again.")
+    return result
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result in one atomic step."""
+    write_json(path, {"format": FORMAT, **result})
+
+
+def finished(result: Mapping[str, Any] | None) -> bool:
+    """Say whether there is a result, and the row did not fail."""
+    return result is not None and "failed" not in result
+
+
+def read_results(folder: Path, rows: Iterable[str]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the finished results by row and seed; a row without any is empty.
+
+    Raises:
+        DataError: If a file is damaged, or seeds of one row, or rows, saw different data.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        results = {}
+        for path in sorted(inside(folder, row).glob("seed-*.json")):
+            result = read_result(path)
+            if result is not None and finished(result):
+                results[int(result["seed"])] = result
+        found[row] = dict(sorted(results.items()))
+    for row, results in found.items():
+        if len({result["settings"] for result in results.values()}) > 1:
+            raise DataError(
+                f"{inside(folder, row)} mixes results of different settings: run them again with --overwrite."
+            )
+    hashes = {result["data_hash"]: f"{row} seed {seed}" for row, part in found.items() for seed, result in part.items()}
+    if len(hashes) > 1:
+        raise DataError(f"{folder} mixes results of different data: {', '.join(hashes.values())} differ.")
+    return found
+
+
+def main_way(results: Iterable[Mapping[str, Any]]) -> str:
+    """Return the first way of evaluation that all results have."""
+    results = list(results)
+    return next((way for way in WAYS if results and all(way in result["scores"] for result in results)), "oracle")
+
+
+def pack(values: NDArray[np.float64]) -> str:
+    """Return shares as text with five digits, on one line."""
+    return " ".join(f"{value:.5f}" for value in values)
+
+
+def unpack(text: str) -> NDArray[np.float64]:
+    """Return what :func:`pack` wrote."""
+    return np.array(text.split(), dtype=np.float64)

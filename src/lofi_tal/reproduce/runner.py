@@ -1,0 +1,239 @@
+"""Running rows of the tables, seed by seed, so that what is there at any time can be compared.
+
+What rows of a seed have in common is done once: decoded frames, stage 1, features of equal encoders. Each row and seed
+ends in one small result file; a result of the same settings and data is never made again, so the work goes on where it
+stopped, on this machine or another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.utils.deterministic
+
+from lofi_tal.config import Recipe, make_recipe
+from lofi_tal.demo import demo_recipe, make_benchmark
+from lofi_tal.errors import LofiError, nearest
+from lofi_tal.files import hash_file, hash_object, inside, read_json
+from lofi_tal.pipeline import Pipeline
+from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
+from lofi_tal.reproduce.measure import measure
+from lofi_tal.reproduce.motion import motion_features
+from lofi_tal.reproduce.results import finished, read_result, result_path, settings_hash, write_result
+from lofi_tal.reproduce.tables import Row
+from lofi_tal.runtime import InterruptedRunError
+from lofi_tal.synthetic.dataset import dataset_paths
+
+DEFAULT = "bench"
+_PRESETS = {DEFAULT: "bench"}  # of the embedded benchmark; every other recipe without data takes the smaller one
+_SEED = 0  # of the embedded benchmark: the videos are the same for every seed of the training
+
+
+@dataclass(frozen=True)
+class Base:
+    """The recipe that the rows change.
+
+    Args:
+        name: Of the data in the results: that of the shipped recipe, or the stem of the file.
+        content: Every section of the recipe.
+        benchmark: Folder of the embedded benchmark and its preset, if that is the data.
+    """
+
+    name: str
+    content: Mapping[str, Any]
+    benchmark: tuple[Path, str] | None = None
+
+    def recipe(self, row: Row, seed: int) -> Recipe:
+        """Return the recipe of a row."""
+        return make_recipe(row.content(self.content, seed), f"{self.name}, row {row.id}")
+
+    def prepare(self, *, quiet: bool) -> str:
+        """Make the embedded benchmark, if that is the data, and return a hash of truth and clips."""
+        if self.benchmark is not None:
+            make_benchmark(self.benchmark[0], preset=self.benchmark[1], seed=_SEED, quiet=quiet)
+        data = self.content["data"]
+        clips = None if data["clips"] is None else hash_file(Path(data["clips"]))
+        return hash_object([read_json(Path(data["annotations"])), clips])
+
+
+def open_base(data: str | None, out: Path) -> Base:
+    """Return the base recipe.
+
+    Args:
+        data: A shipped recipe or a recipe file; :data:`DEFAULT` without it. A shipped recipe without data of its own
+            takes the embedded benchmark.
+        out: Folder in which the embedded benchmark is made.
+
+    Raises:
+        LofiError: If there is no such recipe, or it has published features instead of an encoder.
+    """
+    name = data or DEFAULT
+    if name in recipe_names() and "annotations" not in shipped_recipe(name).get("data", {}):
+        folder = out / "data"
+        recipe = demo_recipe(dataset_paths(folder), seed=0, name=name)
+        return Base(name, recipe.model_dump(mode="json"), (folder, _PRESETS.get(name, "small")))
+    if name in recipe_names():
+        recipe = make_recipe(shipped_recipe(name), name)
+    elif Path(name).is_file():
+        recipe = load_recipe(Path(name))
+        name = Path(name).stem
+    else:
+        raise LofiError(
+            f"--data {name!r} is neither a recipe file nor a shipped recipe.{nearest(name, recipe_names())}"
+        )
+    if recipe.features is not None:
+        raise LofiError(f"--data {data}: the tables compare encoders, and this recipe has published features instead.")
+    return Base(name, recipe.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs rows of one base recipe.
+
+    Args:
+        base: The base recipe.
+        out: Folder for encoders, features and runs, which several base recipes may share; one process a seed.
+        results: Folder of this data's result files.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; never chosen by a trial, or a row would not come out the same twice.
+        command: The command without rows and seeds, for the results.
+        overwrite: Replace results that were made with other settings or data.
+        quiet: No progress.
+    """
+
+    base: Base
+    out: Path
+    results: Path
+    device: str = "auto"
+    precision: str = "fp32"
+    command: str = "lofi reproduce"
+    overwrite: bool = False
+    quiet: bool = False
+
+    def state(self, row: Row, seed: int) -> str:
+        """Return ``done``, ``missing``, ``failed``, or ``other settings`` for a result that these would not give."""
+        result = read_result(result_path(self.results, row.id, seed))
+        if result is None:
+            return "missing"
+        if not finished(result):
+            return "failed"
+        same = result["settings"] == settings_hash(self.base.recipe(row, seed), row, self.precision)
+        return "done" if same else "other settings"
+
+    def run(self, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[tuple[Row, int, dict[str, Any]]]:
+        """Run what is missing, all rows of a seed before the next seed; yield each new result.
+
+        A row that fails leaves its reason in its result, and the others go on.
+
+        Raises:
+            LofiError: If a result of other settings or data is in the way.
+        """
+        todo = [(row, seed) for seed in seeds for row in rows]
+        states = {(row.id, seed): self.state(row, seed) for row, seed in todo}
+        other = [f"{row.id} seed {seed}" for row, seed in todo if states[row.id, seed] == "other settings"]
+        if other and not self.overwrite:
+            raise LofiError(
+                f"{self.results} holds results of other settings: {', '.join(other)}. Choose another --results folder, "
+                "or add --overwrite to run these rows again."
+            )
+        todo = [(row, seed) for row, seed in todo if states[row.id, seed] != "done"]
+        if not todo:
+            return
+        with _held(self.out / ".data.lock", wait=True):
+            data = self.base.prepare(quiet=self.quiet)
+        with _deterministic():
+            for seed in dict.fromkeys(seed for _, seed in todo):
+                with _held(self.out / f".seed-{seed}.lock"):
+                    for row in (row for row, other in todo if other == seed):
+                        yield row, seed, self._run(row, seed, data)
+                        gc.collect()
+
+    def _run(self, row: Row, seed: int, data: str) -> dict[str, Any]:
+        began, recipe = time.monotonic(), self.base.recipe(row, seed)
+        known = {
+            "row": row.id,
+            "title": row.title,
+            "seed": seed,
+            "data": self.base.name,
+            "data_hash": data,
+            "settings": settings_hash(recipe, row, self.precision),
+            "command": f"{self.command} --rows {row.id} --seeds {seed}-{seed}",
+        }
+        try:
+            found: dict[str, Any] = self._figures(row, recipe)
+        except (KeyboardInterrupt, InterruptedRunError):
+            raise
+        except Exception as error:
+            found = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        result = {**known, **found, "seconds": time.monotonic() - began}
+        write_result(result_path(self.results, row.id, seed), result)
+        return result
+
+    def _figures(self, row: Row, recipe: Recipe) -> dict[str, Any]:
+        folder = inside(inside(self.out, self.base.name), row.id) / f"seed-{recipe.seed}"
+        pipeline = self._pipeline(recipe, folder)
+        stages: dict[str, Any] = {}
+        if row.motion:
+            place = motion_features(pipeline, self.out / "shared", quiet=self.quiet)
+            content = {**recipe.model_dump(mode="json"), "features": {"sources": [str(place / "features")]}}
+            pipeline = self._pipeline(make_recipe(content), folder)
+            facts = read_json(place / "stage.json")
+            stages["motion"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
+        with pipeline.open(self.command):
+            figures = measure(pipeline, pipeline.head(pipeline.arms[-1]))
+        return {**figures, "stages": {**stages, **figures["stages"]}}
+
+    def _pipeline(self, recipe: Recipe, folder: Path) -> Pipeline:
+        return Pipeline(
+            recipe,
+            folder,
+            device=self.device,
+            precision=self.precision,
+            resume=(folder / "recipe.yaml").exists(),
+            overwrite=self.overwrite,
+            quiet=self.quiet,
+            shared=self.out / "shared",
+        )
+
+
+@contextlib.contextmanager
+def _held(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep a second process out, or wait for it.
+
+    Raises:
+        LofiError: If one is there and is not waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise LofiError(
+                f"Another process is at work on this seed in {path.parent}: choose other --seeds or another --out."
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Let torch take operations that give the same numbers every time, where it has them."""
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, fill = torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    memory.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory = benchmark, fill

@@ -1,0 +1,160 @@
+"""Rows of the tables on the tiny benchmark: the same twice, shared, resumed, and not stopped by a row that fails."""
+
+import json
+import shutil
+
+import pytest
+from conftest import SETTINGS
+from typer.testing import CliRunner
+
+import lofi_tal.reproduce.runner
+from lofi_tal.cli.app import app
+from lofi_tal.config import save_recipe
+from lofi_tal.demo import demo_recipe
+from lofi_tal.errors import LofiError
+from lofi_tal.evaluation import bootstrap_detections
+from lofi_tal.pipeline import Pipeline
+from lofi_tal.reproduce import ROWS, Runner, open_base
+from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack
+
+QUICK = ("pretrain.epochs=1", "lofi.epochs=1", "head.lrs=[1e-3]", "head.epochs=1", "classifier.epochs=1")
+PICKED = [ROWS[name] for name in ("motion", "acp", "long", "bmn_acp")]
+
+
+@pytest.fixture(scope="module")
+def base_file(benchmark_set, tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "tiny.yaml"
+    path.write_text(save_recipe(demo_recipe(benchmark_set, seed=0, overrides=(*SETTINGS, *QUICK))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(base_file, tmp_path_factory):
+    """Four rows of one seed; tests must not change the folders."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    runner = Runner(open_base(str(base_file), folder / "out"), folder / "out", folder / "results", "cpu", quiet=True)
+    return runner, {row.id: result for row, _, result in runner.run(PICKED, [0])}
+
+
+def test_rows_leave_small_results_with_all_that_the_tables_need(done):
+    runner, results = done
+    assert list(results) == ["motion", "acp", "long", "bmn_acp"]
+    for name, result in results.items():
+        assert "failed" not in result, result
+        path = result_path(runner.results, name, 0)
+        assert path.stat().st_size < 50_000
+        assert read_result(path) == json.loads(json.dumps({"format": 1, **result}))
+        assert set(result["scores"]) == {"fused", "agnostic", "oracle"}
+        assert 0 <= result["proposals"]["AR@1"] <= result["proposals"]["AR@100"] <= 1
+        assert 0 <= result["probe"]["inside_auc"] <= 1
+    assert [grid["snippets"] for grid in results["long"]["grids"]] == [12, 3, 6]
+    assert set(results["motion"]["stages"]) == {"motion", "head"}
+    assert set(results["long"]["stages"]) == {"pretrain", "lofi", "extract", "head"}
+
+
+def test_rows_share_stage_1_and_the_features_of_equal_encoders(done):
+    runner, results = done
+    names = [path.name.split("-")[0] for path in (runner.out / "shared").iterdir() if path.is_dir()]
+    assert sorted(names) == ["cache", "features", "features", "lofi", "motion", "pretrain"]
+    assert results["acp"]["probe"] == results["bmn_acp"]["probe"]
+    assert results["acp"]["stages"]["pretrain"] == results["long"]["stages"]["pretrain"]
+
+
+def test_replicates_are_those_of_the_bootstrap(done):
+    runner, results = done
+    detections = json.loads((runner.out / "tiny/acp/seed-0/arms/baseline/detections.json").read_text())
+    truth = json.loads(open_base_annotations(runner).read_text())
+    found = bootstrap_detections(truth, detections, replicates=REPLICATES)
+    draws = unpack(results["acp"]["replicates"]["fused"])
+    assert len(draws) == REPLICATES
+    assert draws.std(ddof=1) == pytest.approx(found.average_mAP.deviation, abs=1e-5)
+
+
+def open_base_annotations(runner):
+    return runner.base.recipe(ROWS["acp"], 0).data.annotations
+
+
+def test_the_same_row_gives_the_same_figures_again(done, base_file, tmp_path):
+    _, before = done
+    runner = Runner(open_base(str(base_file), tmp_path), tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
+    again = {row.id: result for row, _, result in runner.run([ROWS["long"], ROWS["motion"]], [0])}
+    for name, result in again.items():
+        for key in ("scores", "proposals", "probe", "replicates", "settings", "data_hash"):
+            assert result[key] == before[name][key]
+
+
+def test_what_is_done_is_not_run_again_and_other_settings_are_refused(done, base_file, tmp_path, monkeypatch):
+    runner, _ = done
+    shutil.copytree(runner.results, tmp_path / "results")
+
+    def nothing(*args, **kwargs):
+        raise AssertionError("a row was run")
+
+    monkeypatch.setattr(lofi_tal.reproduce.runner, "Pipeline", nothing)
+    again = Runner(runner.base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
+    assert list(again.run(PICKED, [0])) == []
+    changed = base_file.read_text().replace("epochs: 1", "epochs: 2")
+    (tmp_path / "tiny.yaml").write_text(changed)
+    other = Runner(
+        open_base(str(tmp_path / "tiny.yaml"), tmp_path), tmp_path / "out", tmp_path / "results", "cpu", quiet=True
+    )
+    with pytest.raises(LofiError, match="other settings"):
+        list(other.run(PICKED, [0]))
+
+
+def test_an_interrupted_row_goes_on_in_the_shared_folder(done, monkeypatch, tmp_path):
+    """The run stops in stage 2; another row has finished stage 1 by then, and only stage 2 is done again."""
+    runner, _ = done
+    out = tmp_path / "out"
+    shutil.copytree(runner.out / "shared", out / "shared", ignore=shutil.ignore_patterns("lofi-*"))
+    again = Runner(runner.base, out, tmp_path / "results", "cpu", quiet=True)
+    real = Pipeline._finish_encoder
+
+    def stop(self, stage, encoder, outcome):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "_finish_encoder", stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(again.run([ROWS["long"]], [0]))
+    assert again.state(ROWS["long"], 0) == "missing"
+    monkeypatch.setattr(Pipeline, "_finish_encoder", real)
+    ((_, _, result),) = again.run([ROWS["long"]], [0])
+    assert result["scores"] == done[1]["long"]["scores"]
+
+
+def test_a_row_that_fails_is_recorded_and_the_others_go_on(base_file, tmp_path, monkeypatch):
+    real = lofi_tal.reproduce.runner.motion_features
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no motion today")
+
+    monkeypatch.setattr(lofi_tal.reproduce.runner, "motion_features", fail)
+    command = ["reproduce", "1", "--rows", "motion,icp", "--data", str(base_file), "--seeds", "1", "--device", "cpu"]
+    command += ["-q", "--out", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 4
+    assert "no motion today" in read_result(tmp_path / "results/tiny/motion/seed-0.json")["failed"]
+    assert "scores" in read_result(tmp_path / "results/tiny/icp/seed-0.json")
+    assert "| frame differences, no network | 0 | – |" in (tmp_path / "results/tiny/table-1.md").read_text()
+    shown = CliRunner().invoke(app, [*command, "--show"])
+    assert "failed: 0" in shown.output
+    assert "done: 0" in shown.output
+    monkeypatch.setattr(lofi_tal.reproduce.runner, "motion_features", real)
+    assert CliRunner().invoke(app, command).exit_code == 0  # what failed is run again
+    assert "scores" in read_result(tmp_path / "results/tiny/motion/seed-0.json")
+
+
+def test_two_processes_do_not_work_on_one_seed(done, tmp_path):
+    runner, _ = done
+    again = Runner(runner.base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
+    at_work = again.run([ROWS["icp"], ROWS["acp"]], [0])
+    next(at_work)
+    with pytest.raises(LofiError, match="at work on this seed"):
+        next(again.run([ROWS["long"]], [0]))
+    at_work.close()
+
+
+def test_a_command_without_anything_to_do_says_what_there_is():
+    outcome = CliRunner().invoke(app, ["reproduce"])
+    assert isinstance(outcome.exception, LofiError)
+    assert "budget" in str(outcome.exception)
