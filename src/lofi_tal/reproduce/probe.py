@@ -4,15 +4,14 @@ The paper argues that an encoder trained to classify trimmed clips is blind to t
 measure it without a head. Ridge regressions are fitted on the snippets of the training videos and scored on those of
 the evaluated ones. A probe sees a snippet and its two neighbours, so that a step in the features can be seen.
 
-Shapes: V videos, L snippets, C channels, N = V · L.
+Shapes: L snippets of one video, C channels, N snippets of all videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lofi_tal.stages.data import TruthVideo
 from lofi_tal.stages.head import FeatureSet
@@ -21,7 +20,6 @@ from lofi_tal.synthetic.controls import area_under_curve
 Floats = NDArray[np.float64]
 STRENGTH = 0.01
 """Ridge penalty on standardised features, for each training row."""
-_VIDEOS_AT_ONCE = 64
 
 
 def probe(train: FeatureSet, evaluation: FeatureSet) -> dict[str, float]:
@@ -35,9 +33,7 @@ def probe(train: FeatureSet, evaluation: FeatureSet) -> dict[str, float]:
     """
     weights = _fit(train)
     seen, unseen = _predict(train, weights), _predict(evaluation, weights)
-    wanted, truth = (
-        np.concatenate([_targets(v, part.features.shape[2]) for v in part.videos]) for part in (train, evaluation)
-    )
+    wanted, truth = _targets(train), _targets(evaluation)
     sides = (1, 2)
     return {
         "inside_auc": area_under_curve(unseen[:, 0], truth[:, 0].astype(np.int64)),
@@ -69,8 +65,13 @@ def f1(called: NDArray[np.bool_], truth: Floats) -> float:
     return 2 * right / max(1.0, float(called.sum() + (truth > 0).sum()))
 
 
-def _targets(video: TruthVideo, count: int) -> Floats:
-    """Return ``(L, 3)``: is the snippet's centre inside an action, near a start, near an end."""
+def _targets(data: FeatureSet) -> Floats:
+    """Return ``(N, 3)``: is the snippet's centre inside an action, near a start, near an end."""
+    pairs = zip(data.videos, data.features, strict=True)
+    return np.concatenate([_target(video, features.shape[1]) for video, features in pairs])
+
+
+def _target(video: TruthVideo, count: int) -> Floats:
     centres = (np.arange(count) + 0.5) / count
     start, end = video.segments.double().numpy().T[:, :, None]
     inside = ((start <= centres) & (centres < end)).any(axis=0)
@@ -78,28 +79,22 @@ def _targets(video: TruthVideo, count: int) -> Floats:
     return np.stack([inside, *near], axis=1).astype(np.float64)
 
 
-def _rows(data: FeatureSet, videos: slice) -> Floats:
-    """Return ``(N, 3 C)``: each snippet with its neighbours; at the ends the snippet itself takes their place."""
-    features = data.features[videos].double().numpy().transpose(0, 2, 1)  # (V, L, C)
-    before = np.concatenate([features[:, :1], features[:, :-1]], axis=1)
-    after = np.concatenate([features[:, 1:], features[:, -1:]], axis=1)
-    joined: Floats = np.concatenate([before, features, after], axis=2)
-    return joined.reshape(-1, joined.shape[2])
-
-
-def _parts(videos: Sequence[TruthVideo]) -> list[slice]:
-    return [slice(i, i + _VIDEOS_AT_ONCE) for i in range(0, len(videos), _VIDEOS_AT_ONCE)]
+def _rows(features: Tensor) -> Floats:
+    """Return ``(L, 3 C)``: each snippet with its neighbours; at the ends the snippet itself takes their place."""
+    snippets = features.double().numpy().T  # (L, C)
+    before, after = np.concatenate([snippets[:1], snippets[:-1]]), np.concatenate([snippets[1:], snippets[-1:]])
+    joined: Floats = np.concatenate([before, snippets, after], axis=1)
+    return joined
 
 
 def _fit(data: FeatureSet) -> tuple[Floats, Floats]:
     """Return weights ``(3 C, 3)`` and bias ``(3,)`` of the ridge regressions, from sums over the videos."""
-    count, width = data.features.shape[2], 3 * data.features.shape[1]
+    width = 3 * data.features[0].shape[0]
     gram, moment = np.zeros((width + 1, width + 1)), np.zeros((width + 1, 3))
-    for part in _parts(data.videos):
-        x = _rows(data, part)
-        x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    for video, features in zip(data.videos, data.features, strict=True):
+        x = np.concatenate([_rows(features), np.ones((features.shape[1], 1))], axis=1)
         gram += x.T @ x
-        moment += x.T @ np.concatenate([_targets(video, count) for video in data.videos[part]])
+        moment += x.T @ _target(video, features.shape[1])
     rows = gram[-1, -1]
     mean, middle = gram[-1, :-1] / rows, moment[-1] / rows
     covariance = gram[:-1, :-1] / rows - np.outer(mean, mean)
@@ -111,4 +106,4 @@ def _fit(data: FeatureSet) -> tuple[Floats, Floats]:
 
 def _predict(data: FeatureSet, fitted: tuple[Floats, Floats]) -> Floats:
     weights, bias = fitted
-    return np.concatenate([_rows(data, part) @ weights + bias for part in _parts(data.videos)])
+    return np.concatenate([_rows(features) @ weights + bias for features in data.features])
