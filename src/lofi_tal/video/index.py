@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from lofi_tal.errors import nearest
@@ -76,7 +76,7 @@ def find_videos(folder: Path | str) -> VideoIndex:
         entries = sorted(_visible(folder), key=lambda entry: entry.name)
         found = [Path(entry.path) for entry in entries if _is_video(entry)]
         for entry in entries:
-            if entry.is_dir():
+            if _is(entry.is_dir):
                 found += [Path(inner.path) for inner in _visible(Path(entry.path)) if _is_video(inner)]
     except OSError as error:
         raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
@@ -102,4 +102,12 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_video(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()  # noqa: PTH122 -- names, not paths
+    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and _is(entry.is_file)  # noqa: PTH122 -- names
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Answer a question about an entry; a link that leads nowhere, or to itself, is neither file nor folder."""
+    try:
+        return question()
+    except OSError:
+        return False
