@@ -1,7 +1,9 @@
 """What is examined once is never examined again, whatever happens in between."""
 
+import multiprocessing
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -87,3 +89,21 @@ def test_a_manifest_that_cannot_be_written_is_said(tmp_path, videos):
 def test_records_survive_json():
     record = VideoRecord("a", "b", 1.5, 3, decodable=(0.0, 1.0), damaged=(0.5,))
     assert VideoRecord.from_json(vars(record) | {"decodable": [0.0, 1.0], "damaged": [0.5]}) == record
+
+
+def hanging(path, decode):
+    """Stand for an examination that never ends on one file."""
+    if path.stem == "1":
+        time.sleep(60)
+    return VideoRecord(str(path), "", 1.0, 1)
+
+
+def test_a_file_that_hangs_is_given_up(videos, monkeypatch):
+    monkeypatch.setattr(manifest, "_FEW", 0)
+    monkeypatch.setattr(manifest, "LIMIT_SECONDS", 1)
+    monkeypatch.setattr(manifest, "examine", hanging)  # processes are forked, and see it
+    if multiprocessing.get_start_method() != "fork":
+        pytest.skip("processes are not forked here")
+    found = VideoManifest(None, workers=2).examine(videos[:3])
+    assert [bool(found[path].error) for path in videos[:3]] == [False, True, False]
+    assert "longer than 1 s" in found[videos[1]].error

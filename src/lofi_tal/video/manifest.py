@@ -162,7 +162,7 @@ def _together(
 ) -> Generator[tuple[Path, VideoRecord], None, list[Path]]:
     """Yield what processes find, and return the files of which nothing was heard when one of them died."""
     left = dict.fromkeys(todo)
-    with ProcessPoolExecutor(workers, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(workers, initializer=_set_signals) as pool:
         futures = {pool.submit(_examine_in_time, path, decode): path for path in todo}
         for future in as_completed(futures):
             try:
@@ -206,8 +206,9 @@ def _examine_in_time(path: Path, decode: bool) -> VideoRecord:
         signal.alarm(0)
 
 
-def _quiet() -> None:
+def _set_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _stamp(path: Path) -> str:
