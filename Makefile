@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml
 demo: setup
 	$(BIN)/lofi demo --output runs/demo
 
+# one test file after another in each process, and one thread a process: cores are used better than by threads
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
