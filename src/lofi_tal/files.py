@@ -105,7 +105,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def hash_object(value: Any) -> str:
     """Return a short, stable hash of a JSON-like value (key order does not matter)."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def hash_file(path: Path) -> str:
@@ -126,7 +126,7 @@ def inside(folder: Path, name: str, suffix: str = "") -> Path:
     Ids that are plain file names stay readable; any other id (with ``/``, a leading dot, control
     characters or more than 150 bytes) becomes a readable stem plus a hash of the whole id.
     """
-    plain = name and not name.startswith(".") and len(name.encode()) <= 150
+    plain = name and not name.startswith(".") and len(name.encode(errors="surrogatepass")) <= 150
     if not (plain and all(letter.isalnum() or letter in "-_.+ @=," for letter in name)):
         stem = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:60]
         name = f"{stem}~{hash_object(name)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -267,12 +268,14 @@ def _video_files(videos: Sequence[Path]) -> list[Path]:
 
 
 def _unique_names(files: Sequence[Path]) -> list[str]:
-    seen: dict[str, int] = {}
-    names = []
+    names: dict[str, None] = {}
     for path in files:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        names.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
-    return names
+        stem = os.fsencode(path.stem).decode(errors="replace")  # a name of other bytes is no text for a JSON file
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names[name] = None
+    return list(names)
 
 
 def _write(segments: Segments, video: Path, out: Path, threshold: float) -> None:

@@ -87,7 +87,7 @@ def test_a_manifest_that_cannot_be_written_is_said(tmp_path, videos):
 
 
 def test_records_survive_json():
-    record = VideoRecord("a", "b", 1.5, 3, decodable=(0.0, 1.0), damaged=(0.5,))
+    record = VideoRecord("a", "b", 1.5, 3, 4, 5, decodable=(0.0, 1.0), damaged=(0.5,))
     assert VideoRecord.from_json(vars(record) | {"decodable": [0.0, 1.0], "damaged": [0.5]}) == record
 
 
@@ -95,7 +95,7 @@ def hanging(path, decode):
     """Stand for an examination that never ends on one file."""
     if path.stem == "1":
         time.sleep(60)
-    return VideoRecord(str(path), "", 1.0, 1)
+    return VideoRecord(str(path), "", 1.0, 1, 4, 4)
 
 
 def test_a_file_that_hangs_is_given_up(videos, monkeypatch):

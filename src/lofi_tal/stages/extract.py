@@ -4,12 +4,14 @@ Every snippet of a video is encoded once; windows that overlap share its feature
 
 Shapes: C channels, N snippets of a video (L if it is one window), T frames, S × S pixels.
 
-Each file carries the provenance of its features (encoder weights, time grid, size, file stamp). A file of the same
-provenance is never made again; anything else is replaced. So extraction resumes at the video where it stopped.
+Each file carries the provenance of its features (encoder weights, time grid, size, file stamp) and a hash of them. A
+whole file of the same provenance is never made again; anything else, damaged files too, is replaced. So extraction
+resumes at the video where it stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import time
 from collections.abc import Sequence
@@ -57,32 +59,37 @@ class FeatureStore:
     def has(self, video: TruthVideo) -> bool:
         """Say whether whole features of this very file and provenance are there."""
         try:
-            with safe_open(str(self.path(video.video_id)), framework="numpy") as handle:
-                return bool((handle.metadata() or {}).get("provenance") == self._stamp(video))
-        except (OSError, SafetensorError):
+            self.read(video)
+        except DataError:
             return False
+        return True
 
     def write(self, video: TruthVideo, features: NDArray[np.float32]) -> None:
         """Write the features ``(N, C)`` of one video in one atomic step."""
-        metadata = {"provenance": self._stamp(video)}  # one key: their order in the file is not fixed
-        write_bytes(self.path(video.video_id), save({_KEY: np.ascontiguousarray(features)}, metadata=metadata))
+        features = np.ascontiguousarray(features)
+        metadata = {"provenance": self._stamp(video, features)}  # one key: their order in the file is not fixed
+        write_bytes(self.path(video.video_id), save({_KEY: features}, metadata=metadata))
 
     def read(self, video: TruthVideo) -> Tensor:
         """Return the features ``(C, N)``.
 
         Raises:
-            DataError: If the file is missing or damaged.
+            DataError: If the file is missing or damaged, or holds the features of something else.
         """
         path = self.path(video.video_id)
         try:
-            with safe_open(str(path), framework="pt") as handle:
-                features: Tensor = handle.get_tensor(_KEY)
+            with safe_open(str(path), framework="numpy") as handle:
+                features: NDArray[np.float32] = handle.get_tensor(_KEY)
+                stamp = (handle.metadata() or {}).get("provenance")
         except (OSError, SafetensorError) as error:
             raise DataError(f"Features {path} cannot be read ({error}); run the extraction again.") from error
-        return features.T.contiguous()
+        if stamp != self._stamp(video, features):
+            raise DataError(f"Features {path} are damaged or of other inputs; run the extraction again.")
+        return torch.from_numpy(features).T.contiguous()
 
-    def _stamp(self, video: TruthVideo) -> str:
-        return hash_object([self.provenance, video.file.stamp])
+    def _stamp(self, video: TruthVideo, features: NDArray[np.float32]) -> str:
+        content = hashlib.sha256(features.data).hexdigest()[:16]
+        return hash_object([self.provenance, video.file.stamp, str(features.dtype), features.shape, content])
 
 
 @torch.inference_mode()

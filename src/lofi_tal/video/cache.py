@@ -156,7 +156,7 @@ class FrameCache:
                 if not np.array_equal(word, _check_word(frames, times, replaced)):
                     return None
                 self._checked.add(identity)
-        except (OSError, ValueError, EOFError):
+        except Exception:  # NumPy raises whatever a damaged header makes it
             return None
         with contextlib.suppress(OSError):
             entry.touch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -70,12 +71,20 @@ class VideoRecord:
 
         Raises:
             ValueError: If it is not one.
-            TypeError: If it has other fields.
+            TypeError: If it has other fields, or values of other kinds.
         """
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, found {value!r}")
         pair, damaged = value.get("decodable"), value.get("damaged", ())
-        return cls(**{**value, "decodable": None if pair is None else (pair[0], pair[1]), "damaged": tuple(damaged)})
+        times = tuple(map(_number, damaged)), None if pair is None else (_number(pair[0]), _number(pair[1]))
+        record = cls(**{**value, "damaged": times[0], "decodable": times[1]})
+        names = (record.path, record.stamp, record.codec, record.content, record.error)
+        counts = (record.frames, record.width, record.height)
+        if not all(isinstance(name, str) for name in names) or not all(type(count) is int for count in counts):
+            raise TypeError(f"expected texts and whole numbers, found {value!r}")
+        if not record.error and not (_number(record.duration) > 0 and min(counts) > 0):
+            raise ValueError(f"expected a video with frames, found {value!r}")
+        return record
 
     @property
     def tried(self) -> bool:
@@ -211,6 +220,12 @@ def _set_signals() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"expected a number, found {value!r}")
+    return float(value)
+
+
 def _stamp(path: Path) -> str:
     try:
         return file_stamp(path)
@@ -238,5 +253,5 @@ def _read(path: Path) -> Iterator[VideoRecord]:
     for line in lines:
         try:
             yield VideoRecord.from_json(json.loads(line))
-        except (ValueError, TypeError, IndexError, RecursionError):
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             continue
