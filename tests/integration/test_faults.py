@@ -209,7 +209,14 @@ def test_detecting_in_a_broken_file_is_one_line(run, data):
 
 
 @pytest.mark.parametrize(
-    "ruin", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\0" * len(data)]
+    "ruin",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"\0" * len(data),
+        lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
+    ],
+    ids=["half", "empty", "zeros", "one-bit"],
 )
 def test_features_that_were_cut_are_made_again(ruin, run, recipe):
     pipeline, _, _ = run
