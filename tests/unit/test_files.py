@@ -126,14 +126,14 @@ def test_stamp_sees_size_and_time_and_hash_the_content(tmp_path):
     assert file_stamp(path) != stamp
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
+@given(st.text(st.characters(exclude_categories=[])))  # file names of other bytes come as lone surrogates
 def test_no_id_reaches_outside_its_folder(name):
     folder = Path("/data/features")
     path = inside(folder, name, ".npy")
     assert path.parent == folder
     assert Path(os.path.normpath(path)) == path
     assert path.name not in ("", ".", "..")
-    assert len(path.name.encode()) <= 255
+    assert len(path.name.encode(errors="surrogatepass")) <= 255
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), unique=True, max_size=20))

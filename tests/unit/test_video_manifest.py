@@ -1,5 +1,6 @@
 """What is examined once is never examined again, whatever happens in between."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -76,6 +77,15 @@ def test_foreign_lines_are_not_records(tmp_path, videos):
     path = tmp_path / "manifest.jsonl"
     path.write_text('{"path": "a"}\n[1]\n{"path": "a", "stamp": "b", "evil": 1}\n' + "[" * 10**5 + "\n\xff")
     assert VideoManifest(path).known == {}
+    sound = vars(manifest.examine(videos[0], decode=True))
+    for name, value in (
+        *(("path", ["a"]), ("frames", "20"), ("frames", 0), ("duration", None), ("duration", float("nan"))),
+        *(("error", 5), ("damaged", ["x"]), ("decodable", [0]), ("decodable", {}), ("stamp", None)),
+    ):
+        path.write_text(json.dumps(sound | {name: value}))
+        assert VideoManifest(path).known == {}, (name, value)
+    path.write_text(json.dumps(sound))
+    assert len(VideoManifest(path).known) == 1
     with pytest.raises(LofiError, match="cannot be read"):
         VideoManifest(tmp_path)
 
