@@ -788,7 +788,7 @@ class Pipeline:
             video_id, reason = next(iter(failed.items()))
             raise DataError(
                 f"{len(failed)} of {count} videos cannot be read, more than data.max_lost={limit:g} allows; the first, "
-                f"{video_id}: {reason} `lofi data check` lists them all."
+                f"{video_id}: {reason.removesuffix('.')}. `lofi data check` lists them all."
             )
 
     def _class_options(self, seed: int) -> ClassifierOptions:
@@ -847,11 +847,12 @@ class Pipeline:
         videos = training_windows(self.data.train, self.windows)
         return self._snippets(videos, flip=self.recipe.data.flip, fidelities=self.schedule.fidelities)
 
-    def fill_cache(self) -> tuple[int, int, dict[str, str]]:
-        """Decode every video once, for all that stage 2 and the extraction will ask of it.
+    def fill_cache(self) -> tuple[bool, dict[str, str]]:
+        """Decode every video, for all that stage 2, which comes first, and the extraction will ask of it.
 
         Returns:
-            Videos, bytes that the cache holds, and the reason for each video that could not be decoded.
+            Whether everything fits, and the reason for each video that could not be decoded. What is left when
+            something does not fit is not decoded.
 
         Raises:
             LofiError: If the recipe has no cache or no videos.
@@ -867,12 +868,14 @@ class Pipeline:
         for videos, fidelities in parts:
             title = "cache " + ", ".join(map(str, fidelities))
             with Progress(title, len(videos), quiet=self.quiet) as progress:
-                for index, reason in filler(videos, fidelities, self.recipe.data.workers):
+                for index, kept, reason in filler(videos, fidelities, self.recipe.data.workers):
                     video_id = videos.videos[index].video_id
                     if reason:
                         failed[video_id] = reason
+                    elif not kept:
+                        return False, failed
                     progress.advance(video_id)
-        return len(data.train) + len(data.selection) + len(data.evaluation), self.cache.held_bytes(), failed
+        return True, failed
 
     def _new_encoder(self) -> Encoder:
         section = self.recipe.encoder

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import Dataset
 
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.fidelity import Fidelity
@@ -18,6 +19,7 @@ from lofi_tal.stages.data import (
     collate,
     crop,
     epoch_batches,
+    make_loader,
     multi_scale_crop,
     split_selection,
 )
@@ -108,6 +110,27 @@ def test_a_batch_keeps_what_could_be_read():
     assert batch.failed == {5: "broken"}
     with pytest.raises(RunError, match="broken"):
         collate([Sample(5, None, "broken")])
+
+
+class Broken(Dataset):
+    """Stands for videos, some of which cannot be read or end everything."""
+
+    def __getitem__(self, key):
+        if key == "fatal":
+            raise LofiError("nothing decodes here")
+        return Sample(0, None, "broken") if key == "lost" else Sample(1, torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_loader_process_is_raised_as_it_is(workers):
+    good = make_loader(Broken(), [["good", "lost"], ["good"]], workers)
+    assert [batch.indices for batch in good] == [[1], [1]]
+    for requests, message in ((["good", "fatal"], "nothing decodes here"), (["lost"], "broken")):
+        loader = make_loader(Broken(), [["good"], requests], workers)
+        assert next(loader).indices == [1]
+        with pytest.raises(LofiError, match=message) as error:
+            next(loader)
+        assert "Traceback" not in str(error.value)
 
 
 def test_class_loss_looks_at_snippet_centres_and_balances_background():

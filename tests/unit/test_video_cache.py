@@ -78,8 +78,11 @@ def test_other_times_sizes_or_content_are_misses(video, tmp_path):
         lambda data: b"\x93NUMPY" + bytes(500),
         lambda data: os.urandom(len(data)),
         lambda data: data[:-600] + data[-600:].replace(b"<f8", b"|O8"),
+        lambda data: data.replace(b"(3, 48", b"{3, 48"),
+        lambda data: data.replace(b"<f8", b"<i8"),
+        lambda data: data[:5000] + bytes(2000) + data[7000:],
     ],
-    ids=["empty", "half", "tail", "one-bit", "header", "noise", "object-array"],
+    ids=["empty", "half", "tail", "one-bit", "header", "noise", "object-array", "brackets", "kind", "zeros"],
 )
 def test_ruined_entry_is_decoded_again_and_mended(video, tmp_path, ruin):
     cache = FrameCache(tmp_path, GIB)

@@ -235,7 +235,7 @@ def cache(
     """Decode all videos of a recipe once, before any training, into the frame cache of its run folder.
 
     One pass over a file serves all fidelities of stage 2. What is there already is not decoded again; training does the
-    same by itself in its first epoch.
+    same by itself in its first epoch. Exit status 4 if a video cannot be decoded.
 
     Example: lofi data cache recipe.yaml -o runs/mine
     """
@@ -245,8 +245,11 @@ def cache(
     loaded = load_recipe(recipe, tuple(settings or ()))
     pipeline = Pipeline(loaded, output or Path("runs") / loaded.name, device="cpu", quiet=quiet)
     with pipeline.open(command_line()):
-        videos, held, failed = pipeline.fill_cache()
-    say(f"{pipeline.cache.folder}: {held / 2**30:.2f} GiB for {videos} videos (limit {loaded.data.cache_gib:g} GiB)")
+        whole, failed = pipeline.fill_cache()
+    held, limit = pipeline.cache.held_bytes() / 2**30, loaded.data.cache_gib
+    say(f"{pipeline.cache.folder}: {held:.2f} GiB (limit {limit:g} GiB)")
+    if not whole:
+        complain("The cache or its disk is full: the rest will be decoded whenever it is needed; raise data.cache_gib.")
     for video_id, reason in failed.items():
         complain(f"{video_id}: {reason}")
     if failed:

@@ -64,7 +64,7 @@ def detect(
             print_table(title, ("start", "end", "label", "score"), [
                 (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
             ])  # fmt: skip
-    if out is not None:
+    if out is not None and results:
         say(f"Written to {out}")
     for reason in failed.values():
         complain(reason)

@@ -119,18 +119,16 @@ def _pretrain(pipeline: Pipeline) -> int:
 def _train(pipeline: Pipeline) -> int:
     _ = pipeline.data  # what is wrong with the data is said before any training
     say(f"Encoder: {pipeline.optimised}")
-    return 0
+    return 4 if _say_lost_videos(pipeline.data.failed) else 0
 
 
 def _extract(pipeline: Pipeline) -> int:
-    lost: dict[str, str] = {}
+    lost = dict(pipeline.data.failed)
     for arm in pipeline.arms:
         store, videos, failed = pipeline.extract(arm)
         say(f"{arm}: features of {len(videos)} videos in {store.folder}")
         lost |= failed
-    for video_id, reason in lost.items():
-        complain(f"{video_id}: {reason}")
-    return 4 if lost else 0
+    return 4 if _say_lost_videos(lost) else 0
 
 
 def head(
@@ -189,9 +187,7 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    for video_id, reason in result.failed.items():
-        complain(f"{video_id} was left out: {reason}")
-    if result.failed:
+    if _say_lost_videos(pipeline.data.failed | result.failed):
         raise typer.Exit(4)
 
 
@@ -351,12 +347,17 @@ def _exit_by_losses(pipeline: Pipeline, results: list[ArmResult]) -> None:
     lost = dict(pipeline.data.failed)
     for result in results:
         lost |= result.failed
+    if _say_lost_videos(lost) or clips:
+        raise typer.Exit(4)
+
+
+def _say_lost_videos(lost: dict[str, str]) -> int:
+    """Say which videos a run had to do without, and return how many."""
     for video_id, reason in lost.items():
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    if lost or clips:
-        raise typer.Exit(4)
+    return len(lost)
 
 
 def _say_lost_clips(pipeline: Pipeline, most: int = 10) -> int:

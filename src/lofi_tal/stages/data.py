@@ -5,8 +5,10 @@ Shapes: B videos, L snippets, T frames, S × S pixels; frames are uint8 (..., S,
 
 from __future__ import annotations
 
+import functools
+import operator
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -340,35 +342,33 @@ class SnippetDataset(Dataset[Sample]):
 
 
 def filler(videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int) -> Any:
-    """Return a loader that fills the frame cache: it gives ``(index, reason)``, the reason empty if all went well.
+    """Return a loader that fills the frame cache.
+
+    It gives ``(index, kept, reason)``: whether all is kept now, and why a video cannot be decoded.
 
     Args:
         videos: The videos or windows, and how they are read.
         fidelities: What is kept of each of them, in one pass over its file.
         workers: Loader processes.
     """
-    return DataLoader(
-        _CacheFiller(videos, fidelities),
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
-    )
+    every = [[index] for index in range(len(videos))]
+    return make_loader(_CacheFiller(videos, fidelities), every, workers, operator.itemgetter(0))
 
 
-class _CacheFiller(Dataset[tuple[int, str]]):
+class _CacheFiller(Dataset[tuple[int, bool, str]]):
     def __init__(self, videos: SnippetDataset, fidelities: Sequence[Fidelity]) -> None:
         self.videos, self.fidelities = videos, fidelities
 
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: int) -> tuple[int, str]:
+    def __getitem__(self, index: int) -> tuple[int, bool, str]:
         video = self.videos.videos[index]
         try:
-            self.videos.cache.fill(video.file.path, [self.videos.view(video, fidelity) for fidelity in self.fidelities])
+            views = [self.videos.view(video, fidelity) for fidelity in self.fidelities]
+            return index, self.videos.cache.fill(video.file.path, views), ""
         except VideoError as error:
-            return index, str(error)
-        return index, ""
+            return index, False, str(error)
 
 
 @dataclass(frozen=True)
@@ -549,7 +549,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     failed = {sample.index: sample.error for sample in samples if sample.frames is None}
     good = [sample for sample in samples if sample.frames is not None]
     if not good:
-        raise RunError(f"Not one of the {len(samples)} videos of a batch could be read: {next(iter(failed.values()))}.")
+        raise RunError(f"Not one of the {len(samples)} videos of a batch could be read: {next(iter(failed.values()))}")
     # torch.stack, but in a loader process straight into memory that is shared with the main process
     frames = default_collate([sample.frames for sample in good])
     return Batch([sample.index for sample in good], frames, failed)
@@ -656,20 +656,48 @@ def centre_requests(count: int, batch: int, fidelity: Fidelity) -> list[list[Req
 
 
 def make_loader(
-    dataset: Dataset[Sample],
-    requests: Sampler[list[Request]] | list[list[Request]],
+    dataset: Dataset[Any],
+    requests: Iterable[list[Any]],
     workers: int,
-    combine: Callable[[Sequence[Sample]], Any] = collate,
-) -> Any:
-    """Return a loader that reads each list of requests in ``workers`` processes and combines the samples."""
-    return DataLoader(
-        dataset,
+    combine: Callable[[Sequence[Any]], Any] = collate,
+) -> Iterator[Any]:
+    """Return what reading each list of requests in ``workers`` processes and combining the samples gives, in order."""
+    loader = DataLoader(
+        _Caught(dataset),
         batch_sampler=requests,
         num_workers=workers,
-        collate_fn=combine,
+        collate_fn=functools.partial(_combine, combine),
         worker_init_fn=_leave_signals_to_the_main_process,
         prefetch_factor=3 if workers else None,
     )
+    return _raised(loader)
+
+
+class _Caught(Dataset[Any]):
+    """A data set whose errors are items: raised in a loader process, they would come with its traceback as text."""
+
+    def __init__(self, items: Dataset[Any]) -> None:
+        self.items = items
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.items[key]
+        except LofiError as error:
+            return error
+
+
+def _combine(combine: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:
+    try:
+        return next((item for item in items if isinstance(item, LofiError)), None) or combine(items)
+    except LofiError as error:
+        return error
+
+
+def _raised(loader: Iterable[Any]) -> Iterator[Any]:
+    for item in loader:
+        if isinstance(item, LofiError):
+            raise item
+        yield item
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:

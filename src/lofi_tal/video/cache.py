@@ -100,8 +100,11 @@ class FrameCache:
             kept = self._decode(path, [view, *(also if entry is not None else ())], threads)
         return kept, places
 
-    def fill(self, path: Path, views: Sequence[View], *, threads: int = 1) -> None:
+    def fill(self, path: Path, views: Sequence[View], *, threads: int = 1) -> bool:
         """Decode and keep what is not there yet of some views, in one pass over the file.
+
+        Returns:
+            Whether all of them are kept now; a full cache or disk takes no more.
 
         Raises:
             VideoError: If the video cannot be decoded.
@@ -113,6 +116,7 @@ class FrameCache:
                 missing.append(view)
         if missing:
             self._decode(path, missing, threads)
+        return all((entry := self._entry(path, view)) is not None and entry.exists() for view in missing)
 
     def _decode(self, path: Path, views: Sequence[View], threads: int) -> DecodedFrames:
         """Decode a view, and those of the others that are not there yet; keep them all and return the first."""
@@ -149,7 +153,10 @@ class FrameCache:
                 handle.seek(frames.offset + frames.nbytes)
                 times, replaced, word = (np.load(handle, allow_pickle=False) for _ in range(3))
                 status = os.fstat(handle.fileno())
-            if frames.dtype != np.uint8 or frames.ndim != 4 or not len(frames) == len(times) == len(replaced) == count:
+            kinds = [array.dtype.name for array in (frames, times, replaced)]
+            if kinds != ["uint8", "float64", "bool"] or frames.ndim != 4:
+                return None
+            if not len(frames) == len(times) == len(replaced) == count:
                 return None
             identity = (entry.name, status.st_ino, status.st_size)
             if identity not in self._checked:
