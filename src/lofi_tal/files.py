@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import DataError, RunError
+from lofi_tal.errors import DataError, LofiError, RunError
 
 
 @contextlib.contextmanager
@@ -65,6 +66,49 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_text(path: Path, kind: str = "text") -> str:
+    """Read a text file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        kind: What it should be saved as, for the message.
+
+    Raises:
+        DataError: If it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error, kind) from error
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError, kind: str) -> DataError:
+    return DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 {kind}.")
+
+
+@contextlib.contextmanager
+def locked(path: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file, so that a second process stays out or waits; its folder is made.
+
+    Args:
+        path: The lock file, which stays.
+        refusal: What to say if another process holds it.
+        wait: Wait for it instead.
+
+    Raises:
+        LofiError: If another process holds it and is not waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise LofiError(refusal) from error
+        yield
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -85,7 +129,7 @@ def read_json(path: Path) -> Any:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 JSON.") from error
+        raise _not_utf8(path, error, "JSON") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from error
     except RecursionError as error:

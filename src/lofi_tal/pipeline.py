@@ -14,7 +14,6 @@ An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `b
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import json
 import time
@@ -44,7 +43,7 @@ from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
-from lofi_tal.files import hash_file, hash_object, read_json, write_json, write_text
+from lofi_tal.files import hash_file, hash_object, locked, read_json, write_json, write_text
 from lofi_tal.heads import Head, create_head, takes_classes
 from lofi_tal.localizer import Localizer
 from lofi_tal.planning import Choice, Plan, StepModel, in_parts, make_plan, next_smaller, planned
@@ -266,13 +265,9 @@ class Pipeline:
         Raises:
             LofiError: If another process is at work in the folder.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
-        with (self.output / ".lock").open("w") as lock:
-            try:
-                if self.fabric.global_rank == 0:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise LofiError(f"Another run is at work in {self.output}; choose another output folder.") from error
+        refusal = f"Another run is at work in {self.output}; choose another output folder."
+        lock = locked(self.output / ".lock", refusal) if self.fabric.global_rank == 0 else contextlib.nullcontext()
+        with lock:
             if not (self.output / "recipe.yaml").exists():
                 self._note(command)
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -174,10 +174,14 @@ def _check_copies(
             copies.setdefault(records[path].content, {}).setdefault(path.resolve(), video)
     for same in copies.values():
         if len(same) > 1:
-            names = ", ".join(f"{video.video_id!r} ({video.subset})" for video in same.values())
-            severity: Severity = "error" if len({video.subset for video in same.values()}) > 1 else "warning"
-            first = next(iter(same.values()))
-            yield Finding(severity, "copied-file", first.video_id, f"These videos have the same content: {names}.")
+            yield _alike(list(same.values()), "copied-file", "These videos have the same content:")
+
+
+def _alike(videos: Sequence[VideoAnnotation], kind: str, what: str) -> Finding:
+    """Return what there is to say of videos that show the same: an error if their subsets differ."""
+    names = ", ".join(f"{video.video_id!r} ({video.subset})" for video in videos)
+    severity: Severity = "error" if len({video.subset for video in videos}) > 1 else "warning"
+    return Finding(severity, kind, videos[0].video_id, f"{what} {names}.")
 
 
 def _check_sharing(annotations: Annotations, index: VideoIndex) -> Iterator[Finding]:
@@ -188,9 +192,7 @@ def _check_sharing(annotations: Annotations, index: VideoIndex) -> Iterator[Find
             users.setdefault(index[video.video_id].resolve(), []).append(video)
     for path, sharing in users.items():
         if len(sharing) > 1:
-            names = ", ".join(f"{video.video_id!r} ({video.subset})" for video in sharing)
-            severity: Severity = "error" if len({video.subset for video in sharing}) > 1 else "warning"
-            yield Finding(severity, "shared-file", sharing[0].video_id, f"{path} is the video of {names}.")
+            yield _alike(sharing, "shared-file", f"{path} is the video of")
     for paths in index.ambiguous.values():
         for video in users.get(paths[0].resolve(), []):
             others = ", ".join(map(str, paths[1:]))

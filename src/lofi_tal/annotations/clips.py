@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lofi_tal.errors import DataError, nearest
+from lofi_tal.files import read_text
 from lofi_tal.video import VideoIndex, find_videos
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
@@ -83,12 +84,7 @@ def load_clip_list(csv_path: Path | str, root: Path | str) -> tuple[list[Clip], 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """Return the rows, their values stripped and every split known."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"The clip list {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 CSV.") from error
+    text = read_text(path, "CSV")
     try:
         table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         lacking = [column for column in _COLUMNS if column not in (table.fieldnames or ())]

@@ -43,12 +43,11 @@ def check(
     """
     from lofi_tal.annotations import check_annotations, load_annotations
     from lofi_tal.runtime import Progress
-    from lofi_tal.video import VideoManifest, find_videos
+    from lofi_tal.video import VideoManifest
 
     loaded = load_annotations(annotations)
     known = VideoManifest(manifest, workers=workers)
-    files = 0 if videos is None else len({str(path) for path in find_videos(videos).values()})
-    with Progress("check videos", files, quiet=quiet or videos is None) as progress:
+    with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
         report = check_annotations(loaded, videos, manifest=known, seen=progress.advance)
     if as_json:
         print_json(report.to_json())

@@ -243,7 +243,7 @@ def cache(
     from lofi_tal.recipes import load_recipe
 
     loaded = load_recipe(recipe, tuple(settings or ()))
-    pipeline = Pipeline(loaded, output or Path("runs") / loaded.name, device="cpu", quiet=quiet)
+    pipeline = Pipeline(loaded, output or Path("runs") / loaded.name, device="cpu", precision="fp32", quiet=quiet)
     with pipeline.open(command_line()):
         whole, failed = pipeline.fill_cache()
     held, limit = pipeline.cache.held_bytes() / 2**30, loaded.data.cache_gib

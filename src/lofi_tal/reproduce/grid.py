@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.evaluation import ACTIVITYNET_THRESHOLDS
+from lofi_tal.evaluation.matching import pairwise_tiou
 from lofi_tal.stages.data import TruthVideo
 
 _POSITIVE = 0.9  # tIoU from which on an anchor is a positive of G-TAD's and BMN's classification loss
@@ -50,8 +51,7 @@ def grid_facts(snippets: int, train: Sequence[TruthVideo], evaluation: Sequence[
 
 def _overlaps(snippets: int, video: TruthVideo) -> NDArray[np.float64]:
     """Return the tIoU of each instance of a video with each anchor, ``(N, A)``."""
-    start, end = np.array(np.triu_indices(snippets + 1, 1)) / snippets
-    ours = video.segments.double().numpy()[:, :, None]
-    inter = np.clip(np.minimum(ours[:, 1], end) - np.maximum(ours[:, 0], start), 0, None)
-    tiou: NDArray[np.float64] = inter / (ours[:, 1] - ours[:, 0] + (end - start) - inter)
-    return tiou
+    anchors = np.stack(np.triu_indices(snippets + 1, 1), axis=1) / snippets
+    ours = video.segments.double().numpy()
+    each = np.repeat(ours, len(anchors), axis=0), np.tile(anchors, (len(ours), 1))
+    return pairwise_tiou(*each).reshape(len(ours), len(anchors))

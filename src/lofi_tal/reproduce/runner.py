@@ -8,7 +8,6 @@ stopped, on this machine or another.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import time
 import traceback
@@ -23,7 +22,7 @@ import torch.utils.deterministic
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe, make_benchmark
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.files import hash_file, hash_object, inside, read_json
+from lofi_tal.files import hash_file, hash_object, inside, locked, read_json
 from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
 from lofi_tal.reproduce.measure import measure
@@ -148,11 +147,12 @@ class Runner:
         todo = [(row, seed) for row, seed in todo if states[row.id, seed] != "done"]
         if not todo:
             return
-        with _held(self.out / ".data.lock", wait=True):
+        refusal = f"Another process is at work on this seed in {self.out}: choose other --seeds or another --out."
+        with locked(self.out / ".data.lock", refusal, wait=True):
             data = self.base.prepare(quiet=self.quiet)
         with _deterministic():
             for seed in dict.fromkeys(seed for _, seed in todo):
-                with _held(self.out / f".seed-{seed}.lock"):
+                with locked(self.out / f".seed-{seed}.lock", refusal):
                     for row in (row for row, other in todo if other == seed):
                         yield row, seed, self._run(row, seed, data)
                         gc.collect()
@@ -203,24 +203,6 @@ class Runner:
             quiet=self.quiet,
             shared=self.out / "shared",
         )
-
-
-@contextlib.contextmanager
-def _held(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep a second process out, or wait for it.
-
-    Raises:
-        LofiError: If one is there and is not waited for.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            raise LofiError(
-                f"Another process is at work on this seed in {path.parent}: choose other --seeds or another --out."
-            ) from error
-        yield
 
 
 @contextlib.contextmanager

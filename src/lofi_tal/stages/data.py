@@ -332,7 +332,7 @@ class SnippetDataset(Dataset[Sample]):
     def __getitem__(self, request: Request) -> Sample:
         video, size = self.videos[request.index], request.fidelity.size
         view = self.view(video, request.fidelity)
-        also = [self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity]
+        also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
         try:
             decoded, places = self.cache.distinct(video.file.path, view, also=also)
         except VideoError as error:

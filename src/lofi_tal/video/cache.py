@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class FrameCache:
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
         threads: int = 1,
-        also: Sequence[View] = (),
+        also: Iterable[View] = (),
     ) -> DecodedFrames:
         """Return what :func:`~lofi_tal.video.decode_frames` returns; the frames may be a read-only memory map.
 
@@ -72,7 +72,8 @@ class FrameCache:
             short_side: As there.
             size: As there.
             threads: Decoder threads.
-            also: What else will be asked of this video: if it has to be decoded, these are kept in the same pass.
+            also: What else will be asked of this video: if it has to be decoded, these are kept in the same pass. They
+                are looked at only then.
 
         Raises:
             VideoError: If the video cannot be decoded.
@@ -83,7 +84,7 @@ class FrameCache:
         return DecodedFrames(kept.frames[places], kept.times[places], kept.replaced[places])
 
     def distinct(
-        self, path: Path, view: View, threads: int = 1, also: Sequence[View] = ()
+        self, path: Path, view: View, threads: int = 1, also: Iterable[View] = ()
     ) -> tuple[DecodedFrames, NDArray[np.intp]]:
         """Return the frames of the distinct times of a view, and for each of its times the place of its frame.
 
@@ -97,7 +98,8 @@ class FrameCache:
             self.hits += 1
         else:
             self.misses += 1
-            kept = self._decode(path, [view, *(also if entry is not None else ())], threads)
+            others = map(_distinct, also) if entry is not None else ()
+            kept = self._decode(path, [view, *others], threads)
         return kept, places
 
     def fill(self, path: Path, views: Sequence[View], *, threads: int = 1) -> bool:
@@ -119,8 +121,8 @@ class FrameCache:
         return all((entry := self._entry(path, view)) is not None and entry.exists() for view in missing)
 
     def _decode(self, path: Path, views: Sequence[View], threads: int) -> DecodedFrames:
-        """Decode a view, and those of the others that are not there yet; keep them all and return the first."""
-        first, *others = map(_distinct, views)
+        """Decode a view of distinct times, and those of the others that are not there yet; return the first."""
+        first, *others = views
         entries = {view: self._entry(path, view) for view in others}
         missing = [view for view, entry in entries.items() if entry is not None and not entry.exists()]
         decoded = decode_views(path, [first, *missing], threads=threads, decoder=self.decoder)

@@ -153,12 +153,13 @@ def decode_views(
     check_decoder(decoder)
     timeline = scan(Path(path))
     # torchcodec turns pictures upright itself
-    outputs = [_Output(view, timeline, turns=timeline.turns if decoder == "pyav" else 0) for view in views]
+    turns = timeline.turns if decoder == "pyav" else 0
+    outputs = [_Output(Path(path), view, timeline, turns) for view in views]
     numbers = np.unique(np.concatenate([output.numbers for output in outputs]))
     found = (_found if decoder == "pyav" else torchcodec_frames)(Path(path), timeline, numbers, threads)
     for wanted, (number, frame) in found:
         for output in outputs:
-            output.take(Path(path), wanted, number, frame)
+            output.take(wanted, number, frame)
     return [output.frames for output in outputs]
 
 
@@ -228,22 +229,20 @@ def _found(
 class _Output:
     """The frames of one view, filled as the file is read."""
 
-    def __init__(self, view: View, timeline: Timeline, *, turns: int) -> None:
-        self.timeline, self.turns = timeline, turns
+    def __init__(self, path: Path, view: View, timeline: Timeline, turns: int) -> None:
+        shape = view.shape(timeline)
+        self.timeline, self.to_rgb = timeline, _Scaler(path, shape, turns)
         self.numbers = timeline.on_screen(view.times)
         self.order = np.argsort(self.numbers, kind="stable")
         self.sorted = self.numbers[self.order]
-        self.shape = view.shape(timeline)
-        self.to_rgb: _Scaler | None = None
-        self.pictures = np.empty((len(self.numbers), *self.shape, 3), dtype=np.uint8)
+        self.pictures = np.empty((len(self.numbers), *shape, 3), dtype=np.uint8)
         self.chosen = np.empty(len(self.numbers), dtype=np.int64)
 
-    def take(self, path: Path, wanted: int, number: int, frame: VideoFrame) -> None:
+    def take(self, wanted: int, number: int, frame: VideoFrame) -> None:
         """Take the frame that stands for ``wanted``, if this view wants it."""
         first, last = np.searchsorted(self.sorted, (wanted, wanted + 1)).tolist()
         if first == last:
             return
-        self.to_rgb = self.to_rgb or _Scaler(path, self.shape, self.turns)
         places = self.order[first:last]
         self.pictures[places] = self.to_rgb(number, frame)
         self.chosen[places] = number

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,13 +195,11 @@ def examine(path: Path, decode: bool) -> VideoRecord:
         places = _PLACES * (info.duration - 0.5 / info.fps)
         decoded = decode_frames(path, places, short_side=32)
         times = decoded.times.tolist()
-        return VideoRecord(
-            **{
-                **asdict(record),
-                "decodable": (min(times), max(times)),
-                "damaged": tuple(round(float(place), 3) for place in places[decoded.replaced]),
-                "content": _content(path),
-            }
+        return replace(
+            record,
+            decodable=(min(times), max(times)),
+            damaged=tuple(round(float(place), 3) for place in places[decoded.replaced]),
+            content=_content(path),
         )
     except (VideoError, OSError, LofiError) as error:
         return VideoRecord(name, stamp, error=str(error))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lofi_tal.annotations.formats.collecting import Collector
 from lofi_tal.errors import DataError
+from lofi_tal.files import read_text
 
 COLUMNS = ("video", "start", "end", "label")
 """The columns that the header must have."""
@@ -39,12 +40,7 @@ def read_csv(path: Path, into: Collector) -> None:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
     """Yield the last line of each row, and its values by column or what is wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 CSV.") from error
+    text = read_text(path, "CSV")
     delimiter, header = _header(path, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:

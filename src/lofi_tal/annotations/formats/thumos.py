@@ -15,6 +15,7 @@ from lofi_tal.annotations.activitynet import load_annotations
 from lofi_tal.annotations.document import VideoAnnotation
 from lofi_tal.annotations.formats.collecting import Collector, canonical_subset
 from lofi_tal.errors import DataError
+from lofi_tal.files import read_text
 
 AMBIGUOUS = "Ambiguous"
 _ROLES = {"val": "training", "test": "validation"}
@@ -47,12 +48,7 @@ def _read_class(path: Path, into: Collector) -> None:
     label, _, part = path.stem.rpartition("_")
     if part not in _ROLES or not label:
         raise DataError(f"{path}: the name should end in _val.txt or _test.txt after the class.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    lines = read_text(path).splitlines()
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     if label == AMBIGUOUS:
         into.remarks.append(f"{path}: {len(rows)} ambiguous parts are left out.")
