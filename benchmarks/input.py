@@ -63,13 +63,14 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
     height, width = round(info.height * scale), round(info.width * scale)
     view = View(times, short_side=short)
     FrameCache(cache, 2**40).distinct(path, view)
+    cut = np.empty((len(times), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        crop(decode_frames(path, times, short_side=short).frames, size, 0, flip=False)
+        crop(decode_frames(path, times, short_side=short).frames, cut, 0, flip=False)
 
     def cached() -> None:
         found, places = FrameCache(cache, 2**40).distinct(path, view)
-        crop(found.frames, size, 0, False, places)
+        crop(found.frames, cut, 0, False, places)
 
     def ffmpeg() -> None:
         count, total = len(numbers), info.frames

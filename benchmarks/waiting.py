@@ -1,8 +1,10 @@
 """How long stage 2 waits for data at the paper's sizes, with an encoder that takes as long as one on an H100 would.
 
-    python benchmarks/waiting.py [--videos N] [--workers N] [--frames-per-second F] [--epochs N]
+    python benchmarks/waiting.py [--videos N] [--files N] [--workers N] [--frames-per-second F] [--epochs N]
 
-The loader is that of `lofi run`: L = 100, T = 8, 224 pixels, Long Cyclic LoFi, 16 videos a step, frame cache on disk.
+The loader is that of `lofi run`: L = 100, T = 8, 224 pixels, random crops and flips, Long Cyclic LoFi, 16 videos a
+step, frame cache on disk. An epoch has 128 videos, more than the workers prepare ahead; they share 16 files, so that
+the cache (200 MB a video) stays in the main memory of a small machine.
 In place of the encoder the main process sleeps for as long as TSM-ResNet-18 would need at F frames of 224 × 224 a
 second in training; smaller frames take less in proportion to their pixels, so each phase of the cycle takes as long.
 The default, 10,000, follows from the 1.8 GMAC of ResNet-18 against the 4.1 of ResNet-50 and about 4,500 images/s of the
@@ -22,7 +24,7 @@ import torch
 
 from input import FPS, scene
 from lofi_tal.fidelity import create_schedule, full_fidelity
-from lofi_tal.stages.data import SnippetDataset, StepRequests, TruthVideo, VideoFile, make_loader, steps_per_epoch
+from lofi_tal.stages.data import SnippetDataset, StepRequests, TruthVideo, VideoFile, make_batches, steps_per_epoch
 from lofi_tal.video import FrameCache, VideoManifest, write_video
 
 SNIPPETS, FRAMES, SIZE, BATCH = 100, 8, 224, 16
@@ -31,7 +33,8 @@ SNIPPETS, FRAMES, SIZE, BATCH = 100, 8, 224, 16
 def main() -> None:
     """Print for each epoch how long it took and how much of it was waiting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=32)
+    parser.add_argument("--videos", type=int, default=128)
+    parser.add_argument("--files", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a video")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=7)
@@ -40,19 +43,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_video(folder / "0.mp4", scene(options.seconds), fps=FPS, crf=23, gop=250, deterministic=False)
-        for number in range(1, options.videos):
+        for number in range(1, options.files):
             shutil.copy(folder / "0.mp4", folder / f"{number}.mp4")
         records = VideoManifest(None).examine(sorted(folder.glob("*.mp4")))
-        videos = [
+        files = [
             TruthVideo(
                 path.stem, VideoFile(path, record.stamp, record.duration, record.frames), record.duration,
                 torch.tensor([[0.2, 0.6]]), torch.tensor([0]),
             )
             for path, record in records.items()
         ]  # fmt: skip
+        videos = [files[number % len(files)] for number in range(options.videos)]
         schedule = create_schedule("long", full_fidelity(SNIPPETS, SIZE))
         dataset = SnippetDataset(
-            videos, frames=FRAMES, stride=8, cache=FrameCache(folder / "cache", 2**40), fidelities=schedule.fidelities
+            videos,
+            frames=FRAMES,
+            stride=8,
+            cache=FrameCache(folder / "cache", 2**40),
+            flip=True,
+            fidelities=schedule.fidelities,
         )
         requests = StepRequests(
             count=len(videos),
@@ -61,7 +70,7 @@ def main() -> None:
             seed=0,
             fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
         )
-        batches = iter(make_loader(dataset, requests, options.workers))
+        batches = make_batches(dataset, requests, options.workers, count=BATCH, fidelities=schedule.fidelities)
         steps = steps_per_epoch(len(videos), BATCH)
         total: list[tuple[float, float]] = []
         for epoch in range(options.epochs):
@@ -72,6 +81,7 @@ def main() -> None:
                 waited += time.perf_counter() - began
                 pixels = batch.frames.shape[:3].numel() * batch.frames.shape[3] ** 2
                 work = pixels / SIZE**2 / options.frames_per_second
+                del batch  # which is on its way to the device
                 time.sleep(work)
                 worked += work
             phase = schedule.at(epoch=epoch, step=epoch * steps)

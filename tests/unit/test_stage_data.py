@@ -1,5 +1,6 @@
 """What the stages feed on: orders, crops and splits are functions of their seed and lose nothing."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset
 
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.stages.data import (
-    Sample,
+    FrameDataset,
+    Request,
     StepRequests,
     TruthVideo,
     VideoFile,
-    collate,
     crop,
     epoch_batches,
+    make_batches,
     make_loader,
     multi_scale_crop,
     split_selection,
@@ -66,21 +67,36 @@ def test_requests_go_on_at_any_step_and_ranks_share_a_batch(count, batch, epochs
     assert len(set(seeds)) == len(seeds)
 
 
+def cut(frames, size, seed, flip, places=None):
+    into = np.zeros((len(frames) if places is None else len(places), size, size, 3), dtype=np.uint8)
+    crop(frames, into, seed, flip, places)
+    return into
+
+
 @given(st.integers(16, 30), st.integers(16, 30), st.integers(0, 99))
 def test_a_random_crop_is_a_part_of_the_frame_and_the_same_for_all_frames(height, width, seed):
     frames = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8).repeat(3, 0)
-    view = crop(frames, 16, seed, flip=True)
-    assert view.shape == (3, 16, 16, 3)
+    frames.flags.writeable = False
+    view = cut(frames, 16, seed, True)
     assert (view == view[:1]).all()
     windows = np.lib.stride_tricks.sliding_window_view(frames[0], (16, 16), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
     found = (windows == view[0]).all((2, 3, 4)).any() or (windows == view[0][:, ::-1]).all((2, 3, 4)).any()
     assert found
-    assert (crop(frames, 16, seed, flip=True) == view).all()
+    assert (cut(frames, 16, seed, True) == view).all()
+
+
+def test_a_crop_mirrors_about_every_second_view_and_takes_frames_in_the_order_asked_for():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    places = np.array([2, 0, 0, 1])
+    plain = [(cut(frames, 16, seed, True, places) == frames[places]).all() for seed in range(60)]
+    mirrored = [(cut(frames, 16, seed, True, places) == frames[places][:, :, ::-1]).all() for seed in range(60)]
+    assert all(a != b for a, b in zip(plain, mirrored, strict=True))
+    assert 20 <= sum(mirrored) <= 40
 
 
 def test_the_centre_view_is_the_centre_and_never_mirrored():
     frames = np.arange(20 * 18, dtype=np.uint8).reshape(1, 20, 18, 1).repeat(3, 3)
-    assert (crop(frames, 16, None, flip=True) == frames[:, 2:18, 1:17]).all()
+    assert (cut(frames, 16, None, True) == frames[:, 2:18, 1:17]).all()
 
 
 @given(st.integers(0, 200))
@@ -103,34 +119,84 @@ def test_every_class_stays_on_the_training_side_of_the_selection_split():
     assert split_selection(videos, 0.0, seed=0)[1] == []
 
 
-def test_a_batch_keeps_what_could_be_read():
-    good = Sample(3, torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
-    batch = collate([good, Sample(5, None, "broken")])
-    assert batch.indices == [3]
-    assert batch.failed == {5: "broken"}
-    with pytest.raises(RunError, match="broken"):
-        collate([Sample(5, None, "broken")])
+class Numbers(FrameDataset):
+    """Stands for videos: every pixel of item i is i; those in ``lost`` cannot be read, ``fatal`` ends everything."""
 
+    def __init__(self, count=6, lost=(), fatal=None):
+        self.count, self.lost, self.fatal = count, set(lost), fatal
 
-class Broken(Dataset):
-    """Stands for videos, some of which cannot be read or end everything."""
+    def __len__(self):
+        return self.count
 
-    def __getitem__(self, key):
-        if key == "fatal":
+    def shape(self, fidelity):
+        return (2, fidelity.size, fidelity.size, 3)
+
+    def read(self, request, into):
+        if request.index == self.fatal:
             raise LofiError("nothing decodes here")
-        return Sample(0, None, "broken") if key == "lost" else Sample(1, torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
+        if request.index in self.lost:
+            return "broken"
+        into.fill_(request.index)
+        return ""
+
+
+def asked(*indices, seed=1):
+    return [Request(index, FULL, seed) for index in indices]
+
+
+@given(lost=st.sets(st.integers(0, 5)), indices=st.permutations(range(6)), count=st.integers(1, 6))
+def test_a_batch_keeps_what_can_be_read_and_is_never_empty(lost, indices, count):
+    videos, requests = Numbers(lost=lost), asked(*indices[:count])
+    if len(lost) == 6:
+        with pytest.raises(RunError, match="Not one of 6 videos can be read; the first: broken"):
+            videos.batch(requests)
+        return
+    batch = videos.batch(requests)
+    good = [index for index in indices[:count] if index not in lost]
+    if good:
+        assert batch.indices == good
+        assert batch.failed == {index: "broken" for index in indices[:count] if index in lost}
+    else:  # the next one after the last that was asked for
+        last = indices[count - 1]
+        assert batch.indices == [next(i % 6 for i in range(last, last + 6) if i % 6 not in lost)]
+        assert set(batch.failed) <= lost
+    assert batch.frames.shape == (len(batch.indices), 2, 16, 16, 3)
+    assert batch.frames[:, 0, 0, 0, 0].tolist() == batch.indices
+    assert (batch.frames == batch.frames[:, :1, :1, :1, :1]).all()
+
+
+def test_a_centre_view_has_no_stand_in():
+    batch = Numbers(lost={1, 2}).batch(asked(1, 2, seed=None))
+    assert (batch.indices, batch.failed) == ([], {1: "broken", 2: "broken"})
+    assert len(batch.frames) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_loader_process_is_raised_as_it_is(workers):
-    good = make_loader(Broken(), [["good", "lost"], ["good"]], workers)
-    assert [batch.indices for batch in good] == [[1], [1]]
-    for requests, message in ((["good", "fatal"], "nothing decodes here"), (["lost"], "broken")):
-        loader = make_loader(Broken(), [["good"], requests], workers)
-        assert next(loader).indices == [1]
-        with pytest.raises(LofiError, match=message) as error:
-            next(loader)
-        assert "Traceback" not in str(error.value)
+    loader = make_loader(Numbers(fatal=2).batch, [asked(1), asked(3, 2)], workers)
+    assert next(loader).indices == [1]
+    with pytest.raises(LofiError, match="nothing decodes here") as error:
+        next(loader)
+    assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_batch_holds_until_the_next_but_one_is_asked_for(workers):
+    """Through more batches than there is memory for at once, of changing size, with lost items among them."""
+    small, large = Fidelity("s", 4, 16), Fidelity("l", 4, 32)
+    wanted = [
+        [Request(index, large if step % 3 else small, 1) for index in (step % 6, (step + 1) % 6, 2)[: 1 + step % 3]]
+        for step in range(25)
+    ]
+    batches = make_batches(Numbers(lost={2}), wanted, workers, count=3, fidelities=[small, large])
+    before = None
+    for requests, batch in zip(wanted, batches, strict=True):
+        for held in (before, batch) if before else (batch,):
+            assert (held.frames == torch.tensor(held.indices).view(-1, 1, 1, 1, 1)).all()
+        assert batch.frames.shape == (len(batch.indices), 2, requests[0].fidelity.size, requests[0].fidelity.size, 3)
+        assert set(batch.indices) - {3} == {request.index for request in requests} - {2, 3}
+        time.sleep(0.01)  # the processes write what comes next
+        before = batch
 
 
 def test_class_loss_looks_at_snippet_centres_and_balances_background():

@@ -110,10 +110,29 @@ def test_what_nobody_has_read_for_long_gives_way(video, tmp_path):
     (old,) = tmp_path.iterdir()
     ancient = time.time() - 30 * 86400
     os.utime(old, (ancient, ancient))
+    cache = FrameCache(tmp_path, cache.limit_bytes)
     cache.frames(video, [0.5])
     assert not old.exists()
     cache.frames(video, [0.5])
     assert cache.hits == 1
+
+
+def test_a_large_folder_is_not_listed_for_every_entry(video, tmp_path, monkeypatch):
+    listings = []
+
+    def slow(folder):
+        listings.append(1)
+        time.sleep(0.2)
+        return iter(())
+
+    monkeypatch.setattr(Path, "iterdir", slow)
+    one = 48 * 64 * 3 + 1500
+    cache = FrameCache(tmp_path, 4 * one)
+    for moment in range(9):
+        cache.frames(video, [moment / 5])
+    assert len(listings) == 1
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 4  # its own entries count without a listing
 
 
 def test_a_read_counts_as_use(video, tmp_path):

@@ -5,7 +5,6 @@ Shapes: L snippets, T frames, S × S pixels, D features.
 
 from __future__ import annotations
 
-import operator
 import time
 from pathlib import Path
 
@@ -39,10 +38,10 @@ def motion_features(pipeline: Pipeline, shared: Path, *, quiet: bool = False) ->
         return stage.path
     began, peak = time.monotonic(), PeakMemory(pipeline.fabric.device)
     dataset = SnippetDataset(videos, frames=snippets.frames, stride=snippets.stride, cache=pipeline.cache)
-    requests = [[Request(index, pipeline.full, None)] for index in range(len(videos))]
+    requests = [Request(index, pipeline.full, None) for index in range(len(videos))]
     rows: dict[int, NDArray[np.float64]] = {}
     with Progress("frame differences", len(videos), quiet=quiet) as progress:
-        for sample in make_loader(dataset, requests, pipeline.recipe.data.workers, operator.itemgetter(0)):
+        for sample in make_loader(dataset.__getitem__, requests, pipeline.recipe.data.workers):
             if sample.frames is not None:
                 rows[sample.index] = _differences(sample)
             progress.advance(videos[sample.index].video_id)

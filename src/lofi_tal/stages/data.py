@@ -6,19 +6,20 @@ Shapes: B videos, L snippets, T frames, S × S pixels; frames are uint8 (..., S,
 from __future__ import annotations
 
 import functools
-import operator
+import math
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lofi_tal.annotations import Annotations
 from lofi_tal.errors import DataError, LofiError, RunError
@@ -36,6 +37,13 @@ WHOLE = 0.9
 """A window is trained on if it shows more than this share of an action (public G-TAD and BSN code for THUMOS14)."""
 VISIBLE = 0.5
 """Of the actions that a window cuts, it keeps those of which it shows at least this share (ActionFormer's code)."""
+
+
+_AHEAD = 2
+"""Batches that a loader process prepares ahead."""
+
+_Key = TypeVar("_Key")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -286,12 +294,73 @@ def stream_snippets(file: VideoFile, grid: SnippetGrid, size: int, *, at_once: i
         held = {place: frame for place, frame in held.items() if place >= piece.min()}
         while int(piece.max()) not in held:
             place, frame = next(frames)
-            held[place] = crop(frame[None], size, None, flip=False)[0]
+            held[place] = np.empty((size, size, 3), dtype=np.uint8)
+            crop(frame[None], held[place][None], None, flip=False)
         chosen = np.stack([held[place] for place in piece.flatten().tolist()])
         yield torch.from_numpy(chosen).view(*piece.shape, size, size, 3)
 
 
-class SnippetDataset(Dataset[Sample]):
+class FrameDataset(Dataset[Sample], ABC):
+    """Items whose frames, as many for each, are read into memory that is there already."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def shape(self, fidelity: Fidelity) -> tuple[int, ...]:
+        """Return the shape of an item's frames, ``(..., S, S, 3)``."""
+
+    @abstractmethod
+    def read(self, request: Request, into: Tensor) -> str:
+        """Write an item's frames into uint8 memory of that shape; return why there are none, or nothing."""
+
+    def __getitem__(self, request: Request) -> Sample:
+        frames = torch.empty(self.shape(request.fidelity), dtype=torch.uint8)
+        error = self.read(request, frames)
+        return Sample(request.index, None if error else frames, error)
+
+    def batch(self, requests: Sequence[Request], memory: Tensor | None = None) -> Batch:
+        """Return several items of one fidelity, those that can be read.
+
+        Where not one item of a training batch can be read, the next item of the data that can be read stands in, so
+        that a lost video never ends a run; the centre views of an evaluation have no stand-in.
+
+        Args:
+            requests: The items.
+            memory: ``(N,)`` uint8, at least as large as their frames, which are written there; None allocates it.
+
+        Raises:
+            RunError: If no item of the data at all can be read.
+        """
+        shape = (len(requests), *self.shape(requests[0].fidelity))
+        frames = torch.empty(shape, dtype=torch.uint8) if memory is None else memory[: math.prod(shape)].view(shape)
+        indices: list[int] = []
+        failed: dict[int, str] = {}
+
+        def take(request: Request) -> None:
+            error = self.read(request, frames[len(indices)])
+            if error:
+                failed[request.index] = error
+            else:
+                indices.append(request.index)
+
+        for request in requests:
+            take(request)
+        stand_ins = self._stand_ins(requests[-1])
+        while not indices and (stand_in := next(stand_ins, None)) is not None:
+            take(stand_in)
+        if not indices and requests[-1].seed is not None:
+            raise RunError(f"Not one of {len(failed)} videos can be read; the first: {next(iter(failed.values()))}")
+        return Batch(indices, frames[: len(indices)], failed)
+
+    def _stand_ins(self, last: Request) -> Iterator[Request]:
+        """Yield the same view of every other item, those after ``last`` first; nothing for a centre view."""
+        if last.seed is not None:
+            for step in range(1, len(self)):
+                yield replace(last, index=(last.index + step) % len(self))
+
+
+class SnippetDataset(FrameDataset):
     """Snippets of videos or windows, ``(L, T, S, S, 3)`` uint8; one crop and one flip for all of an item.
 
     Args:
@@ -329,19 +398,24 @@ class SnippetDataset(Dataset[Sample]):
         times = grid.times(video.file.duration, video.file.frames, video.window)
         return View(times.reshape(-1), short_side=round(fidelity.size * RESIZE))
 
-    def __getitem__(self, request: Request) -> Sample:
-        video, size = self.videos[request.index], request.fidelity.size
+    def shape(self, fidelity: Fidelity) -> tuple[int, ...]:
+        """Return ``(L, T, S, S, 3)``."""
+        return fidelity.snippets, self.frames, fidelity.size, fidelity.size, 3
+
+    def read(self, request: Request, into: Tensor) -> str:
+        """Write one crop of the snippets of a video or window."""
+        video = self.videos[request.index]
         view = self.view(video, request.fidelity)
         also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
         try:
             decoded, places = self.cache.distinct(video.file.path, view, also=also)
         except VideoError as error:
-            return Sample(request.index, None, str(error))
-        cut = crop(decoded.frames, size, request.seed, self.flip, places)
-        return Sample(request.index, torch.from_numpy(cut).view(-1, self.frames, size, size, 3))
+            return str(error)
+        crop(decoded.frames, into.flatten(0, 1).numpy(), request.seed, self.flip, places)
+        return ""
 
 
-def filler(videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int) -> Any:
+def filler(videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int) -> Iterator[tuple[int, bool, str]]:
     """Return a loader that fills the frame cache.
 
     It gives ``(index, kept, reason)``: whether all is kept now, and why a video cannot be decoded.
@@ -351,24 +425,15 @@ def filler(videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int)
         fidelities: What is kept of each of them, in one pass over its file.
         workers: Loader processes.
     """
-    every = [[index] for index in range(len(videos))]
-    return make_loader(_CacheFiller(videos, fidelities), every, workers, operator.itemgetter(0))
+    return make_loader(functools.partial(_fill, videos, fidelities), range(len(videos)), workers)
 
 
-class _CacheFiller(Dataset[tuple[int, bool, str]]):
-    def __init__(self, videos: SnippetDataset, fidelities: Sequence[Fidelity]) -> None:
-        self.videos, self.fidelities = videos, fidelities
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> tuple[int, bool, str]:
-        video = self.videos.videos[index]
-        try:
-            views = [self.videos.view(video, fidelity) for fidelity in self.fidelities]
-            return index, self.videos.cache.fill(video.file.path, views), ""
-        except VideoError as error:
-            return index, False, str(error)
+def _fill(videos: SnippetDataset, fidelities: Sequence[Fidelity], index: int) -> tuple[int, bool, str]:
+    video = videos.videos[index]
+    try:
+        return index, videos.cache.fill(video.file.path, [videos.view(video, fidelity) for fidelity in fidelities]), ""
+    except VideoError as error:
+        return index, False, str(error)
 
 
 @dataclass(frozen=True)
@@ -429,7 +494,7 @@ def background(videos: Sequence[TruthVideo], label: str, *, least: int) -> list[
     return found
 
 
-class ClipDataset(Dataset[Sample]):
+class ClipDataset(FrameDataset):
     """Clips of one class each, ``(T, S, S, 3)`` uint8, or ``(2, T, S, S, 3)`` at two paces.
 
     Args:
@@ -461,7 +526,13 @@ class ClipDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, request: Request) -> Sample:
+    def shape(self, fidelity: Fidelity) -> tuple[int, ...]:
+        """Return ``(T, S, S, 3)``, or ``(2, T, S, S, 3)`` at two paces."""
+        shape = (self.frames, fidelity.size, fidelity.size, 3)
+        return (2, *shape) if self.sampling == "pace" else shape
+
+    def read(self, request: Request, into: Tensor) -> str:
+        """Write one view of a clip."""
         clip = self.clips[request.index]
         file, size, short_side = clip.file, request.fidelity.size, round(request.fidelity.size * RESIZE)
         try:
@@ -474,12 +545,13 @@ class ClipDataset(Dataset[Sample]):
             else:
                 frames = self.cache.frames(file.path, times.reshape(-1), short_side=short_side).frames
         except (VideoError, LofiError) as error:
-            return Sample(request.index, None, str(error))
+            return str(error)
+        into = into.view(-1, size, size, 3)
         if self.multi_scale and request.seed is not None:
-            view = multi_scale_crop(frames, size, request.seed, self.flip)
+            into.copy_(multi_scale_crop(frames, size, request.seed, self.flip))
         else:
-            view = torch.from_numpy(crop(frames, size, request.seed, self.flip))
-        return Sample(request.index, view.view(*times.shape, size, size, 3))
+            crop(frames, into.numpy(), request.seed, self.flip)
+        return ""
 
     def _times(self, clip: Excerpt, seed: int | None) -> NDArray[np.float64]:
         """Return the seconds from the start of the clip, ``(T,)`` or ``(2, T)``."""
@@ -493,22 +565,30 @@ class ClipDataset(Dataset[Sample]):
 
 
 def crop(
-    frames: NDArray[np.uint8], size: int, seed: int | None, flip: bool, places: NDArray[np.intp] | None = None
-) -> NDArray[np.uint8]:
-    """Cut ``(N, size, size, 3)`` out of ``(N, H, W, 3)``: the centre, or with a seed a random place and flip.
+    frames: NDArray[np.uint8],
+    into: NDArray[np.uint8],
+    seed: int | None,
+    flip: bool,
+    places: NDArray[np.intp] | None = None,
+) -> None:
+    """Write a square of ``(N, H, W, 3)`` into ``(N, S, S, 3)``: the centre, or with a seed a random place and flip.
 
-    With ``places`` ``(M,)`` the result is ``(M, size, size, 3)``, these frames in this order.
+    With ``places`` ``(M,)`` the result is ``(M, S, S, 3)``, these frames in this order.
     """
     height, width = frames.shape[1:3]
+    size = into.shape[1]
     top, left = (height - size) // 2, (width - size) // 2
     mirrored = False
     if seed is not None:
         random = np.random.default_rng(seed)
         top, left = int(random.integers(height - size + 1)), int(random.integers(width - size + 1))
         mirrored = flip and bool(random.integers(2))
-    view = frames[:, top : top + size, left : left + size]
-    view = view[:, :, ::-1] if mirrored else view
-    return np.ascontiguousarray(view if places is None else view[places])
+    view = frames.view(np.ndarray)[:, top : top + size, left : left + size]
+    for frame, place in zip(into, range(len(view)) if places is None else places.tolist(), strict=True):
+        frame[...] = view[place]
+        if mirrored:  # frame by frame in the processor's cache, by torch: a fifth of the time of NumPy's view[:, ::-1]
+            pixels = torch.from_numpy(frame)
+            pixels.copy_(pixels.flip(1))
 
 
 def multi_scale_crop(frames: NDArray[np.uint8], size: int, seed: int, flip: bool) -> Tensor:
@@ -533,26 +613,11 @@ def multi_scale_crop(frames: NDArray[np.uint8], size: int, seed: int, flip: bool
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one step: ``frames`` (B, ..., S, S, 3) uint8, their ``indices``, and what failed."""
+    """Items of one step: ``frames`` (B, ..., S, S, 3) uint8, their ``indices``, and why others are not among them."""
 
     indices: list[int]
     frames: Tensor
     failed: dict[int, str]
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack what could be read.
-
-    Raises:
-        RunError: If nothing of the batch could be read.
-    """
-    failed = {sample.index: sample.error for sample in samples if sample.frames is None}
-    good = [sample for sample in samples if sample.frames is not None]
-    if not good:
-        raise RunError(f"Not one of the {len(samples)} videos of a batch could be read: {next(iter(failed.values()))}")
-    # torch.stack, but in a loader process straight into memory that is shared with the main process
-    frames = default_collate([sample.frames for sample in good])
-    return Batch([sample.index for sample in good], frames, failed)
 
 
 def as_clips(frames: Tensor) -> Tensor:
@@ -581,9 +646,13 @@ def make_training_loader(
     *,
     batch: int,
     fidelity_at: Callable[[int, int], Fidelity],
+    fidelities: Sequence[Fidelity],
     workers: int,
-) -> Any:
-    """Return the loader of a training stage, from the step at which ``run`` begins, for this rank."""
+) -> Iterator[Batch]:
+    """Return the batches of a training stage, from the step at which ``run`` begins, for this rank.
+
+    As :func:`make_batches`; ``fidelities`` are all that ``fidelity_at`` gives.
+    """
     requests = StepRequests(
         count=len(dataset),
         batch=batch,
@@ -594,7 +663,7 @@ def make_training_loader(
         rank=run.fabric.global_rank,
         ranks=run.fabric.world_size,
     )
-    return make_loader(dataset, requests, workers)
+    return make_batches(dataset, requests, workers, count=-(-batch // run.fabric.world_size), fidelities=fidelities)
 
 
 class StepRequests(Sampler[list[Request]]):
@@ -655,42 +724,76 @@ def centre_requests(count: int, batch: int, fidelity: Fidelity) -> list[list[Req
     ]
 
 
-def make_loader(
-    dataset: Dataset[Any],
-    requests: Iterable[list[Any]],
+def make_batches(
+    dataset: FrameDataset,
+    requests: Iterable[Sequence[Request]],
     workers: int,
-    combine: Callable[[Sequence[Any]], Any] = collate,
-) -> Iterator[Any]:
-    """Return what reading each list of requests in ``workers`` processes and combining the samples gives, in order."""
+    *,
+    count: int,
+    fidelities: Sequence[Fidelity],
+) -> Iterator[Batch]:
+    """Return the batch of each list of requests, in order.
+
+    Loader processes write the frames into shared memory that is used in turns, for fresh memory costs more than what
+    is written there: the frames of a batch hold until the next but one is asked for.
+
+    Args:
+        dataset: The items.
+        requests: Those of each batch.
+        workers: Loader processes.
+        count: Items of the largest batch.
+        fidelities: All that are asked for.
+    """
+    if not workers:
+        yield from make_loader(dataset.batch, requests, 0)
+        return
+    largest = count * max(math.prod(dataset.shape(fidelity)) for fidelity in fidelities)
+    turns = workers * _AHEAD + 2  # those under way, the one in use and the next
+    storage = torch.UntypedStorage._new_shared(turns * largest)  # type: ignore[no-untyped-call]
+    memory = torch.empty(0, dtype=torch.uint8).set_(storage).view(turns, largest)
+    keys = ((number % turns, wanted) for number, wanted in enumerate(requests))
+    for turn, shape, indices, failed in make_loader(functools.partial(_write_batch, dataset, memory), keys, workers):
+        yield Batch(indices, memory[turn, : math.prod(shape)].view(shape), failed)
+
+
+def _write_batch(
+    dataset: FrameDataset, memory: Tensor, key: tuple[int, Sequence[Request]]
+) -> tuple[int, tuple[int, ...], list[int], dict[int, str]]:
+    """Write a batch where its turn is; the frames themselves are not sent to the main process, which has them."""
+    turn, requests = key
+    batch = dataset.batch(requests, memory[turn])
+    return turn, tuple(batch.frames.shape), batch.indices, batch.failed
+
+
+def make_loader(read: Callable[[_Key], _Item], keys: Iterable[_Key], workers: int) -> Iterator[_Item]:
+    """Return what ``read`` gives for each of ``keys``, in order; it is called in ``workers`` processes."""
     loader = DataLoader(
-        _Caught(dataset),
-        batch_sampler=requests,
+        _Caught(read),
+        sampler=keys,
+        batch_size=None,
+        collate_fn=_unchanged,
         num_workers=workers,
-        collate_fn=functools.partial(_combine, combine),
         worker_init_fn=_leave_signals_to_the_main_process,
-        prefetch_factor=3 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
     )
     return _raised(loader)
 
 
 class _Caught(Dataset[Any]):
-    """A data set whose errors are items: raised in a loader process, they would come with its traceback as text."""
+    """Items whose errors are items too: raised in a loader process, they would come with its traceback as text."""
 
-    def __init__(self, items: Dataset[Any]) -> None:
-        self.items = items
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self.read = read
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self.items[key]
+            return self.read(key)
         except LofiError as error:
             return error
 
 
-def _combine(combine: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:
-    try:
-        return next((item for item in items if isinstance(item, LofiError)), None) or combine(items)
-    except LofiError as error:
-        return error
+def _unchanged(item: Any) -> Any:
+    return item
 
 
 def _raised(loader: Iterable[Any]) -> Iterator[Any]:

@@ -12,7 +12,6 @@ resumes at the video where it stopped.
 from __future__ import annotations
 
 import hashlib
-import operator
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -154,9 +153,9 @@ def extract(
         for video in (videos.videos[index] for index in todo)
         for piece in windows.pieces(windows.snippets(video.file.duration))
     ]
-    requests = [[Request(i, replace(fidelity, snippets=piece.count), None)] for i, (_, piece) in enumerate(pieces)]
+    requests = [Request(i, replace(fidelity, snippets=piece.count), None) for i, (_, piece) in enumerate(pieces)]
     read = videos.of([replace(video, window=piece) for video, piece in pieces])
-    loader = make_loader(read, requests, workers, operator.itemgetter(0))
+    loader = make_loader(read.__getitem__, requests, workers)
     features: list[Tensor] = []
     title = f"extract {fidelity.snippets}×{fidelity.size}px"
     mine = len(videos) if ranks == 1 else len(todo)

@@ -27,7 +27,7 @@ from lofi_tal.stages.data import (
     SnippetDataset,
     as_clips,
     epoch_batches,
-    make_loader,
+    make_batches,
     make_training_loader,
     steps_per_epoch,
 )
@@ -139,6 +139,7 @@ def train_lofi(
         videos,
         batch=options.batch,
         fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
+        fidelities=schedule.fidelities,
         workers=options.workers,
     )
     unreadable: dict[int, str] = {}
@@ -191,7 +192,7 @@ def reestimate_batchnorm(
     order = epoch_batches(len(videos), options.batch, options.seed, options.epochs)
     wanted = [order[place % len(order)] for place in range(options.reestimate)]
     requests = [[Request(i, full, derive_seed(options.seed, "statistics", i)) for i in batch] for batch in wanted]
-    for batch in make_loader(videos, requests, options.workers):
+    for batch in make_batches(videos, requests, options.workers, count=options.batch, fidelities=[full]):
         clips = as_clips(batch.frames.flatten(0, 1))
         with fabric.autocast():
             for part in torch.split(clips, max(1, options.chunk)):

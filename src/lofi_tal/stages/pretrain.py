@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, RunError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.runtime import (
     Outcome,
@@ -36,7 +36,7 @@ from lofi_tal.stages.data import (
     Excerpt,
     as_clips,
     centre_requests,
-    make_loader,
+    make_batches,
     make_training_loader,
     steps_per_epoch,
 )
@@ -187,7 +187,12 @@ def pretrain(
         quiet=quiet,
     )
     loader = make_training_loader(
-        run, train, batch=options.batch, fidelity_at=lambda epoch, step: fidelity, workers=options.workers
+        run,
+        train,
+        batch=options.batch,
+        fidelity_at=lambda epoch, step: fidelity,
+        fidelities=[fidelity],
+        workers=options.workers,
     )
     numbers = _numbers(train, labels)
     unreadable: dict[int, str] = {}
@@ -226,22 +231,26 @@ def evaluate_clips(
     """Return top-1 and top-5 accuracy on the centre view of each clip."""
     model.eval()
     numbers = _numbers(clips, labels)
-    batches = centre_requests(len(clips), options.batch, Fidelity("clip", 1, options.size))
+    fidelity = Fidelity("clip", 1, options.size)
+    batches = centre_requests(len(clips), options.batch, fidelity)
     correct = torch.zeros(2)
     seen = 0
     rank, ranks = rank_and_size()
     batches = batches[rank::ranks]
     with Progress("clip accuracy", len(batches), quiet=quiet or rank > 0) as progress:
-        for batch in make_loader(clips, batches, options.workers):
-            frames, target = examples(options.task, batch.frames, numbers[batch.indices])
-            logits = model(as_clips(frames.to(fabric.device))).float().cpu()
-            ranked = logits.argsort(1, descending=True)[:, :5] == target[:, None]
-            correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
-            seen += len(target)
-            progress.advance(f"accuracy {correct[0] / seen:.2f}")
+        for batch in make_batches(clips, batches, options.workers, count=options.batch, fidelities=[fidelity]):
+            if batch.indices:
+                frames, target = examples(options.task, batch.frames, numbers[batch.indices])
+                logits = model(as_clips(frames.to(fabric.device))).float().cpu()
+                ranked = logits.argsort(1, descending=True)[:, :5] == target[:, None]
+                correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
+                seen += len(target)
+            progress.advance(f"accuracy {correct[0] / max(1, seen):.2f}")
     model.train()
     counts = gather((seen, *correct.tolist()))
     seen, first, five = (sum(column) for column in zip(*counts, strict=True))
+    if not seen:
+        raise RunError(f"Not one of the {len(clips)} validation clips can be read: see `lofi data check`.")
     return {"validation_clips": seen, "accuracy": first / seen, "accuracy_top5": five / seen}
 
 

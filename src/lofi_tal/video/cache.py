@@ -7,22 +7,34 @@ times, what is known of each, and a check word. The frames are mapped into memor
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import xxhash
 from numpy.typing import ArrayLike, NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import atomic_path, file_stamp, hash_object
 from lofi_tal.video.decode import DecodedFrames, View, check_decoder, decode_views
 
-_LAYOUT = 2  # raise it when files or decoding change
+_LAYOUT = 3  # raise it when files or decoding change
 _STALE = 7 * 86400.0  # seconds without use after which an entry gives way
+_LISTING = 50  # times as long as listing the folder took, what was found is believed
+
+
+@dataclass
+class _Room:
+    """Bytes that a folder held, by a clock's time up to which that is believed."""
+
+    held: int = 0
+    known_until: float = -math.inf
 
 
 class FrameCache:
@@ -30,7 +42,7 @@ class FrameCache:
 
     A full cache takes no more entries instead of dropping the oldest: training reads its videos in rounds, and
     dropping would throw each entry away just before its next use. Only what nobody has read for a week gives way.
-    Several processes may share the folder; the limit can be passed by what they write in the same moment.
+    Several processes may share the folder; the limit can be passed by what they write in the same seconds.
 
     Args:
         folder: Where the entries lie; None decodes every time.
@@ -48,6 +60,7 @@ class FrameCache:
         self.folder, self.limit_bytes, self.decoder = folder, limit_bytes, decoder
         self.hits = self.misses = 0
         self._checked: set[tuple[str, int, int]] = set()
+        self._room = _Room()
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -185,15 +198,24 @@ class FrameCache:
         return 0 if self.folder is None else sum(size for _, size, _ in self._held())
 
     def _make_room(self, needed: int) -> bool:
-        """Say whether ``needed`` bytes fit, after entries that nobody uses any more have given way."""
-        held = sorted(self._held())
-        total = sum(size for _, size, _ in held)
-        for used, size, path in held:
-            if total + needed <= self.limit_bytes or time.time() - used < _STALE:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
-        return total + needed <= self.limit_bytes
+        """Say whether ``needed`` bytes fit, after entries that nobody uses any more have given way.
+
+        Listing a large folder takes long, so it is listed anew only when that takes a small part of the time since.
+        """
+        room = self._room
+        began = time.monotonic()
+        if began >= room.known_until:
+            held = sorted(self._held())
+            room.held = sum(size for _, size, _ in held)
+            for used, size, path in held:
+                if room.held + needed <= self.limit_bytes or time.time() - used < _STALE:
+                    break
+                path.unlink(missing_ok=True)
+                room.held -= size
+            room.known_until = time.monotonic() + _LISTING * (time.monotonic() - began)
+        fits = room.held + needed <= self.limit_bytes
+        room.held += needed if fits else 0
+        return fits
 
     def _held(self) -> Iterator[tuple[float, int, Path]]:
         """Yield last use, size and path of everything in the folder, unfinished files too."""
@@ -208,11 +230,9 @@ def _distinct(view: View) -> View:
     return View(np.unique(view.times), view.short_side, view.size)
 
 
-def _check_word(*arrays: NDArray[Any]) -> NDArray[np.int64]:
-    """Return sums over words of 8 bytes and over bytes: as fast as memory, and blind to no lost or changed block."""
-    words = []
+def _check_word(*arrays: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return a hash of the arrays' bytes (XXH3, 64 bits: as fast as memory)."""
+    digest = xxhash.xxh3_64()
     for array in arrays:
-        data = np.frombuffer(array.data.cast("B"), dtype=np.uint8)
-        whole = len(data) // 8 * 8
-        words += [data[:whole].view(np.uint64).sum(dtype=np.uint64).astype(np.int64), data[whole:].sum(dtype=np.int64)]
-    return np.array(words, dtype=np.int64)
+        digest.update(array.data.cast("B"))
+    return np.array(digest.intdigest(), dtype=np.uint64)
