@@ -4,11 +4,12 @@
 
 Without VIDEO, two H.264 videos of 640 × 360 at 30 frames/s and 2 minutes are made, with a key frame every 250 and every
 12 frames. Each row reads the frames of L snippets of 8 frames, short side 8/7 of the size, with one thread; the ways
-take turns in every round, and a ratio is the median over the rounds of the ratio within a round:
+take turns in every round, and a ratio is the median over the rounds of the ratio within a round. Ours is an item of training,
+frames decoded and one random crop of them all; the others leave out the crop:
 
 * ffmpeg: the limit. It decodes, scales (bilinear) and converts to rgb24 as many frames, evenly spread, to nowhere;
 * torchcodec: the same frames by index, scaled in its decoder;
-* OpenCV: reads all frames and resizes the wanted ones;
+* OpenCV: reads all frames, resizes the wanted ones and keeps them in memory, as ours and torchcodec do;
 * cached: the frame cache of a process that starts anew, the crop copied out of it.
 
 What is not installed is left out (`pip install opencv-python-headless torchcodec`, and FFmpeg's libraries).
@@ -31,11 +32,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lofi_tal.fidelity import Fidelity
+from lofi_tal.files import file_stamp
 from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import crop
-from lofi_tal.video import FrameCache, VideoInfo, View, decode_frames, probe_video, write_video
+from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, VideoFile
+from lofi_tal.video import FrameCache, VideoInfo, probe_video, write_video
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
 ROWS = [(snippets, size) for snippets in (100, 50, 25) for size in (224, 158, 112)]
@@ -56,21 +60,27 @@ def scene(seconds: float) -> Iterator[NDArray[np.uint8]]:
 
 def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> dict[str, Callable[[], Any]]:
     """Return for each way that is installed a function that reads the frames once."""
-    times = SnippetGrid(snippets).times(info.duration, info.frames).reshape(-1)
+    times = SnippetGrid(snippets, 8, 8).times(info.duration, info.frames).reshape(-1)
     short = round(size * 8 / 7)
     numbers = np.unique(np.searchsorted(info.times, times + 1e-6, side="right") - 1)
     scale = short / min(info.height, info.width)
     height, width = round(info.height * scale), round(info.width * scale)
-    view = View(times, short_side=short)
-    FrameCache(cache, 2**40).distinct(path, view)
-    cut = np.empty((len(times), size, size, 3), dtype=np.uint8)
+    file = VideoFile(path, file_stamp(path), info.duration, info.frames)
+    video = TruthVideo(path.stem, file, info.duration, torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    request = Request(0, Fidelity("full", snippets, size), 0)
+    into = torch.empty(snippets, 8, size, size, 3, dtype=torch.uint8)
+
+    def read(folder: Path | None) -> None:
+        frame_cache = FrameCache(folder, 2**40)
+        assert not SnippetDataset([video], frames=8, stride=8, cache=frame_cache).read(request, into)
+
+    read(cache)
 
     def ours() -> None:
-        crop(decode_frames(path, times, short_side=short).frames, cut, 0, flip=False)
+        read(None)
 
     def cached() -> None:
-        found, places = FrameCache(cache, 2**40).distinct(path, view)
-        crop(found.frames, cut, 0, False, places)
+        read(cache)
 
     def ffmpeg() -> None:
         count, total = len(numbers), info.frames
@@ -90,10 +100,13 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
 
         cv2.setNumThreads(1)
         reader, wanted = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]), set(numbers.tolist())
+        frames = []
         for number in range(info.frames):
             good, frame = reader.read()
             if good and number in wanted:
-                cv2.cvtColor(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
+                small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+                frames.append(cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
+        assert len(frames) == len(numbers)
 
     found: dict[str, Callable[[], Any]] = {"ours": ours, "cached": cached}
     if shutil.which("ffmpeg"):

@@ -1,6 +1,7 @@
 """What the stages feed on: orders, crops and splits are functions of their seed and lose nothing."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lofi_tal.fidelity import Fidelity
 from lofi_tal.stages.data import (
     FrameDataset,
     Request,
+    SnippetDataset,
     StepRequests,
     TruthVideo,
     VideoFile,
@@ -25,6 +27,7 @@ from lofi_tal.stages.data import (
     split_selection,
 )
 from lofi_tal.stages.lofi import class_loss
+from lofi_tal.video import FrameCache, write_video
 
 FULL = Fidelity("full", 4, 16)
 
@@ -106,6 +109,27 @@ def test_a_multi_scale_crop_has_the_size_asked_for(seed):
     view = multi_scale_crop(frames, 19, seed, flip=True)
     assert view.shape == (2, 19, 19, 3)
     assert view.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+@pytest.mark.parametrize("snippets", [3, 40])
+def test_snippets_are_the_same_with_and_without_a_cache(tmp_path, seed, snippets):
+    path = tmp_path / "video.mp4"
+    random = np.random.default_rng(0)
+    write_video(path, random.integers(0, 256, (30, 40, 60, 3), dtype=np.uint8), fps=25)
+    item = replace(video(0, 0), file=VideoFile(path, "", 1.2, 30))
+    request = Request(0, Fidelity("f", snippets, 32), seed)
+    caches = FrameCache(None, 0), FrameCache(tmp_path / "cache", 2**30), FrameCache(tmp_path / "cache", 2**30)
+    direct, filled, cached = (
+        SnippetDataset([item], frames=4, stride=2, cache=cache, flip=True)[request].frames for cache in caches
+    )
+    assert direct.shape == (snippets, 4, 32, 32, 3)
+    assert torch.equal(direct, filled)
+    assert torch.equal(direct, cached)
+    assert (caches[1].misses, caches[2].hits) == (1, 1)
+    assert "does not exist" in SnippetDataset(
+        [replace(item, file=VideoFile(tmp_path / "none.mp4", "", 1.2, 30))], frames=4, stride=2, cache=caches[0]
+    )[request].error  # fmt: skip
 
 
 def test_every_class_stays_on_the_training_side_of_the_selection_split():

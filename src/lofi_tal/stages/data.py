@@ -404,14 +404,21 @@ class SnippetDataset(FrameDataset):
 
     def read(self, request: Request, into: Tensor) -> str:
         """Write one crop of the snippets of a video or window."""
-        video = self.videos[request.index]
-        view = self.view(video, request.fidelity)
-        also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
+        video, pixels = self.videos[request.index], into.flatten(0, 1).numpy()
+        path, view = video.file.path, self.view(video, request.fidelity)
         try:
-            decoded, places = self.cache.distinct(video.file.path, view, also=also)
+            if self.cache.folder is None:  # whole frames would only be held to be cropped
+                times, places = np.unique(view.times, return_inverse=True)
+                frames = stream_frames(path, times, short_side=view.short_side, decoder=self.cache.decoder)
+                for place, frame in frames:
+                    for i in np.flatnonzero(places == place).tolist():
+                        crop(frame[None], pixels[i : i + 1], request.seed, self.flip)
+            else:
+                also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
+                decoded, places = self.cache.distinct(path, view, also=also)
+                crop(decoded.frames, pixels, request.seed, self.flip, places)
         except VideoError as error:
             return str(error)
-        crop(decoded.frames, into.flatten(0, 1).numpy(), request.seed, self.flip, places)
         return ""
 
 

@@ -152,12 +152,9 @@ def decode_views(
     _check_threads(threads)
     check_decoder(decoder)
     timeline = scan(Path(path))
-    # torchcodec turns pictures upright itself
-    turns = timeline.turns if decoder == "pyav" else 0
-    outputs = [_Output(Path(path), view, timeline, turns) for view in views]
+    outputs = [_Output(Path(path), view, timeline, _turns(timeline, decoder)) for view in views]
     numbers = np.unique(np.concatenate([output.numbers for output in outputs]))
-    found = (_found if decoder == "pyav" else torchcodec_frames)(Path(path), timeline, numbers, threads)
-    for wanted, (number, frame) in found:
+    for wanted, (number, frame) in _found(Path(path), timeline, numbers, threads, decoder):
         for output in outputs:
             output.take(wanted, number, frame)
     return [output.frames for output in outputs]
@@ -170,6 +167,7 @@ def stream_frames(
     short_side: int | None = None,
     size: tuple[int, int] | None = None,
     threads: int = 1,
+    decoder: str = "pyav",
 ) -> Iterator[tuple[int, Pictures]]:
     """Return an iterator of ``(index, frame)`` in the order of time: as :func:`decode_frames`, in constant memory.
 
@@ -179,6 +177,7 @@ def stream_frames(
         short_side: As there.
         size: As there.
         threads: Decoder threads.
+        decoder: One of :data:`DECODERS`.
 
     Raises:
         VideoError: If the file cannot be read or not one frame can be decoded.
@@ -187,16 +186,17 @@ def stream_frames(
     view = View(np.asarray(times, dtype=np.float64), short_side, size)
     view.check()
     _check_threads(threads)
+    check_decoder(decoder)
     if (np.diff(view.times) < 0).any():
         raise LofiError("times must be sorted to be streamed: sort them, or call decode_frames, which takes any order.")
-    return _stream(Path(path), view, threads, scan(Path(path)))
+    return _stream(Path(path), view, threads, scan(Path(path)), decoder)
 
 
-def _stream(path: Path, view: View, threads: int, timeline: Timeline) -> Iterator[tuple[int, Pictures]]:
-    to_rgb = _Scaler(path, view.shape(timeline), timeline.turns)
+def _stream(path: Path, view: View, threads: int, timeline: Timeline, decoder: str) -> Iterator[tuple[int, Pictures]]:
+    to_rgb = _Scaler(path, view.shape(timeline), _turns(timeline, decoder))
     numbers = timeline.on_screen(view.times)
     places = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
-    for same, (_, found) in zip(places, _found(path, timeline, np.unique(numbers), threads), strict=True):
+    for same, (_, found) in zip(places, _found(path, timeline, np.unique(numbers), threads, decoder), strict=True):
         picture = to_rgb(*found)
         for index in same.tolist():
             yield index, picture
@@ -217,10 +217,18 @@ def _check_threads(threads: int) -> None:
         raise LofiError(f"threads={threads}: at least 1 decoder thread is needed.")
 
 
+def _turns(timeline: Timeline, decoder: str) -> int:
+    """Return the quarter turns that make a decoded picture upright; torchcodec's are."""
+    return timeline.turns if decoder == "pyav" else 0
+
+
 def _found(
-    path: Path, timeline: Timeline, numbers: Integers, threads: int
+    path: Path, timeline: Timeline, numbers: Integers, threads: int, decoder: str
 ) -> Iterator[tuple[int, tuple[int, VideoFrame]]]:
     """Yield for each of the rising frame ``numbers`` itself, and the nearest frame that can be decoded."""
+    if decoder != "pyav":
+        yield from torchcodec_frames(path, timeline, numbers, threads)
+        return
     with _Reader(path, timeline, threads, wanted=numbers) as reader:
         for wanted in numbers.tolist():
             yield wanted, reader.nearest(wanted)
