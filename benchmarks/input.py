@@ -4,8 +4,8 @@
 
 Without VIDEO, two H.264 videos of 640 × 360 at 30 frames/s and 2 minutes are made, with a key frame every 250 and every
 12 frames. Each row reads the frames of L snippets of 8 frames, short side 8/7 of the size, with one thread; the ways
-take turns in every round, and a ratio is the median over the rounds of the ratio within a round. Ours is an item of training,
-frames decoded and one random crop of them all; the others leave out the crop:
+take turns in every round, and a ratio is the median over the rounds of the ratio within a round. Ours is an item of
+training, frames decoded and one random crop of them all; the others leave out the crop:
 
 * ffmpeg: the limit. It decodes, scales (bilinear) and converts to rgb24 as many frames, evenly spread, to nowhere;
 * torchcodec: the same frames by index, scaled in its decoder;

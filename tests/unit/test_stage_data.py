@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,6 +222,12 @@ def test_a_batch_holds_until_the_next_but_one_is_asked_for(workers):
         assert set(batch.indices) - {3} == {request.index for request in requests} - {2, 3}
         time.sleep(0.01)  # the processes write what comes next
         before = batch
+
+
+def test_too_little_shared_memory_is_said_before_anything_breaks(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))
+    with pytest.raises(RunError, match=r"need 4\.50 GiB .* has 0\.06 GiB left: lower data\.workers"):
+        next(make_batches(Numbers(), [asked(1)], 2, count=128, fidelities=[Fidelity("x", 1, 1024)]))
 
 
 def test_class_loss_looks_at_snippet_centres_and_balances_background():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ VISIBLE = 0.5
 
 _AHEAD = 2
 """Batches that a loader process prepares ahead."""
+_SHARED = Path("/dev/shm")  # noqa: S108 (where Linux has shared memory)
 
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
@@ -750,17 +752,30 @@ def make_batches(
         workers: Loader processes.
         count: Items of the largest batch.
         fidelities: All that are asked for.
+
+    Raises:
+        RunError: If there is not that much shared memory.
     """
     if not workers:
         yield from make_loader(dataset.batch, requests, 0)
         return
     largest = count * max(math.prod(dataset.shape(fidelity)) for fidelity in fidelities)
     turns = workers * _AHEAD + 2  # those under way, the one in use and the next
+    _check_shared_memory(turns * largest)
     storage = torch.UntypedStorage._new_shared(turns * largest)  # type: ignore[no-untyped-call]
     memory = torch.empty(0, dtype=torch.uint8).set_(storage).view(turns, largest)
     keys = ((number % turns, wanted) for number, wanted in enumerate(requests))
     for turn, shape, indices, failed in make_loader(functools.partial(_write_batch, dataset, memory), keys, workers):
         yield Batch(indices, memory[turn, : math.prod(shape)].view(shape), failed)
+
+
+def _check_shared_memory(needed: int) -> None:
+    """Refuse to begin what would end in a bus error, as in a container with the usual 64 MB."""
+    if _SHARED.exists() and needed > (free := shutil.disk_usage(_SHARED).free):
+        raise RunError(
+            f"The loader processes need {needed / 2**30:.2f} GiB of shared memory for their batches, and {_SHARED} has "
+            f"{free / 2**30:.2f} GiB left: lower data.workers (0 needs none), or give the container more (--shm-size)."
+        )
 
 
 def _write_batch(
