@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lofi_tal.errors import LofiError, RunError
-from lofi_tal.video import VideoManifest, VideoRecord, manifest, write_video
+from lofi_tal.video import VideoManifest, VideoRecord, container, manifest, timeline, watch, write_video
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_a_later_manifest_goes_on_from_what_is_written(videos, tmp_path, monkeyp
     first = VideoManifest(path).examine(videos[:2])
     path.write_text(path.read_text() + path.read_text().splitlines()[0][:40])  # a crash in the middle of a line
     seen = []
-    original = manifest.examine
-    monkeypatch.setattr(manifest, "examine", lambda *a: (seen.append(a[0]), original(*a))[1])
+    original = manifest._examined
+    monkeypatch.setattr(manifest, "_examined", lambda todo, *a: (seen.extend(todo), original(todo, *a))[1])
     again = VideoManifest(path).examine(videos)
     assert seen == videos[2:]  # what could not be used is tried again each time
     assert {name: again[name] for name in first} == first
@@ -63,11 +63,10 @@ def test_a_later_manifest_goes_on_from_what_is_written(videos, tmp_path, monkeyp
 
 def test_processes_find_the_same_and_a_crash_costs_one_file(videos, monkeypatch):
     alone = VideoManifest(None, workers=1).examine(videos, decode=True)
-    monkeypatch.setattr(manifest, "_FEW", 0)
     assert VideoManifest(None, workers=2).examine(videos, decode=True) == alone
-    monkeypatch.setattr(manifest, "_examine_in_time", crashing)
+    monkeypatch.setattr(manifest, "_examine_watched", crashing)
     found = VideoManifest(None, workers=2).examine(videos, decode=True)
-    assert "crashed FFmpeg" in found[videos[1]].error
+    assert "crashes FFmpeg" in found[videos[1]].error
     assert {path: record for path, record in found.items() if path != videos[1]} == {
         path: record for path, record in alone.items() if path != videos[1]
     }
@@ -108,12 +107,28 @@ def hanging(path, decode):
     return VideoRecord(str(path), "", 1.0, 1, 4, 4)
 
 
-def test_a_file_that_hangs_is_given_up(videos, monkeypatch):
-    monkeypatch.setattr(manifest, "_FEW", 0)
-    monkeypatch.setattr(manifest, "LIMIT_SECONDS", 1)
-    monkeypatch.setattr(manifest, "examine", hanging)  # processes are forked, and see it
+@pytest.fixture
+def impatient(monkeypatch):
+    """Processes that wait one second for a sign of life."""
     if multiprocessing.get_start_method() != "fork":
-        pytest.skip("processes are not forked here")
-    found = VideoManifest(None, workers=2).examine(videos[:3])
-    assert [bool(found[path].error) for path in videos[:3]] == [False, True, False]
-    assert "longer than 1 s" in found[videos[1]].error
+        pytest.skip("processes are not forked here, and do not see what is set here")
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 1.0)
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 2), (3, 2), (2, 0)])
+def test_a_file_that_hangs_is_given_up(count, workers, videos, monkeypatch, impatient):
+    monkeypatch.setattr(manifest, "examine", hanging)
+    chosen = videos[1 : 1 + count]
+    found = VideoManifest(None, workers=workers).examine(chosen)
+    assert [bool(found[path].error) for path in chosen] == [True, False, False][:count]
+    assert "hangs (it gave nothing for 1 s)" in found[chosen[0]].error
+
+
+def test_a_file_that_takes_long_but_goes_on_is_not_given_up(videos, monkeypatch, impatient):
+    def slow(*opened):
+        for packet in container.packets(*opened):
+            time.sleep(0.1)
+            yield packet
+
+    monkeypatch.setattr(timeline, "packets", slow)
+    assert VideoManifest(None).examine([videos[1]])[videos[1]].frames == 20  # 2 s

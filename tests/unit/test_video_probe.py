@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from lofi_tal.video import VideoError, probe_video, write_video
+from lofi_tal.video import VideoError, container, probe_video, watch, write_video
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -18,24 +23,24 @@ def encode(
     path: Path, count: int, *, pts=None, base=Fraction(1, 1000), options=None, codec="libx264", **kwargs
 ) -> None:
     """Write ``count`` grey frames with the given time stamps."""
-    with av.open(str(path), "w", **kwargs) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
+    with av.open(str(path), "w", **kwargs) as file:
+        stream = file.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 64, 48, "yuv420p", base
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 7 * number % 256, np.uint8), "rgb24")
             frame = frame.reformat(format="yuv420p")
             frame.pts, frame.time_base = (number * 40 if pts is None else pts[number]), base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
 
 
 def write_audio(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=16000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
 
 
 def test_variable_frame_rate_gives_each_frame_its_own_time(tmp_path):
@@ -82,6 +87,27 @@ def test_frames_that_an_edit_list_cuts_are_not_counted(tmp_path):
     assert info.frames == 15
     assert info.times[0] == 0
     assert info.duration == pytest.approx(0.6)
+
+
+def drip(pipe: Path, data: bytes) -> None:
+    """Write a byte at a time, without end."""
+    with contextlib.suppress(BrokenPipeError), pipe.open("wb", buffering=0) as handle:
+        handle.write(data)
+        while True:
+            handle.write(b"\0")
+            time.sleep(0.01)
+
+
+def test_storage_that_hardly_answers_is_no_end_of_the_file(tmp_path, monkeypatch):
+    encode(tmp_path / "whole.ts", 20)
+    monkeypatch.setattr(container, "_check_file", lambda path: None)  # a pipe stands for a slow disk
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.3)
+    for known in (b"", (tmp_path / "whole.ts").read_bytes()):
+        pipe = tmp_path / f"{len(known)}.ts"
+        os.mkfifo(pipe)
+        threading.Thread(target=drip, args=(pipe, known), daemon=True).start()
+        with pytest.raises(VideoError, match=re.escape(f"{pipe}: hangs (it gave nothing for 0.3 s)")):
+            probe_video(pipe)
 
 
 def test_one_frame_lasts_one_frame(tmp_path):

@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from lofi_tal.errors import DataError
+from lofi_tal.video import watch
 
 
 class VideoError(DataError):
@@ -27,30 +28,49 @@ def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, V
     PyAV keeps FFmpeg's own log silent unless the application switches it on.
 
     Raises:
-        VideoError: If the file is missing, empty or not a video.
+        VideoError: If the file is missing, empty or not a video, or hangs.
     """
-    _check_file(path)
+    with watch.reading(path):
+        _check_file(path)
+        with _opened(path) as container:
+            stream = _best_stream(path, container)
+            stream.codec_context.thread_count = threads
+            if threads > 1:
+                stream.codec_context.thread_type = "AUTO"
+            yield container, stream
+
+
+def _opened(path: Path) -> InputContainer:
     try:
-        # an absolute path and one protocol: a name such as "concat:a|b" or a playlist cannot reach other places
-        container = av.open(
-            str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="ignore", mode="r"
+        return av.open(
+            # an absolute path and one protocol: a name such as "concat:a|b" or a playlist cannot reach other places
+            str(path.absolute()),
+            options={"protocol_whitelist": "file"},
+            metadata_errors="ignore",
+            mode="r",
+            timeout=watch.SILENCE_SECONDS,  # for opening, and for each packet
         )
+    except av.error.ExitError as error:
+        raise VideoError(f"{watch.silence(path)}.") from error
     except (av.error.FFmpegError, UnicodeError) as error:
         raise VideoError(f"{path}: {_why_not_opened(path, error)}.") from error
-    with container:
-        stream = _best_stream(path, container)
-        stream.codec_context.thread_count = threads
-        if threads > 1:
-            stream.codec_context.thread_type = "AUTO"
-        yield container, stream
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets that carry data, in decoding order; a damaged file ends where reading fails."""
-    with contextlib.suppress(av.error.FFmpegError):
+    """Yield the packets that carry data, in decoding order; a damaged file ends where reading fails.
+
+    Raises:
+        VideoError: If the file hangs.
+    """
+    try:
         for packet in container.demux(stream):
+            watch.note_sign_of_life()
             if packet.size:
                 yield packet
+    except av.error.ExitError as error:
+        raise VideoError(f"{watch.silence(Path(container.name))}.") from error
+    except av.error.FFmpegError:
+        return
 
 
 def decoded(packet: Packet[VideoStream]) -> list[VideoFrame]:

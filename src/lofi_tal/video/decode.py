@@ -5,7 +5,7 @@ N: number of requested times; H, W: display pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -342,7 +342,7 @@ class _Reader:
             raise VideoError(f"{self.path}: not one frame can be decoded.")
         return min(found, key=lambda pair: abs(pair[0] - wanted))
 
-    def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
+    def _numbered(self) -> Generator[tuple[int, VideoFrame], None, None]:
         """Yield frames with their numbers, which rise; those that come out of turn are left out."""
         ticks = self.timeline.ticks
         for rank, frame in enumerate(all_frames(self.container, self.stream, self.wanted)):
@@ -362,6 +362,7 @@ class _Reader:
         if place < 0 or self.keys[place] - here < _WORTH_A_JUMP:
             return
         key = int(self.keys[place])
+        self.frames.close()  # or the time since its last packet would count as that of the seek
         try:
             self.container.seek(int(self.timeline.ticks[key]), stream=self.stream, backward=True)
             self.frames = self._numbered()

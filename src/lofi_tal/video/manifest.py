@@ -6,13 +6,14 @@ nothing; of several lines about a path the last one counts, and a changed file i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,15 +23,12 @@ import numpy as np
 
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import file_stamp
+from lofi_tal.video import watch
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.timeline import probe_video
 
-LIMIT_SECONDS = 300
-"""A file whose examination takes longer is given up; a healthy one takes well under a second."""
-
-_FEW = 24  # files that are examined faster here than processes start
-_AT_ONCE = 512  # files that share processes: if one of them ends its process, these are examined one by one
+_AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _BLOCK = 65536  # bytes
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
@@ -97,7 +95,7 @@ class VideoManifest:
 
     Args:
         path: The file that keeps it; None keeps it in memory alone.
-        workers: Processes that examine files.
+        workers: Processes that examine files; at least one does, so that a file that hangs can be given up.
     """
 
     def __init__(self, path: Path | None, *, workers: int = 2) -> None:
@@ -133,26 +131,14 @@ class VideoManifest:
                 seen(path, record)
             else:
                 todo.append(path)
-        for path, record in self._examined(todo, decode):
-            found[path] = record
-            if record != self.known.get(record.path):
-                self.known[record.path] = record
-                self._append(record)
-            seen(path, record)
-        return found
-
-    def _examined(self, todo: list[Path], decode: bool) -> Iterator[tuple[Path, VideoRecord]]:
-        if len(todo) < _FEW or self.workers < 2:
-            for path in todo:
-                yield path, examine(path, decode)
-            return
         for first in range(0, len(todo), _AT_ONCE):
-            block = todo[first : first + _AT_ONCE]
-            rest = yield from _together(block, decode, self.workers)
-            for path in rest:  # a file of these ended its process, and took the others with it
-                if (yield from _together([path], decode, 1)):
-                    reason = f"{path}: examining it crashed FFmpeg or took longer than {LIMIT_SECONDS} s."
-                    yield path, VideoRecord(str(path.absolute()), _stamp(path), error=reason)
+            for path, record in _examined(todo[first : first + _AT_ONCE], decode, self.workers):
+                found[path] = record
+                if record != self.known.get(record.path):
+                    self.known[record.path] = record
+                    self._append(record)
+                seen(path, record)
+        return found
 
     def _append(self, record: VideoRecord) -> None:
         if self.path is None:
@@ -166,20 +152,35 @@ class VideoManifest:
             raise RunError(f"Cannot write {self.path}: {error.strerror or error}.") from error
 
 
+def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
+    """Yield what there is to say of each file; one that ends its process costs itself alone."""
+    left = yield from _together(todo, decode, workers)
+    for path in left:
+        if len(left) > 1:  # one of these ended its process, and took the others with it
+            yield from _examined([path], decode, 1)
+        else:
+            reason = f"{watch.silence(path)}, or crashes FFmpeg."
+            yield path, VideoRecord(str(path.absolute()), "", error=reason)
+
+
 def _together(
     todo: Sequence[Path], decode: bool, workers: int
 ) -> Generator[tuple[Path, VideoRecord], None, list[Path]]:
     """Yield what processes find, and return the files of which nothing was heard when one of them died."""
     left = dict.fromkeys(todo)
-    with ProcessPoolExecutor(workers, initializer=_set_signals) as pool:
-        futures = {pool.submit(_examine_in_time, path, decode): path for path in todo}
-        for future in as_completed(futures):
-            try:
-                record = future.result()
-            except BrokenProcessPool:
-                break
-            del left[futures[future]]
-            yield futures[future], record
+    futures: dict[Future[VideoRecord], Path] = {}
+    with ProcessPoolExecutor(max(1, min(workers, len(todo))), initializer=_begin_process) as pool:
+        try:
+            with contextlib.suppress(BrokenProcessPool):
+                for path in todo:
+                    futures[pool.submit(_examine_watched, path, decode)] = path
+            for future in as_completed(futures):
+                with contextlib.suppress(BrokenProcessPool):
+                    record = future.result()
+                    del left[futures[future]]
+                    yield futures[future], record
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an error of the caller need not wait for all of them
     return list(left)
 
 
@@ -205,17 +206,14 @@ def examine(path: Path, decode: bool) -> VideoRecord:
         return VideoRecord(name, stamp, error=str(error))
 
 
-def _examine_in_time(path: Path, decode: bool) -> VideoRecord:
-    signal.alarm(LIMIT_SECONDS)  # its default action ends this process, wherever FFmpeg may hang
-    try:
+def _examine_watched(path: Path, decode: bool) -> VideoRecord:
+    with watch.reading(path):
         return examine(path, decode)
-    finally:
-        signal.alarm(0)
 
 
-def _set_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def _begin_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the user's interruption ends these processes at once
+    watch.watch_this_process()
 
 
 def _number(value: Any) -> float:

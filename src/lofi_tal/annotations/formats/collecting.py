@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -15,14 +14,14 @@ from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.values import read_duration, read_number, read_seconds, read_text
 from lofi_tal.errors import DataError
 from lofi_tal.segments import Segments
-from lofi_tal.video import SUFFIXES, VideoError, find_videos, probe_video
+from lofi_tal.video import SUFFIXES, VideoError, VideoManifest, VideoRecord, find_videos
 
 _SUBSETS = {
     **dict.fromkeys(("train", "training"), "training"),
     **dict.fromkeys(("val", "valid", "validate", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "testing"),
 }
-_WORKERS = 4  # threads that open videos
+_WORKERS = 4  # processes that examine videos
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,22 @@ class VideoFolder:
         return known
 
     def open(self, video_ids: list[str]) -> None:
-        """Open many videos side by side."""
-        missing = [video_id for video_id in video_ids if video_id not in self._known]
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            self._known |= zip(missing, pool.map(self._probe, missing), strict=True)
+        """Examine many videos side by side."""
+        paths: dict[str, Path] = {}
+        for video_id in video_ids:
+            if video_id not in self._known:
+                try:
+                    paths[video_id] = self._index.find(video_id)
+                except VideoError as error:
+                    self._known[video_id] = error
+        records = VideoManifest(None, workers=_WORKERS).examine(paths.values())
+        self._known |= {video_id: _facts(records[path]) for video_id, path in paths.items()}
 
-    def _probe(self, video_id: str) -> VideoFacts | VideoError:
-        try:
-            info = probe_video(self._index.find(video_id))
-        except VideoError as error:
-            return error
-        return VideoFacts(info.duration, info.frames, info.fps)
+
+def _facts(record: VideoRecord) -> VideoFacts | VideoError:
+    if record.error:
+        return VideoError(record.error)
+    return VideoFacts(record.duration, record.frames, record.frames / record.duration)
 
 
 @dataclass(frozen=True)
