@@ -66,6 +66,26 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file, which several processes may do; its folder is made.
+
+    A last line that was cut short, by a crash or a full disk, is ended first: it is lost, but not the new one.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - 1))
+            whole = handle.read(1) in (b"", b"\n")
+            handle.write((f"{line}\n" if whole else f"\n{line}\n").encode())
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
 def read_text(path: Path, kind: str = "text") -> str:
     """Read a text file, with or without a byte order mark.
 

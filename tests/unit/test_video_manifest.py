@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lofi_tal.errors import LofiError, RunError
+from lofi_tal.files import append_line
 from lofi_tal.video import VideoManifest, VideoRecord, container, manifest, timeline, watch, write_video
 
 
@@ -51,6 +52,7 @@ def test_a_later_manifest_goes_on_from_what_is_written(videos, tmp_path, monkeyp
     again = VideoManifest(path).examine(videos)
     assert seen == videos[2:]  # what could not be used is tried again each time
     assert {name: again[name] for name in first} == first
+    assert VideoManifest(path).known == {str(name): record for name, record in again.items()}
     os.utime(videos[0], (1, 1))
     assert not VideoManifest(path).examine(videos[:1])[videos[0]].tried
     assert seen[-1] == videos[0]
@@ -59,6 +61,17 @@ def test_a_later_manifest_goes_on_from_what_is_written(videos, tmp_path, monkeyp
     VideoManifest(path).examine(videos[:1], decode=True)
     VideoManifest(path).examine(videos[:1])
     assert len(seen) == count
+
+
+def test_a_line_that_was_cut_at_any_byte_costs_at_most_itself(tmp_path):
+    records = {name: VideoRecord(name, f"stamp of {name}", 1.5, 3, 4, 5) for name in ("a", "é\n", "c")}
+    lines = [json.dumps(vars(record)) for record in records.values()]
+    path = tmp_path / "manifest.jsonl"
+    for length in range(len(lines[1]) + 1):
+        path.write_text(f"{lines[0]}\n{lines[1][:length]}")
+        append_line(path, lines[2])
+        whole = length == len(lines[1])
+        assert VideoManifest(path).known == {name: record for name, record in records.items() if whole or name != "é\n"}
 
 
 def test_processes_find_the_same_and_a_crash_costs_one_file(videos, monkeypatch):

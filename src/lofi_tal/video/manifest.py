@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from lofi_tal.errors import LofiError, RunError
-from lofi_tal.files import file_stamp
+from lofi_tal.errors import LofiError
+from lofi_tal.files import append_line, file_stamp
 from lofi_tal.video import watch
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
@@ -136,20 +136,10 @@ class VideoManifest:
                 found[path] = record
                 if record != self.known.get(record.path):
                     self.known[record.path] = record
-                    self._append(record)
+                    if self.path is not None:
+                        append_line(self.path, json.dumps(asdict(record), allow_nan=False))
                 seen(path, record)
         return found
-
-    def _append(self, record: VideoRecord) -> None:
-        if self.path is None:
-            return
-        line = json.dumps(asdict(record), ensure_ascii=True, allow_nan=False) + "\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="ascii") as handle:
-                handle.write(line)
-        except OSError as error:
-            raise RunError(f"Cannot write {self.path}: {error.strerror or error}.") from error
 
 
 def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
