@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from collections import OrderedDict
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,16 @@ import av
 import numpy as np
 import pytest
 
-from lofi_tal.video import VideoError, container, probe_video, watch, write_video
+from lofi_tal.video import (
+    VideoError,
+    container,
+    decode_frames,
+    probe_video,
+    stream_frames,
+    timeline,
+    watch,
+    write_video,
+)
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -87,6 +97,70 @@ def test_frames_that_an_edit_list_cuts_are_not_counted(tmp_path):
     assert info.frames == 15
     assert info.times[0] == 0
     assert info.duration == pytest.approx(0.6)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The files whose packets are read, of which each process remembers what it found."""
+    paths = []
+    original = timeline._read_packets
+    monkeypatch.setattr(timeline, "_read_packets", lambda path: (paths.append(path), original(path))[1])
+    monkeypatch.setattr(timeline, "_SETTLED", 0)
+    monkeypatch.setattr(timeline, "_recent", OrderedDict())
+    return paths
+
+
+def test_the_packets_of_a_file_are_read_once(tmp_path, read):
+    path = tmp_path / "a.mp4"
+    write_video(path, [np.full((16, 16, 3), i, np.uint8) for i in range(20)], fps=10)
+    times = probe_video(path).times
+    times[:] = 0  # the caller's own
+    for wanted in ([0.3], [1.2, 0.1]):
+        assert decode_frames(path, wanted).times.tolist() == pytest.approx(wanted)
+    list(stream_frames(path, [0.5]))
+    assert read == [path]
+
+
+@pytest.mark.parametrize("how", ["in place", "renamed over", "another rate", "removed"])
+def test_a_file_that_has_changed_is_read_again(how, tmp_path, read):
+    """Its size and the time of change that programs can set stay what they were."""
+    path, other = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    encode(path, 5, pts=[0, 40, 80, 120, 160])
+    encode(other, 5, pts=[0, 40, 80, 120, 170])
+    status = path.stat()
+    assert other.stat().st_size == status.st_size
+    assert probe_video(path).times[-1] == pytest.approx(0.16)
+    if how == "in place":
+        path.write_bytes(other.read_bytes())
+    elif how == "renamed over":
+        other.replace(path)
+    elif how == "another rate":
+        encode(path, 6, pts=[0, 40, 80, 120, 160, 170])
+    else:
+        path.unlink()
+        with pytest.raises(VideoError, match="does not exist"):
+            probe_video(path)
+        return
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert probe_video(path).times[-1] == pytest.approx(0.17)
+
+
+def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(timeline, "_SETTLED", 3600)
+    write_video(tmp_path / "a.mp4", [np.zeros((16, 16, 3), np.uint8)], fps=10)
+    assert [probe_video(tmp_path / "a.mp4").frames for _ in range(2)] == [1, 1]
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("limit", ["_FILES", "_FRAMES"])
+def test_what_is_remembered_is_bounded_and_the_last_files_stay(limit, tmp_path, read, monkeypatch):
+    monkeypatch.setattr(timeline, limit, {"_FILES": 2, "_FRAMES": 10}[limit])
+    paths = [tmp_path / f"{name}.mp4" for name in "abc"]
+    for path in paths:
+        write_video(path, [np.zeros((16, 16, 3), np.uint8)] * 5, fps=10)
+    for place in (0, 1, 0, 2, 0, 1):
+        probe_video(paths[place])
+    assert read == [paths[0], paths[1], paths[2], paths[1]]
 
 
 def drip(pipe: Path, data: bytes) -> None:

@@ -7,6 +7,8 @@ F: number of frames. A tick is one unit of the stream's time base.
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -26,6 +28,10 @@ EPSILON = 1e-6
 """Seconds by which a requested time may lie before a frame and still mean it: rounding, less than any frame lasts."""
 
 _JUMPABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with an index that FFmpeg seeks exactly
+
+_FILES = 256  # whose times a process remembers,
+_FRAMES = 2**21  # and how many times in all, of 16 bytes: ten videos of two hours
+_SETTLED = 2.0  # seconds after which no clock of a file system still shows the time of the last change
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ class Timeline:
         return np.clip(np.searchsorted(self.times, times + EPSILON, side="right") - 1, 0, len(self.ticks) - 1)
 
 
+_recent: OrderedDict[tuple[object, ...] | None, Timeline] = OrderedDict()
+
+
 def probe_video(path: Path | str) -> VideoInfo:
     """Read the time axis, size and codec of a video file without decoding it through.
 
@@ -122,16 +131,44 @@ def probe_video(path: Path | str) -> VideoInfo:
         rotation=timeline.turns * 90,
         codec=timeline.codec,
         fps=frames / timeline.duration,
-        times=timeline.times,
+        times=timeline.times.copy(),
     )
 
 
 def scan(path: Path) -> Timeline:
-    """Read all packets, and decode the first two frames for what only they tell.
+    """Return the time axis of a file, as it is now.
+
+    Each process remembers those of the files that it read last: the windows of a long video are read one by one, and
+    reading all packets of two hours takes longer than decoding a window.
 
     Raises:
         VideoError: As for :func:`probe_video`.
     """
+    identity = _identity(path)
+    timeline = _recent.pop(identity, None) or _read_packets(path)
+    if identity is not None and identity == _identity(path):
+        _recent[identity] = timeline
+        while len(_recent) > _FILES or sum(len(held.ticks) for held in _recent.values()) > _FRAMES:
+            _recent.popitem(last=False)
+    return timeline
+
+
+def _identity(path: Path) -> tuple[object, ...] | None:
+    """Return what tells a file from every other one and from itself as it was; None if nothing does yet.
+
+    A file that has just been changed can change again without another time of change, which comes in ticks.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if time.time() - status.st_ctime < _SETTLED:
+        return None
+    return str(path.absolute()), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read_packets(path: Path) -> Timeline:
+    """Read all packets, and decode the first two frames for what only they tell."""
     stamps: list[tuple[int | None, int, bool]] = []
     head: list[VideoFrame] = []
     trimmed = False
