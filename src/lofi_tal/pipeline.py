@@ -742,20 +742,22 @@ class Pipeline:
             found.append(ReportStage(name, record.seconds, record.peak_memory_bytes, folder in self.skipped, rows))
         return found
 
-    def lost_clips(self) -> dict[str, dict[str, str]]:
-        """Return, for each finished training on clips, the clips that it had to do without and why."""
-        return {
-            name: {**result["missing_clips"], **result["unreadable"]} for name, result in self._clip_results().items()
+    def lost_in_training(self) -> dict[Path, dict[str, str]]:
+        """Return the videos and clips that trainings of an encoder had to do without and why, by the stage's record."""
+        results = {self.places[name] / "stage.json": result for name, result in self._training_results().items()}
+        lost = {
+            path: result.get("missing_clips", {}) | result.get("unreadable", {}) for path, result in results.items()
         }
+        return {path: reasons for path, reasons in lost.items() if reasons}
 
     def clip_accuracies(self) -> dict[str, dict[str, Any]]:
         """Return, for each finished training on clips that had a validation split, its accuracy there."""
-        return {name: result for name, result in self._clip_results().items() if "accuracy" in result}
+        return {name: result for name, result in self._training_results().items() if "accuracy" in result}
 
-    def _clip_results(self) -> dict[str, dict[str, Any]]:
-        paths = {name: self._place(name) / "stage.json" for name in ("pretrain", "second", "finetune")}
-        found = {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
-        return {name: result for name, result in found.items() if "missing_clips" in result}
+    def _training_results(self) -> dict[str, dict[str, Any]]:
+        """Return the results of the stages that train an encoder, those that this run needs and that are finished."""
+        paths = {name: folder / "stage.json" for name, folder in self.places.items()}
+        return {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
 
     def detections(self, arm: str) -> dict[str, Segments]:
         """Return the detections of an arm by video id."""
@@ -1028,6 +1030,8 @@ def write_run_report(pipeline: Pipeline, results: list[ArmResult], *, command: s
     for result in results:
         lost |= result.failed
     notes = [f"{video_id} was left out: {reason}" for video_id, reason in lost.items()]
+    for record, reasons in pipeline.lost_in_training().items():
+        notes.append(f"{len(reasons)} files could not be read in training; {record} lists them all")
     if cut := cut_actions(data.train, pipeline.windows):
         notes.append(
             f"{cut} of {sum(len(video.labels) for video in data.train)} training actions lie whole in no window of "

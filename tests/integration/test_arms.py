@@ -95,7 +95,8 @@ def test_an_unreadable_clip_is_left_out_listed_and_counted(changed, benchmark_se
     pipeline = Pipeline(recipe, tmp_path / "run", device="cpu", quiet=True)
     with pipeline.open():
         _ = pipeline.pretrained
-    assert [str(broken) in name for name in pipeline.lost_clips()["pretrain"]] == [True]
+    (lost,) = pipeline.lost_in_training().values()
+    assert list(lost) == [str(broken)]
 
 
 def test_a_class_named_background_is_refused_beside_background_clips(changed, benchmark_set, tmp_path):

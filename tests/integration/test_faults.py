@@ -26,6 +26,7 @@ from lofi_tal.errors import DataError, RunError
 from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
 from lofi_tal.pipeline import Pipeline
+from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.video import decode_frames, decode_views, probe_video, write_video
 
 SUBSETS = ("training", "validation")
@@ -373,6 +374,31 @@ def test_features_that_were_ruined_are_made_again(ruin, run):
 def sound_recipe(tiny_recipe):
     lofi = tiny_recipe.lofi.model_copy(update={"epochs": 1})
     return tiny_recipe.model_copy(update={"pretrain": None, "lofi": lofi, "baseline": False})
+
+
+def test_a_video_that_is_lost_in_stage_2_alone_is_said_and_counts(sound_recipe, benchmark_set, tmp_path, monkeypatch):
+    videos = shutil.copytree(benchmark_set.videos, tmp_path / "videos")
+    section = sound_recipe.data.model_copy(update={"videos": videos})
+    (tmp_path / "recipe.yaml").write_text(save_recipe(sound_recipe.model_copy(update={"data": section})))
+    gone = []
+
+    def train_without_one(*arguments, **options):
+        video = options["videos"].videos[0]
+        gone.append(video.video_id)
+        away = video.file.path.rename(tmp_path / "away")
+        try:
+            return train_lofi(*arguments, **options)
+        finally:
+            away.rename(video.file.path)
+
+    monkeypatch.setattr("lofi_tal.pipeline.train_lofi", train_without_one)
+    output = tmp_path / "run"
+    for _ in range(2):  # the second time from the record
+        result = lofi("train", tmp_path / "recipe.yaml", "-o", output, "-q")
+        assert result.exit_code == 4
+        assert "does not exist" in said(result, f"lofi: {gone[0]} was left out")
+        assert f"1 files could not be used in training; {output / 'lofi/stage.json'} lists them all" in result.stderr
+    assert len(gone) == 1
 
 
 def full(*_, **__):

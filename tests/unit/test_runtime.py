@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.files import read_json
 from lofi_tal.launch import started_here, started_rank, started_size
 from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
 
@@ -28,6 +29,8 @@ def train(folder, *, resume=False, stop_after=None, kill_signal=None, checkpoint
     )  # fmt: skip
     data = [torch.randn(6, 4, generator=torch.Generator().manual_seed(i)) for i in range(EPOCHS * STEPS)]
     for step, batch in run.batches(data[run.start :]):
+        if step.index == 0:
+            run.lost["a.mp4"] = "is gone"
         if step.index == bad_step:
             run.update({"total": wrapped(batch).mean() * float("nan")})
         run.update({"total": (wrapped(batch + torch.randn_like(batch)) ** 2).mean()})
@@ -35,7 +38,7 @@ def train(folder, *, resume=False, stop_after=None, kill_signal=None, checkpoint
             os.kill(os.getpid(), kill_signal)
         elif step.index == stop_after:
             raise ZeroDivisionError  # stands for a crash: nothing after this line runs
-    stage.finish(run.outcome({}))
+    stage.finish(run.outcome({"unreadable": run.all_lost()}))
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 
@@ -53,6 +56,7 @@ def test_a_crash_at_any_step_and_a_resume_give_the_same_weights_and_metrics(tmp_
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+    assert read_json(tmp_path / "cut" / "stage.json")["result"] == {"unreadable": {"a.mp4": "is gone"}}
     assert [step for step, *_ in losses(tmp_path / "cut")] == list(range(1, EPOCHS * STEPS + 1))
 
 

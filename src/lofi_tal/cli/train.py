@@ -32,6 +32,8 @@ from lofi_tal.errors import LofiError
 if TYPE_CHECKING:
     from lofi_tal.pipeline import ArmResult, Pipeline
 
+_MOST = 10  # files that each training names
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -81,7 +83,7 @@ def run(
         page = on_first(lambda: write_run_report(pipeline, results, command=command_line()))
     _show(pipeline, results, as_json)
     say(f"Report: {page}")
-    _exit_by_losses(pipeline, results)
+    raise typer.Exit(_status(pipeline, _lost(pipeline, results)))
 
 
 def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline], int]) -> None:
@@ -113,13 +115,13 @@ def _pretrain(pipeline: Pipeline) -> int:
         say(f"Second encoder: {pipeline.second}")
     for name, facts in pipeline.clip_accuracies().items():
         say(f"{name}: {percent(facts['accuracy'])} % of {facts['validation_clips']} held-out clips are right")
-    return 4 if _say_lost_clips(pipeline) else 0
+    return _status(pipeline, {})
 
 
 def _train(pipeline: Pipeline) -> int:
     _ = pipeline.data  # what is wrong with the data is said before any training
     say(f"Encoder: {pipeline.optimised}")
-    return 4 if _say_lost_videos(pipeline.data.failed) else 0
+    return _status(pipeline, pipeline.data.failed)
 
 
 def _extract(pipeline: Pipeline) -> int:
@@ -128,7 +130,7 @@ def _extract(pipeline: Pipeline) -> int:
         store, videos, failed = pipeline.extract(arm)
         say(f"{arm}: features of {len(videos)} videos in {store.folder}")
         lost |= failed
-    return 4 if _say_lost_videos(lost) else 0
+    return _status(pipeline, lost)
 
 
 def head(
@@ -149,7 +151,7 @@ def head(
     with pipeline.open(command_line()):
         results = pipeline.run()
     _show(pipeline, results, as_json)
-    _exit_by_losses(pipeline, results)
+    raise typer.Exit(_status(pipeline, _lost(pipeline, results)))
 
 
 def classify(
@@ -187,8 +189,7 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    if _say_lost_videos(pipeline.data.failed | result.failed):
-        raise typer.Exit(4)
+    raise typer.Exit(_status(pipeline, pipeline.data.failed | result.failed))
 
 
 def init(
@@ -342,31 +343,20 @@ def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
     )
 
 
-def _exit_by_losses(pipeline: Pipeline, results: list[ArmResult]) -> None:
-    clips = _say_lost_clips(pipeline)
-    lost = dict(pipeline.data.failed)
-    for result in results:
-        lost |= result.failed
-    if _say_lost_videos(lost) or clips:
-        raise typer.Exit(4)
+def _lost(pipeline: Pipeline, results: list[ArmResult]) -> dict[str, str]:
+    """Return why videos could not be used, by id."""
+    return pipeline.data.failed | {name: why for result in results for name, why in result.failed.items()}
 
 
-def _say_lost_videos(lost: dict[str, str]) -> int:
-    """Say which videos a run had to do without, and return how many."""
+def _status(pipeline: Pipeline, lost: dict[str, str]) -> int:
+    """Say which videos and clips a run had to do without, and return the exit status."""
+    trained = pipeline.lost_in_training()
+    for record, reasons in trained.items():
+        for name, reason in list(reasons.items())[:_MOST]:
+            complain(f"{record.parent.name}: {name} was left out: {reason}")
+        complain(f"{record.parent.name}: {len(reasons)} files could not be used in training; {record} lists them all.")
     for video_id, reason in lost.items():
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    return len(lost)
-
-
-def _say_lost_clips(pipeline: Pipeline, most: int = 10) -> int:
-    """Say which clips stage 1 had to do without, and return how many."""
-    total = 0
-    for stage, lost in pipeline.lost_clips().items():
-        for name, reason in list(lost.items())[:most]:
-            complain(f"{stage}: clip {name} was left out: {reason}")
-        if lost:
-            complain(f"{stage}: {len(lost)} clips could not be used; {stage}/stage.json lists them all.")
-        total += len(lost)
-    return total
+    return 4 if lost or trained else 0

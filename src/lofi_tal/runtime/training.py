@@ -29,7 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import write_bytes, write_text
 from lofi_tal.runtime.device import PeakMemory
-from lofi_tal.runtime.parallel import mean_over_processes
+from lofi_tal.runtime.parallel import gather, mean_over_processes
 from lofi_tal.runtime.progress import Progress
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
@@ -77,6 +77,9 @@ class TrainingRun:
         checkpoint_seconds: Longest time between two checkpoints.
         quiet: No progress.
 
+    Attributes:
+        lost: Why files could not be read in this process, by name; checkpoints keep those of the first process.
+
     Raises:
         DataError: If the checkpoint to resume from cannot be read.
     """
@@ -101,6 +104,7 @@ class TrainingRun:
         self.clip_norm, self.checkpoint_seconds, self.quiet = clip_norm, checkpoint_seconds, quiet
         self.total = epochs * steps_per_epoch
         self.checkpoint = folder.path / "checkpoint.pt"
+        self.lost: dict[str, str] = {}
         self.start, self.seconds = self._load() if folder.resumed and self.checkpoint.exists() else (0, 0.0)
         self.peak = PeakMemory(fabric.device)
         self.pending: dict[str, Any] = {}
@@ -200,6 +204,10 @@ class TrainingRun:
         """Return time, peak memory and the figures of the stage."""
         return Outcome(round(self.seconds, 3), self.peak.bytes(), result)
 
+    def all_lost(self) -> dict[str, str]:
+        """Return why files could not be read in any process; it waits for all of them."""
+        return {name: reason for lost in gather(self.lost) for name, reason in sorted(lost.items())}
+
     def _detail(self, step: Step, wait: float) -> str:
         facts = [f"epoch {step.epoch + 1}/{self.epochs}"]
         if "fidelity" in self.pending:
@@ -220,6 +228,7 @@ class TrainingRun:
             "seconds": self.seconds,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
+            "lost": self.lost,
         }
         buffer = io.BytesIO()  # torch.save to a file hides the reason of a failed write, such as a full disk
         torch.save(state, buffer)
@@ -235,6 +244,7 @@ class TrainingRun:
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.lost.update(state.get("lost", {}))  # checkpoints of earlier versions have none
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
             raise DataError(
                 f"{self.checkpoint} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "

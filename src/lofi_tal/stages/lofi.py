@@ -23,6 +23,7 @@ from lofi_tal.heads import Head
 from lofi_tal.heads.losses import global_counts, ratio
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling
 from lofi_tal.stages.data import (
+    Batch,
     Request,
     SnippetDataset,
     as_clips,
@@ -142,11 +143,10 @@ def train_lofi(
         fidelities=schedule.fidelities,
         workers=options.workers,
     )
-    unreadable: dict[int, str] = {}
     model.train()
     set_batchnorm_mode(encoder, options.batchnorm)
     for step, batch in run.batches(loader):
-        unreadable.update(batch.failed)
+        run.lost.update(_reasons(videos, batch))
         fidelity = schedule.at(epoch=step.epoch, step=step.index)
         facts = {"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size}
         size = -(-len(batch.indices) // options.accumulate)
@@ -164,12 +164,12 @@ def train_lofi(
                 run.backward(losses, len(indices) / len(batch.indices), facts)
         run.apply(facts)
     if options.reestimate:
-        reestimate_batchnorm(encoder, fabric, videos, full, options)
+        run.lost.update(reestimate_batchnorm(encoder, fabric, videos, full, options))
     result = {
         "videos": len({video.video_id for video in videos.videos}),
         "windows": len(videos),
         "fidelities": [str(fidelity) for fidelity in schedule.fidelities],
-        "unreadable": {videos.videos[i].video_id: reason for i, reason in sorted(unreadable.items())},
+        "unreadable": run.all_lost(),
     }
     return run.outcome(result)
 
@@ -177,11 +177,14 @@ def train_lofi(
 @torch.no_grad()
 def reestimate_batchnorm(
     encoder: Encoder, fabric: Fabric, videos: SnippetDataset, full: Fidelity, options: LofiOptions
-) -> None:
+) -> dict[str, str]:
     """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
 
     As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
     ``options.reestimate`` batches, encoded in chunks; the weights stay as they are.
+
+    Returns:
+        Why videos could not be read, by id.
     """
     norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
@@ -192,18 +195,26 @@ def reestimate_batchnorm(
     order = epoch_batches(len(videos), options.batch, options.seed, options.epochs)
     wanted = [order[place % len(order)] for place in range(options.reestimate)]
     requests = [[Request(i, full, derive_seed(options.seed, "statistics", i)) for i in batch] for batch in wanted]
+    lost: dict[str, str] = {}
     for batch in make_batches(videos, requests, options.workers, count=options.batch, fidelities=[full]):
+        lost.update(_reasons(videos, batch))
         clips = as_clips(batch.frames.flatten(0, 1))
         with fabric.autocast():
             for part in torch.split(clips, max(1, options.chunk)):
                 encoder(part.to(fabric.device))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
+    return lost
 
 
 def video_generator(seed: int, step: int, name: str) -> torch.Generator:
     """Return the source of an item's random draws at a step: the same in whatever batch and process it is."""
     return torch.Generator().manual_seed(derive_seed(seed, "draw", step, name))
+
+
+def _reasons(videos: SnippetDataset, batch: Batch) -> dict[str, str]:
+    """Return why videos of a batch could not be read, by id."""
+    return {videos.videos[index].video_id: reason for index, reason in batch.failed.items()}
 
 
 def _split(indices: list[int], size: int) -> list[list[int]]:

@@ -32,6 +32,7 @@ from lofi_tal.runtime import (
     share_of_batch,
 )
 from lofi_tal.stages.data import (
+    Batch,
     ClipDataset,
     Excerpt,
     as_clips,
@@ -195,11 +196,10 @@ def pretrain(
         workers=options.workers,
     )
     numbers = _numbers(train, labels)
-    unreadable: dict[int, str] = {}
     model.train()
     set_batchnorm_mode(encoder, options.batchnorm)
     for _, batch in run.batches(loader):
-        unreadable.update(batch.failed)
+        run.lost.update(_reasons(train, batch))
         frames, target = examples(
             options.task, batch.frames.to(fabric.device, non_blocking=True), numbers[batch.indices].to(fabric.device)
         )
@@ -208,14 +208,12 @@ def pretrain(
         loss = functional.cross_entropy(logits, target) * share_of_batch(len(target), fabric)
         run.update({"total": loss}, {"accuracy": round(float(accuracy), 4)})
 
-    result: dict[str, Any] = {
-        "classes": list(labels),
-        "clips": len(train),
-        "unreadable": {train.clips[i].file.path.name: reason for i, reason in sorted(unreadable.items())},
-    }
+    result: dict[str, Any] = {"classes": list(labels), "clips": len(train)}
     if validate is not None and len(validate):
-        result |= evaluate_clips(plain, validate, labels, options, fabric, quiet=quiet)
-    return run.outcome(result)
+        figures, lost = evaluate_clips(plain, validate, labels, options, fabric, quiet=quiet)
+        result |= figures
+        run.lost.update(lost)
+    return run.outcome({**result, "unreadable": run.all_lost()})
 
 
 @torch.no_grad()
@@ -227,18 +225,20 @@ def evaluate_clips(
     fabric: Fabric,
     *,
     quiet: bool = False,
-) -> dict[str, Any]:
-    """Return top-1 and top-5 accuracy on the centre view of each clip."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return top-1 and top-5 accuracy on the centre view of each clip, and why clips of this process cannot be read."""
     model.eval()
     numbers = _numbers(clips, labels)
     fidelity = Fidelity("clip", 1, options.size)
     batches = centre_requests(len(clips), options.batch, fidelity)
     correct = torch.zeros(2)
     seen = 0
+    lost: dict[str, str] = {}
     rank, ranks = rank_and_size()
     batches = batches[rank::ranks]
     with Progress("clip accuracy", len(batches), quiet=quiet or rank > 0) as progress:
         for batch in make_batches(clips, batches, options.workers, count=options.batch, fidelities=[fidelity]):
+            lost.update(_reasons(clips, batch))
             if batch.indices:
                 frames, target = examples(options.task, batch.frames, numbers[batch.indices])
                 logits = model(as_clips(frames.to(fabric.device))).float().cpu()
@@ -251,7 +251,12 @@ def evaluate_clips(
     seen, first, five = (sum(column) for column in zip(*counts, strict=True))
     if not seen:
         raise RunError(f"Not one of the {len(clips)} validation clips can be read: see `lofi data check`.")
-    return {"validation_clips": seen, "accuracy": first / seen, "accuracy_top5": five / seen}
+    return {"validation_clips": seen, "accuracy": first / seen, "accuracy_top5": five / seen}, lost
+
+
+def _reasons(clips: ClipDataset, batch: Batch) -> dict[str, str]:
+    """Return why clips of a batch could not be read, by path."""
+    return {str(clips.clips[index].file.path): reason for index, reason in batch.failed.items()}
 
 
 def _numbers(clips: ClipDataset, labels: Sequence[str]) -> Tensor:
