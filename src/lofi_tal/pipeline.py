@@ -560,6 +560,7 @@ class Pipeline:
                 progress.advance(video.video_id)
         if not arrays:
             raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
+        self._check_read(failed)
         return FeatureSet(videos, arrays), published.provenance, failed
 
     def extract(self, arm: str) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
@@ -593,7 +594,7 @@ class Pipeline:
             workers=self.recipe.data.workers,
             quiet=self.quiet,
         )
-        self._check_losses(failed, len(videos))
+        self._check_read(failed)
         if self.fabric.global_rank == 0 and (figures["new"] or not facts.exists()):
             write_json(facts, {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
@@ -774,6 +775,13 @@ class Pipeline:
         self._check_losses(failed, len(annotations))
         return truth_videos(annotations, files, failed, labels), failed
 
+    def _check_read(self, failed: dict[str, str]) -> None:
+        """Stop a run that has features of too few videos of a subset; ``failed`` says why of each without them."""
+        data = self.data
+        for videos in ([*data.train, *data.selection], data.evaluation):
+            ids = [video.video_id for video in videos]
+            self._check_losses({video_id: failed[video_id] for video_id in ids if video_id in failed}, len(ids))
+
     def _check_losses(self, failed: dict[str, str], count: int) -> None:
         """Stop a run that has lost too many of its videos.
 
@@ -783,9 +791,12 @@ class Pipeline:
         limit = self.recipe.data.max_lost
         if len(failed) > limit * count:
             video_id, reason = next(iter(failed.items()))
+            what, hint = (
+                ("videos", " `lofi data check` lists them all.") if self.recipe.features is None else ("features", "")
+            )
             raise DataError(
-                f"{len(failed)} of {count} videos cannot be read, more than data.max_lost={limit:g} allows; the first, "
-                f"{video_id}: {reason.removesuffix('.')}. `lofi data check` lists them all."
+                f"{len(failed)} of {count} {what} cannot be read, more than data.max_lost={limit:g} allows; the first, "
+                f"{video_id}: {reason.removesuffix('.')}.{hint}"
             )
 
     def _class_options(self, seed: int) -> ClassifierOptions:

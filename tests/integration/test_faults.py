@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from lofi_tal.cli.app import main
-from lofi_tal.config import save_recipe
+from lofi_tal.config import FeaturesSection, save_recipe
 from lofi_tal.errors import DataError, RunError
 from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
@@ -399,6 +399,25 @@ def test_a_video_that_is_lost_in_stage_2_alone_is_said_and_counts(sound_recipe, 
         assert "does not exist" in said(result, f"lofi: {gone[0]} was left out")
         assert f"1 files could not be used in training; {output / 'lofi/stage.json'} lists them all" in result.stderr
     assert len(gone) == 1
+
+
+def test_unreadable_features_count_against_the_limit(sound_recipe, benchmark_set, tmp_path):
+    document = read_json(benchmark_set.annotations)["database"]
+    for name in document:
+        np.save(tmp_path / f"{name}.npy", np.ones((12, 4), np.float32))
+    section = FeaturesSection(sources=(tmp_path,))
+    changed = sound_recipe.model_copy(update={"features": section, "lofi": None})
+    evaluated = [name for name, entry in document.items() if entry["subset"] == "validation"]
+    ruined = {tmp_path / f"{name}.npy" for name in evaluated[: len(evaluated) // 2]}
+    for path in ruined:
+        path.write_bytes(b"ruined")
+    _, _, failed = Pipeline(changed, tmp_path / "half", device="cpu", quiet=True).features("features")
+    assert {tmp_path / f"{name}.npy" for name in failed} == ruined
+    (tmp_path / f"{evaluated[-1]}.npy").write_bytes(b"ruined")
+    pipeline = Pipeline(changed, tmp_path / "more", device="cpu", quiet=True)
+    with pytest.raises(DataError, match=r"features cannot be read, more than data\.max_lost=0\.5 .*npy cannot be read"):
+        pipeline.run()
+    assert not (tmp_path / "more" / "arms").exists()
 
 
 def full(*_, **__):
