@@ -24,6 +24,25 @@ class RunError(LofiError):
     exit_status = 1
 
 
+class DiskFullError(RunError):
+    """The disk is full.
+
+    Args:
+        what: What was not written.
+        again: What the same command needs to go on.
+    """
+
+    def __init__(self, what: str, again: str = "") -> None:
+        super().__init__(what, again)
+        self.what, self.again = what, again
+
+    def __str__(self) -> str:
+        return (
+            f"The disk is full: {self.what} was not written, and what was there before is untouched. "
+            f"Free some space and run the same command again{self.again}."
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

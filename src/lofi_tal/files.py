@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.errors import DataError, DiskFullError, LofiError, RunError
 
 
 @contextlib.contextmanager
@@ -24,14 +24,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The temporary file is flushed to disk before the rename, so a crash leaves the old file or the new one.
 
     Raises:
-        RunError: If the folder cannot be written or the disk is full.
+        RunError: If the folder cannot be written.
+        DiskFullError: If the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise _not_written(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -40,14 +41,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"The disk is full: {path} was not written and what was there before is untouched. "
-                "Free some space and run the same command again."
-            ) from error
+        if is_disk_full(error):
+            raise _not_written(path, error) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Say whether an error means that the disk is full, or the user's share of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _not_written(path: Path, error: OSError) -> RunError:
+    if is_disk_full(error):
+        return DiskFullError(str(path))
+    return RunError(f"Cannot write {path}: {error.strerror or error}.")
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -73,6 +82,7 @@ def append_line(path: Path, line: str) -> None:
 
     Raises:
         RunError: If the file cannot be written.
+        DiskFullError: If the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +93,7 @@ def append_line(path: Path, line: str) -> None:
             whole = handle.read(1) in (b"", b"\n")
             handle.write((f"{line}\n" if whole else f"\n{line}\n").encode())
     except OSError as error:
-        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise _not_written(path, error) from error
 
 
 def read_text(path: Path, kind: str = "text") -> str:

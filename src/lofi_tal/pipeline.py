@@ -820,6 +820,11 @@ class Pipeline:
         return opened
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a stage has been begun that another run goes on with only if it is told to resume."""
+        return self.shared is None and any(not (path / "stage.json").exists() for path in self.places.values())
+
+    @property
     def _decoder(self) -> dict[str, str]:
         """What decodes, where it is not the usual one: its pictures differ by rounding."""
         return {} if self.cache.decoder == "pyav" else {"decoder": self.cache.decoder}

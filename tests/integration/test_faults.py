@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -22,7 +23,7 @@ import pytest
 
 from lofi_tal.cli.app import main
 from lofi_tal.config import FeaturesSection, save_recipe
-from lofi_tal.errors import DataError, RunError
+from lofi_tal.errors import DataError
 from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
 from lofi_tal.pipeline import Pipeline
@@ -442,20 +443,25 @@ def test_filling_stops_where_the_cache_is_full(sound_recipe, tmp_path):
     assert 0 < sum(path.stat().st_size for path in (tmp_path / "run/cache").iterdir()) <= 200_000
 
 
-def test_a_full_disk_at_a_checkpoint_is_one_line_and_resumable(sound_recipe, tmp_path, monkeypatch):
-    pipeline = Pipeline(sound_recipe, tmp_path / "full", device="cpu", quiet=True)
-    with pipeline.open():
-        _ = pipeline.pretrained
+@pytest.mark.parametrize("name", ["recipe.yaml", "started.json", "checkpoint.pt", "stage.json", "metrics.jsonl"])
+def test_a_full_disk_is_one_line_and_says_how_to_go_on(name, sound_recipe, tmp_path, monkeypatch):
+    (tmp_path / "recipe.yaml").write_text(save_recipe(sound_recipe))
+    command = ("train", tmp_path / "recipe.yaml", "-o", tmp_path / "run", "-q")
+    replace_, open_ = Path.replace, Path.open
 
-    def full_at_checkpoints(path, data):
-        raise RunError("The disk is full") if path.name == "checkpoint.pt" else AssertionError(path)
+    def full_at_the_end(path, target):
+        return full() if target.name == name else replace_(path, target)
+
+    def full_at_the_beginning(path, *options, **more):
+        return full() if path.name == name and "a" in options else open_(path, *options, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lofi_tal.runtime.training.write_bytes", full_at_checkpoints)
-        with pytest.raises(RunError, match="disk is full"):
-            _ = pipeline.optimised
-    again = Pipeline(sound_recipe, tmp_path / "full", device="cpu", quiet=True, resume=True)
-    assert (again.optimised / "encoder.safetensors").exists()
+        patch.setattr(Path, "replace", full_at_the_end)
+        patch.setattr(Path, "open", full_at_the_beginning)
+        result = lofi(*command)
+    assert result.exit_code == 1
+    advice = re.fullmatch(r"lofi: The disk is full: .* run the same command again( with --resume)?\.\n", result.stderr)
+    assert lofi(*command, *(advice.group(1) or "").split()[1:]).exit_code == 0
 
 
 @pytest.fixture
@@ -479,7 +485,7 @@ def test_a_disk_that_is_really_full_or_read_only_is_one_line(sound_recipe, small
     command = ("run", tmp_path / "recipe.yaml", "-o", small_disk / "run", "-q")
     result = lofi(*command)
     assert result.exit_code == 1
-    assert re.fullmatch("lofi: The disk is full.*\n", result.stderr)
+    assert re.fullmatch("lofi: The disk is full.* with --resume.\n", result.stderr)
     subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
     assert lofi(*command, "--resume").exit_code == 0
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import stat
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lofi_tal.errors import DataError, RunError, nearest
+from lofi_tal.errors import DataError, DiskFullError, RunError, nearest
 from lofi_tal.files import atomic_path, file_stamp, hash_file, hash_object, inside, read_json, write_json, write_text
 
 
@@ -45,6 +46,12 @@ def test_full_disk_is_said_and_the_old_file_stays(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "a").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_said_alike_by_other_processes():
+    error = DiskFullError("the file", " with --resume")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(error).endswith("run the same command again with --resume.")
 
 
 def test_place_that_cannot_be_written_is_said(tmp_path):

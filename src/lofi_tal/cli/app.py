@@ -5,7 +5,6 @@ Exit status: 0 done; 1 the run failed; 2 usage or recipe; 3 data; 4 done, but so
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -15,7 +14,8 @@ import typer
 
 from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
 from lofi_tal.cli.common import VERBOSE, complain
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DiskFullError, LofiError
+from lofi_tal.files import is_disk_full
 
 app = typer.Typer(
     name="lofi",
@@ -65,8 +65,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail("The disk is full; what was written before is untouched. Free some space and run it again.", 1)
+        if is_disk_full(error):
+            _fail(str(DiskFullError(str(error.filename or "a file"))), 1)
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}.", 1)
 
 

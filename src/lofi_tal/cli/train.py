@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,8 @@ from lofi_tal.cli.common import (
     print_table,
     say,
 )
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DiskFullError, LofiError
+from lofi_tal.files import is_disk_full
 
 if TYPE_CHECKING:
     from lofi_tal.pipeline import ArmResult, Pipeline
@@ -78,7 +80,7 @@ def run(
     from lofi_tal.pipeline import write_run_report
     from lofi_tal.runtime import on_first
 
-    with pipeline.open(command_line()):
+    with _opened(pipeline):
         results = pipeline.run()
         page = on_first(lambda: write_run_report(pipeline, results, command=command_line()))
     _show(pipeline, results, as_json)
@@ -103,7 +105,7 @@ def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline]
         quiet: QuietOption = False,
     ) -> None:
         pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
-        with pipeline.open(command_line()):
+        with _opened(pipeline):
             status = work(pipeline)
         if status:
             raise typer.Exit(status)
@@ -148,7 +150,7 @@ def head(
 ) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
     pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
-    with pipeline.open(command_line()):
+    with _opened(pipeline):
         results = pipeline.run()
     _show(pipeline, results, as_json)
     raise typer.Exit(_status(pipeline, _lost(pipeline, results)))
@@ -179,7 +181,7 @@ def classify(
     if layout not in ("cuhk", "hacs"):
         raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
     pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
-    with pipeline.open(command_line()):
+    with _opened(pipeline):
         result = pipeline.classify(arm or pipeline.arms[-1])
     if layout == "cuhk":
         write_cuhk_scores(scores, result.scores)
@@ -308,6 +310,19 @@ def _pipeline(
     if not quiet:
         say(f"{loaded.name}: {describe_device(pipeline.fabric)}; seed {loaded.seed}; {pipeline.output}")
     return pipeline
+
+
+@contextlib.contextmanager
+def _opened(pipeline: Pipeline) -> Iterator[None]:
+    """Hold the run folder, and say what the next command needs where the disk is full."""
+    try:
+        with pipeline.open(command_line()):
+            yield
+    except (DiskFullError, OSError) as error:
+        if isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        what = error.what if isinstance(error, DiskFullError) else str(error.filename or "a file")
+        raise DiskFullError(what, " with --resume" if pipeline.interrupted else "") from error
 
 
 def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
