@@ -1,9 +1,15 @@
-"""What can go wrong through no fault of the program: one small family of errors, each with its exit status."""
+"""What can go wrong through no fault of the program: one small family of errors, each with its exit status.
+
+And how messages are written: on one line, with the name that was meant.
+"""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of others, and separators of lines and paragraphs
 
 
 class LofiError(ValueError):
@@ -41,6 +47,14 @@ class DiskFullError(RunError):
             f"The disk is full: {self.what} was not written, and what was there before is untouched. "
             f"Free some space and run the same command again{self.again}."
         )
+
+
+def one_line(text: str) -> str:
+    """Return a message as it is shown: a name in it may hold line breaks, or characters that steer a terminal."""
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _UNSEEN else letter
+        for letter in text
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

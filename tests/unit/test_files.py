@@ -7,13 +7,14 @@ import json
 import os
 import pickle
 import stat
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lofi_tal.errors import DataError, DiskFullError, RunError, nearest
+from lofi_tal.errors import DataError, DiskFullError, RunError, nearest, one_line
 from lofi_tal.files import atomic_path, file_stamp, hash_file, hash_object, inside, read_json, write_json, write_text
 
 
@@ -46,6 +47,15 @@ def test_full_disk_is_said_and_the_old_file_stays(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "a").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@given(st.text() | st.text("\n\r\x1b\u2028\x85é😀\u200d ", max_size=9))
+def test_what_is_shown_is_one_line_and_plain_text_stays(text):
+    shown = one_line(text)
+    assert len(shown.splitlines()) <= 1
+    assert not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in shown)
+    if text.isprintable():
+        assert shown == text
 
 
 def test_a_full_disk_is_said_alike_by_other_processes():

@@ -11,7 +11,7 @@ from torch import nn
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import read_json
 from lofi_tal.launch import started_here, started_rank, started_size
-from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
+from lofi_tal.runtime import InterruptedRunError, Outcome, Progress, TrainingRun, derive_seed, make_fabric, open_stage
 
 EPOCHS, STEPS = 3, 4
 
@@ -84,6 +84,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     with pytest.raises(DataError, match=r"checkpoint\.pt cannot be read"):
         train(tmp_path / "cut", resume=True)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_shows_names_as_they_are_on_one_line(terminal, monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    monkeypatch.setenv("COLUMNS", "200")
+    with Progress("examine", 1) as progress:
+        progress.advance("[/b] a\nb.mp4")
+    assert "[/b] a\\nb.mp4" in capsys.readouterr().err
 
 
 def test_a_finished_stage_is_skipped_and_nothing_is_lost_unasked(tmp_path):

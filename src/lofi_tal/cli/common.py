@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lofi_tal.errors import one_line
 from lofi_tal.launch import started_rank
 
 VERBOSE = {"on": False}
@@ -42,8 +43,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable resul
 
 
 def complain(message: str) -> None:
-    """Print an error or a warning to stderr, without markup and without wrapping."""
-    Console(stderr=True).print(f"lofi: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    """Print an error or a warning to stderr, on one line, without markup."""
+    Console(stderr=True).print(
+        f"lofi: {one_line(message)}", style="bold red", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def speaks() -> bool:
@@ -52,10 +55,10 @@ def speaks() -> bool:
 
 
 def say(message: str) -> None:
-    """Print a line of information to stderr."""
+    """Print a line of information to stderr, without markup."""
     if not speaks():
         return
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(one_line(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -69,7 +72,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """Print a table to stdout; columns whose cells are numbers stand on the right."""
     if not speaks():
         return
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
     table = Table(header_style="bold")
     for place, column in enumerate(columns):
         numeric = all(_numeric(row[place]) for row in cells)
@@ -80,7 +83,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     if not console.is_terminal:
         console = Console(width=200)
     if title:
-        console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(title), style="bold", markup=False, highlight=False, soft_wrap=True)
     console.print(table, markup=False)
 
 

@@ -91,4 +91,5 @@ def synth(
     from lofi_tal.demo import make_benchmark
 
     dataset = make_benchmark(output, preset=preset, seed=seed, workers=workers, quiet=quiet)
-    say(f"{dataset.annotations}\n{dataset.videos}\n{dataset.clips_csv}")
+    for path in (dataset.annotations, dataset.videos, dataset.clips_csv):
+        say(str(path))

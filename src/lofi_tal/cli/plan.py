@@ -117,7 +117,8 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     if result.recommended is None:
         say(result.reason)
         return
-    say(f"Recommended: {describe(result.recommended, result)}\n{result.reason}")
+    say(f"Recommended: {describe(result.recommended, result)}")
+    say(result.reason)
 
 
 def describe(choice: Choice, result: Plan) -> str:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from lofi_tal.errors import one_line
+
 
 def duration_text(seconds: float) -> str:
     """Return ``m:ss`` or ``h:mm:ss``."""
@@ -42,7 +44,7 @@ class Progress:
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[detail]}", markup=False),
                 console=self.console,
             )
             self.task = self.bar.add_task(title, total=total, completed=done, detail="")
@@ -59,8 +61,9 @@ class Progress:
             self.bar.stop()
 
     def advance(self, detail: str = "", units: int = 1) -> None:
-        """Count ``units`` more as done and show ``detail`` beside the bar."""
+        """Count ``units`` more as done and show ``detail``, on the same line."""
         self.done += units
+        detail = one_line(detail)
         if self.bar:
             self.bar.update(self.task, completed=self.done, detail=detail)
             return
