@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.data import VideoFile, stream_snippets
 from lofi_tal.stages.detect import DetectOptions, fuse, localise
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
-from lofi_tal.video import SUFFIXES, VideoError, probe_video
+from lofi_tal.video import SUFFIXES, VideoError, VideoManifest, probe_video
 
 FORMAT = 1
 WINDOWS_AT_ONCE = 4
@@ -138,7 +140,14 @@ class Localizer:
             },
         )
 
-    def predict(self, video: str | Path, *, threshold: float | None = None, video_id: str | None = None) -> Segments:
+    def predict(
+        self,
+        video: str | Path,
+        *,
+        threshold: float | None = None,
+        video_id: str | None = None,
+        seen: Callable[[int], None] = lambda snippets: None,
+    ) -> Segments:
         """Detect actions in a video file.
 
         The file is decoded once, in order, and only a few snippets' frames are held: with windows, all that grows
@@ -148,6 +157,7 @@ class Localizer:
             video: Any file that FFmpeg decodes.
             threshold: Keep only segments with at least this score; None keeps all.
             video_id: Id in the result; the file's stem without it.
+            seen: Called with the number of snippets that have been encoded since it was called last.
 
         Returns:
             Segments in seconds from the first frame, by falling score.
@@ -158,11 +168,13 @@ class Localizer:
         path = Path(video)
         info = probe_video(path)
         name = video_id or path.stem
-        features = self.features(path, info.duration, info.frames)
+        features = self.features(path, info.duration, info.frames, seen=seen)
         segments = self.predict_features(features, info.duration, video_id=name)
         return segments if threshold is None else segments.above(threshold)
 
-    def features(self, path: Path, duration: float, frames: int) -> Tensor:
+    def features(
+        self, path: Path, duration: float, frames: int, *, seen: Callable[[int], None] = lambda snippets: None
+    ) -> Tensor:
         """Return the features ``(C, N)`` of a video file at full fidelity; N = L if it is one window.
 
         Raises:
@@ -179,7 +191,11 @@ class Localizer:
             self.size,
             at_once=snippets_at_once(self.grid.frames),
         )
-        return torch.cat([encode_snippets(self.encoder, piece, self.fabric) for piece in pieces]).T.contiguous()
+        features = []
+        for piece in pieces:
+            features.append(encode_snippets(self.encoder, piece, self.fabric))
+            seen(len(piece))
+        return torch.cat(features).T.contiguous()
 
     def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
         """Detect actions in features ``(C, N)`` that cover a video of ``duration`` seconds; by falling score."""
@@ -227,29 +243,33 @@ def detect_files(
         The segments of each readable video, the reason for each other file, and the threshold.
 
     Raises:
-        DataError: If a path does not exist or no file is left.
+        DataError: If the folders hold no video file, or there is no model.
     """
     files = _video_files(videos)
     rank, ranks = started_rank(), started_size()
     if ranks > 1:  # the largest first, each process its share
-        files = sorted(files, key=lambda path: -path.stat().st_size)
+        files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
     localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
     limit = localizer.threshold if threshold is None else threshold
     names = _unique_names(files)[rank::ranks]
     files = files[rank::ranks]
+    with Progress("examine", len(files), quiet=quiet or len(files) == 1) as progress:
+        records = VideoManifest(None).examine(files, seen=lambda path, record: progress.advance(path.name))
+    failed = {str(path): records[path].error for path in files if records[path].error}
+    readable = {path: name for path, name in zip(files, names, strict=True) if not records[path].error}
+    snippets = [localizer.windows.snippets(records[path].duration) for path in readable]
     found: list[Segments] = []
-    failed: dict[str, str] = {}
-    with Progress("detect", len(files), quiet=quiet) as progress:
-        for path, name in zip(files, names, strict=True):
+    with Progress("detect (snippets)", sum(snippets), quiet=quiet) as progress:
+        for (path, name), done in zip(readable.items(), itertools.accumulate(snippets), strict=True):
             try:
-                segments = localizer.predict(path, video_id=name)
+                segments = localizer.predict(path, video_id=name, seen=partial(progress.advance, path.name))
             except VideoError as error:
                 failed[str(path)] = str(error)
+                progress.advance(path.name, done - progress.done)
             else:
                 found.append(segments)
                 if out is not None:
                     _write(segments, path, out, limit)
-            progress.advance(path.name)
     return found, failed, limit
 
 
@@ -258,13 +278,11 @@ def _video_files(videos: Sequence[Path]) -> list[Path]:
     for path in videos:
         if path.is_dir():
             files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        elif path.exists():
-            files.append(path)
         else:
-            raise DataError(f"{path} does not exist; give video files, or folders of them.")
+            files.append(path)
     if not files:
         raise DataError(f"There is no video file in {', '.join(map(str, videos))}.")
-    return files
+    return list(dict.fromkeys(files))
 
 
 def _unique_names(files: Sequence[Path]) -> list[str]:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,7 @@ from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
 from lofi_tal.pipeline import Pipeline
 from lofi_tal.stages.lofi import train_lofi
-from lofi_tal.video import decode_frames, decode_views, probe_video, write_video
+from lofi_tal.video import container, decode_frames, decode_views, probe_video, timeline, watch, write_video
 
 SUBSETS = ("training", "validation")
 RANDOM = np.random.default_rng(0)
@@ -134,8 +135,8 @@ LOST = {
     "png": (still_picture, "still picture"),
     "folder": (lambda path: path.mkdir(), "no (video )?file"),
     "pipe": (os.mkfifo, "no (video )?file"),
-    "loop": (lambda path: path.symlink_to(path), "no (video )?file"),
-    "dangling": (lambda path: path.symlink_to(path.parent / "nowhere.mp4"), "no (video )?file"),
+    "loop": (lambda path: path.symlink_to(path), "is a link that leads nowhere"),
+    "dangling": (lambda path: path.symlink_to(f"/gone/{path.name}"), r"is a link that leads nowhere \(/gone/.*mp4\)"),
 }
 if os.geteuid():  # to the superuser nothing is forbidden
     LOST["forbidden"] = (forbidden, "cannot be read")
@@ -168,7 +169,7 @@ def lofi(*arguments):
 
 
 def said(result, name):
-    """Return what a command said of a video; an id of two lines is said in two."""
+    """Return what a command said of a video."""
     return " ".join(line for line in result.stderr.splitlines() if name in line)
 
 
@@ -321,6 +322,49 @@ def test_detecting_gives_files_or_one_line(kind, detected):
         assert results[kind].exit_code == 0
         ids = {name for path in out.glob("*.json") for name in read_json(path)["results"]}
         assert f"{kind}_validation" in ids
+
+
+def test_names_of_several_lines_are_said_in_one(run, data, tmp_path):
+    names = ["a\nb.mp4", "\x1b[2J\r\u2028.mp4", "\udcff.mp4"]
+    result = lofi("detect", "-q", "-m", run.output / "arms/lofi/model", *(tmp_path / name for name in names))
+    assert result.exit_code == 3
+    shown = ("a\\nb.mp4", "\\x1b[2J\\r\\u2028.mp4", "\\udcff.mp4")
+    assert result.stderr == "".join(f"lofi: {tmp_path / name}: does not exist.\n" for name in shown)
+    result = lofi("detect", "-q", "-m", run.output / "arms/lofi/model", data[1] / "line\nbreak_training.mp4")
+    assert "line\\nbreak_training: " in result.stderr + result.stdout
+
+
+def test_files_that_cannot_be_used_cost_nothing_but_themselves(run, data, tmp_path):
+    files = [data[1] / f"{kind}_training.mp4" for kind in ("dangling", "rotated", "missing", "empty")]
+    result = lofi("detect", "-q", "-o", tmp_path / "out", "-m", run.output / "arms/lofi/model", *files)
+    assert result.exit_code == 4
+    complaints = [line for line in result.stderr.splitlines() if line.startswith("lofi: ")]
+    assert [str(path) in line for path, line in zip((files[0], *files[2:]), complaints, strict=True)] == [True] * 3
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {"rotated_training"}
+
+
+@pytest.mark.parametrize("others", [[], ["rotated"]])
+def test_a_file_that_hangs_costs_itself(others, run, data, tmp_path, monkeypatch):
+    def hanging(file, stream):
+        if file.name.endswith("one_frame_training.mp4"):
+            time.sleep(60)
+        yield from container.packets(file, stream)
+
+    timeline._recent.clear()  # what this process knows of the files from tests before
+    monkeypatch.setattr(timeline, "packets", hanging)
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 1.0)
+    files = [data[1] / f"{kind}_training.mp4" for kind in ("one_frame", *others)]
+    result = lofi("detect", "-q", "-o", tmp_path, "-m", run.output / "arms/lofi/model", *files)
+    assert result.exit_code == (4 if others else 3)
+    assert "hangs (it gave nothing for 1 s)" in said(result, str(files[0]))
+    assert {path.stem for path in tmp_path.iterdir()} == {f"{kind}_training" for kind in others}
+
+
+def test_detecting_counts_the_snippets_of_all_files(run, data):
+    files = [data[1] / f"{kind}_training.mp4" for kind in ("empty", "rotated", "one_frame")]
+    result = lofi("detect", "-m", run.output / "arms/lofi/model", *files)
+    assert re.search(r"^examine 3/3 ", result.stderr, re.MULTILINE)
+    assert re.search(r"^detect \(snippets\) 24/24 .* one_frame_training.mp4$", result.stderr, re.MULTILINE)
 
 
 def test_no_id_writes_outside_its_folder(run, data, detected, tmp_path):

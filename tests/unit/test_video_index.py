@@ -46,6 +46,15 @@ def test_duplicates_have_one_choice(tmp_path):
     assert len(find_videos(tmp_path).ambiguous["x"]) == 4
 
 
+def test_a_link_that_leads_nowhere_is_found_and_gives_way_to_any_file(tmp_path):
+    (tmp_path / "x.mp4").symlink_to(tmp_path / "gone")
+    (tmp_path / "y.mp4").symlink_to(tmp_path / "y.mp4")
+    (tmp_path / "z.mp4").symlink_to(touch(tmp_path / "a" / "x.avi"))
+    assert find_video(tmp_path, "x") == tmp_path / "a" / "x.avi"
+    assert find_video(tmp_path, "y") == tmp_path / "y.mp4"
+    assert find_video(tmp_path, "z") == tmp_path / "z.mp4"
+
+
 def test_missing_file_names_id_folder_and_the_nearest(tmp_path):
     touch(tmp_path / "v_abcdef.mp4")
     with pytest.raises(VideoError, match="'abcdeg'") as caught:

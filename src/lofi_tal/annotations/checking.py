@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -171,7 +172,7 @@ def _check_copies(
     for video in annotations:
         if video.video_id in index and records[index[video.video_id]].content:
             path = index[video.video_id]
-            copies.setdefault(records[path].content, {}).setdefault(path.resolve(), video)
+            copies.setdefault(records[path].content, {}).setdefault(_target(path), video)
     for same in copies.values():
         if len(same) > 1:
             yield _alike(list(same.values()), "copied-file", "These videos have the same content:")
@@ -189,14 +190,19 @@ def _check_sharing(annotations: Annotations, index: VideoIndex) -> Iterator[Find
     users: dict[Path, list[VideoAnnotation]] = {}
     for video in annotations:
         if video.video_id in index:
-            users.setdefault(index[video.video_id].resolve(), []).append(video)
+            users.setdefault(_target(index[video.video_id]), []).append(video)
     for path, sharing in users.items():
         if len(sharing) > 1:
             yield _alike(sharing, "shared-file", f"{path} is the video of")
     for paths in index.ambiguous.values():
-        for video in users.get(paths[0].resolve(), []):
+        for video in users.get(_target(paths[0]), []):
             others = ", ".join(map(str, paths[1:]))
             yield Finding("warning", "several-files", video.video_id, f"{paths[0]} is used, not {others}.")
+
+
+def _target(path: Path) -> Path:
+    """Return the file that a link leads to; one that leads to itself is its own target."""
+    return Path(os.path.realpath(path))
 
 
 def _summary(annotations: Annotations) -> dict[str, Any]:

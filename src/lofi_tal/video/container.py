@@ -112,6 +112,8 @@ def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
             raise VideoError(f"{path}: is a folder, not a video file.")
+        if not path.exists() and path.is_symlink():
+            raise VideoError(f"{path}: is a link that leads nowhere ({path.readlink()}).")
         if not path.exists():
             raise VideoError(f"{path}: does not exist.")
         if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from lofi_tal.errors import nearest
@@ -66,7 +67,7 @@ def find_videos(folder: Path | str) -> VideoIndex:
     """Index the video files of a folder and of the class folders in it.
 
     Of several files with one stem, the one in the folder itself is taken, then the one whose suffix comes first
-    in :data:`SUFFIXES`, then the first by path.
+    in :data:`SUFFIXES`, then the first by path. A link that leads nowhere, or to itself, is a file that cannot be read.
 
     Raises:
         VideoError: If ``folder`` is not a folder that can be read.
@@ -74,15 +75,17 @@ def find_videos(folder: Path | str) -> VideoIndex:
     folder = Path(folder)
     try:
         entries = sorted(_visible(folder), key=lambda entry: entry.name)
-        found = [Path(entry.path) for entry in entries if _is_video(entry)]
-        for entry in entries:
-            if _is(entry.is_dir):
-                found += [Path(inner.path) for inner in _visible(Path(entry.path)) if _is_video(inner)]
+        inner = [_visible(Path(entry.path)) for entry in entries if _is(entry.is_dir)]
     except OSError as error:
         raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
-    found.sort(key=lambda path: (path.parent != folder, SUFFIXES.index(path.suffix.lower()), str(path)))
+    found = []
+    for entry in chain(entries, *inner):
+        path = Path(entry.path)
+        if path.suffix.lower() in SUFFIXES and (_is(entry.is_file) or _leads_nowhere(entry)):
+            rank = (_leads_nowhere(entry), path.parent != folder, SUFFIXES.index(path.suffix.lower()), str(path))
+            found.append((rank, path))
     files: dict[str, tuple[Path, ...]] = {}
-    for path in found:
+    for _, path in sorted(found):
         files[path.stem] = (*files.get(path.stem, ()), path)
     return VideoIndex(folder, dict(sorted(files.items())))
 
@@ -101,8 +104,8 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def _is_video(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and _is(entry.is_file)  # noqa: PTH122 -- names
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()
 
 
 def _is(question: Callable[[], bool]) -> bool:
