@@ -1,5 +1,6 @@
 """What the stages feed on: orders, crops and splits are functions of their seed and lose nothing."""
 
+import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from lofi_tal.stages.data import (
     split_selection,
 )
 from lofi_tal.stages.lofi import class_loss
-from lofi_tal.video import FrameCache, write_video
+from lofi_tal.video import FrameCache, watch, write_video
 
 FULL = Fidelity("full", 4, 16)
 
@@ -203,6 +204,32 @@ def test_an_error_in_a_loader_process_is_raised_as_it_is(workers):
     with pytest.raises(LofiError, match="nothing decodes here") as error:
         next(loader)
     assert "Traceback" not in str(error.value)
+
+
+class Files(Numbers):
+    """Stands for video files: of those in ``lost`` nothing comes, for longer than a test lasts."""
+
+    def read(self, request, into):
+        path = Path(f"{request.index}.mp4")
+        if watch.is_known_to_hang(path):
+            return watch.silence(path)
+        with watch.reading(path):
+            if request.index in self.lost:
+                time.sleep(100)
+        into.fill_(request.index)
+        return ""
+
+
+def test_a_file_that_hangs_in_a_loader_process_costs_itself(monkeypatch):
+    """In batches with others and alone, twice at the same time; everything else comes in its order."""
+    if multiprocessing.get_start_method() != "fork":
+        pytest.skip("processes are not forked here, and do not see what is set here")
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.5)
+    wanted = [asked(0), asked(1, 2), asked(3), asked(4, 5), asked(2), asked(0)]
+    batches = list(make_batches(Files(lost={1, 3}), wanted, 2, count=2, fidelities=[FULL]))
+    assert [batch.indices for batch in batches] == [[0], [2], [4], [4, 5], [2], [0]]
+    assert [list(batch.failed) for batch in batches] == [[], [1], [3], [], [], []]
+    assert batches[1].failed[1] == "1.mp4: hangs (it gave nothing for 0.5 s)"
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

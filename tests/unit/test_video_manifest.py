@@ -145,3 +145,18 @@ def test_a_file_that_takes_long_but_goes_on_is_not_given_up(videos, monkeypatch,
 
     monkeypatch.setattr(timeline, "packets", slow)
     assert VideoManifest(None).examine([videos[1]])[videos[1]].frames == 20  # 2 s
+
+
+def test_a_process_that_was_stopped_meanwhile_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.8)
+    child = os.fork()
+    if not child:
+        watch.watch_this_process()
+        with watch.reading(tmp_path):
+            time.sleep(0.4)
+        os._exit(7)
+    time.sleep(0.2)
+    os.kill(child, signal.SIGSTOP)
+    time.sleep(1)
+    os.kill(child, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import functools
 import math
+import multiprocessing
+import os
 import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +35,7 @@ from lofi_tal.files import hash_object
 from lofi_tal.runtime import TrainingRun, derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
-from lofi_tal.video import FrameCache, VideoError, VideoManifest, View, find_videos, stream_frames
+from lofi_tal.video import FrameCache, VideoError, VideoManifest, View, find_videos, stream_frames, watch
 
 RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
 _CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
@@ -788,17 +793,48 @@ def _write_batch(
 
 
 def make_loader(read: Callable[[_Key], _Item], keys: Iterable[_Key], workers: int) -> Iterator[_Item]:
-    """Return what ``read`` gives for each of ``keys``, in order; it is called in ``workers`` processes."""
-    loader = DataLoader(
-        _Caught(read),
-        sampler=keys,
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
-        prefetch_factor=_AHEAD if workers else None,
-    )
-    return _raised(loader)
+    """Return what ``read`` gives for each of ``keys``, in order; it is called in ``workers`` processes.
+
+    A process in which a video file hangs ends; others go on in its place, to which that file is one that hangs.
+    """
+    told, tell = multiprocessing.Pipe(duplex=False)
+    hanging: list[Path] = []
+    waiting: deque[_Key] = deque()  # keys of which nothing has come yet
+    left = iter(keys)
+    while True:
+        loader = DataLoader(
+            _Caught(read),
+            sampler=_noted(chain(tuple(waiting), left), waiting),
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            worker_init_fn=functools.partial(_begin_process, tell, tuple(hanging)),
+            prefetch_factor=_AHEAD if workers else None,
+        )
+        waiting.clear()
+        try:
+            for item in loader:
+                if isinstance(item, LofiError):
+                    raise item
+                waiting.popleft()
+                yield item
+            return
+        except RuntimeError:  # a process has ended
+            if not told.poll():
+                raise
+            while told.poll():
+                hanging.append(Path(os.fsdecode(told.recv_bytes())))
+
+
+def _noted(keys: Iterable[_Key], waiting: deque[_Key]) -> Iterator[_Key]:
+    for key in keys:
+        waiting.append(key)
+        yield key
+
+
+def _begin_process(tell: Connection, hanging: Collection[Path], worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
+    watch.watch_this_process(lambda path: tell.send_bytes(os.fsencode(path)), hanging)
 
 
 class _Caught(Dataset[Any]):
@@ -816,14 +852,3 @@ class _Caught(Dataset[Any]):
 
 def _unchanged(item: Any) -> Any:
     return item
-
-
-def _raised(loader: Iterable[Any]) -> Iterator[Any]:
-    for item in loader:
-        if isinstance(item, LofiError):
-            raise item
-        yield item
-
-
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

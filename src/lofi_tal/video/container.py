@@ -30,6 +30,8 @@ def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, V
     Raises:
         VideoError: If the file is missing, empty or not a video, or hangs.
     """
+    if watch.is_known_to_hang(path):
+        raise VideoError(f"{watch.silence(path)}.")
     with watch.reading(path):
         _check_file(path)
         with _opened(path) as container:

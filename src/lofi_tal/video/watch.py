@@ -11,14 +11,17 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 SILENCE_SECONDS = 300.0
 """A healthy file answers at once, and one on a slow disk within seconds."""
 
+_LOOKS = 100  # at a file within that time: a process that was stopped for a while has not looked meanwhile
+
 _reading: Path | None = None
-_heard = 0.0
+_signs = 0
+_hanging: frozenset[Path] = frozenset()
 
 
 @contextlib.contextmanager
@@ -36,28 +39,40 @@ def reading(path: Path) -> Iterator[None]:
 
 def note_sign_of_life() -> None:
     """Say that something has come from the file that is being read."""
-    global _heard
-    _heard = time.monotonic()
+    global _signs
+    _signs += 1
 
 
-def watch_this_process(tell: Callable[[Path], None] = lambda path: None) -> None:
+def watch_this_process(
+    tell: Callable[[Path], None] = lambda path: None, hanging: Collection[Path] = frozenset()
+) -> None:
     """End this process, from now on, as soon as a file that it reads hangs.
 
     It ends with status 0: of a loader process, any other would raise an error wherever the main process happens to be.
 
     Args:
         tell: Called with the file before.
+        hanging: Files that are known to hang, and are not tried.
     """
+    global _hanging
+    _hanging = frozenset(hanging)
 
     def watch() -> None:
+        looks, known = 0, -1
         while True:
-            time.sleep(SILENCE_SECONDS / 100)
-            path = _reading
-            if path is not None and time.monotonic() - _heard > SILENCE_SECONDS:
+            time.sleep(SILENCE_SECONDS / _LOOKS)
+            path, signs = _reading, _signs
+            looks, known = (looks + 1 if path is not None and signs == known else 0), signs
+            if path is not None and looks == _LOOKS:
                 tell(path)
                 os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def is_known_to_hang(path: Path) -> bool:
+    """Say whether a file need not be tried in this process."""
+    return path in _hanging
 
 
 def silence(path: Path) -> str:
