@@ -174,7 +174,7 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
         names = ", ".join(f"{label} ({count})" for label, count in result.ignored_labels.items())
         say(f"Detections of classes that the subset lacks do not count: {names}")
     if result.on_ambiguous is not None:
-        say(f"{result.on_ambiguous} detections lie on ambiguous parts; those of them that match nothing do not count")
+        say(f"Detections on ambiguous parts: {result.on_ambiguous}; those of them that match nothing do not count")
     silent = [label for label, one in result.per_class.items() if not one.detections]
     _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
 
