@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import shutil
 import signal
 from abc import ABC, abstractmethod
@@ -826,4 +827,11 @@ def _raised(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Let a signal to the whole group of processes end none of them with an error.
+
+    On SIGTERM and SIGHUP loader processes leave at once, in silence: the main process has what its step needs, ends
+    it, and writes a checkpoint. They must not ignore SIGTERM, which is how torch ends those that hang.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: os._exit(0))
