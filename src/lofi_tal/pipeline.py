@@ -576,7 +576,7 @@ class Pipeline:
             **({} if self.second is None else {"second": hash_file(self.second / "encoder.safetensors")}),
             "snippets": self.recipe.snippets.record(cut=False),
             "precision": str(self.fabric._precision.precision),
-            **self._decoder,
+            **self.decoder,
         }
         folder = self.output / "arms" / arm / "features"
         if self.shared is not None:
@@ -760,9 +760,10 @@ class Pipeline:
         paths = {name: folder / "stage.json" for name, folder in self.places.items()}
         return {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
 
-    def detections(self, arm: str) -> dict[str, Segments]:
-        """Return the detections of an arm by video id."""
-        results = read_json(self.output / "arms" / arm / "detections.json")["results"]
+    def detections(self, arm: str, *, external: bool = False) -> dict[str, Segments]:
+        """Return the detections of an arm by video id, with its own class scores or with those of another system."""
+        name = "detections-external.json" if external else "detections.json"
+        results = read_json(self.output / "arms" / arm / name)["results"]
         return {video_id: Segments.from_activitynet(video_id, records) for video_id, records in results.items()}
 
     def _truth(self, annotations: Annotations, labels: Sequence[str]) -> tuple[list[TruthVideo], dict[str, str]]:
@@ -806,7 +807,7 @@ class Pipeline:
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
         """Open a stage; ``resume``: go on with it even if nobody asked."""
         precision = str(self.fabric._precision.precision)
-        inputs = {**inputs, "seed": self.seed, "precision": precision, **self._decoder}
+        inputs = {**inputs, "seed": self.seed, "precision": precision, **self.decoder}
         name = folder.name if folder.parent == self.output else ""
         if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
             folder, resume = self.shared / f"{name}-{hash_object([stage, inputs])}", True
@@ -825,7 +826,7 @@ class Pipeline:
         return self.shared is None and any(not (path / "stage.json").exists() for path in self.places.values())
 
     @property
-    def _decoder(self) -> dict[str, str]:
+    def decoder(self) -> dict[str, str]:
         """What decodes, where it is not the usual one: its pictures differ by rounding."""
         return {} if self.cache.decoder == "pyav" else {"decoder": self.cache.decoder}
 

@@ -1,15 +1,26 @@
 """Rows of the tables on the tiny benchmark: the same twice, shared, resumed, and not stopped by a row that fails."""
 
 import json
+import os
+import re
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import yaml
 from conftest import SETTINGS
 from typer.testing import CliRunner
 
 import lofi_tal.reproduce.runner
 from lofi_tal.cli.app import app
-from lofi_tal.config import save_recipe
+from lofi_tal.config import make_recipe, save_recipe
 from lofi_tal.demo import demo_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation import bootstrap_detections
@@ -32,7 +43,9 @@ def base_file(benchmark_set, tmp_path_factory):
 def done(base_file, tmp_path_factory):
     """Four rows of one seed; tests must not change the folders."""
     folder = tmp_path_factory.mktemp("reproduce")
-    runner = Runner(open_base(str(base_file), folder / "out"), folder / "out", folder / "results", "cpu", quiet=True)
+    command = f"lofi reproduce --data {base_file} --device cpu"
+    base, out = open_base(str(base_file), folder / "out"), folder / "out"
+    runner = Runner(base, out, folder / "results", "cpu", command=command, quiet=True)
     return runner, {row.id: result for row, _, result in runner.run(PICKED, [0])}
 
 
@@ -83,6 +96,50 @@ def test_the_same_row_gives_the_same_figures_again(done, base_file, tmp_path):
             assert result[key] == before[name][key]
 
 
+def test_the_command_of_a_result_makes_it_again(done, tmp_path, monkeypatch):
+    """In another folder, with nothing but the recipe; the command line is split as a shell does it."""
+    _, before = done
+    threads, *command = shlex.split(before["bmn_acp"]["command"])
+    monkeypatch.chdir(tmp_path)
+    assert threads == f"OMP_NUM_THREADS={torch.get_num_threads()}"
+    assert command[:2] == ["lofi", "reproduce"]
+    outcome = CliRunner().invoke(app, [*command[1:], "-q"])
+    assert outcome.exit_code == 0, outcome.output
+    (again,) = (read_result(path) for path in tmp_path.glob("results/tiny/*/seed-*.json"))
+    for key in ("row", "seed", "scores", "proposals", "replicates", "settings", "data_hash", "command"):
+        assert again[key] == before["bmn_acp"][key]
+
+
+def test_motion_in_windows_with_other_thresholds_and_class_scores(base_file, tmp_path):
+    """The floor runs on whatever the other rows run on."""
+    content = make_recipe(yaml.safe_load(base_file.read_text())).model_dump(mode="json")
+    truth = json.loads(Path(content["data"]["annotations"]).read_text())["database"]
+    validation = {key: entry for key, entry in truth.items() if entry["subset"] == "validation"}
+    names = sorted({part["label"] for entry in truth.values() for part in entry["annotations"]})
+    classes = {key: entry["annotations"][0]["label"] for key, entry in validation.items()}
+    scores = {key: [float(label == name) for name in names] for key, label in classes.items()}
+    (tmp_path / "scores.json").write_text(json.dumps({"results": scores, "class": names}))
+    content["data"]["tiou"] = "thumos"
+    content["snippets"] |= {"window": 6.0, "overlap": 0.5}
+    content["classifier"]["scores"] = str(tmp_path / "scores.json")
+    (tmp_path / "windows.yaml").write_text(save_recipe(make_recipe(content)))
+    base = open_base(str(tmp_path / "windows.yaml"), tmp_path)
+    runner = Runner(base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
+    ((_, _, result),) = runner.run([ROWS["motion"]], [0])
+    assert "failed" not in result, result
+    assert result["grids"] == []
+    for way in ("external", "oracle"):
+        assert result["scores"][way]["tiou_thresholds"] == [0.3, 0.4, 0.5, 0.6, 0.7]
+    (features,) = (tmp_path / "out" / "shared").glob("motion-*/features")
+    for key, entry in validation.items():
+        assert len(np.load(features / f"{key}.npy")) == round(entry["duration"] * 12 / 6.0)
+    detections = json.loads((runner.folder(ROWS["motion"], 0) / "arms/features/detections-external.json").read_text())
+    found = bootstrap_detections(
+        {"database": truth}, detections, tiou_thresholds=(0.3, 0.4, 0.5, 0.6, 0.7), replicates=REPLICATES
+    )
+    assert unpack(result["replicates"]["external"]).std(ddof=1) == pytest.approx(found.average_mAP.deviation, abs=1e-5)
+
+
 def test_what_is_done_is_not_run_again_and_other_settings_are_refused(done, base_file, tmp_path, monkeypatch):
     runner, _ = done
     shutil.copytree(runner.results, tmp_path / "results")
@@ -122,6 +179,25 @@ def test_an_interrupted_row_goes_on_in_the_shared_folder(done, monkeypatch, tmp_
     assert result["scores"] == done[1]["long"]["scores"]
 
 
+def test_a_signal_to_the_whole_group_interrupts_a_row_and_does_not_fail_it(base_file, tmp_path):
+    """`timeout`, batch systems and closed terminals signal the loader processes as well."""
+    text = re.sub(r"(?m)^pretrain:\n  epochs: 1$", "pretrain:\n  epochs: 1000", base_file.read_text(), count=1)
+    (tmp_path / "tiny.yaml").write_text(text.replace("workers: 0", "workers: 1"))
+    options = ["--data", "tiny.yaml", "--rows", "acp", "--seeds", "1", "--out", "out", "--device", "cpu", "-q"]
+    command = [sys.executable, "-m", "lofi_tal.cli", "reproduce", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not any((tmp_path / "out").glob("shared/pretrain-*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # now it trains
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate()
+    assert "the same command goes on" in errors
+    assert process.returncode == 130
+    assert any((tmp_path / "out").glob("shared/pretrain-*/checkpoint.pt"))
+    assert not list(tmp_path.glob("results/**/*.json"))
+
+
 def test_a_row_that_fails_is_recorded_and_the_others_go_on(base_file, tmp_path, monkeypatch):
     real = lofi_tal.reproduce.runner.motion_features
 
@@ -133,7 +209,12 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on(base_file, tmp_path, 
     command += ["-q", "--out", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
     outcome = CliRunner().invoke(app, command)
     assert outcome.exit_code == 4
-    assert "no motion today" in read_result(tmp_path / "results/tiny/motion/seed-0.json")["failed"]
+    failed = read_result(tmp_path / "results/tiny/motion/seed-0.json")
+    assert failed["failed"] == "RuntimeError: no motion today"
+    assert "Traceback" not in str(failed)  # it has paths of the machine, and results are shown to others
+    report = tmp_path / "out/tiny/motion/seed-0/failed.txt"
+    assert "Traceback" in report.read_text()
+    assert str(report) in outcome.output.replace("\n", "")
     assert "scores" in read_result(tmp_path / "results/tiny/icp/seed-0.json")
     assert "| frame differences, no network | 0 | – |" in (tmp_path / "results/tiny/table-1.md").read_text()
     shown = CliRunner().invoke(app, [*command, "--show"])
@@ -142,6 +223,7 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on(base_file, tmp_path, 
     monkeypatch.setattr(lofi_tal.reproduce.runner, "motion_features", real)
     assert CliRunner().invoke(app, command).exit_code == 0  # what failed is run again
     assert "scores" in read_result(tmp_path / "results/tiny/motion/seed-0.json")
+    assert not report.exists()
 
 
 def test_two_processes_do_not_work_on_one_seed(done, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import lofi_tal.runtime.training
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import read_json
 from lofi_tal.launch import started_here, started_rank, started_size
@@ -16,7 +17,7 @@ from lofi_tal.runtime import InterruptedRunError, Outcome, Progress, TrainingRun
 EPOCHS, STEPS = 3, 4
 
 
-def train(folder, *, resume=False, stop_after=None, kill_signal=None, checkpoint_seconds=0.0, bad_step=None):
+def train(folder, *, resume=False, stop_after=None, kill_signal=None, kills=1, checkpoint_seconds=0.0, bad_step=None):
     """A little stage: dropout and noise draw from the generator, momentum is state of the optimiser."""
     stage = open_stage(folder, "toy", {"lr": 0.1}, resume=resume)
     torch.manual_seed(0)
@@ -35,7 +36,8 @@ def train(folder, *, resume=False, stop_after=None, kill_signal=None, checkpoint
             run.update({"total": wrapped(batch).mean() * float("nan")})
         run.update({"total": (wrapped(batch + torch.randn_like(batch)) ** 2).mean()})
         if kill_signal and step.index == stop_after:
-            os.kill(os.getpid(), kill_signal)
+            for _ in range(kills):
+                os.kill(os.getpid(), kill_signal)
         elif step.index == stop_after:
             raise ZeroDivisionError  # stands for a crash: nothing after this line runs
     stage.finish(run.outcome({"unreadable": run.all_lost()}))
@@ -60,15 +62,59 @@ def test_a_crash_at_any_step_and_a_resume_give_the_same_weights_and_metrics(tmp_
     assert [step for step, *_ in losses(tmp_path / "cut")] == list(range(1, EPOCHS * STEPS + 1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_checkpoints_and_says_how_to_go_on(tmp_path, number):
+    """Twice at once is once: `timeout` and closed terminals do that."""
     before = signal.getsignal(number)
     with pytest.raises(InterruptedRunError, match="--resume"):
-        train(tmp_path / "cut", stop_after=5, kill_signal=number, checkpoint_seconds=1e9)
+        train(tmp_path / "cut", stop_after=5, kill_signal=number, kills=2, checkpoint_seconds=1e9)
     assert signal.getsignal(number) is before
     resumed = train(tmp_path / "cut", resume=True)
     whole = train(tmp_path / "whole")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_second_request_stops_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(lofi_tal.runtime.training, "_ONE_REQUEST", -1.0)  # whatever the time between the two
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", stop_after=5, kill_signal=signal.SIGINT, kills=2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        train(tmp_path / "whole", stop_after=5, kill_signal=signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_loader_processes_that_leave_are_an_error_unless_the_run_was_asked_to_stop(tmp_path, asked):
+    stage = open_stage(tmp_path / "s", "toy", {})
+    model, fabric = nn.Linear(1, 1), make_fabric("cpu")
+    wrapped, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    run = TrainingRun(
+        stage, fabric, modules={"model": model}, optimizer=optimizer, lr_at=lambda epoch: 0.1,
+        epochs=1, steps_per_epoch=4, seed=0, checkpoint_seconds=1e9, quiet=True,
+    )  # fmt: skip
+
+    def loader():
+        yield torch.ones(1, 1)
+        if asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("the loader process exited unexpectedly")
+
+    def train_on():
+        for _, batch in run.batches(loader()):
+            run.update({"total": wrapped(batch).mean()})
+
+    error, message = (InterruptedRunError, "step 1 of 4") if asked else (RuntimeError, "unexpectedly")
+    with pytest.raises(error, match=message):
+        train_on()
+    assert (stage.path / "checkpoint.pt").exists() is asked
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):

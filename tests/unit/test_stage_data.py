@@ -1,6 +1,8 @@
 """What the stages feed on: orders, crops and splits are functions of their seed and lose nothing."""
 
 import multiprocessing
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -230,6 +232,17 @@ def test_a_file_that_hangs_in_a_loader_process_costs_itself(monkeypatch):
     assert [batch.indices for batch in batches] == [[0], [2], [4], [4, 5], [2], [0]]
     assert [list(batch.failed) for batch in batches] == [[], [1], [3], [], [], []]
     assert batches[1].failed[1] == "1.mp4: hangs (it gave nothing for 0.5 s)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_loader_process_leaves_without_an_error_when_it_is_asked_to(number):
+    """A status other than 0, or an end by the signal, would raise an error in the main process wherever it is."""
+    loader = make_loader(Numbers().batch, (asked(0) for _ in range(1000)), 1)
+    next(loader)
+    (process,) = multiprocessing.active_children()
+    os.kill(process.pid, number)
+    process.join(10)
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -71,7 +71,7 @@ def reproduce(
         name = Path(data or "bench").stem
         folder = out or Path("runs") / f"reproduce-{name}"
         base = open_base(data, folder)
-        command = "lofi reproduce" + ("" if data is None else f" --data {shlex.quote(data)}")
+        command = _command(data, device, precision)
         runner = Runner(base, folder, results / base.name, device, precision, command, overwrite, quiet)
         numbers = _seeds(seeds)
         if show:
@@ -86,6 +86,13 @@ def reproduce(
         say(f"{document}: {', '.join(update_document(document, results))}")
     if failed:
         raise typer.Exit(4)
+
+
+def _command(data: str | None, device: str, precision: str) -> str:
+    """Return the command with all that the figures of a row depend on but row and seed."""
+    options = {"--data": (data, None), "--device": (device, "auto"), "--precision": (precision, "fp32")}
+    said = [part for name, (value, usual) in options.items() if value and value != usual for part in (name, value)]
+    return shlex.join(["lofi", "reproduce", *said])
 
 
 def _seeds(text: str) -> list[int]:
@@ -103,7 +110,7 @@ def _run(runner: Runner, rows: list[Row], seeds: list[int]) -> bool:
     for row, seed, result in runner.run(rows, seeds):
         if "failed" in result:
             failed = True
-            complain(f"seed {seed}, {row.id}: {result['failed']}")
+            complain(f"seed {seed}, {row.id}: {result['failed']} ({runner.folder(row, seed) / 'failed.txt'})")
             continue
         scores = ", ".join(f"{way} {percent(score['average_mAP'])}" for way, score in result["scores"].items())
         chosen = percent(max(candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lofi_tal.evaluation import evaluate_proposals
+from lofi_tal.evaluation import THRESHOLDS, evaluate_proposals
 from lofi_tal.evaluation.bootstrap import replicated_map
 from lofi_tal.evaluation.detection import match_detections
 from lofi_tal.evaluation.documents import load_detections, load_ground_truth
@@ -45,6 +45,9 @@ def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
     oracle = [with_true_class(v, p, data.labels) for v, p in zip(evaluated.videos, found, strict=True)]
     recall = evaluate_proposals(data.truth, detections_to_activitynet(proposals), subset)
     accuracies = pipeline.clip_accuracies()
+    ways = {"fused": list(pipeline.detections(result.arm).values()), "agnostic": proposals, "oracle": oracle}
+    if "external" in result.scores:
+        ways["external"] = list(pipeline.detections(result.arm, external=True).values())
     return {
         "scores": {
             way: {key: score[key] for key in ("average_mAP", "mAP", "tiou_thresholds", "videos", "instances")}
@@ -58,9 +61,7 @@ def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
         "stages": _stages(pipeline, result),
         "replicates": {
             "count": REPLICATES,
-            "fused": _replicates(pipeline, list(pipeline.detections(result.arm).values())),
-            "agnostic": _replicates(pipeline, proposals, class_agnostic=True),
-            "oracle": _replicates(pipeline, oracle),
+            **{way: _replicates(pipeline, every, class_agnostic=way == "agnostic") for way, every in ways.items()},
         },
         "failed_videos": {**data.failed, **failed},
         "device": describe_device(pipeline.fabric),
@@ -69,7 +70,9 @@ def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
 
 
 def _grids(pipeline: Pipeline) -> list[int]:
-    """Return the numbers of snippets that the run sees, full fidelity first."""
+    """Return the numbers of snippets that the run sees, full fidelity first; none where videos are cut into windows."""
+    if pipeline.windows.seconds is not None:
+        return []
     low = pipeline.schedule.fidelities if pipeline.recipe.lofi is not None else ()
     return list(dict.fromkeys([pipeline.recipe.snippets.count, *(fidelity.snippets for fidelity in low)]))
 
@@ -89,9 +92,10 @@ def _stages(pipeline: Pipeline, result: ArmResult) -> dict[str, dict[str, float]
     return stages
 
 
-def _replicates(pipeline: Pipeline, detections: Sequence[Segments], *, class_agnostic: bool = False) -> str:
+def _replicates(pipeline: Pipeline, detections: Sequence[Segments], *, class_agnostic: bool) -> str:
     """Return the average mAP on fixed draws of the evaluated videos, as text."""
-    subset = pipeline.recipe.data.eval_subset
-    truth = load_ground_truth(pipeline.data.truth, subset, class_agnostic=class_agnostic)
-    matched = match_detections(truth, load_detections(detections_to_activitynet(detections), truth))
+    section = pipeline.recipe.data
+    truth = load_ground_truth(pipeline.data.truth, section.eval_subset, class_agnostic=class_agnostic)
+    found = load_detections(detections_to_activitynet(detections), truth)
+    matched = match_detections(truth, found, THRESHOLDS[section.tiou])
     return pack(replicated_map(matched, REPLICATES).mean(axis=1))

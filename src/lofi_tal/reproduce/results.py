@@ -32,13 +32,16 @@ classifier that is the same for every row: with the true class, too, only the lo
 
 
 def settings_of(recipe: Recipe, row: Row, precision: str) -> dict[str, Any]:
-    """Return everything that decides a row's figures but seed and data: no path, nothing of how it is run.
+    """Return everything that decides a row's figures but seed and data: no folder, nothing of how it is run.
 
     Values that are the defaults are left out, so that a setting that a later version adds changes nothing here.
     """
     content = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name", "seed", "features"})
     for key in ("annotations", "videos", "manifest", "clips", "clips_root", "workers", "cache_gib"):
         content["data"].pop(key, None)
+    for section, key in (("encoder", "weights"), ("classifier", "scores")):
+        if path := content.get(section, {}).get(key):
+            content[section][key] = Path(path).name
     return {**content, "motion": row.motion, "precision": precision}
 
 

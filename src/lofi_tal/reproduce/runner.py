@@ -22,7 +22,7 @@ import torch.utils.deterministic
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe, make_benchmark
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.files import hash_file, hash_object, inside, locked, read_json
+from lofi_tal.files import hash_file, hash_object, inside, locked, read_json, write_text
 from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
 from lofi_tal.reproduce.measure import measure
@@ -56,12 +56,13 @@ class Base:
         return make_recipe(row.content(self.content, seed), f"{self.name}, row {row.id}")
 
     def prepare(self, *, quiet: bool) -> str:
-        """Make the embedded benchmark, if that is the data, and return a hash of truth and clips."""
+        """Make the embedded benchmark, if that is the data, and return a hash of truth, clips and class scores."""
         if self.benchmark is not None:
             make_benchmark(self.benchmark[0], preset=self.benchmark[1], seed=_SEED, quiet=quiet)
-        data = self.content["data"]
+        data, scores = self.content["data"], self.content["classifier"]["scores"]
         clips = None if data["clips"] is None else hash_file(Path(data["clips"]))
-        return hash_object([read_json(Path(data["annotations"])), clips])
+        content = [read_json(Path(data["annotations"])), clips]
+        return hash_object(content if scores is None else [*content, hash_file(Path(scores))])
 
 
 def open_base(data: str | None, out: Path) -> Base:
@@ -104,7 +105,7 @@ class Runner:
         results: Folder of this data's result files.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``; never chosen by a trial, or a row would not come out the same twice.
-        command: The command without rows and seeds, for the results.
+        command: The command without rows and seeds, for the results; they get the number of threads as well.
         overwrite: Replace results that were made with other settings or data.
         quiet: No progress.
     """
@@ -157,8 +158,14 @@ class Runner:
                         yield row, seed, self._run(row, seed, data)
                         gc.collect()
 
+    def folder(self, row: Row, seed: int) -> Path:
+        """Return the run folder of a row and seed; ``failed.txt`` in it is the traceback of one that failed."""
+        return inside(inside(self.out, self.base.name), row.id) / f"seed-{seed}"
+
     def _run(self, row: Row, seed: int, data: str) -> dict[str, Any]:
         began, recipe = time.monotonic(), self.base.recipe(row, seed)
+        command = f"OMP_NUM_THREADS={torch.get_num_threads()} {self.command} --rows {row.id} --seeds {seed}-{seed}"
+        report = self.folder(row, seed) / "failed.txt"
         known = {
             "row": row.id,
             "title": row.title,
@@ -166,20 +173,24 @@ class Runner:
             "data": self.base.name,
             "data_hash": data,
             "settings": settings_hash(recipe, row, self.precision),
-            "command": f"{self.command} --rows {row.id} --seeds {seed}-{seed}",
+            "command": command,
         }
         try:
-            found: dict[str, Any] = self._figures(row, recipe)
-        except (KeyboardInterrupt, InterruptedRunError):
-            raise
+            found = self._figures(row, recipe, command)
+            report.unlink(missing_ok=True)
+        except InterruptedRunError as error:
+            raise InterruptedRunError(
+                f"Stopped as asked in seed {seed}, row {row.id}; the same command goes on from there."
+            ) from error
         except Exception as error:
-            found = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            write_text(report, traceback.format_exc())
+            found = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
         result = {**known, **found, "seconds": time.monotonic() - began}
         write_result(result_path(self.results, row.id, seed), result)
         return result
 
-    def _figures(self, row: Row, recipe: Recipe) -> dict[str, Any]:
-        folder = inside(inside(self.out, self.base.name), row.id) / f"seed-{recipe.seed}"
+    def _figures(self, row: Row, recipe: Recipe, command: str) -> dict[str, Any]:
+        folder = self.folder(row, recipe.seed)
         pipeline = self._pipeline(recipe, folder)
         stages: dict[str, Any] = {}
         if row.motion:
@@ -188,7 +199,7 @@ class Runner:
             pipeline = self._pipeline(make_recipe(content), folder)
             facts = read_json(place / "stage.json")
             stages["motion"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
-        with pipeline.open(self.command):
+        with pipeline.open(command):
             figures = measure(pipeline, pipeline.head(pipeline.arms[-1]))
         return {**figures, "stages": {**stages, **figures["stages"]}}
 

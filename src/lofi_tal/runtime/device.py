@@ -105,11 +105,12 @@ def cpu_gains_from_bf16() -> bool:
 
 
 def describe_device(fabric: Fabric) -> str:
-    """Return e.g. ``cpu, 2 threads, fp32`` or ``NVIDIA H100, bf16``."""
+    """Return e.g. ``cpu, 2 threads, fp32`` or ``1 × NVIDIA H100, bf16``."""
     precision = precision_of(fabric)
     if fabric.device.type == "cuda":
         return f"{fabric.world_size} × {torch.cuda.get_device_name(fabric.device)}, {precision}"
-    return f"{fabric.device.type}, {torch.get_num_threads()} threads, {precision}"
+    threads = torch.get_num_threads()
+    return f"{fabric.device.type}, {threads} thread{'s' if threads > 1 else ''}, {precision}"
 
 
 class PeakMemory:

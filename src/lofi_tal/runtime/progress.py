@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from types import TracebackType
 
@@ -58,7 +59,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.bar:
-            self.bar.stop()
+            with contextlib.suppress(OSError):  # the terminal may have been closed
+                self.bar.stop()
 
     def advance(self, detail: str = "", units: int = 1) -> None:
         """Count ``units`` more as done and show ``detail``, on the same line."""

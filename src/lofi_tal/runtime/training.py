@@ -34,6 +34,8 @@ from lofi_tal.runtime.progress import Progress
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
 
+_ONE_REQUEST = 1.0
+
 
 class InterruptedRunError(LofiError):
     """The user or the scheduler asked to stop; a checkpoint was written."""
@@ -125,7 +127,14 @@ class TrainingRun:
         ):
             for index in range(self.start, self.total):
                 began = time.monotonic()
-                batch = next(iterator)
+                try:
+                    batch = next(iterator)
+                except RuntimeError as error:
+                    if not stop_requested.is_set():
+                        raise
+                    lines.flush()  # the loader processes were asked to stop, too, before this batch was ready
+                    self._save(index)
+                    raise self._interrupted(index) from error
                 waited = time.monotonic() - began
                 step = Step(index // self.steps_per_epoch, index, self.lr_at(index // self.steps_per_epoch))
                 for group in self.optimizer.param_groups:
@@ -156,10 +165,7 @@ class TrainingRun:
                     self._save(index + 1)
                     saved = time.monotonic()
                 if stop_requested.is_set() and not done:
-                    raise InterruptedRunError(
-                        f"Stopped as asked after step {index + 1} of {self.total} of stage {self.folder.stage!r}; "
-                        "the same command with --resume goes on from here."
-                    )
+                    raise self._interrupted(index + 1)
 
     def update(self, losses: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
         """Take one optimiser step on ``losses["total"]`` and note the figures for the metrics of this step.
@@ -218,6 +224,12 @@ class TrainingRun:
             facts.append(f"accuracy {self.pending['accuracy']:.2f}")
         facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {self.peak.bytes() / 2**30:.2f} GiB"]
         return " ".join(facts)
+
+    def _interrupted(self, step: int) -> InterruptedRunError:
+        return InterruptedRunError(
+            f"Stopped as asked after step {step} of {self.total} of stage {self.folder.stage!r}; "
+            "the same command with --resume goes on from here."
+        )
 
     def _save(self, step: int) -> None:
         if self.fabric.global_rank != 0:
@@ -292,22 +304,33 @@ class _MetricLines:
 
 @contextlib.contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event that is looked at between steps; a second signal stops at once."""
-    event = threading.Event()
+    """Turn SIGINT, SIGTERM and SIGHUP into an event that is looked at between steps; a second one stops at once.
+
+    One signal comes twice from `timeout` and from a terminal that is closed: what follows within :data:`_ONE_REQUEST`
+    seconds, or on a SIGHUP, is no second one. A signal that is ignored (SIGHUP under nohup) stays ignored.
+    """
+    event, asked = threading.Event(), math.inf
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: handler for number in every if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def note(number: int, frame: Any) -> None:
+        nonlocal asked
         event.set()
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        asked = min(asked, time.monotonic())
+        if time.monotonic() - asked > _ONE_REQUEST and number != signal.SIGHUP:
+            restore()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, note)
     try:
         yield event
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

@@ -833,7 +833,14 @@ def _noted(keys: Iterable[_Key], waiting: deque[_Key]) -> Iterator[_Key]:
 
 
 def _begin_process(tell: Connection, hanging: Collection[Path], worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
+    """Watch the files that this process reads, and let a signal to the whole group of processes end none with an error.
+
+    On SIGTERM and SIGHUP loader processes leave at once, in silence: the main process has what its step needs, ends
+    it, and writes a checkpoint. They must not ignore SIGTERM, which is how torch ends them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: os._exit(0))
     watch.watch_this_process(lambda path: tell.send_bytes(os.fsencode(path)), hanging)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,29 +148,21 @@ def extract(
     todo = todo[rank::ranks]
     failed: dict[str, str] = {}
     encoder = encoder.to(fabric.device).eval()
-    pieces = [
-        (video, piece)
-        for video in (videos.videos[index] for index in todo)
-        for piece in windows.pieces(windows.snippets(video.file.duration))
-    ]
-    requests = [Request(i, replace(fidelity, snippets=piece.count), None) for i, (_, piece) in enumerate(pieces)]
-    read = videos.of([replace(video, window=piece) for video, piece in pieces])
-    loader = make_loader(read.__getitem__, requests, workers)
-    features: list[Tensor] = []
     title = f"extract {fidelity.snippets}×{fidelity.size}px"
     mine = len(videos) if ranks == 1 else len(todo)
     with Progress(title, mine, done=mine - len(todo), quiet=quiet or rank > 0) as progress:
-        for sample in loader:
-            video, piece = pieces[sample.index]
-            if sample.frames is None:
-                failed.setdefault(video.video_id, sample.error)
-            elif video.video_id not in failed:
-                features.append(encode_snippets(encoder, sample.frames, fabric))
-            if piece.first + piece.count == piece.of:
-                if video.video_id not in failed:
-                    store.write(video, torch.cat(features).numpy())
-                features = []
-                progress.advance(video.video_id)
+        for video, features in encode_videos(
+            videos.of([videos.videos[index] for index in todo]),
+            lambda frames: encode_snippets(encoder, frames, fabric),
+            windows=windows,
+            fidelity=fidelity,
+            workers=workers,
+        ):
+            if isinstance(features, str):
+                failed[video.video_id] = features
+            else:
+                store.write(video, features.numpy())
+            progress.advance(video.video_id)
     made = len(todo) - len(failed)
     failed = {key: reason for lost in gather(failed) for key, reason in lost.items()}
     figures = {
@@ -180,6 +172,40 @@ def extract(
         "peak_memory_bytes": peak.bytes(),
     }
     return figures, failed
+
+
+def encode_videos(
+    videos: SnippetDataset,
+    encode: Callable[[Tensor], Tensor],
+    *,
+    windows: Windows,
+    fidelity: Fidelity,
+    workers: int,
+) -> Iterator[tuple[TruthVideo, Tensor | str]]:
+    """Yield every video with the features ``(N, C)`` of its snippets, or the reason why it has none.
+
+    Args:
+        videos: Whole videos.
+        encode: Gives ``(n, C)`` on the CPU for uint8 frames ``(n, T, S, S, 3)``; a long video goes through in pieces.
+        windows: How many snippets a video has, and how many are read at once.
+        fidelity: Full fidelity.
+        workers: Loader processes.
+    """
+    pieces = [
+        (video, piece) for video in videos.videos for piece in windows.pieces(windows.snippets(video.file.duration))
+    ]
+    requests = [Request(i, replace(fidelity, snippets=piece.count), None) for i, (_, piece) in enumerate(pieces)]
+    read = videos.of([replace(video, window=piece) for video, piece in pieces])
+    features: list[Tensor] = []
+    error = ""
+    for sample in make_loader(read.__getitem__, requests, workers):
+        video, piece = pieces[sample.index]
+        error = error or sample.error
+        if sample.frames is not None and not error:
+            features.append(encode(sample.frames))
+        if piece.first + piece.count == piece.of:
+            yield video, error or torch.cat(features)
+            features, error = [], ""
 
 
 def usable(videos: Sequence[TruthVideo], failed: dict[str, str]) -> list[TruthVideo]:
