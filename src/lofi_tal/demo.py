@@ -10,7 +10,7 @@ from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.localizer import detect_files
 from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
 from lofi_tal.recipes import apply_overrides, shipped_recipe
-from lofi_tal.runtime import Progress, duration_text
+from lofi_tal.runtime import InterruptedRunError, Progress, duration_text
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
 
 
@@ -88,7 +88,10 @@ def run_demo(
         quiet=quiet,
     )
     with pipeline.open(command):
-        arms = pipeline.run()
+        try:
+            arms = pipeline.run()
+        except InterruptedRunError as error:
+            raise InterruptedRunError("Stopped as asked; the same command goes on from there.") from error
         video = pipeline.data.evaluation[0].file.path
         detect_files([video], arms[-1].model, out=output / "detections", device=device, quiet=True)
         report = write_run_report(pipeline, arms, command=command)
