@@ -147,13 +147,22 @@ def measure(path: Path, rounds: int, cache: Path) -> list[dict[str, Any]]:
 
 def peak_of_stream(path: Path) -> float:
     """Return the memory in MiB, beside the libraries, of a process that streams 25 snippets of a video."""
-    code = (
-        "import sys, resource; from lofi_tal.video import probe_video, stream_frames; "
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
-        "info = probe_video(sys.argv[1]); times = [info.duration * (i + 0.5) / 200 for i in range(200)]; "
-        "[None for _ in stream_frames(sys.argv[1], times, short_side=128)]; "
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
-    )
+    code = """if True:
+        import re, sys
+        from pathlib import Path
+        from lofi_tal.video import probe_video, stream_frames
+
+        def peak():
+            return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+        info = probe_video(sys.argv[1])
+        times = [info.duration * (i + 0.5) / 200 for i in range(200)]
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak, which is inherited from the parent process
+        before = peak()
+        for _ in stream_frames(sys.argv[1], times, short_side=128):
+            pass
+        print(peak() - before)
+        """
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
