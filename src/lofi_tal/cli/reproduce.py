@@ -37,7 +37,7 @@ def reproduce(
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of the results, <data>/<row>/seed-<n>.json.")] = Path("results"),
     document: Annotated[
-        Path | None, typer.Option(help="Markdown file whose marked blocks get the tables of the results.")
+        Path | None, typer.Option(help="Markdown file whose marked blocks get the tables; their plots go beside it.")
     ] = None,
     show: Annotated[
         bool, typer.Option("--show", "--dry-run", help="Show rows and what is missing; run nothing.")
