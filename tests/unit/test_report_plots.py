@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lofi_tal.report import plots
+from lofi_tal.report.comparison import Dots, rows_with_intervals
 from lofi_tal.report.theme import DARK, LIGHT, duration, memory, percent, signed_percent
 
 FIDELITIES = [("S", 48, 32), ("ST", 24, 45), ("T", 12, 64)]
@@ -208,3 +209,19 @@ def test_numbers_are_written_for_people():
         "4.2 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 07 min",
     ]  # fmt: skip
     assert [memory(x) for x in (0, 300 * 2**20, 1.5 * 2**30)] == ["–", "300 MiB", "1.50 GiB"]
+
+
+def test_a_difference_far_outside_is_an_arrow_with_its_number_and_the_others_keep_their_scale():
+    rows = [
+        Dots("floor", 10, 1, -50, 2),
+        Dots("base", 60, 1),
+        *(Dots(f"row {i}", 60 + i, 1, i, 1) for i in range(1, 5)),
+    ]
+    asked = [Dots("base minus floor", 50, 2), *(Dots(f"row {i} minus base", i, 1) for i in range(1, 5))]
+    figure = rows_with_intervals(rows, "mAP", "minus base", asked)
+    left, right, below = figure.axes
+    assert {text.get_text() for text in right.texts} == {"← −50.00", "+1.00", "+2.00", "+3.00", "+4.00"}
+    assert right.get_xlim()[0] > -5
+    assert "+50.00 →" in {text.get_text() for text in below.texts}
+    assert len(left.texts) == len(rows)
+    assert [label.get_text() for label in left.get_yticklabels()] == [row.title for row in rows]

@@ -1,6 +1,7 @@
-"""Tables as data, intervals against numbers worked by hand, what grids allow, probes, results, documents."""
+"""Tables as data, what grids allow, probes, results, documents."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,51 +13,12 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.reproduce import ROWS, TABLES, find_rows, find_tables, open_base, update_document, write_tables
 from lofi_tal.reproduce.grid import grid_facts
 from lofi_tal.reproduce.probe import average_precision, best_cut, f1, probe
-from lofi_tal.reproduce.results import read_results, settings_hash, write_result
-from lofi_tal.reproduce.statistics import paired, spread, t_quantile
+from lofi_tal.reproduce.results import read_result, read_results, settings_hash, write_result
 from lofi_tal.stages.data import TruthVideo, VideoFile
 from lofi_tal.stages.head import FeatureSet
 
+PUBLISHED = Path(__file__).parents[2] / "results"
 BASES = ("bench", "demo", "anet13_tsm_r18_gtad_long", "hacs_tsm_r18_gtad_long")
-
-
-@pytest.mark.parametrize(
-    ("degrees", "expected"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (7, 2.3646), (30, 2.0423)]
-)
-def test_t_quantiles_are_those_of_printed_tables(degrees, expected):
-    assert t_quantile(degrees) == pytest.approx(expected, abs=6e-5)
-
-
-def test_t_quantile_of_another_confidence():
-    assert t_quantile(10, 0.99) == pytest.approx(3.1693, abs=6e-5)
-
-
-def test_a_spread_is_the_t_interval_worked_by_hand():
-    """Mean 4, deviation 2, three seeds: 4.3027 · 2 / √3 = 4.9683."""
-    found = spread([2.0, 4.0, 6.0], [None] * 3)
-    assert found.mean == 4.0
-    assert found.seeds == pytest.approx(4.9683, abs=1e-4)
-    assert found.videos is None
-    assert found.both is None
-    assert spread([2.0], [None]).seeds is None
-
-
-def test_a_paired_difference_cancels_what_seeds_share():
-    """Differences 1, 1, 2 have a narrow interval, though the figures themselves vary by tens."""
-    first = {seed: (value, None) for seed, value in enumerate((11.0, 31.0, 22.0))}
-    second = {seed: (value, None) for seed, value in enumerate((10.0, 30.0, 20.0))} | {9: (0.0, None)}
-    found = paired(first, second)
-    assert found.count == 3
-    assert found.mean == pytest.approx(4 / 3)
-    assert found.seeds == pytest.approx(4.3027 * np.std([1, 1, 2], ddof=1) / np.sqrt(3), abs=1e-4)
-    assert paired(first, {7: (1.0, None)}) is None
-
-
-def test_videos_and_seeds_add_in_quadrature():
-    draws = np.linspace(-1, 1, 1001)
-    found = paired({0: (3.0, 3 + draws), 1: (5.0, 5 + draws)}, {0: (1.0, np.ones(1001)), 1: (1.0, np.ones(1001))})
-    assert found.videos == pytest.approx(0.95, abs=1e-3)
-    assert found.both == pytest.approx(np.hypot(found.seeds, found.videos))
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -73,6 +35,17 @@ def test_every_row_is_a_recipe_of_every_base(name, tmp_path):
         assert recipe.head.lrs == base.recipe(ROWS["acp"], 0).head.lrs
         assert settings_hash(recipe, row, "fp32") == hashes[row.id]  # the seed is no setting
         assert (recipe.finetune is not None) is row.id.startswith("acp_plus")
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/*/seed-*.json")), ids=lambda path: "-".join(path.parts[-3:]))
+def test_published_results_are_of_the_recipes_as_they_are(path, tmp_path):
+    """A changed setting makes them results of something else, to be run again."""
+    result = read_result(path)
+    row = ROWS[path.parent.name]
+    recipe = open_base(path.parent.parent.name, tmp_path).recipe(row, result["seed"])
+    assert "failed" not in result
+    assert result["settings"] == settings_hash(recipe, row, "fp32")
+    assert not re.search(r"/(home|tmp|work|root|usr)/", path.read_text())
 
 
 def test_rows_change_what_their_names_say(tmp_path):
@@ -170,6 +143,7 @@ def result(row, seed, value, **more):
         "row": row,
         "seed": seed,
         "data_hash": "d",
+        "command": f"lofi reproduce --rows {row} --seeds {seed}-{seed}",
         "settings": f"s {row}",
         "scores": {"fused": score, "agnostic": score, "oracle": score},
         "replicates": {"fused": replicates, "agnostic": replicates, "oracle": replicates},
@@ -179,8 +153,8 @@ def result(row, seed, value, **more):
         "clips": {},
         "chosen": {"candidates": [{"lr": 0.001, "selection_mAP": 0.5}]},
         "stages": {"lofi": {"seconds": 60.0, "peak_memory_bytes": 2**30}},
-        "environment": {"processor": "P", "cores": 2, "versions": {"torch": "2"}},
-        "device": "cpu",
+        "environment": {"processor": "P", "cores": 2, "threads": 1, "versions": {"torch": "2"}},
+        "device": "cpu, 1 threads, fp32",
         **more,
     }
 
@@ -202,12 +176,39 @@ def test_tables_are_made_from_what_is_there(tmp_path):
     text = (tmp_path / "table-2.md").read_text()
     assert "| Long Cyclic LoFi | 2 | 40.50 ± " in text
     assert "34.49 (+0.90)" in text
+    assert text.count("| S-LoFi |") == 1  # among the figures, and nowhere else
     assert "| S-LoFi | 0 | – | – | – |" in text
+    assert text.count("| ACP |") == 3
+    assert "| Long Cyclic LoFi | `long` | 1.0 | 1.0 | 1.00 | 1.00 |" in text  # a minute, a GiB: stage 2 is all
+    assert "`OMP_NUM_THREADS=1 lofi reproduce --rows long --seeds 0-0`" in text
+    assert "Results of 2 of 6 rows, 4 runs, evaluated on 7 videos; P with 2 cores, 1 thread, fp32, torch 2." in text
+    assert "![" in text
+    assert "(table-2.svg)" in text
     assert json.loads((tmp_path / "table-2.json").read_text()) == summary
     assert (tmp_path / "table-2.png").read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "table-2.svg").read_bytes()
     write_tables(tmp_path, find_tables(["2"]), "lofi reproduce")
     assert (tmp_path / "table-2.svg").read_bytes() == before
+
+
+def test_the_best_rival_is_chosen_on_selection_videos_and_beside_it_on_the_evaluated_ones(tmp_path):
+    """Of three rivals one is best here and another there; a seed that not all of them have takes no part."""
+
+    def rival(row, seed, value, selection):
+        return result(row, seed, value, chosen={"candidates": [{"lr": 1e-3, "selection_mAP": selection}]})
+
+    store(tmp_path, *(result("long", seed, 0.40) for seed in (0, 1)))
+    store(tmp_path, *(rival("s", seed, 0.30, 0.60) for seed in (0, 1)), rival("s", 2, 0.99, 0.10))
+    store(tmp_path, *(rival("t", seed, 0.35, 0.50) for seed in (0, 1)))
+    (summary,) = write_tables(tmp_path, find_tables(["2"]), "lofi reproduce")
+    assert [question["rival"] for question in summary["questions"]] == [None] * 4  # ST-LoFi is missing
+    store(tmp_path, *(rival("st", seed, 0.20, 0.40) for seed in (0, 1)))
+    (summary,) = write_tables(tmp_path, find_tables(["2"]), "lofi reproduce")
+    selection, evaluated = summary["questions"][:2]
+    assert selection["title"] == "Long Cyclic LoFi minus S-LoFi, the best of 3 on the selection videos"
+    assert selection["difference"]["oracle"]["mean"] == pytest.approx(0.10)
+    assert evaluated["title"] == "Long Cyclic LoFi minus T-LoFi, the best of 3 on the evaluated videos"
+    assert evaluated["difference"]["oracle"]["mean"] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("table", list(TABLES))
@@ -241,8 +242,15 @@ def test_blocks_of_a_document_are_filled_and_the_rest_stays(tmp_path):
     assert text.startswith("# Mine\n\n<!-- lofi reproduce 2 --data x -->\n\n### Low-fidelity")
     assert text.endswith("<!-- end -->\n\nEnd, mine.\n")
     assert "old" not in text
+    (picture,) = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert picture == "results/x-2.svg"
+    assert (tmp_path / picture).read_text().startswith("<?xml")
     update_document(path, tmp_path / "results")
     assert path.read_text() == text
+    path.write_text("<!-- lofi reproduce 2 --data y -->\n<!-- end -->\n")
+    update_document(path, tmp_path / "results")
+    assert "no row has been run yet" in path.read_text()
+    assert "![" not in path.read_text()
     path.write_text("nothing to fill\n")
     with pytest.raises(DataError, match="no block"):
         update_document(path, tmp_path / "results")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def reproduce(
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of the results, <data>/<row>/seed-<n>.json.")] = Path("results"),
     document: Annotated[
-        Path | None, typer.Option(help="Markdown file whose marked blocks get the tables of the results.")
+        Path | None, typer.Option(help="Markdown file whose marked blocks get the tables; their plots go beside it.")
     ] = None,
     show: Annotated[
         bool, typer.Option("--show", "--dry-run", help="Show rows and what is missing; run nothing.")
@@ -132,10 +132,10 @@ def _show(runner: Runner, rows: list[Row], seeds: list[int]) -> None:
     print_table(f"{runner.base.name}: rows and seeds", ("row", "what", "changes", "results"), cells)
 
 
-def _print(summary: dict[str, object]) -> None:
-    from lofi_tal.reproduce.document import figure_cells, question_cells
+def _print(summary: dict[str, Any]) -> None:
+    from lofi_tal.reproduce.document import figure_cells, probe_cells, question_cells
 
-    header, cells = figure_cells(summary)
-    print_table(str(summary["title"]), header, cells)
+    cells = probe_cells if summary["table"] == "boundary" else figure_cells
+    print_table(summary["title"], *cells(summary))
     if summary["questions"]:
         print_table("", *question_cells(summary))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import statistics
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +12,9 @@ from dataclasses import dataclass
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from lofi_tal.report.plots import MARKERS, STYLE, WIDE, colour, shorten
-from lofi_tal.report.theme import LIGHT, duration, memory
+from lofi_tal.report.theme import LIGHT
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,34 @@ class Dots:
 
 
 @mpl.rc_context(STYLE)
-def rows_with_intervals(rows: Sequence[Dots], label: str) -> Figure:
+def rows_with_intervals(
+    rows: Sequence[Dots], label: str, difference_label: str, differences: Sequence[Dots] = ()
+) -> Figure:
     """Draw one line a system: its figure with the interval, and beside it the difference.
 
     Args:
         rows: From top to bottom.
         label: Of the figure's axis.
+        difference_label: Of the differences' axis.
+        differences: Further ones, between any two systems, below.
     """
-    figure = Figure(figsize=(1.6 * WIDE, 0.9 + 0.3 * len(rows)))
-    left, right = figure.subplots(1, 2, sharey=True)
+    heights = [0.7 + 0.3 * len(rows), *([0.7 + 0.42 * len(differences)] if differences else [])]
+    figure = Figure(figsize=(1.6 * WIDE, sum(heights)))
+    axes = figure.subplot_mosaic("lr\nbb" if differences else "lr", height_ratios=heights)
+    left, right = axes["l"], axes["r"]
     for place, row in enumerate(rows):
-        _dot(left, row.value, row.half, place, 0)
-        if row.difference is not None:
-            _dot(right, row.difference, row.difference_half, place, 1)
-    right.axvline(0, color=LIGHT["muted"], linewidth=1.0)
+        _dot(left, row.value, row.half, place, 0, f"{row.value:.2f}")
+    compared = [(place, row.difference, row.difference_half) for place, row in enumerate(rows)]
+    _differences(right, [(place, value, half) for place, value, half in compared if value is not None])
     left.set_xlabel(label)
-    right.set_xlabel("paired difference (points)")
-    left.set_yticks(range(len(rows)), [shorten(row.title, 34) for row in rows])
-    left.set_ylim(len(rows) - 0.4, -0.6)
-    for axis in (left, right):
-        axis.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
-        axis.grid(False, axis="y")
+    right.set_xlabel(difference_label)
+    _name_lines(left, [row.title for row in rows])
+    _name_lines(right, [""] * len(rows))
+    if differences:
+        below = axes["b"]
+        _differences(below, [(place, row.value, row.half) for place, row in enumerate(differences)])
+        below.set_xlabel("paired difference (points)")
+        _name_lines(below, [textwrap.fill(row.title, 46) for row in differences])
     return figure
 
 
@@ -72,18 +80,18 @@ def cost_scatter(rows: Sequence[Dots], seconds: Sequence[float], sizes: Sequence
     """
     figure = Figure(figsize=(1.9 * WIDE, 3.2))
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, costs, text, title in (
-        (axes[0], seconds, duration, "time of stage 2"),
-        (axes[1], sizes, lambda size: memory(size) if size > 0 else "0", "peak memory of stage 2"),
+    for axis, costs, title in (
+        (axes[0], [value / 60 for value in seconds], "time of stage 2 (minutes)"),
+        (axes[1], [value / 2**30 for value in sizes], "peak memory of stage 2 (GiB)"),
     ):
         for place, (row, cost) in enumerate(zip(rows, costs, strict=True)):
             marker = MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]  # no two of colour and marker are the same
             axis.errorbar(
                 cost, row.value, yerr=row.half, fmt=marker, color=colour(place), capsize=2, label=shorten(row.title, 34)
             )
-        axis.set_xlim(-0.05 * max([*costs, 1.0]), 1.05 * max([*costs, 1.0]))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _, text=text: text(max(0.0, value))))
-        axis.locator_params(axis="x", nbins=5)
+        most = max([*costs, 0.01])
+        axis.set_xlim(-0.05 * most, 1.05 * most)
+        axis.locator_params(axis="x", nbins=6)
         axis.set_xlabel(title)
     axes[0].set_ylabel(label)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
@@ -100,6 +108,32 @@ def file_bytes(figure: Figure, kind: str) -> bytes:
     return text.getvalue()
 
 
-def _dot(axis: Axes, value: float, half: float | None, place: int, hue: int) -> None:
+def _differences(axis: Axes, values: Sequence[tuple[int, float, float | None]]) -> None:
+    """Draw differences, each on its line; one that would press all others together is an arrow at the edge."""
+    reach = statistics.median([abs(value) + (half or 0.0) for _, value, half in values] or [0.0])
+    for place, value, half in values:
+        text = f"{value:+.2f}".replace("-", "−")
+        if abs(value) <= 2 * reach:
+            _dot(axis, value, half, place, 1, text)
+            continue
+        side, align, text = (0.01, "left", f"← {text}") if value < 0 else (0.99, "right", f"{text} →")
+        where = ("axes fraction", "data")
+        ground = {"facecolor": LIGHT["card"], "edgecolor": "none", "pad": 1.5}
+        axis.annotate(
+            text, (side, place), xycoords=where, ha=align, va="center", fontsize=7.5, color=colour(1), bbox=ground
+        )
+    axis.axvline(0, color=LIGHT["muted"], linewidth=1.0)
+
+
+def _dot(axis: Axes, value: float, half: float | None, place: int, hue: int, text: str) -> None:
     axis.errorbar(value, place, xerr=half, fmt="o", color=colour(hue), capsize=2.5, markersize=5)
-    axis.annotate(f"{value:.2f}", (value, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+    axis.annotate(text, (value, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+
+
+def _name_lines(axis: Axes, names: Sequence[str]) -> None:
+    """Put a name at each line, the first on top."""
+    axis.margins(x=0.1)  # room for the numbers
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
+    axis.grid(False, axis="y")

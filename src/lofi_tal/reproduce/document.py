@@ -1,4 +1,4 @@
-"""Tables from results: a summary with intervals, as JSON-like dict, Markdown, plot, and blocks of a document.
+"""Tables for people: Markdown, plots, and blocks of a document.
 
 Shares are given in per cent, differences in points. ``±`` is the half-width of a 95 % interval, for seeds and videos
 together; with one seed there is no interval over seeds, and the one over videos alone is marked ``v``.
@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from matplotlib.figure import Figure
 
 from lofi_tal.errors import DataError
-from lofi_tal.files import write_bytes, write_json, write_text
+from lofi_tal.files import read_text, write_bytes, write_json, write_text
 from lofi_tal.report.comparison import Dots, cost_scatter, file_bytes, rows_with_intervals
-from lofi_tal.report.theme import duration, memory
-from lofi_tal.reproduce.results import WAYS, main_way, read_results, unpack
-from lofi_tal.reproduce.statistics import Floats, Spread, paired, spread
-from lofi_tal.reproduce.tables import ROWS, TABLES, Question, Table, find_tables
+from lofi_tal.reproduce.results import WAYS, read_results
+from lofi_tal.reproduce.summary import PROBES, plural, summarise
+from lofi_tal.reproduce.tables import TABLES, Table, find_tables
 
-Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
-PROBES = {"inside_auc": "inside AUC", "boundary_ap": "boundary AP", "boundary_f1": "boundary F1"}
+Summary = Mapping[str, Any]
+Cells = tuple[list[str], list[list[str]]]
+"""Header and rows."""
 STAGES = {
     "pretrain": "stage 1",
     "second": "second encoder",
@@ -32,151 +32,144 @@ STAGES = {
     "motion": "differences",
     "head": "stage 3",
 }
+PAPER = {"activitynet": "paper: ActivityNet", "hacs": "paper: HACS"}
 EMPTY = "–"
 _BLOCK = re.compile(r"(<!-- lofi reproduce (\S+) --data (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def summarise(table: Table, results: Results) -> dict[str, Any]:
-    """Return everything that a table shows, JSON-like; a row without results has ``count`` 0.
+def markdown(summary: Summary, command: str, picture: str) -> str:
+    """Return the table as Markdown: figures, questions, plot, details and costs, and where they come from.
 
     Args:
-        table: The table.
-        results: By row and seed.
+        summary: As :func:`lofi_tal.reproduce.summary.summarise` gives it.
+        command: ``lofi reproduce`` with its data.
+        picture: Path of the plot, from where the text will lie.
     """
-    everything = [result for part in results.values() for result in part.values()]
-    ways = [way for way in WAYS if everything and all(way in result["scores"] for result in everything)]
-    lines = []
-    for entry in table.entries:
-        mine = results.get(entry.row, {})
-        lines.append(
-            {
-                "row": entry.row,
-                "title": ROWS[entry.row].title,
-                "against": entry.against,
-                "seeds": list(mine),
-                "count": len(mine),
-                "mAP": {way: _spread(_scores(mine, way)) for way in ways},
-                "difference": {} if entry.against is None else _differences(mine, results.get(entry.against, {}), ways),
-                "proposals": _means(result["proposals"] for result in mine.values()),
-                "probe": {key: _spread(_probes(mine, key)) for key in PROBES},
-                "probe_difference": {}
-                if entry.against is None
-                else {
-                    key: _json(paired(_probes(mine, key), _probes(results.get(entry.against, {}), key)))
-                    for key in PROBES
-                },
-                "clips": _means(result["clips"] for result in mine.values()),
-                "selection": _mean_or_none(_selection(result) for result in mine.values()),
-                "seconds": _means({k: v["seconds"] for k, v in r["stages"].items()} for r in mine.values()),
-                "peak_memory_bytes": _means(
-                    {k: v["peak_memory_bytes"] for k, v in r["stages"].items()} for r in mine.values()
-                ),
-                "grids": next((result["grids"] for result in mine.values()), []),
-                "paper": {"activitynet": entry.activitynet, "hacs": entry.hacs},
-            }
-        )
-    return {
-        "table": table.id,
-        "title": table.title,
-        "way": main_way(everything),
-        "ways": ways,
-        "lines": lines,
-        "questions": [_answer(question, results, ways) for question in table.questions],
-        "machines": sorted({_machine(result) for result in everything}),
-        "videos": sorted({result["scores"]["oracle"]["videos"] for result in everything}),
-    }
+    probes = summary["table"] == "boundary"
+    parts = [f"### {summary['title']}", _table(*(probe_cells if probes else figure_cells)(summary))]
+    if any(any(question["difference"].values()) for question in summary["questions"]):
+        parts.append(_table(*question_cells(summary)))
+    if has_results(summary):
+        parts.append(f"![Figures and differences of the table above, with their intervals]({picture})")
+        if not probes:  # its rows are those of Table 1
+            parts.append(_table(*detail_cells(summary)))
+            parts.append("Minutes of wall-clock time (other work may have shared the machine) and peak memory in GiB:")
+            parts.append(_table(*cost_cells(summary)))
+    return "\n\n".join([*parts, _sources(summary, command)]) + "\n"
 
 
-def markdown(summary: Mapping[str, Any], command: str) -> str:
-    """Return the table as Markdown: figures, questions, costs, and where they come from."""
-    parts = [f"### {summary['title']}", "", _table(*figure_cells(summary)), ""]
-    if summary["questions"]:
-        parts += [_table(*question_cells(summary)), ""]
-    done = sum(line["count"] for line in summary["lines"])
-    if done:
-        parts += [_table(*cost_cells(summary)), ""]
-    where = "; ".join(summary["machines"]) or "no row has been run yet"
-    videos = ", ".join(map(str, summary["videos"]))
-    parts.append(f"`{command}`: {done} rows and seeds" + (f" on {videos} videos" if videos else "") + f"; {where}.")
-    return "\n".join(parts) + "\n"
+def has_results(summary: Summary) -> bool:
+    """Say whether any row has been run."""
+    return any(line["count"] for line in summary["lines"])
 
 
-def figure_cells(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the figures."""
-    if summary["table"] == "boundary":
-        header = ["row", "seeds", *(name for title in PROBES.values() for name in (title, "against ACP")), "mAP"]
-        rows = [
-            [
-                line["title"],
-                str(line["count"]),
-                *(cell for key in PROBES for cell in _pair(line["probe"].get(key), line["probe_difference"].get(key))),
-                _value(line["mAP"].get(summary["way"])),
-            ]
-            for line in summary["lines"]
-        ]
-        return header, rows
-    ways = summary["ways"] or [way for way in WAYS if way != "external"]
-    shown = {way: f"mAP, {WAYS[way]}" for way in ways}
-    main, last = ways[0], ways[-1]
-    header = ["row", "seeds", *shown.values(), f"difference, {WAYS[main]}", f"difference, {WAYS[last]}"]
-    header += ["AR@1", "AR@10", "AR@100", "paper: ActivityNet", "paper: HACS"]
-    rows = []
-    for line in summary["lines"]:
-        differences = [_value(line["difference"].get(way), sign=True) for way in (main, last)]
-        recalls = [_number(line["proposals"].get(key)) for key in ("AR@1", "AR@10", "AR@100")]
-        paper = [_paper(summary["lines"], line, data) for data in ("activitynet", "hacs")]
-        rows.append(
-            [
-                line["title"],
-                str(line["count"]),
-                *(_value(line["mAP"].get(way)) for way in ways),
-                *differences,
-                *recalls,
-                *paper,
-            ]
-        )
-    return header, rows
-
-
-def question_cells(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the differences that are asked for."""
-    ways = summary["ways"] or [way for way in WAYS if way != "external"]
-    header = ["difference", *(WAYS[way] for way in ways), "paper: ActivityNet", "paper: HACS"]
+def figure_cells(summary: Summary) -> Cells:
+    """Return mAP with the main class scores and with the system's own, differences, and what the paper reports."""
+    ways = _ways(summary)
+    main = list(dict.fromkeys([ways[0], ways[-1]]))
+    header = ["row", "seeds", *(name for way in main for name in (f"mAP, {WAYS[way]}", "minus ACP")), *PAPER.values()]
     rows = [
         [
-            question["title"],
-            *(_value(question["difference"].get(way), sign=True) for way in ways),
-            *(
-                EMPTY if question["paper"][data] is None else f"{question['paper'][data]:+.2f}"
-                for data in ("activitynet", "hacs")
-            ),
+            line["title"],
+            str(line["count"]),
+            *(cell for way in main for cell in _pair(line["mAP"].get(way), line["difference"].get(way))),
+            *(_paper(summary["lines"], line, data) for data in PAPER),
         ]
-        for question in summary["questions"]
+        for line in summary["lines"]
     ]
     return header, rows
 
 
-def cost_cells(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of what the rows cost, and what their grids allow."""
-    lines = summary["lines"]
-    stages = [stage for stage in STAGES if any(stage in line["seconds"] for line in lines)]
-    header = ["row", *(STAGES[stage] for stage in stages), "peak memory of stage 2", "L", "recall cap at 0.5"]
-    header += ["positive anchors a video", "mAP on selection videos"]
-    rows = []
-    for line in lines:
-        grids = line["grids"]
-        rows.append(
-            [
-                line["title"],
-                *(duration(line["seconds"][stage]) if stage in line["seconds"] else EMPTY for stage in stages),
-                memory(line["peak_memory_bytes"].get("lofi", 0)),
-                " / ".join(str(grid["snippets"]) for grid in grids) or EMPTY,
-                " / ".join(f"{100 * grid['recall']:.1f}" for grid in grids) or EMPTY,
-                " / ".join(f"{grid['positives']:.1f}" for grid in grids) or EMPTY,
-                _number(line["selection"]),
-            ]
-        )
+def probe_cells(summary: Summary) -> Cells:
+    """Return the scores of the probes, and mAP."""
+    header = ["row", "seeds", *(name for title in PROBES.values() for name in (title, "minus ACP"))]
+    rows = [
+        [
+            line["title"],
+            str(line["count"]),
+            *(cell for key in PROBES for cell in _pair(line["probe"][key], line["probe_difference"][key])),
+            _value(line["mAP"].get(summary["way"])),
+        ]
+        for line in summary["lines"]
+    ]
+    return [*header, f"mAP, {WAYS[summary['way']]}"], rows
+
+
+def question_cells(summary: Summary) -> Cells:
+    """Return the differences that are asked for."""
+    ways = _ways(summary)
+    rows = [
+        [
+            question["title"],
+            *(_value(question["difference"].get(way), sign=True) for way in ways),
+            *(EMPTY if question["paper"][data] is None else _signed(question["paper"][data]) for data in PAPER),
+        ]
+        for question in summary["questions"]
+    ]
+    return ["difference", *(WAYS[way] for way in ways), *PAPER.values()], rows
+
+
+def detail_cells(summary: Summary) -> Cells:
+    """Return further figures of the rows that have been run, and what their grids allow."""
+    ways = _ways(summary)[1:-1]
+    recalls = ("AR@1", "AR@5", "AR@10", "AR@100")
+    header = ["row", *(f"mAP, {WAYS[way]}" for way in ways), *recalls, "mAP on selection videos", "clip accuracy"]
+    header += ["L", "recall cap at 0.5", "positive anchors a video"]
+    rows = [
+        [
+            line["title"],
+            *(_value(line["mAP"][way]) for way in ways),
+            *(_number(line["proposals"][key]) for key in recalls),
+            _number(line["selection"]),
+            " / ".join(_number(accuracy) for accuracy in line["clips"].values()) or EMPTY,
+            " / ".join(str(grid["snippets"]) for grid in line["grids"]) or EMPTY,
+            " / ".join(f"{100 * grid['recall']:.1f}" for grid in line["grids"]) or EMPTY,
+            " / ".join(f"{grid['positives']:.1f}" for grid in line["grids"]) or EMPTY,
+        ]
+        for line in _lines(summary)
+    ]
     return header, rows
+
+
+def cost_cells(summary: Summary) -> Cells:
+    """Return time and peak memory of the rows that have been run, and how each is run by itself."""
+    lines = _lines(summary)
+    stages = [stage for stage in STAGES if any(stage in line["seconds"] for line in lines)]
+    rows = [
+        [
+            line["title"],
+            f"`{line['row']}`",
+            *(_minutes(line["seconds"].get(stage)) for stage in stages),
+            _minutes(sum(line["seconds"].get(stage, 0.0) for stage in stages)),
+            _gibibytes(max(line["peak_memory_bytes"].get(stage, 0) for stage in stages)),
+            _gibibytes(line["peak_memory_bytes"].get("lofi")),
+        ]
+        for line in lines
+    ]
+    names = [STAGES[stage] for stage in stages]
+    return ["row", "`--rows`", *names, "all stages", "memory", "memory of stage 2"], rows
+
+
+def plot(summary: Summary) -> Figure:
+    """Return the figure of a table: rows and differences with intervals; of *budget*, mAP over time and memory."""
+    way, lines = summary["way"], _lines(summary)
+    if summary["table"] == "boundary":
+        values = [(line, line["probe"]["boundary_ap"], line["probe_difference"]["boundary_ap"]) for line in lines]
+        label = "boundary AP (%)"
+    else:
+        values = [(line, line["mAP"][way], line["difference"][way]) for line in lines]
+        label = f"average mAP (%), {WAYS[way]}"
+    dots = [
+        Dots(line["title"], *_percent(value), *(_percent(difference) if difference else (None, None)))
+        for line, value, difference in values
+    ]
+    if summary["table"] == "budget":
+        costs = [(line["seconds"].get("lofi", 0.0), line["peak_memory_bytes"].get("lofi", 0.0)) for line in lines]
+        return cost_scatter(dots, [seconds for seconds, _ in costs], [size for _, size in costs], label)
+    asked = [(question["title"], question["difference"].get(way)) for question in summary["questions"]]
+    return rows_with_intervals(
+        dots, label, "minus ACP, paired (points)", [Dots(title, *_percent(value)) for title, value in asked if value]
+    )
 
 
 def write_tables(folder: Path, tables: Iterable[Table], command: str) -> list[dict[str, Any]]:
@@ -189,9 +182,9 @@ def write_tables(folder: Path, tables: Iterable[Table], command: str) -> list[di
     for table in tables:
         summary = summarise(table, read_results(folder, [entry.row for entry in table.entries]))
         stem = folder / f"table-{table.id}"
-        write_text(stem.with_suffix(".md"), markdown(summary, f"{command} {table.id}"))
+        write_text(stem.with_suffix(".md"), markdown(summary, command, f"{stem.name}.svg"))
         write_json(stem.with_suffix(".json"), summary)
-        if any(line["count"] for line in summary["lines"]):
+        if has_results(summary):
             figure = plot(summary)
             for kind in ("svg", "png"):
                 write_bytes(stem.with_suffix(f".{kind}"), file_bytes(figure, kind))
@@ -199,35 +192,12 @@ def write_tables(folder: Path, tables: Iterable[Table], command: str) -> list[di
     return summaries
 
 
-def plot(summary: Mapping[str, Any]) -> Any:
-    """Return the figure of a table: rows with intervals; of *budget*, mAP over memory and time."""
-    way = summary["way"]
-    lines = [line for line in summary["lines"] if line["count"]]
-    if summary["table"] == "boundary":
-        values = [(line, line["probe"]["boundary_ap"], line["probe_difference"].get("boundary_ap")) for line in lines]
-        label = "boundary AP (%)"
-    else:
-        values = [(line, line["mAP"][way], line["difference"].get(way)) for line in lines]
-        label = f"average mAP (%), {WAYS[way]}"
-    dots = [
-        Dots(
-            line["title"],
-            *_percent(value),
-            *(_percent(difference) if difference else (None, None)),
-        )
-        for line, value, difference in values
-    ]
-    if summary["table"] != "budget":
-        return rows_with_intervals(dots, label)
-    costs = [(line["seconds"].get("lofi", 0.0), line["peak_memory_bytes"].get("lofi", 0.0)) for line in lines]
-    return cost_scatter(dots, [seconds for seconds, _ in costs], [size for _, size in costs], label)
-
-
 def update_document(path: Path, results: Path) -> list[str]:
     """Put the tables into the marked blocks of a Markdown file and return what was put in.
 
     A block begins with ``<!-- lofi reproduce TABLE --data NAME -->`` and ends with ``<!-- end -->``; what is between
-    them is replaced, everything else stays as it is.
+    them is replaced, everything else stays as it is. The plots go into the folder of the same name beside the file, as
+    ``<data>-<table>.svg``.
 
     Args:
         path: The file.
@@ -237,18 +207,18 @@ def update_document(path: Path, results: Path) -> list[str]:
         DataError: If the file has no block or cannot be read.
         LofiError: If a block names an unknown table.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    text = read_text(path, "Markdown")
     names: list[str] = []
 
     def fill(match: re.Match[str]) -> str:
-        (table,) = find_tables([match[2]])
-        names.append(f"{match[3]} {table.id}")
-        summary = summarise(table, read_results(results / match[3], [entry.row for entry in table.entries]))
-        command = "lofi reproduce" + ("" if match[3] == "bench" else f" --data {match[3]}")
-        return f"{match[1]}\n{markdown(summary, f'{command} {table.id}')}\n{match[4]}"
+        (table,), data = find_tables([match[2]]), match[3]
+        names.append(f"{data} {table.id}")
+        summary = summarise(table, read_results(results / data, [entry.row for entry in table.entries]))
+        picture = Path(path.stem) / f"{data}-{table.id}.svg"
+        if has_results(summary):
+            write_bytes(path.parent / picture, file_bytes(plot(summary), "svg"))
+        command = "lofi reproduce" + ("" if data == "bench" else f" --data {data}")
+        return f"{match[1]}\n{markdown(summary, command, picture.as_posix())}\n{match[4]}"
 
     filled = _BLOCK.sub(fill, text)
     if not names:
@@ -259,77 +229,29 @@ def update_document(path: Path, results: Path) -> list[str]:
     return names
 
 
-def _scores(results: Mapping[int, Mapping[str, Any]], way: str) -> dict[int, tuple[float, Floats | None]]:
-    """Return average mAP and its replicates by seed."""
-    return {
-        seed: (
-            float(result["scores"][way]["average_mAP"]),
-            unpack(result["replicates"][way]) if way in result["replicates"] else None,
-        )
-        for seed, result in results.items()
-    }
+def _sources(summary: Summary, command: str) -> str:
+    """Say how the table is made, how much of it is there, and on what it was made."""
+    made = f"Made by `{command} {summary['table']}`"
+    lines = _lines(summary)
+    if not lines:
+        return f"{made}; no row has been run yet."
+    runs = plural(sum(line["count"] for line in lines), "run")
+    text = f"{made}; one run alone: `{lines[-1]['command']}`. "
+    text += f"Results of {len(lines)} of {len(summary['lines'])} rows, {runs}, "
+    text += f"evaluated on {' or '.join(map(str, summary['videos']))} videos; {'; '.join(summary['machines'])}."
+    if summary["table"] == "boundary":
+        text += f" By chance, inside AUC would be 50 and boundary AP {_number(summary['boundary_share'])}."
+    return text
 
 
-def _probes(results: Mapping[int, Mapping[str, Any]], key: str) -> dict[int, tuple[float, Floats | None]]:
-    return {seed: (float(result["probe"][key]), None) for seed, result in results.items()}
+def _lines(summary: Summary) -> list[Mapping[str, Any]]:
+    """Return the rows that have been run."""
+    return [line for line in summary["lines"] if line["count"]]
 
 
-def _spread(values: Mapping[int, tuple[float, Floats | None]]) -> dict[str, Any] | None:
-    if not values:
-        return None
-    return spread([value for value, _ in values.values()], [one for _, one in values.values()]).to_json()
-
-
-def _json(value: Spread | None) -> dict[str, Any] | None:
-    return None if value is None else value.to_json()
-
-
-def _differences(
-    mine: Mapping[int, Mapping[str, Any]], theirs: Mapping[int, Mapping[str, Any]], ways: Sequence[str]
-) -> dict[str, Any]:
-    return {way: _json(paired(_scores(mine, way), _scores(theirs, way))) for way in ways}
-
-
-def _answer(question: Question, results: Results, ways: Sequence[str]) -> dict[str, Any]:
-    """Return a question's difference, each way against the best rival that way."""
-    mine, title = results.get(question.row, {}), ROWS[question.row].title
-    differences: dict[str, Any] = {}
-    for way in ways:
-        rivals = {rival: _scores(results.get(rival, {}), way) for rival in question.rivals}
-        if all(rivals.values()):
-            best = max(rivals, key=lambda rival: float(np.mean([value for value, _ in rivals[rival].values()])))
-            differences[way] = _json(paired(_scores(mine, way), rivals[best]))
-    names = " and ".join(ROWS[rival].title for rival in question.rivals)
-    return {
-        "title": f"{title} minus " + (names if len(question.rivals) == 1 else f"the best of {names}"),
-        "difference": differences,
-        "paper": {"activitynet": question.activitynet, "hacs": question.hacs},
-    }
-
-
-def _means(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each figure over those that have it."""
-    collected: dict[str, list[float]] = {}
-    for part in parts:
-        for key, value in part.items():
-            collected.setdefault(key, []).append(value)
-    return {key: float(np.mean(values)) for key, values in collected.items()}
-
-
-def _mean_or_none(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _selection(result: Mapping[str, Any]) -> float | None:
-    """Return the mAP with the true class on the selection videos, of the learning rate that won."""
-    candidates = [candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]]
-    return max(candidates, default=None)
-
-
-def _machine(result: Mapping[str, Any]) -> str:
-    machine = result["environment"]
-    return f"{machine['processor']}, {machine['cores']} cores, {result['device']}, torch {machine['versions']['torch']}"
+def _ways(summary: Summary) -> list[str]:
+    """Return the ways of evaluation that all results have; without results, those that every result will have."""
+    return summary["ways"] or [way for way in WAYS if way != "external"]
 
 
 def _half(value: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -348,7 +270,7 @@ def _value(value: Mapping[str, Any] | None, *, sign: bool = False) -> str:
     if value is None:
         return EMPTY
     half, mark = _half(value)
-    text = f"{100 * value['mean']:{'+' if sign else ''}.2f}"
+    text = _signed(100 * value["mean"]) if sign else f"{100 * value['mean']:.2f}"
     return text if half is None else f"{text} ± {100 * half:.2f}{mark}"
 
 
@@ -356,19 +278,32 @@ def _pair(value: Mapping[str, Any] | None, difference: Mapping[str, Any] | None)
     return _value(value), _value(difference, sign=True)
 
 
-def _number(value: float | None) -> str:
-    return EMPTY if value is None else f"{100 * value:.2f}"
+def _signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", "−")
+
+
+def _number(share: float | None) -> str:
+    return EMPTY if share is None else f"{100 * share:.2f}"
+
+
+def _minutes(seconds: float | None) -> str:
+    return EMPTY if seconds is None else f"{seconds / 60:.1f}"
+
+
+def _gibibytes(size: float | None) -> str:
+    return EMPTY if size is None else f"{size / 2**30:.2f}"
 
 
 def _paper(lines: Sequence[Mapping[str, Any]], line: Mapping[str, Any], data: str) -> str:
-    """Return the paper's figure and its difference to the paper's figure of the row below."""
+    """Return the paper's figure and its difference to that of the row with which it is compared."""
     figure = line["paper"][data]
     if figure is None:
         return EMPTY
-    below = next((other["paper"][data] for other in lines if other["row"] == line["against"]), None)
-    return f"{figure:.2f}" if below is None else f"{figure:.2f} ({figure - below:+.2f})"
+    other = next((other["paper"][data] for other in lines if other["row"] == line["against"]), None)
+    return f"{figure:.2f}" if other is None else f"{figure:.2f} ({_signed(figure - other)})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    """Return a Markdown table whose columns stand on the right, but for the first."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

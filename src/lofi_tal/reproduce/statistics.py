@@ -1,8 +1,10 @@
 """How sure a mean over seeds and a difference of two systems are: Student's t over seeds, the bootstrap over videos.
 
 Seeds stand for all chance in training; systems are compared seed by seed, because the rows of a seed share data split,
-stage 1 and order. The videos are the same for every seed. So both kinds of chance are in a difference: half-widths of
-its two intervals are added in quadrature, which counts the seeds' share twice and is on the safe side.
+stage 1 and order. The evaluated videos are the same for every seed: how far the seeds lie apart says nothing of how
+another choice of videos would move them all. So both kinds of chance are in a mean, and in a difference: half-widths of
+the two intervals are added in quadrature. The luck of a seed on one video is in both and so counted twice, which is on
+the safe side.
 """
 
 from __future__ import annotations
