@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lofi_tal.annotations import load_annotations, save_annotations
 from lofi_tal.annotations.formats import (
     ImportOptions,
     VideoFolder,
@@ -529,7 +528,7 @@ def thumos(folder: Path) -> Path:
     write(folder / "Diving_val.txt", "video_validation_0000051  67.5  75.9\nvideo_validation_0000051  85.9  90.6\n")
     write(folder / "CliffDiving_val.txt", "video_validation_0000051 67.5 75.9\n\n")
     write(folder / "Diving_test.txt", "video_test_0000004  0.2  1.1\n")
-    write(folder / "Ambiguous_val.txt", "video_validation_0000051 1.0 2.0\nvideo_validation_0000999 1.0 2.0\n")
+    write(folder / "Ambiguous_val.txt", "video_validation_0000051 1.0 2.0\n")
     return folder
 
 
@@ -540,12 +539,7 @@ def test_thumos_class_files(tmp_path):
         ("video_validation_0000051", "training", None, [(67.5, 75.9, cliff), (67.5, 75.9, dive), (85.9, 90.6, dive)]),
         ("video_test_0000004", "validation", None, [(0.2, 1.1, "Diving")]),
     ]
-    where = tmp_path / "annotation" / "Ambiguous_val.txt"
-    assert found.remarks == (
-        f"{where}: 2 ambiguous parts are no actions; they stay marked for `lofi evaluate --ambiguous`.",
-    )
-    assert found.annotations["video_validation_0000051"].ambiguous.tolist() == [[1, 2]]
-    assert found.annotations["video_test_0000004"].ambiguous.shape == (0, 2)
+    assert found.remarks == (f"{tmp_path / 'annotation' / 'Ambiguous_val.txt'}: 1 ambiguous parts are left out.",)
     files = sorted((tmp_path / "annotation").glob("*_val.txt"))
     assert rows(import_annotations(files)) == rows(found)[:1]
 
@@ -564,11 +558,7 @@ def test_thumos_json_as_gtad_has_it(tmp_path):
         ("video_test_0000004", "validation", [(0.2, 1.1, "Diving")]),
         ("video_validation_0000051", "training", [(0.2, 1.1, "Diving")]),
     ]
-    assert found.remarks == (
-        f"{path}: 1 ambiguous parts are no actions; they stay marked for `lofi evaluate --ambiguous`.",
-    )
-    save_annotations(tmp_path / "saved.json", found.annotations)
-    assert load_annotations(tmp_path / "saved.json")["video_test_0000004"].ambiguous.tolist() == [[2, 3]]
+    assert found.remarks == (f"{path}: 1 ambiguous parts are left out.",)
     database["video_test_0000004"]["subset"] = "training"  # OpenTAD names them by their use
     assert [row[1] for row in rows(read(write(path, {"database": database}), name="thumos"))] == [
         "training", "validation",

@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections, read_video_ids
-from lofi_tal.evaluation.bootstrap import weighted_map
-from lofi_tal.evaluation.detection import match_detections
-from lofi_tal.evaluation.documents import load_detections, load_ground_truth
 
 LABELS = ("run", "jump", "wave")
 THRESHOLDS = (0.3, 0.5, 0.75)
@@ -24,11 +21,8 @@ def tiou(a, b):
     return inter / union if union > 0 else 0.0
 
 
-def reference_ap(truth, detections, threshold, ambiguous):
-    """One class: activitynet/ActivityNet, Evaluation/eval_detection.py, one detection at a time.
-
-    With the rule of the THUMOS14 challenge: what is wrong and overlaps an ambiguous part is taken out.
-    """
+def reference_ap(truth, detections, threshold):
+    """One class: activitynet/ActivityNet, Evaluation/eval_detection.py, one detection at a time."""
     instances = [(v, tuple(s)) for v, segments in truth.items() for s in segments]
     ranked = sorted(detections, key=lambda d: -d[2])
     taken, hits = set(), []
@@ -42,8 +36,7 @@ def reference_ap(truth, detections, threshold, ambiguous):
                 taken.add(i)
                 hit = True
                 break
-        if hit or not any(tiou(segment, part) > 0 for part in ambiguous.get(video, [])):
-            hits.append(hit)
+        hits.append(hit)
     precision, recall = [0.0], [0.0]
     for n in range(1, len(hits) + 1):
         precision.append(sum(hits[:n]) / n)
@@ -55,7 +48,7 @@ def reference_ap(truth, detections, threshold, ambiguous):
     return sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
 
 
-def reference_map(database, results, threshold, ambiguous=None):
+def reference_map(database, results, threshold):
     labels = {a["label"] for v in database.values() for a in v["annotations"]}
     aps = []
     for label in labels:
@@ -63,7 +56,7 @@ def reference_map(database, results, threshold, ambiguous=None):
         found = [
             (n, d["segment"], d["score"]) for n, records in results.items() for d in records if d["label"] == label
         ]
-        aps.append(reference_ap(truth, found, threshold, ambiguous or {}))
+        aps.append(reference_ap(truth, found, threshold))
     return sum(aps) / len(aps)
 
 
@@ -284,35 +277,3 @@ def test_lists_of_videos_come_in_any_form(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError):
             read_video_ids(tmp_path / name)
-
-
-@given(case=cases(), data=st.data())
-@settings(max_examples=100, deadline=None)
-def test_on_ambiguous_parts_only_what_is_right_counts(case, data):
-    database, results = case
-    part = st.tuples(st.integers(0, 8), st.integers(0, 8)).map(sorted)
-    ambiguous = {video: data.draw(st.lists(part, max_size=2)) for video in database}
-    truth = {"database": {video: {**entry, "ambiguous": ambiguous[video]} for video, entry in database.items()}}
-    without = evaluate_detections(truth, {"results": results}, tiou_thresholds=THRESHOLDS)
-    assert without.on_ambiguous is None
-    assert (
-        without.mAP == evaluate_detections({"database": database}, {"results": results}, tiou_thresholds=THRESHOLDS).mAP
-    )
-    if not any(ambiguous.values()):
-        with pytest.raises(DataError, match="mark no part of this subset as ambiguous"):
-            evaluate_detections(truth, {"results": results}, tiou_thresholds=THRESHOLDS, ambiguous=True)
-        return
-    asked = evaluate_detections(truth, {"results": results}, tiou_thresholds=THRESHOLDS, ambiguous=True)
-    expected = [reference_map(database, results, t, ambiguous) for t in THRESHOLDS]
-    np.testing.assert_allclose(asked.mAP, expected, atol=1e-12)
-    assert all(more >= less - 1e-12 for more, less in zip(asked.mAP, without.mAP, strict=True))
-    loaded = load_ground_truth(truth, "validation")
-    matched = match_detections(loaded, load_detections({"results": results}, loaded), THRESHOLDS, ambiguous=True)
-    np.testing.assert_allclose(weighted_map(matched, np.ones((1, 3), dtype=np.int64))[0], expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("parts", [{"0": [1, 2]}, "all", [1, 2], [[1]], [[1, "x"]], [[1, float("nan")]]])
-def test_malformed_ambiguous_parts_are_refused(parts):
-    entry = {"subset": "validation", "annotations": [{"label": "x", "segment": [0, 1]}], "ambiguous": parts}
-    with pytest.raises(DataError, match=r"database\['v'\], ambiguous: expected a list of \[start, end\]"):
-        evaluate_detections({"database": {"v": entry}}, {"results": {}})

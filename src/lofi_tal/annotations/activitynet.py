@@ -1,17 +1,12 @@
 """ActivityNet's JSON, the common language of the field (HACS Segments and converted THUMOS14 use it too).
 
 ``{"database": {id: {"duration": s, "subset": name, "annotations": [{"segment": [s, e], "label": name}]}}}``
-
-A key of our own, ``"ambiguous": [[s, e], ...]`` of a video, keeps THUMOS14's ambiguous parts; other programs ignore it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.values import read_duration, read_seconds, read_text, shown
@@ -59,8 +54,7 @@ def save_annotations(path: Path | str, annotations: Annotations) -> None:
         rows = zip(video.segments.start, video.segments.end, video.segments.label, strict=True)
         records = [{"segment": [float(start), float(end)], "label": label} for start, end, label in rows]
         duration = {} if video.duration is None else {"duration": video.duration}
-        ambiguous = {"ambiguous": video.ambiguous.tolist()} if len(video.ambiguous) else {}
-        database[video.video_id] = {**duration, "subset": video.subset, "annotations": records, **ambiguous}
+        database[video.video_id] = {**duration, "subset": video.subset, "annotations": records}
     write_json(Path(path), {"version": "VERSION 1.3", "taxonomy": [], "database": database})
 
 
@@ -97,19 +91,7 @@ class _Reader:
                 records.append(_annotation(annotation, f"{place}, annotation {index}"))
             except DataError as error:
                 self.refuse(error)
-        segments = Segments.from_activitynet(video_id, records, duration)
-        return VideoAnnotation(video_id, duration, subset, segments, self._ambiguous(record.get("ambiguous"), place))
-
-    def _ambiguous(self, parts: Any, place: str) -> NDArray[np.float64]:
-        if not isinstance(parts, list | None):
-            raise DataError(f"{place}, ambiguous: expected a list, found {shown(parts)}.")
-        spans = []
-        for index, part in enumerate(parts or []):
-            try:
-                spans.append(_span(part, f"{place}, ambiguous part {index}"))
-            except DataError as error:
-                self.refuse(error)
-        return np.array(spans, dtype=np.float64).reshape(-1, 2)
+        return VideoAnnotation(video_id, duration, subset, Segments.from_activitynet(video_id, records, duration))
 
 
 def _annotation(annotation: Any, place: str) -> dict[str, Any]:
@@ -118,13 +100,10 @@ def _annotation(annotation: Any, place: str) -> dict[str, Any]:
     missing = {"segment", "label"} - annotation.keys()
     if missing:
         raise DataError(f"{place}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(annotation)}.")
+    segment = annotation["segment"]
+    if not isinstance(segment, list) or len(segment) != 2:
+        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {shown(segment)}.")
     return {
-        "segment": _span(annotation["segment"], f"{place}, segment"),
+        "segment": [read_seconds(value, f"{place}, segment") for value in segment],
         "label": read_text(annotation["label"], f"{place}, label"),
     }
-
-
-def _span(value: Any, place: str) -> list[float]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise DataError(f"{place}: expected [start, end] in seconds, found {shown(value)}.")
-    return [read_seconds(edge, place) for edge in value]

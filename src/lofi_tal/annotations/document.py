@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lofi_tal.errors import DataError, nearest
 from lofi_tal.segments import Segments
@@ -23,15 +22,12 @@ class VideoAnnotation:
         duration: Seconds, or None where the file does not say.
         subset: Such as ``training``, ``validation``, ``testing``.
         segments: Ground truth, as the file has it: segments may lie outside the video or be empty.
-        ambiguous: ``(M, 2)`` start and end in seconds of parts that are neither action nor background (THUMOS14).
-            Training does not know of them; :func:`lofi_tal.evaluation.evaluate_detections` does, if it is asked to.
     """
 
     video_id: str
     duration: float | None
     subset: str
     segments: Segments
-    ambiguous: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,4 +130,4 @@ def _clean_video(video: VideoAnnotation, notes: list[str]) -> VideoAnnotation:
         notes.append(f"{video.video_id}, annotation {i} ({segments.label[i]}) {span} {outcome}.")
     kept = segments[keep]
     cleaned = Segments(kept.video_id, start[keep], end[keep], kept.label, kept.score, kept.duration)
-    return replace(video, segments=cleaned)
+    return VideoAnnotation(video.video_id, video.duration, video.subset, cleaned)

@@ -39,14 +39,6 @@ def evaluate(
     ] = None,
     exclude: Annotated[Path | None, typer.Option(help="Leave these videos out on both sides; the same forms.")] = None,
     class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Take all labels as one.")] = False,
-    ambiguous: Annotated[
-        bool,
-        typer.Option(
-            "--ambiguous",
-            help="Do not count false detections on parts marked as ambiguous, as THUMOS14's own tool; ActionFormer and "
-            "OpenTAD count them.",
-        ),
-    ] = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Also AR@AN and its AUC, labels aside.")] = False,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Also what kinds of errors cost how much.")] = False,
     bootstrap: Annotated[
@@ -81,15 +73,12 @@ def evaluate(
         kept = read_video_ids(only) if kept is None else kept & read_video_ids(only)
     left_out = frozenset() if exclude is None else read_video_ids(exclude)
 
-    if ambiguous and diagnose:
-        raise LofiError("--diagnose counts every detection: leave out --ambiguous, or run the two one after the other.")
     draws = bootstrap or (_DRAWS if against is not None else 0)
     more = proposals or diagnose or draws
 
     result = evaluate_detections(
-        annotations, detections, subset, thresholds, exclude=left_out, only=kept, class_agnostic=class_agnostic,
-        ambiguous=ambiguous,
-    )  # fmt: skip
+        annotations, detections, subset, thresholds, exclude=left_out, only=kept, class_agnostic=class_agnostic
+    )
     truth, found = (read_json(annotations), read_json(detections)) if more else ({}, {})
     recall = evaluate_proposals(truth, found, subset, thresholds, exclude=left_out, only=kept) if proposals else None
     errors = diagnose_detections(truth, found, subset, thresholds, exclude=left_out, only=kept) if diagnose else None
@@ -97,7 +86,7 @@ def evaluate(
     if draws:
         intervals = bootstrap_detections(
             truth, found, subset, thresholds, baseline=None if against is None else read_json(against),
-            replicates=draws, exclude=left_out, only=kept, class_agnostic=class_agnostic, ambiguous=ambiguous,
+            replicates=draws, exclude=left_out, only=kept, class_agnostic=class_agnostic,
         )  # fmt: skip
     if page is not None:
         facts = {"command": command_line(), "annotations": str(annotations), "detections": str(detections)}
@@ -173,8 +162,6 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
     if result.ignored_labels:
         names = ", ".join(f"{label} ({count})" for label, count in result.ignored_labels.items())
         say(f"Detections of classes that the subset lacks do not count: {names}")
-    if result.on_ambiguous is not None:
-        say(f"Detections on ambiguous parts: {result.on_ambiguous}; those of them that match nothing do not count")
     silent = [label for label, one in result.per_class.items() if not one.detections]
     _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
 

@@ -100,7 +100,6 @@ def bootstrap_detections(
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
     class_agnostic: bool = False,
-    ambiguous: bool = False,
 ) -> BootstrapResult:
     """Return confidence intervals of detection mAP over videos.
 
@@ -117,7 +116,6 @@ def bootstrap_detections(
         exclude: Video ids to leave out on both sides.
         only: Video ids to keep, if not all.
         class_agnostic: Treat all labels as one.
-        ambiguous: As for :func:`lofi_tal.evaluation.evaluate_detections`.
 
     Raises:
         DataError: As :func:`lofi_tal.evaluation.evaluate_detections`.
@@ -128,10 +126,10 @@ def bootstrap_detections(
     if not 0 < confidence < 1:
         raise LofiError(f"confidence={confidence} of the bootstrap must lie between 0 and 1, as 0.95.")
     truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic)
-    matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds, ambiguous=ambiguous)
+    matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds)
     systems = [matched]
     if baseline is not None:
-        systems.append(match_detections(truth, load_detections(baseline, truth), tiou_thresholds, ambiguous=ambiguous))
+        systems.append(match_detections(truth, load_detections(baseline, truth), tiou_thresholds))
     value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
     samples = _difference([replicated_map(system, replicates, seed) for system in systems])
     samples += value - samples.mean(axis=0)
@@ -185,25 +183,23 @@ def weighted_map(matched: Matched, weights: Indices) -> Floats:
         instances = weights[:, truth.video[truth.label == kind]].sum(axis=1)
         # A video outside the subset is never drawn: it counts once.
         weight = np.where(video[part] >= 0, weights[:, video[part]], 1).astype(np.float64)
-        areas = _weighted_ap(weight, matched.instance[part] >= 0, matched.counted(part))
-        total += areas / np.maximum(instances, 1)[:, None]
+        total += _weighted_ap(weight, matched.instance[part] >= 0) / np.maximum(instances, 1)[:, None]
         classes += instances > 0
     return total / np.maximum(classes, 1)[:, None]
 
 
-def _weighted_ap(weight: Floats, hit: Mask, counted: Mask | None) -> Floats:
+def _weighted_ap(weight: Floats, hit: Mask) -> Floats:
     """Return Σ over hits of weight × interpolated precision: ``(R, T)``.
 
     Copies of a hit stand together, and precision rises along them, so its value after the last copy holds for
     all.
     """
-    every = np.cumsum(weight, axis=1)
+    drawn = np.cumsum(weight, axis=1)
     areas = np.zeros((len(weight), hit.shape[1]))
     for column in range(hit.shape[1]):
         place = np.flatnonzero(hit[:, column])
         if not len(place):
             continue
-        drawn = every if counted is None else np.cumsum(weight * counted[:, column], axis=1)
         ours = weight[:, place]
         precision = np.cumsum(ours, axis=1) / np.maximum(drawn[:, place], 1.0)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

@@ -10,7 +10,6 @@ Legend: C classes, T tIoU thresholds, N detections.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.documents import Detections, Document, GroundTruth, load_detections, load_ground_truth
-from lofi_tal.evaluation.matching import Mask, average_precision, match, overlapping_pairs
+from lofi_tal.evaluation.matching import average_precision, match, overlapping_pairs
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -69,8 +68,6 @@ class DetectionResult:
         excluded_videos: Ids of the subset that were left out on request, with their detections.
         ignored_labels: Number of detections a class that the ground truth knows but the subset lacks; they do
             not count.
-        on_ambiguous: Number of detections that overlap an ambiguous part, of which those that match nothing do not
-            count; None where nobody asked for that.
     """
 
     average_mAP: float  # noqa: N815
@@ -85,7 +82,6 @@ class DetectionResult:
     extra_videos: tuple[str, ...]
     excluded_videos: tuple[str, ...]
     ignored_labels: dict[str, int]
-    on_ambiguous: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON-like dict."""
@@ -106,8 +102,6 @@ class Matched:
         order: ``(N,)`` positions in ``detections`` in sorted order.
         instance: ``(N, T)`` instance that each one matches, -1 for a false positive; in sorted order.
         thresholds: ``(T,)``.
-        ambiguous: ``(N,)`` detections that overlap an ambiguous part: false positives among them do not count. In
-            sorted order; None if all count.
     """
 
     truth: GroundTruth
@@ -115,14 +109,6 @@ class Matched:
     order: Indices
     instance: Indices
     thresholds: Floats
-    ambiguous: Mask | None = None
-
-    def counted(self, part: slice) -> Mask | None:
-        """Return which of some detections count at each threshold ``(n, T)``; None if all do."""
-        if self.ambiguous is None:
-            return None
-        counted: Mask = (self.instance[part] >= 0) | ~self.ambiguous[part, None]
-        return counted
 
 
 def evaluate_detections(
@@ -134,7 +120,6 @@ def evaluate_detections(
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
     class_agnostic: bool = False,
-    ambiguous: bool = False,
     ties: str = "stable",
 ) -> DetectionResult:
     """Evaluate detections.
@@ -148,8 +133,6 @@ def evaluate_detections(
         only: Video ids to keep; everything else in the subset is left out on both sides. See
             :func:`lofi_tal.evaluation.read_video_ids` for lists in files.
         class_agnostic: Treat all labels as one.
-        ambiguous: Do not count detections that match nothing and overlap a part marked as ambiguous, as in the
-            evaluation tool of the THUMOS14 challenge (``TH14eventdetpr.m``). ActionFormer and OpenTAD count them.
         ties: Order among equal scores: ``stable`` (by video id, start and end: the same for any order of the
             file) or ``official`` (what the official evaluator's ``argsort()[::-1]`` gives for this file and
             this NumPy).
@@ -162,7 +145,7 @@ def evaluate_detections(
     """
     truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic)
     found = load_detections(detections, truth)
-    matched = match_detections(truth, found, tiou_thresholds, ambiguous=ambiguous, ties=ties)
+    matched = match_detections(truth, found, tiou_thresholds, ties=ties)
     ap, counts = class_average_precision(matched)
     instances = np.bincount(truth.label, minlength=len(truth.labels))
     in_subset = set(truth.videos)
@@ -184,23 +167,13 @@ def evaluate_detections(
         extra_videos=tuple(sorted(with_detections - in_subset)),
         excluded_videos=truth.excluded,
         ignored_labels=found.ignored_labels,
-        on_ambiguous=None if matched.ambiguous is None else int(matched.ambiguous.sum()),
     )
 
 
 def match_detections(
-    truth: GroundTruth,
-    detections: Detections,
-    tiou_thresholds: Sequence[float] | None = None,
-    *,
-    ambiguous: bool = False,
-    ties: str = "stable",
+    truth: GroundTruth, detections: Detections, tiou_thresholds: Sequence[float] | None = None, *, ties: str = "stable"
 ) -> Matched:
-    """Sort detections by class and score, and decide which are true positives.
-
-    Raises:
-        DataError: If no part is marked as ambiguous, and ``ambiguous`` parts are asked for.
-    """
+    """Sort detections by class and score, and decide which are true positives."""
     thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
     if thresholds.ndim != 1 or not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
         raise LofiError(f"tiou_thresholds={tiou_thresholds}: expected at least one number above 0 and at most 1.")
@@ -214,23 +187,7 @@ def match_detections(
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     instance = match(rank, group, pairs, len(truth.label), thresholds)
-    unsure = _on_ambiguous(truth, detections)[order] if ambiguous else None
-    return Matched(truth, detections, order, instance[order], thresholds, unsure)
-
-
-def _on_ambiguous(truth: GroundTruth, detections: Detections) -> Mask:
-    """Say of each detection ``(N,)`` whether it overlaps an ambiguous part."""
-    if not len(truth.ambiguous):
-        raise DataError(
-            "The annotations mark no part of this subset as ambiguous: convert the files of THUMOS14 with `lofi data "
-            "convert`, which keeps the marks, or evaluate without --ambiguous."
-        )
-    pairs = overlapping_pairs(
-        detections.video, detections.segment, truth.ambiguous_video, truth.ambiguous, np.finfo(np.float64).tiny
-    )
-    on = np.zeros(len(detections.video), dtype=bool)
-    on[pairs.detection] = True
-    return on
+    return Matched(truth, detections, order, instance[order], thresholds)
 
 
 def class_average_precision(matched: Matched) -> tuple[Floats, Indices]:
@@ -239,14 +196,8 @@ def class_average_precision(matched: Matched) -> tuple[Floats, Indices]:
     classes = len(truth.labels)
     counts = np.bincount(matched.detections.label, minlength=classes)
     instances = np.bincount(truth.label, minlength=classes)
-    bounds = np.concatenate([[0], np.cumsum(counts)]).tolist()
-    parts = [slice(first, last) for first, last in itertools.pairwise(bounds)]
-    ap = np.stack(
-        [
-            average_precision(matched.instance[part] >= 0, n, matched.counted(part))
-            for part, n in zip(parts, instances, strict=True)
-        ]
-    )
+    parts = np.split(matched.instance >= 0, np.cumsum(counts)[:-1])
+    ap = np.stack([average_precision(part, n) for part, n in zip(parts, instances, strict=True)])
     return ap, counts
 
 

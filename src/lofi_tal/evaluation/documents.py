@@ -45,8 +45,6 @@ class GroundTruth:
         excluded: Ids of the subset that were left out.
         known_labels: Every label anywhere in the document.
         class_agnostic: Whether all labels count as one.
-        ambiguous_video: ``(M,)`` position in ``videos`` of each part that is neither action nor background.
-        ambiguous: ``(M, 2)`` seconds.
     """
 
     videos: tuple[str, ...]
@@ -58,8 +56,6 @@ class GroundTruth:
     excluded: tuple[str, ...]
     known_labels: frozenset[str]
     class_agnostic: bool
-    ambiguous_video: Indices
-    ambiguous: Floats
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,6 @@ def load_ground_truth(
     left_out: list[str] = []
     durations: list[float] = []
     rows: list[tuple[int, str, Any]] = []
-    ambiguous: list[tuple[int, Any]] = []
     known: set[str] = set()
     for video_id, entry in database.items():
         annotations = _annotations(entry, f"{name}: database[{video_id!r}]")
@@ -132,7 +127,6 @@ def load_ground_truth(
             left_out.append(video_id)
             continue
         rows.extend((len(videos), str(a["label"]), a["segment"]) for a in annotations)
-        ambiguous.extend((len(videos), part) for part in _ambiguous(entry, f"{name}: database[{video_id!r}]"))
         videos.append(video_id)
         durations.append(_number(entry.get("duration")))
     if not rows:
@@ -153,8 +147,6 @@ def load_ground_truth(
         excluded=tuple(left_out),
         known_labels=frozenset(known),
         class_agnostic=class_agnostic,
-        ambiguous_video=np.array([video for video, _ in ambiguous], dtype=np.int64),
-        ambiguous=np.array([[float(edge) for edge in part] for _, part in ambiguous]).reshape(-1, 2),
     )
 
 
@@ -197,8 +189,9 @@ def _annotations(entry: Any, place: str) -> list[Mapping[str, Any]]:
     annotations = entry.get("annotations") or []
     for index, annotation in enumerate(annotations):
         try:
-            sound = _is_span(annotation["segment"]) and "label" in annotation
-        except (KeyError, TypeError):
+            start, end = (float(edge) for edge in annotation["segment"])
+            sound = bool(np.isfinite(start) and np.isfinite(end)) and "label" in annotation
+        except (KeyError, TypeError, ValueError):
             sound = False
         if not sound:
             raise DataError(
@@ -206,22 +199,6 @@ def _annotations(entry: Any, place: str) -> list[Mapping[str, Any]]:
                 "with finite seconds."
             )
     return list(annotations)
-
-
-def _ambiguous(entry: Mapping[str, Any], place: str) -> list[Any]:
-    """Return the ambiguous parts of one video after checking their form."""
-    parts = entry.get("ambiguous") or []
-    if not isinstance(parts, list) or not all(map(_is_span, parts)):
-        raise DataError(f"{place}, ambiguous: expected a list of [start, end] in finite seconds.")
-    return parts
-
-
-def _is_span(value: Any) -> bool:
-    try:
-        start, end = (float(edge) for edge in value)
-    except (TypeError, ValueError):
-        return False
-    return bool(np.isfinite(start) and np.isfinite(end))
 
 
 def _number(value: Any) -> float:

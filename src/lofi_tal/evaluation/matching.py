@@ -110,7 +110,7 @@ def match(rank: Indices, group: Indices, pairs: Pairs, instances: int, threshold
     return matched
 
 
-def average_precision(true_positive: Mask, instances: int, counted: Mask | None = None) -> Floats:
+def average_precision(true_positive: Mask, instances: int) -> Floats:
     """Return the area under the interpolated precision-recall curve at each threshold ``(T,)``.
 
     Precision at a recall is the best at that recall or a higher one (PASCAL VOC 2011 and later).
@@ -118,11 +118,9 @@ def average_precision(true_positive: Mask, instances: int, counted: Mask | None 
     Args:
         true_positive: ``(N, T)`` of one class, by falling score.
         instances: Number of instances of the class.
-        counted: ``(N, T)`` detections that count, among them all true positives; None stands for all.
     """
     hits = np.cumsum(true_positive, axis=0)
-    seen = np.arange(1, len(hits) + 1)[:, None] if counted is None else np.maximum(np.cumsum(counted, axis=0), 1)
-    precision = hits / seen
+    precision = hits / np.arange(1, len(hits) + 1)[:, None]
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     area: Floats = np.where(true_positive, envelope, 0.0).sum(axis=0) / instances
     return area

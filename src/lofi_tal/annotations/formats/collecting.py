@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -123,7 +123,6 @@ class Collector:
         self._sources: dict[str, Path] = {}
         self._drafts: dict[str, _Draft] = {}
         self._whole: dict[str, VideoAnnotation] = {}
-        self._ambiguous: dict[str, list[tuple[float, float]]] = {}
 
     @contextlib.contextmanager
     def part(self) -> Iterator[None]:
@@ -191,17 +190,6 @@ class Collector:
         draft.end.append(last)
         draft.label.append(label)
 
-    def mark_ambiguous(self, place: str, reference: str, start: Any, end: Any) -> None:
-        """Mark a part of a video, in seconds, as neither action nor background.
-
-        It is kept if the video is made known by something else, before or after.
-
-        Raises:
-            DataError: If a time is unusable.
-        """
-        span = read_seconds(start, f"{place}, start"), read_seconds(end, f"{place}, end")
-        self._ambiguous.setdefault(video_id_of(read_text(reference, f"{place}, video")), []).append(span)
-
     def adopt(self, video: VideoAnnotation) -> None:
         """Take a video as it is, odd segments included.
 
@@ -210,7 +198,7 @@ class Collector:
         """
         self._claim(str(self._source), video.video_id)
         subset = canonical_subset(video.subset)
-        self._whole[video.video_id] = replace(video, subset=subset)
+        self._whole[video.video_id] = VideoAnnotation(video.video_id, video.duration, subset, video.segments)
 
     def rate(self, place: str, video_id: str, given: Any = None) -> float:
         """Return the frames a second of a video: of the options, of the file, or of the video.
@@ -238,10 +226,6 @@ class Collector:
             DataError: If there is no video.
         """
         videos = {**self._whole, **{key: self._finish(key, draft) for key, draft in self._drafts.items()}}
-        for video_id, spans in self._ambiguous.items():
-            if video_id in videos:
-                parts = np.concatenate([videos[video_id].ambiguous, np.array(spans)])
-                videos[video_id] = replace(videos[video_id], ambiguous=parts)
         if self.options.videos is not None:
             unknown = [video_id for video_id, video in videos.items() if video.duration is None]
             self.options.videos.open(unknown)
@@ -288,4 +272,4 @@ def video_id_of(reference: str) -> str:
 def _with_duration(video: VideoAnnotation, duration: float) -> VideoAnnotation:
     old = video.segments
     segments = Segments(old.video_id, old.start, old.end, old.label, old.score, duration)
-    return replace(video, duration=duration, segments=segments)
+    return VideoAnnotation(video.video_id, duration, video.subset, segments)

@@ -3,22 +3,21 @@
 The challenge (https://www.crcv.ucf.edu/THUMOS14/) has a text file for each class, ``<Class>_val.txt`` and
 ``<Class>_test.txt``, with lines ``video start end`` in seconds. Models are trained on the validation videos and
 evaluated on the test videos, so these become ``training`` and ``validation``. Parts called ``Ambiguous`` are neither
-action nor background: they are marked as such, and only an evaluation that is asked to looks at the marks.
+action nor background; the evaluation of the field leaves them out, and so do we.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from lofi_tal.annotations.activitynet import load_annotations
+from lofi_tal.annotations.document import VideoAnnotation
 from lofi_tal.annotations.formats.collecting import Collector, canonical_subset
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_text
 
 AMBIGUOUS = "Ambiguous"
-_MARKED = "are no actions; they stay marked for `lofi evaluate --ambiguous`."
 _ROLES = {"val": "training", "test": "validation"}
 
 
@@ -52,15 +51,13 @@ def _read_class(path: Path, into: Collector) -> None:
     lines = read_text(path).splitlines()
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     if label == AMBIGUOUS:
-        into.remarks.append(f"{path}: {len(rows)} ambiguous parts {_MARKED}")
+        into.remarks.append(f"{path}: {len(rows)} ambiguous parts are left out.")
+        return
     for number, fields in rows:
         place = f"{path}, line {number}"
         with into.part():
             if len(fields) != 3:
                 raise DataError(f"{place}: expected 'video start end', found {len(fields)} values.")
-            if label == AMBIGUOUS:
-                into.mark_ambiguous(place, *fields)
-                continue
             video = into.declare(place, fields[0], subset=_ROLES[part])
             into.add(place, video, fields[1], fields[2], label)
 
@@ -78,7 +75,5 @@ def _read_json(path: Path, into: Collector) -> None:
         if challenge:
             subset = "validation" if canonical_subset(subset) == "testing" else "training"
         with into.part():
-            into.adopt(replace(video, subset=subset, segments=segments[sure]))
-            for i in set(range(len(segments))) - set(sure):
-                into.mark_ambiguous(str(path), video.video_id, float(segments.start[i]), float(segments.end[i]))
-    into.remarks += [f"{name}: {count} ambiguous parts {_MARKED}" for name, count in ambiguous.items() if count]
+            into.adopt(VideoAnnotation(video.video_id, video.duration, subset, segments[sure]))
+    into.remarks += [f"{name}: {count} ambiguous parts are left out." for name, count in ambiguous.items() if count]
