@@ -44,6 +44,7 @@ def attack(name: str, data: bytes, folder: Path) -> None:
             except DataError as error:
                 raise AssertionError(f"{name}: what was accepted cannot be read again: {error}") from error
             assert list(again.videos) == list(found.annotations.videos)
+            assert [len(v.ignored) for v in again] == [len(v.ignored) for v in found.annotations]
     with contextlib.suppress(DataError):
         guess_format(path)
 
@@ -57,6 +58,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
                         "subset": "training",
                         "duration": "9.5",
                         "annotations": [{"segment": ["1", 2.5], "label": "jump"}],
+                        "ignored": [{"segment": [3, "4.5"]}],
                     }
                 }
             }

@@ -43,6 +43,51 @@ def test_convert_split_and_stats_follow_each_other(table, tmp_path):
     assert figures["instances"] == 20
 
 
+def test_ambiguous_parts_travel_from_thumos_to_the_evaluation(tmp_path):
+    """THUMOS14's files, a split and the exports keep them; an evaluation looks at them only if asked."""
+    folder = tmp_path / "annotation"
+    folder.mkdir()
+    (folder / "Diving_test.txt").write_text("a 10 20\nb 10 20\n")
+    (folder / "Ambiguous_test.txt").write_text("a 40 50\n")
+    labels, other, found = tmp_path / "labels.json", tmp_path / "other.json", tmp_path / "found.json"
+    result = lofi("data", "convert", folder, "-o", labels)
+    assert "1 ambiguous parts are no instances; `lofi evaluate --ignore-ambiguous` uses them" in result.output
+    result = lofi("data", "convert", labels, "-o", tmp_path / "labels.csv", "--to", "csv")
+    assert "1 ambiguous parts are no instances; a table has no place for them" in result.output
+    assert lofi("data", "split", labels, "-o", other, "--shares", "training=1,validation=1").exit_code == 0
+    ignored = {"a": [{"segment": [40.0, 50.0]}], "b": None}
+    for path in (labels, other):
+        entries = json.loads(path.read_text())["database"]
+        assert {name: entry.get("ignored") for name, entry in entries.items()} == ignored
+    rows = [("a", 45, 60, 0.9), ("a", 10, 20, 0.8), ("b", 10, 20, 0.7)]
+    results = {name: [] for name in "ab"}
+    for name, start, end, score in rows:
+        results[name].append({"label": "Diving", "score": score, "segment": [start, end]})
+    found.write_text(json.dumps({"results": results}))
+    plain = json.loads(lofi("evaluate", labels, found, "--tiou", "thumos", "--json").stdout)
+    assert plain["average_mAP"] == pytest.approx(2 / 3)
+    assert (plain["ambiguous_parts"], plain["ambiguous_detections"]) == (None, [])
+    page = tmp_path / "page.html"
+    shown = lofi("evaluate", labels, found, "--tiou", "thumos", "--ignore-ambiguous", "--diagnose", "--bootstrap", 20,
+                 "--page", page)  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert "1 ambiguous parts: detections that match nothing and overlap one of them are left out" in shown.output
+    assert "left out as ambiguous" in shown.output
+    assert "left out as ambiguous" in page.read_text()
+    document = json.loads(page.with_suffix(".json").read_text())
+    assert document["average_mAP"] == document["diagnosis"]["average_mAP"] == 1
+    assert document["bootstrap"]["average_mAP"]["value"] == 1
+    assert (document["ambiguous_parts"], document["ambiguous_detections"]) == (1, [1] * 5)
+    refused = lofi("evaluate", labels, found, "--ignore-ambiguous", "--only", only(tmp_path, "b"))
+    assert "none of the 1 evaluated videos of subset 'validation' has an ambiguous part" in str(refused.exception)
+
+
+def only(folder, name):
+    path = folder / "only.txt"
+    path.write_text(f"{name}\n")
+    return path
+
+
 def test_convert_is_strict_unless_told_otherwise(table, tmp_path):
     with table.open("a") as text:
         text.write("broken,5,4,run\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -132,6 +133,14 @@ def test_what_a_lenient_reader_left_out_is_found(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"database": {"a": [], "b": {"subset": "testing", "duration": 3}}}))
     report = check_annotations(load_annotations(tmp_path / "a.json", strict=False), None)
     assert kinds(report) == [("warning", "left-out", "")]
+
+
+def test_faults_of_ignored_parts_are_those_of_segments(tmp_path):
+    annotations = load(tmp_path, a=("training", 10.0, [(0, 1, "x")]))
+    odd = replace(annotations["a"], ignored=np.array([[2.0, 3.0], [5.0, 4.0], [9.0, 12.0]]))
+    report = check_annotations(Annotations({"a": odd}), None)
+    assert kinds(report) == [("warning", "empty-segment", "a"), ("warning", "segment-outside", "a")]
+    assert report.findings[0].detail == "Ignored part 1 [5, 4] s does not end after its start."
 
 
 def test_mistakes_are_said(tmp_path):

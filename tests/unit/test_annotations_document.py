@@ -33,8 +33,8 @@ def test_file_is_read_as_it_is(tmp_path):
         {
             "-a_b": {**video(annotations=[(1, 4, "jump"), (0, 99, "run")]), "url": "x", "resolution": "1x1"},
             "v_c": {"duration": "12.5", "subset": "validation", "annotations": [{"segment": ["1.5", 2], "label": "é"}]},
-            "d": {"subset": "testing"},
-            "e": {"subset": "testing", "duration": None, "annotations": None},
+            "d": {"subset": "testing", "ignored": [{"segment": ["3", 1], "why": "blurred"}]},
+            "e": {"subset": "testing", "duration": None, "annotations": None, "ignored": None},
         },
     )
     loaded = load_annotations(path)
@@ -45,6 +45,7 @@ def test_file_is_read_as_it_is(tmp_path):
     assert loaded["v_-a_b"] is loaded["-a_b"]
     assert (loaded["d"].duration, len(loaded["d"].segments)) == (None, 0)
     assert [v.video_id for v in loaded] == list(loaded.videos)
+    assert [v.ignored.tolist() for v in loaded] == [[], [], [[3, 1]], []]
     assert len(loaded) == 4
     assert len(loaded.with_truth()) == 2
     assert loaded.notes == ()
@@ -72,6 +73,11 @@ def test_file_is_read_as_it_is(tmp_path):
             r"annotation 0, segment: expected \[start, end\]",
         ),
         ({**video(), "annotations": [{"segment": "1,2", "label": "a"}]}, r"segment: expected \[start, end\]"),
+        ({**video(), "ignored": {}}, r"video 'x', ignored: expected a list"),
+        ({**video(), "ignored": [[0, 1]]}, r"video 'x', ignored part 0: expected an object"),
+        ({**video(), "ignored": [{"segment": [0, 1]}, {}]}, r"ignored part 1: has no 'segment'"),
+        ({**video(), "ignored": [{"segment": [0]}]}, r"ignored part 0, segment: expected \[start, end\]"),
+        ({**video(), "ignored": [{"segment": [0, "x"]}]}, r"ignored part 0, segment: expected a number"),
         (video(annotations=[(0, 1, "a"), (1, None, "a")]), r"video 'x', annotation 1, segment: expected a number"),
         (video(annotations=[(0, float("inf"), "a")]), r"annotation 0, segment: inf is not a finite"),
         (video(annotations=[(0, 1, "")]), r"annotation 0, label: expected a name"),
@@ -95,6 +101,10 @@ def test_lenient_reading_leaves_out_and_says_what(tmp_path):
     assert loaded["y"].segments.label == ("b",)
     assert len(loaded.notes) == 2
     assert "'x'" in loaded.notes[0]
+    path = write(tmp_path, {"z": {**video(), "ignored": [{"segment": [0, None]}, {"segment": [1, 2]}]}})
+    loaded = load_annotations(path, strict=False)
+    assert loaded["z"].ignored.tolist() == [[1, 2]]
+    assert "ignored part 0" in loaded.notes[0]
     with pytest.raises(DataError, match="no usable video"):
         load_annotations(write(tmp_path, {"x": []}), strict=False)
 
@@ -161,7 +171,8 @@ def test_subset_without_truth_is_refused_before_training(tmp_path):
 def test_cleaning_clips_and_drops_and_says_so(tmp_path):
     spans = [(1, 4, "in"), (-1, 2, "early"), (8, 11, "late"), (3, 3, "zero"), (5, 2, "back"), (12, 13, "out")]
     endless = {"subset": "training", "annotations": [{"segment": [-1, 500], "label": "in"}]}
-    path = write(tmp_path, {"a": video(annotations=spans), "b": endless})
+    unsure = [{"segment": span} for span in ([-1, 2], [3, 4], [5, 5], [9, 11])]
+    path = write(tmp_path, {"a": video(annotations=spans), "b": endless, "c": {**video(), "ignored": unsure}})
     loaded = load_annotations(path)
     cleaned, notes = loaded.clean()
     segments = cleaned["a"].segments
@@ -169,7 +180,9 @@ def test_cleaning_clips_and_drops_and_says_so(tmp_path):
     np.testing.assert_array_equal(segments.start, [1, 0, 8])
     np.testing.assert_array_equal(segments.end, [4, 2, 10])
     assert cleaned["b"].segments.end.tolist() == [500]
-    assert len(notes) == 6
+    assert cleaned["c"].ignored.tolist() == [[0, 2], [3, 4], [9, 10]]
+    assert notes[6] == "c, ignored part 0 [-1, 2] s clipped to [0, 2] s."
+    assert len(notes) == 9
     assert notes[0] == "a, annotation 1 (early) [-1, 2] s clipped to [0, 2] s."
     assert "does not end after its start" in notes[2]
     assert len(loaded["a"].segments) == 6
@@ -183,14 +196,21 @@ times = st.floats(-1e8, 1e8)
 @given(
     st.dictionaries(
         names,
-        st.tuples(names, st.none() | st.floats(1e-3, 1e6), st.lists(st.tuples(times, times, names), max_size=4)),
+        st.tuples(
+            st.tuples(names, st.none() | st.floats(1e-3, 1e6), st.lists(st.tuples(times, times, names), max_size=4)),
+            st.lists(st.tuples(times, times), max_size=2),
+        ),
         min_size=1,
         max_size=5,
     )
 )
 def test_saved_annotations_come_back(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("round")
-    first = load_annotations(write(folder, {key: video(*value) for key, value in content.items()}))
+    entries = {
+        key: {**video(*value), "ignored": [{"segment": span} for span in unsure]}
+        for key, (value, unsure) in content.items()
+    }
+    first = load_annotations(write(folder, entries))
     save_annotations(folder / "again.json", first)
     second = load_annotations(folder / "again.json")
     assert list(first.videos) == list(second.videos)
@@ -198,6 +218,7 @@ def test_saved_annotations_come_back(tmp_path_factory, content):
         assert (a.duration, a.subset, a.segments.label) == (b.duration, b.subset, b.segments.label)
         np.testing.assert_array_equal(a.segments.start, b.segments.start)
         np.testing.assert_array_equal(a.segments.end, b.segments.end)
+        np.testing.assert_array_equal(a.ignored, b.ignored)
 
 
 def test_annotations_are_made_by_hand_too():

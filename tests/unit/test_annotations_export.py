@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,10 @@ def collection(*videos: VideoAnnotation) -> Annotations:
     return Annotations({one.video_id: one for one in videos})
 
 
-SOME = collection(
+SOME = collection(  # the last with a part that is neither action nor background
     video("-a", 2.0, "training", (0.1, 1.0, "zip, zap"), (0.5, 1.5, "apple")),
     video("b", 3.5, "validation", (1 / 3, 2 / 3, "apple")),
-    video("c", 1.0, "testing"),
+    replace(video("c", 1.0, "testing"), ignored=np.array([[0.25, 1 / 3]])),
 )
 
 
@@ -45,6 +46,7 @@ def test_every_export_can_be_imported_again(tmp_path, name):
         assert after.segments.label == before.segments.label
         np.testing.assert_array_equal(after.segments.start, before.segments.start)
         np.testing.assert_array_equal(after.segments.end, before.segments.end)
+        np.testing.assert_array_equal(after.ignored, before.ignored[:0] if name == "csv" else before.ignored)
 
 
 @pytest.fixture(scope="module")

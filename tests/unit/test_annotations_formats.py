@@ -539,9 +539,27 @@ def test_thumos_class_files(tmp_path):
         ("video_validation_0000051", "training", None, [(67.5, 75.9, cliff), (67.5, 75.9, dive), (85.9, 90.6, dive)]),
         ("video_test_0000004", "validation", None, [(0.2, 1.1, "Diving")]),
     ]
-    assert found.remarks == (f"{tmp_path / 'annotation' / 'Ambiguous_val.txt'}: 1 ambiguous parts are left out.",)
+    assert [video.ignored.tolist() for video in found.annotations] == [[[1.0, 2.0]], []]
     files = sorted((tmp_path / "annotation").glob("*_val.txt"))
-    assert rows(import_annotations(files)) == rows(found)[:1]
+    again = import_annotations(files)
+    assert rows(again) == rows(found)[:1]
+    assert again.annotations["video_validation_0000051"].ignored.tolist() == [[1.0, 2.0]]
+
+
+def test_a_thumos_video_with_nothing_but_ambiguous_parts_stays(tmp_path):
+    folder = thumos(tmp_path)
+    write(folder / "Ambiguous_test.txt", "video_test_0001292 5 6.5\n")
+    found = read(folder)
+    assert rows(found)[-1] == ("video_test_0001292", "validation", None, [])
+    assert found.annotations["video_test_0001292"].ignored.tolist() == [[5.0, 6.5]]
+
+
+def test_faults_among_ambiguous_parts_are_left_out_as_others(tmp_path):
+    folder = thumos(tmp_path)
+    write(folder / "Ambiguous_test.txt", "video_test_0000004 5 4\nvideo_test_0000004 6 7\n")
+    found = read(folder, LENIENT)
+    assert found.annotations["video_test_0000004"].ignored.tolist() == [[6.0, 7.0]]
+    assert "line 1: the segment [5, 4] s does not end after its start" in found.annotations.notes[0]
 
 
 def test_thumos_json_as_gtad_has_it(tmp_path):
@@ -558,7 +576,7 @@ def test_thumos_json_as_gtad_has_it(tmp_path):
         ("video_test_0000004", "validation", [(0.2, 1.1, "Diving")]),
         ("video_validation_0000051", "training", [(0.2, 1.1, "Diving")]),
     ]
-    assert found.remarks == (f"{path}: 1 ambiguous parts are left out.",)
+    assert [video.ignored.tolist() for video in found.annotations] == [[[2.0, 3.0]], []]
     database["video_test_0000004"]["subset"] = "training"  # OpenTAD names them by their use
     assert [row[1] for row in rows(read(write(path, {"database": database}), name="thumos"))] == [
         "training", "validation",
@@ -572,6 +590,9 @@ def test_thumos_json_as_gtad_has_it(tmp_path):
         ("Diving_val.txt", "video 1 2\nvideo x 2\n", "line 2, start: expected a number of seconds, found 'x'"),
         ("Diving.txt", "video 1 2\n", "should end in _val.txt or _test.txt"),
         ("Diving_val.txt", b"\xff", "not UTF-8"),
+        ("Ambiguous_val.txt", "video 1\n", "line 1: expected 'video start end', found 2 values"),
+        ("Ambiguous_test.txt", "video 3 2\n", "line 1: the segment [3, 2] s does not end after its start"),
+        ("Ambiguous_test.txt", "video -1 2\n", "line 1, start: -1 s lies before the video"),
     ],
 )
 def test_thumos_faults_are_refused_with_their_place(tmp_path, name, text, said):

@@ -1,18 +1,26 @@
 """ActivityNet's JSON, the common language of the field (HACS Segments and converted THUMOS14 use it too).
 
 ``{"database": {id: {"duration": s, "subset": name, "annotations": [{"segment": [s, e], "label": name}]}}}``
+
+A video may have ``"ignored": [{"segment": [s, e]}]`` beside them, a key of this package: parts that are neither action
+nor background, such as THUMOS14's ``Ambiguous``. Other programs pass over keys that they do not know.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.values import read_duration, read_seconds, read_text, shown
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_json
 from lofi_tal.segments import Segments
+
+_Read = TypeVar("_Read")
 
 
 def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
@@ -54,8 +62,15 @@ def save_annotations(path: Path | str, annotations: Annotations) -> None:
         rows = zip(video.segments.start, video.segments.end, video.segments.label, strict=True)
         records = [{"segment": [float(start), float(end)], "label": label} for start, end, label in rows]
         duration = {} if video.duration is None else {"duration": video.duration}
-        database[video.video_id] = {**duration, "subset": video.subset, "annotations": records}
+        entry = {**duration, "subset": video.subset, "annotations": records}
+        database[video.video_id] = {**entry, **ignored_entry(video)}
     write_json(Path(path), {"version": "VERSION 1.3", "taxonomy": [], "database": database})
+
+
+def ignored_entry(video: VideoAnnotation) -> dict[str, Any]:
+    """Return the key ``ignored`` of a video's entry; nothing for a video without ignored parts."""
+    parts = [{"segment": span} for span in video.ignored.tolist()]
+    return {"ignored": parts} if parts else {}
 
 
 class _Reader:
@@ -82,28 +97,42 @@ class _Reader:
         duration = record.get("duration")
         if duration is not None:
             duration = read_duration(duration, f"{place}, duration")
-        annotations = record.get("annotations")
-        if not isinstance(annotations, list | None):
-            raise DataError(f"{place}, annotations: expected a list, found {shown(annotations)}.")
-        records = []
-        for index, annotation in enumerate(annotations or []):
+        records = self.listed(record, "annotations", place, "annotation", _annotation)
+        spans = self.listed(record, "ignored", place, "ignored part", _span)
+        segments = Segments.from_activitynet(video_id, records, duration)
+        return VideoAnnotation(video_id, duration, subset, segments, np.array(spans, np.float64).reshape(-1, 2))
+
+    def listed(
+        self, record: dict[str, Any], key: str, place: str, one: str, read: Callable[[Any, str], _Read]
+    ) -> list[_Read]:
+        """Return what ``read`` makes of each member, ``one`` of the list under ``key``; without it there is none."""
+        members = record.get(key)
+        if not isinstance(members, list | None):
+            raise DataError(f"{place}, {key}: expected a list, found {shown(members)}.")
+        good = []
+        for index, member in enumerate(members or []):
             try:
-                records.append(_annotation(annotation, f"{place}, annotation {index}"))
+                good.append(read(member, f"{place}, {one} {index}"))
             except DataError as error:
                 self.refuse(error)
-        return VideoAnnotation(video_id, duration, subset, Segments.from_activitynet(video_id, records, duration))
+        return good
 
 
 def _annotation(annotation: Any, place: str) -> dict[str, Any]:
-    if not isinstance(annotation, dict):
-        raise DataError(f"{place}: expected an object, found {shown(annotation)}.")
-    missing = {"segment", "label"} - annotation.keys()
-    if missing:
-        raise DataError(f"{place}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(annotation)}.")
-    segment = annotation["segment"]
-    if not isinstance(segment, list) or len(segment) != 2:
-        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {shown(segment)}.")
     return {
-        "segment": [read_seconds(value, f"{place}, segment") for value in segment],
+        "segment": _span(annotation, place, "label"),
         "label": read_text(annotation["label"], f"{place}, label"),
     }
+
+
+def _span(part: Any, place: str, *needed: str) -> list[float]:
+    """Return ``segment`` of an object that needs to have it and more keys."""
+    if not isinstance(part, dict):
+        raise DataError(f"{place}: expected an object, found {shown(part)}.")
+    missing = {"segment", *needed} - part.keys()
+    if missing:
+        raise DataError(f"{place}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(part)}.")
+    segment = part["segment"]
+    if not isinstance(segment, list) or len(segment) != 2:
+        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {shown(segment)}.")
+    return [read_seconds(value, f"{place}, segment") for value in segment]

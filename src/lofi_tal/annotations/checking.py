@@ -132,8 +132,11 @@ def _check_subsets(annotations: Annotations) -> Iterator[Finding]:
 def _check_segments(video: VideoAnnotation) -> Iterator[Finding]:
     segments = video.segments
     limit = np.inf if video.duration is None else video.duration
-    for i, (start, end, label) in enumerate(zip(segments.start, segments.end, segments.label, strict=True)):
-        span = f"Annotation {i} ({label}) [{start:g}, {end:g}] s"
+    names = [f"Annotation {i} ({label})" for i, label in enumerate(segments.label)]
+    names += [f"Ignored part {i}" for i in range(len(video.ignored))]
+    starts, ends = np.append(segments.start, video.ignored[:, 0]), np.append(segments.end, video.ignored[:, 1])
+    for name, start, end in zip(names, starts, ends, strict=True):
+        span = f"{name} [{start:g}, {end:g}] s"
         if end <= start:
             yield Finding("warning", "empty-segment", video.video_id, f"{span} does not end after its start.")
         elif start < -_OUTSIDE or end > limit + _OUTSIDE:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lofi_tal.errors import DataError, nearest
-from lofi_tal.segments import Segments
+from lofi_tal.segments import Floats, Segments
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +23,15 @@ class VideoAnnotation:
         duration: Seconds, or None where the file does not say.
         subset: Such as ``training``, ``validation``, ``testing``.
         segments: Ground truth, as the file has it: segments may lie outside the video or be empty.
+        ignored: ``(I, 2)`` start and end in seconds of parts that are neither action nor background, as the file has
+            them (THUMOS14's ``Ambiguous``). Nothing looks at them but an evaluation that is asked to.
     """
 
     video_id: str
     duration: float | None
     subset: str
     segments: Segments
+    ignored: Floats = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +92,10 @@ class Annotations:
         return Annotations({video.video_id: video for video in self if len(video.segments)})
 
     def clean(self) -> tuple[Annotations, list[str]]:
-        """Clip segments to [0, duration] and drop those without a length, for training.
+        """Clip segments and ignored parts to [0, duration] and drop those without a length, for training.
 
         Returns:
-            The annotations, and one line for each segment that was changed or dropped.
+            The annotations, and one line for each of them that was changed or dropped.
         """
         notes: list[str] = []
         return Annotations({video.video_id: _clean_video(video, notes) for video in self}), notes
@@ -118,16 +122,29 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _clean_video(video: VideoAnnotation, notes: list[str]) -> VideoAnnotation:
-    segments = video.segments
     limit = np.inf if video.duration is None else video.duration
-    start, end = np.clip(segments.start, 0, limit), np.clip(segments.end, 0, limit)
-    keep = end > start
-    for i in np.flatnonzero(~keep | (start != segments.start) | (end != segments.end)):
-        span = f"[{segments.start[i]:g}, {segments.end[i]:g}] s"
-        outcome = f"clipped to [{start[i]:g}, {end[i]:g}] s" if keep[i] else "dropped: nothing of it lies in the video"
-        if not keep[i] and segments.end[i] <= segments.start[i]:
+    segments = video.segments
+    spans, keep = _clip(
+        np.stack([segments.start, segments.end], axis=1),
+        limit,
+        lambda i: f"{video.video_id}, annotation {i} ({segments.label[i]})",
+        notes,
+    )
+    ignored, kept = _clip(video.ignored, limit, lambda i: f"{video.video_id}, ignored part {i}", notes)
+    cleaned = replace(segments[keep], start=spans[keep, 0], end=spans[keep, 1])
+    return replace(video, segments=cleaned, ignored=ignored[kept])
+
+
+def _clip(
+    spans: Floats, limit: float, name: Callable[[int], str], notes: list[str]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return spans ``(N, 2)`` clipped to [0, limit], and which of them have a length; note what that changes."""
+    clipped = np.clip(spans, 0, limit)
+    keep = clipped[:, 1] > clipped[:, 0]
+    for i in np.flatnonzero(~keep | (clipped != spans).any(axis=1)):
+        (start, end), (first, last) = spans[i], clipped[i]
+        outcome = f"clipped to [{first:g}, {last:g}] s" if keep[i] else "dropped: nothing of it lies in the video"
+        if not keep[i] and end <= start:
             outcome = "dropped: it does not end after its start"
-        notes.append(f"{video.video_id}, annotation {i} ({segments.label[i]}) {span} {outcome}.")
-    kept = segments[keep]
-    cleaned = Segments(kept.video_id, start[keep], end[keep], kept.label, kept.score, kept.duration)
-    return VideoAnnotation(video.video_id, video.duration, video.subset, cleaned)
+        notes.append(f"{name(int(i))} [{start:g}, {end:g}] s {outcome}.")
+    return clipped, keep

@@ -76,6 +76,10 @@ def convert(
     instances = sum(len(video.segments) for video in annotations)
     counts = ", ".join(f"{count} {name}" for name, count in annotations.subsets.items())
     say(f"{len(annotations)} videos ({counts}), {instances} instances, {len(annotations.labels)} classes: {output}")
+    ignored = sum(len(video.ignored) for video in annotations)
+    if ignored:
+        fate = "a table has no place for them" if target == "csv" else "`lofi evaluate --ignore-ambiguous` uses them"
+        say(f"{ignored} ambiguous parts are no instances; {fate}.")
     for remark in imported.remarks:
         say(remark)
     for reason in annotations.notes[:_MOST]:

@@ -39,6 +39,13 @@ def evaluate(
     ] = None,
     exclude: Annotated[Path | None, typer.Option(help="Leave these videos out on both sides; the same forms.")] = None,
     class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Take all labels as one.")] = False,
+    ignore_ambiguous: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-ambiguous",
+            help="As the THUMOS14 challenge: detections that match nothing and overlap an ambiguous part do not count.",
+        ),
+    ] = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Also AR@AN and its AUC, labels aside.")] = False,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Also what kinds of errors cost how much.")] = False,
     bootstrap: Annotated[
@@ -77,16 +84,21 @@ def evaluate(
     more = proposals or diagnose or draws
 
     result = evaluate_detections(
-        annotations, detections, subset, thresholds, exclude=left_out, only=kept, class_agnostic=class_agnostic
-    )
+        annotations, detections, subset, thresholds, exclude=left_out, only=kept, class_agnostic=class_agnostic,
+        ignore_ambiguous=ignore_ambiguous,
+    )  # fmt: skip
     truth, found = (read_json(annotations), read_json(detections)) if more else ({}, {})
     recall = evaluate_proposals(truth, found, subset, thresholds, exclude=left_out, only=kept) if proposals else None
-    errors = diagnose_detections(truth, found, subset, thresholds, exclude=left_out, only=kept) if diagnose else None
-    intervals = None
+    errors = intervals = None
+    if diagnose:
+        errors = diagnose_detections(
+            truth, found, subset, thresholds, exclude=left_out, only=kept, ignore_ambiguous=ignore_ambiguous
+        )
     if draws:
         intervals = bootstrap_detections(
             truth, found, subset, thresholds, baseline=None if against is None else read_json(against),
             replicates=draws, exclude=left_out, only=kept, class_agnostic=class_agnostic,
+            ignore_ambiguous=ignore_ambiguous,
         )  # fmt: skip
     if page is not None:
         facts = {"command": command_line(), "annotations": str(annotations), "detections": str(detections)}
@@ -137,6 +149,8 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
     if intervals is not None:
         share = f"{100 * intervals.confidence:g} %"
         columns += ["difference", f"its {share} interval"] if difference else [f"{share} interval"]
+    if result.ambiguous_parts is not None:
+        columns.append("left out as ambiguous")
     rows = []
     for place, (name, value) in enumerate(
         [*((f"{t:.2f}", m) for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)),
@@ -147,6 +161,8 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
             one = intervals.mAP[place] if place < len(intervals.mAP) else intervals.average_mAP
             row += [f"{100 * one.value:+.2f}"] if difference else []
             row.append(f"{percent(one.low)} to {percent(one.high)}")
+        if result.ambiguous_parts is not None:
+            row.append(str(result.ambiguous_detections[place]) if place < len(result.mAP) else "-")
         rows.append(row)
     print_table(
         f"{result.videos} videos, {result.instances} instances, {result.detections} detections of {result.subset!r}",
@@ -156,6 +172,11 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
     if intervals is not None:
         better = f"; above 0 in {percent(intervals.positive)} % of them" if difference else ""
         say(f"Intervals: {intervals.replicates} draws of the videos{better}.")
+    if result.ambiguous_parts is not None:
+        say(
+            f"{result.ambiguous_parts} ambiguous parts: detections that match nothing and overlap one of them are left "
+            "out, neither right nor wrong."
+        )
     _say_ids(result.missing_videos, "videos with instances have no detection; their instances count as missed")
     _say_ids(result.extra_videos, "videos with detections are not in the subset; they count as false positives")
     _say_ids(result.excluded_videos, "videos of the subset were left out on request", most=None)

@@ -100,6 +100,7 @@ def bootstrap_detections(
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
     class_agnostic: bool = False,
+    ignore_ambiguous: bool = False,
 ) -> BootstrapResult:
     """Return confidence intervals of detection mAP over videos.
 
@@ -116,6 +117,7 @@ def bootstrap_detections(
         exclude: Video ids to leave out on both sides.
         only: Video ids to keep, if not all.
         class_agnostic: Treat all labels as one.
+        ignore_ambiguous: As :func:`lofi_tal.evaluation.evaluate_detections`.
 
     Raises:
         DataError: As :func:`lofi_tal.evaluation.evaluate_detections`.
@@ -125,7 +127,9 @@ def bootstrap_detections(
         raise LofiError(f"replicates={replicates} of the bootstrap must be at least 2.")
     if not 0 < confidence < 1:
         raise LofiError(f"confidence={confidence} of the bootstrap must lie between 0 and 1, as 0.95.")
-    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic)
+    truth = load_ground_truth(
+        ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic, ambiguous=ignore_ambiguous
+    )
     matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds)
     systems = [matched]
     if baseline is not None:
@@ -183,12 +187,13 @@ def weighted_map(matched: Matched, weights: Indices) -> Floats:
         instances = weights[:, truth.video[truth.label == kind]].sum(axis=1)
         # A video outside the subset is never drawn: it counts once.
         weight = np.where(video[part] >= 0, weights[:, video[part]], 1).astype(np.float64)
-        total += _weighted_ap(weight, matched.instance[part] >= 0) / np.maximum(instances, 1)[:, None]
+        counted = None if matched.counted is None else matched.counted[part]
+        total += _weighted_ap(weight, matched.instance[part] >= 0, counted) / np.maximum(instances, 1)[:, None]
         classes += instances > 0
     return total / np.maximum(classes, 1)[:, None]
 
 
-def _weighted_ap(weight: Floats, hit: Mask) -> Floats:
+def _weighted_ap(weight: Floats, hit: Mask, counted: Mask | None) -> Floats:
     """Return Σ over hits of weight × interpolated precision: ``(R, T)``.
 
     Copies of a hit stand together, and precision rises along them, so its value after the last copy holds for
@@ -200,6 +205,8 @@ def _weighted_ap(weight: Floats, hit: Mask) -> Floats:
         place = np.flatnonzero(hit[:, column])
         if not len(place):
             continue
+        if counted is not None:
+            drawn = np.cumsum(weight * counted[:, column], axis=1)
         ours = weight[:, place]
         precision = np.cumsum(ours, axis=1) / np.maximum(drawn[:, place], 1.0)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

@@ -5,6 +5,12 @@ result is
 arbitrary: detections of equal score are taken by video id, start and end instead of in the order of an
     unstable sort.
 
+On request one rule of the THUMOS14 challenge's evaluation (``TH14eventdetpr.m`` of its kit,
+https://www.crcv.ucf.edu/THUMOS14/download.html) holds as well: a detection that matches no instance and shares
+time with an ambiguous part of its video, whatever its class, is no false positive; it counts neither for nor
+against. All else stays ActivityNet's: the challenge's tool goes from instance to instance, asks for a tIoU above
+the threshold and averages precision at 11 recalls.
+
 Legend: C classes, T tIoU thresholds, N detections.
 """
 
@@ -19,10 +25,11 @@ from numpy.typing import NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.documents import Detections, Document, GroundTruth, load_detections, load_ground_truth
-from lofi_tal.evaluation.matching import average_precision, match, overlapping_pairs
+from lofi_tal.evaluation.matching import average_precision, match, overlapping_pairs, touching
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """0.50:0.05:0.95, to the bit as the official evaluator writes them: a quantised tIoU can lie exactly on one."""
@@ -59,7 +66,7 @@ class DetectionResult:
         subset: Name of the evaluated subset.
         videos: Number of evaluated videos: the subset without the excluded ones.
         instances: Number of instances in them.
-        detections: Number of detections that were counted.
+        detections: Number of detections of the subset's classes.
         per_class: By label, in order of first appearance.
         missing_videos: Ids of the subset with instances but without any detection: their instances count as
             missed.
@@ -68,6 +75,9 @@ class DetectionResult:
         excluded_videos: Ids of the subset that were left out on request, with their detections.
         ignored_labels: Number of detections a class that the ground truth knows but the subset lacks; they do
             not count.
+        ambiguous_parts: Number of ambiguous parts in the evaluated videos; None if they were not asked for.
+        ambiguous_detections: Number of detections at each threshold that do not count since they match nothing and
+            overlap an ambiguous part; empty if that was not asked for.
     """
 
     average_mAP: float  # noqa: N815
@@ -82,6 +92,8 @@ class DetectionResult:
     extra_videos: tuple[str, ...]
     excluded_videos: tuple[str, ...]
     ignored_labels: dict[str, int]
+    ambiguous_parts: int | None
+    ambiguous_detections: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON-like dict."""
@@ -102,6 +114,8 @@ class Matched:
         order: ``(N,)`` positions in ``detections`` in sorted order.
         instance: ``(N, T)`` instance that each one matches, -1 for a false positive; in sorted order.
         thresholds: ``(T,)``.
+        counted: ``(N, T)`` which detections count, in sorted order: those that match or overlap no ambiguous part.
+            None for all.
     """
 
     truth: GroundTruth
@@ -109,6 +123,7 @@ class Matched:
     order: Indices
     instance: Indices
     thresholds: Floats
+    counted: Mask | None
 
 
 def evaluate_detections(
@@ -120,6 +135,7 @@ def evaluate_detections(
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
     class_agnostic: bool = False,
+    ignore_ambiguous: bool = False,
     ties: str = "stable",
 ) -> DetectionResult:
     """Evaluate detections.
@@ -133,6 +149,8 @@ def evaluate_detections(
         only: Video ids to keep; everything else in the subset is left out on both sides. See
             :func:`lofi_tal.evaluation.read_video_ids` for lists in files.
         class_agnostic: Treat all labels as one.
+        ignore_ambiguous: Do not count detections that match nothing and overlap a part under ``ignored``, as the
+            THUMOS14 challenge; otherwise that key is not read.
         ties: Order among equal scores: ``stable`` (by video id, start and end: the same for any order of the
             file) or ``official`` (what the official evaluator's ``argsort()[::-1]`` gives for this file and
             this NumPy).
@@ -140,10 +158,12 @@ def evaluate_detections(
     Raises:
         DataError: If a document is malformed, a number is not finite, a segment is reversed or a label
         unknown (the message
-            gives the place), or if the subset has no instance.
+            gives the place), if the subset has no instance, or if there is no ambiguous part to ignore.
         LofiError: If a threshold is not in (0, 1] or ``ties`` is unknown.
     """
-    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic)
+    truth = load_ground_truth(
+        ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic, ambiguous=ignore_ambiguous
+    )
     found = load_detections(detections, truth)
     matched = match_detections(truth, found, tiou_thresholds, ties=ties)
     ap, counts = class_average_precision(matched)
@@ -167,13 +187,15 @@ def evaluate_detections(
         extra_videos=tuple(sorted(with_detections - in_subset)),
         excluded_videos=truth.excluded,
         ignored_labels=found.ignored_labels,
+        ambiguous_parts=len(truth.ambiguous_video) if ignore_ambiguous else None,
+        ambiguous_detections=() if matched.counted is None else tuple((~matched.counted).sum(axis=0).tolist()),
     )
 
 
 def match_detections(
     truth: GroundTruth, detections: Detections, tiou_thresholds: Sequence[float] | None = None, *, ties: str = "stable"
 ) -> Matched:
-    """Sort detections by class and score, and decide which are true positives."""
+    """Sort detections by class and score, and decide which are true positives, and which count."""
     thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
     if thresholds.ndim != 1 or not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
         raise LofiError(f"tiou_thresholds={tiou_thresholds}: expected at least one number above 0 and at most 1.")
@@ -186,8 +208,13 @@ def match_detections(
     )
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    instance = match(rank, group, pairs, len(truth.label), thresholds)
-    return Matched(truth, detections, order, instance[order], thresholds)
+    instance = match(rank, group, pairs, len(truth.label), thresholds)[order]
+    counted = None
+    if len(truth.ambiguous_video):
+        video, segment = detections.video[order], detections.segment[order]
+        unsure = touching(video, segment, truth.ambiguous_video, truth.ambiguous_segment)
+        counted = (instance >= 0) | ~unsure[:, None]
+    return Matched(truth, detections, order, instance, thresholds, counted)
 
 
 def class_average_precision(matched: Matched) -> tuple[Floats, Indices]:
@@ -196,8 +223,10 @@ def class_average_precision(matched: Matched) -> tuple[Floats, Indices]:
     classes = len(truth.labels)
     counts = np.bincount(matched.detections.label, minlength=classes)
     instances = np.bincount(truth.label, minlength=classes)
-    parts = np.split(matched.instance >= 0, np.cumsum(counts)[:-1])
-    ap = np.stack([average_precision(part, n) for part, n in zip(parts, instances, strict=True)])
+    bounds = np.cumsum(counts)[:-1]
+    hits = np.split(matched.instance >= 0, bounds)
+    counted = [None] * classes if matched.counted is None else np.split(matched.counted, bounds)
+    ap = np.stack([average_precision(*one) for one in zip(hits, instances, counted, strict=True)])
     return ap, counts
 
 

@@ -11,7 +11,7 @@ Legend: N detections, G instances, T tIoU thresholds, C classes.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,7 @@ def diagnose_detections(
     *,
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
+    ignore_ambiguous: bool = False,
     multiples: int = 10,
 ) -> Diagnosis:
     """Find out why detections fail.
@@ -130,6 +131,8 @@ def diagnose_detections(
         tiou_thresholds: 0.50:0.05:0.95 if not given; all above 0.1.
         exclude: Video ids to leave out on both sides.
         only: Video ids to keep, if not all.
+        ignore_ambiguous: As :func:`lofi_tal.evaluation.evaluate_detections`. Detections that do not count keep their
+            rank and are of no kind.
         multiples: Rows of the profile, and how many times its number of instances each class's detections are
             judged.
 
@@ -137,7 +140,7 @@ def diagnose_detections(
         DataError: As :func:`lofi_tal.evaluation.evaluate_detections`.
         LofiError: If a threshold is not above 0.1.
     """
-    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only)
+    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, ambiguous=ignore_ambiguous)
     matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds)
     if matched.thresholds.min() <= MINIMUM_TIOU:
         raise LofiError(f"tiou_thresholds must be above {MINIMUM_TIOU} for a diagnosis; got {tiou_thresholds}.")
@@ -164,7 +167,10 @@ def diagnose_detections(
 
 
 def false_positive_kinds(matched: Matched) -> Indices:
-    """Return the kind of each detection at each threshold, as a position in :data:`KINDS`: ``(N, T)``, sorted order."""
+    """Return the kind of each detection at each threshold, as a position in :data:`KINDS`: ``(N, T)``, sorted order.
+
+    Detections that do not count are of kind -1.
+    """
     truth, found = matched.truth, matched.detections
     pairs = overlapping_pairs(found.video, found.segment, truth.video, truth.segment, MINIMUM_TIOU)
     top = np.zeros(len(found.score))
@@ -180,6 +186,8 @@ def false_positive_kinds(matched: Matched) -> Indices:
         [np.int64(k) for k in range(5)],
         default=np.int64(5),
     )
+    if matched.counted is not None:
+        kinds[~matched.counted] = -1
     return kinds.astype(np.int64)
 
 
@@ -203,7 +211,8 @@ def _limit(matched: Matched, multiples: int) -> Matched:
     """Keep the best ``multiples`` · G detections of each class."""
     label, place = _place(matched)
     keep = place < multiples * np.bincount(matched.truth.label, minlength=len(matched.truth.labels))[label]
-    return Matched(matched.truth, matched.detections, matched.order[keep], matched.instance[keep], matched.thresholds)
+    counted = None if matched.counted is None else matched.counted[keep]
+    return replace(matched, order=matched.order[keep], instance=matched.instance[keep], counted=counted)
 
 
 def _profile(
@@ -216,7 +225,7 @@ def _profile(
     for column in kinds.T:
         rows = []
         for multiple in range(1, multiples + 1):
-            count = np.bincount(column[share < multiple], minlength=len(KINDS))
+            count = np.bincount(column[(share < multiple) & (column >= 0)], minlength=len(KINDS))
             rows.append({kind: float(n / max(1, count.sum())) for kind, n in zip(KINDS, count, strict=True)})
         profile.append(tuple(rows))
     return tuple(profile)
@@ -246,6 +255,8 @@ def _normalised(matched: Matched, chosen: Mask, normal: float, drop: Mask | None
     instances = np.bincount(matched.truth.label[chosen], minlength=len(matched.truth.labels))
     hit = matched.instance >= 0
     counted = ~hit | chosen[matched.instance]
+    if matched.counted is not None:
+        counted &= matched.counted
     if drop is not None:
         counted &= ~drop
     bounds = np.searchsorted(label, np.arange(len(instances) + 1))

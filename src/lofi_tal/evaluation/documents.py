@@ -1,10 +1,10 @@
 """Ground truth and detections as flat arrays: reading, checking, selecting a subset.
 
 Both documents have ActivityNet's layout. The ground truth is ``{"database": {id: {"subset", "annotations":
-[{"label", "segment": [start, end]}]}}}``, detections are ``{"results": {id: [{"label", "score",
-"segment"}]}}``; seconds.
+[{"label", "segment": [start, end]}]}}}``, with ambiguous parts under ``"ignored": [{"segment": [start, end]}]`` of a
+video; detections are ``{"results": {id: [{"label", "score", "segment"}]}}``; seconds.
 
-Legend: G instances, N detections.
+Legend: G instances, N detections, I ambiguous parts.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class GroundTruth:
         excluded: Ids of the subset that were left out.
         known_labels: Every label anywhere in the document.
         class_agnostic: Whether all labels count as one.
+        ambiguous_video: ``(I,)`` position in ``videos`` of each ambiguous part; empty unless they were asked for.
+        ambiguous_segment: ``(I, 2)`` seconds.
     """
 
     videos: tuple[str, ...]
@@ -56,6 +58,8 @@ class GroundTruth:
     excluded: tuple[str, ...]
     known_labels: frozenset[str]
     class_agnostic: bool
+    ambiguous_video: Indices
+    ambiguous_segment: Floats
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def load_ground_truth(
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
     class_agnostic: bool = False,
+    ambiguous: bool = False,
 ) -> GroundTruth:
     """Read the instances of ``subset``.
 
@@ -104,9 +109,11 @@ def load_ground_truth(
         exclude: Ids to leave out.
         only: Ids to keep, if not all.
         class_agnostic: Give every instance the same label.
+        ambiguous: Read the ambiguous parts as well (the key ``ignored``), which must be there.
 
     Raises:
-        DataError: If the document is malformed (the message gives the place) or the subset has no instance.
+        DataError: If the document is malformed (the message gives the place), the subset has no instance, or there are
+            no ambiguous parts although they were asked for.
     """
     content, name = load_document(document)
     database = content.get("database") if isinstance(content, Mapping) else None
@@ -117,9 +124,11 @@ def load_ground_truth(
     left_out: list[str] = []
     durations: list[float] = []
     rows: list[tuple[int, str, Any]] = []
+    parts: list[tuple[int, Any]] = []
     known: set[str] = set()
     for video_id, entry in database.items():
-        annotations = _annotations(entry, f"{name}: database[{video_id!r}]")
+        place = f"{name}: database[{video_id!r}]"
+        annotations = _annotations(entry, place)
         known.update(str(annotation["label"]) for annotation in annotations)
         if entry.get("subset") != subset:
             continue
@@ -127,6 +136,8 @@ def load_ground_truth(
             left_out.append(video_id)
             continue
         rows.extend((len(videos), str(a["label"]), a["segment"]) for a in annotations)
+        if ambiguous:
+            parts.extend((len(videos), part["segment"]) for part in _ignored(entry, place))
         videos.append(video_id)
         durations.append(_number(entry.get("duration")))
     if not rows:
@@ -134,6 +145,12 @@ def load_ground_truth(
         raise DataError(
             f"{name} has no instance in subset {subset!r} ({len(videos)} videos of it, {len(left_out)} excluded); "
             f"its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
+        )
+    if ambiguous and not parts:
+        raise DataError(
+            f"{name}: none of the {len(videos)} evaluated videos of subset {subset!r} has an ambiguous part (key "
+            "'ignored'). `lofi data convert --from thumos` writes those of THUMOS14; where there are none, evaluate "
+            "without ignoring them."
         )
     labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in rows))
     position = dict.fromkeys(known, 0) if class_agnostic else {label: i for i, label in enumerate(labels)}
@@ -147,6 +164,8 @@ def load_ground_truth(
         excluded=tuple(left_out),
         known_labels=frozenset(known),
         class_agnostic=class_agnostic,
+        ambiguous_video=np.array([video for video, _ in parts], dtype=np.int64),
+        ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in parts]).reshape(-1, 2),
     )
 
 
@@ -188,17 +207,34 @@ def _annotations(entry: Any, place: str) -> list[Mapping[str, Any]]:
         raise DataError(f"{place} is {type(entry).__name__}, not an object.")
     annotations = entry.get("annotations") or []
     for index, annotation in enumerate(annotations):
-        try:
-            start, end = (float(edge) for edge in annotation["segment"])
-            sound = bool(np.isfinite(start) and np.isfinite(end)) and "label" in annotation
-        except (KeyError, TypeError, ValueError):
-            sound = False
-        if not sound:
+        if not _has_segment(annotation) or "label" not in annotation:
             raise DataError(
                 f'{place}, annotation {index} is {annotation!r}; expected {{"label": name, "segment": [start, end]}} '
                 "with finite seconds."
             )
     return list(annotations)
+
+
+def _ignored(entry: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
+    """Return the ambiguous parts of one video after checking their form."""
+    parts = entry.get("ignored")
+    if not isinstance(parts, list | None):
+        raise DataError(f"{place}, ignored is {type(parts).__name__}, not a list.")
+    for index, part in enumerate(parts or []):
+        if not _has_segment(part):
+            raise DataError(
+                f'{place}, ignored part {index} is {part!r}; expected {{"segment": [start, end]}} with finite seconds.'
+            )
+    return parts or []
+
+
+def _has_segment(record: Any) -> bool:
+    """Say whether a record has a segment of two finite numbers."""
+    try:
+        start, end = (float(edge) for edge in record["segment"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+    return bool(np.isfinite(start) and np.isfinite(end))
 
 
 def _number(value: Any) -> float:

@@ -110,7 +110,22 @@ def match(rank: Indices, group: Indices, pairs: Pairs, instances: int, threshold
     return matched
 
 
-def average_precision(true_positive: Mask, instances: int) -> Floats:
+def touching(group: Indices, segment: Floats, part_group: Indices, part_segment: Floats) -> Mask:
+    """Say of each detection whether it shares time with a part of its group: ``(N,)``.
+
+    Args:
+        group: ``(N,)`` group (one video) of each detection.
+        segment: ``(N, 2)``.
+        part_group: ``(I,)`` group of each part.
+        part_segment: ``(I, 2)``.
+    """
+    pairs = overlapping_pairs(group, segment, part_group, part_segment, 0.0)
+    touches = np.zeros(len(group), dtype=bool)
+    touches[pairs.detection[pairs.tiou > 0]] = True
+    return touches
+
+
+def average_precision(true_positive: Mask, instances: int, counted: Mask | None = None) -> Floats:
     """Return the area under the interpolated precision-recall curve at each threshold ``(T,)``.
 
     Precision at a recall is the best at that recall or a higher one (PASCAL VOC 2011 and later).
@@ -118,9 +133,11 @@ def average_precision(true_positive: Mask, instances: int) -> Floats:
     Args:
         true_positive: ``(N, T)`` of one class, by falling score.
         instances: Number of instances of the class.
+        counted: ``(N, T)`` which detections count, every true positive among them; None for all.
     """
     hits = np.cumsum(true_positive, axis=0)
-    precision = hits / np.arange(1, len(hits) + 1)[:, None]
+    ranks = np.arange(1, len(hits) + 1)[:, None] if counted is None else np.maximum(np.cumsum(counted, axis=0), 1)
+    precision = hits / ranks
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     area: Floats = np.where(true_positive, envelope, 0.0).sum(axis=0) / instances
     return area

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -104,6 +104,7 @@ class _Draft:
     start: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)
     label: list[str] = field(default_factory=list)
+    ignored: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Collector:
@@ -118,7 +119,7 @@ class Collector:
         self.refused: list[str] = []
         """What was left out although it should not have been, one line each."""
         self.remarks: list[str] = []
-        """What was left out because it is no action (ambiguous parts, still regions), or is worth knowing."""
+        """What was left out because it is no action (still regions), or is worth knowing."""
         self._source = Path()
         self._sources: dict[str, Path] = {}
         self._drafts: dict[str, _Draft] = {}
@@ -179,16 +180,20 @@ class Collector:
         Raises:
             DataError: If a time or the label is unusable, or the segment does not end after its start.
         """
-        first, last = read_seconds(start, f"{place}, start"), read_seconds(end, f"{place}, end")
+        first, last = _span(place, start, end)
         label = read_text(label, f"{place}, label").strip()
-        if first < 0:
-            raise DataError(f"{place}, start: {first:g} s lies before the video.")
-        if last <= first:
-            raise DataError(f"{place}: the segment [{first:g}, {last:g}] s does not end after its start.")
         draft = self._drafts[video_id]
         draft.start.append(first)
         draft.end.append(last)
         draft.label.append(label)
+
+    def ignore(self, place: str, video_id: str, start: Any, end: Any) -> None:
+        """Add a part, in seconds, that is neither action nor background to a video that was declared.
+
+        Raises:
+            DataError: If a time is unusable, or the part does not end after its start.
+        """
+        self._drafts[video_id].ignored.append(_span(place, start, end))
 
     def adopt(self, video: VideoAnnotation) -> None:
         """Take a video as it is, odd segments included.
@@ -197,8 +202,7 @@ class Collector:
             DataError: If its id stands in another source too.
         """
         self._claim(str(self._source), video.video_id)
-        subset = canonical_subset(video.subset)
-        self._whole[video.video_id] = VideoAnnotation(video.video_id, video.duration, subset, video.segments)
+        self._whole[video.video_id] = replace(video, subset=canonical_subset(video.subset))
 
     def rate(self, place: str, video_id: str, given: Any = None) -> float:
         """Return the frames a second of a video: of the options, of the file, or of the video.
@@ -244,9 +248,8 @@ class Collector:
         segments = Segments(
             video_id, np.array(draft.start), np.array(draft.end), tuple(draft.label), one, draft.duration
         )
-        return VideoAnnotation(
-            video_id, draft.duration, draft.subset or canonical_subset(self.options.subset), segments
-        )
+        subset = draft.subset or canonical_subset(self.options.subset)
+        return VideoAnnotation(video_id, draft.duration, subset, segments, np.array(draft.ignored).reshape(-1, 2))
 
     def _claim(self, place: str, video_id: str) -> None:
         source = self._sources.setdefault(video_id, self._source)
@@ -270,6 +273,14 @@ def video_id_of(reference: str) -> str:
 
 
 def _with_duration(video: VideoAnnotation, duration: float) -> VideoAnnotation:
-    old = video.segments
-    segments = Segments(old.video_id, old.start, old.end, old.label, old.score, duration)
-    return VideoAnnotation(video.video_id, duration, video.subset, segments)
+    return replace(video, duration=duration, segments=replace(video.segments, duration=duration))
+
+
+def _span(place: str, start: Any, end: Any) -> tuple[float, float]:
+    """Return start and end in seconds, checked."""
+    first, last = read_seconds(start, f"{place}, start"), read_seconds(end, f"{place}, end")
+    if first < 0:
+        raise DataError(f"{place}, start: {first:g} s lies before the video.")
+    if last <= first:
+        raise DataError(f"{place}: the segment [{first:g}, {last:g}] s does not end after its start.")
+    return first, last

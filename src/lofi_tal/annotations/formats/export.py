@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.annotations.activitynet import save_annotations
+from lofi_tal.annotations.activitynet import ignored_entry, save_annotations
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.formats.collecting import VideoFolder
 from lofi_tal.annotations.formats.csv_table import COLUMNS
@@ -31,7 +31,10 @@ def write_activitynet(path: Path, annotations: Annotations, _videos: VideoFolder
 
 
 def write_csv(path: Path, annotations: Annotations, _videos: VideoFolder | None) -> None:
-    """Write a table with a row for each segment, and one with empty times for each video without any."""
+    """Write a table with a row for each segment, and one with empty times for each video without any.
+
+    A table has no place for ignored parts.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, "subset", "duration"])
@@ -54,7 +57,7 @@ def write_opentad(path: Path, annotations: Annotations, videos: VideoFolder | No
     database = {}
     for video in annotations:
         frames = {} if videos is None else {"frame": videos.facts(video.video_id).frames}
-        database[video.video_id] = {**_head(video), **frames, "annotations": _records(video)}
+        database[video.video_id] = {**_head(video), **frames, "annotations": _records(video), **ignored_entry(video)}
     write_text(path.with_name(CLASS_LIST), "".join(f"{label}\n" for label in sorted(annotations.labels)))
     write_json(path, {"version": "lofi-tal", "database": database})
 
@@ -70,7 +73,7 @@ def write_actionformer(path: Path, annotations: Annotations, videos: VideoFolder
     for video in annotations:
         fps = {} if videos is None else {"fps": videos.facts(video.video_id).fps}
         records = [{**record, "label_id": numbers[record["label"]]} for record in _records(video)]
-        database[video.video_id] = {**_head(video), **fps, "annotations": records}
+        database[video.video_id] = {**_head(video), **fps, "annotations": records, **ignored_entry(video)}
     write_json(path, {"version": "lofi-tal", "database": database})
 
 

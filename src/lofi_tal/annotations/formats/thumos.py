@@ -3,16 +3,17 @@
 The challenge (https://www.crcv.ucf.edu/THUMOS14/) has a text file for each class, ``<Class>_val.txt`` and
 ``<Class>_test.txt``, with lines ``video start end`` in seconds. Models are trained on the validation videos and
 evaluated on the test videos, so these become ``training`` and ``validation``. Parts called ``Ambiguous`` are neither
-action nor background; the evaluation of the field leaves them out, and so do we.
+action nor background; they become ``ignored`` parts, which only an evaluation that is asked to looks at.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from lofi_tal.annotations.activitynet import load_annotations
-from lofi_tal.annotations.document import VideoAnnotation
 from lofi_tal.annotations.formats.collecting import Collector, canonical_subset
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_text
@@ -22,8 +23,9 @@ _ROLES = {"val": "training", "test": "validation"}
 
 
 def class_files(folder: Path) -> list[Path]:
-    """Return the class files of a folder, those of the validation videos first."""
-    return sorted(folder.glob("*_val.txt")) + sorted(folder.glob("*_test.txt"))
+    """Return the class files of a folder: those of the validation videos first, ambiguous parts after the classes."""
+    files = [*folder.glob("*_val.txt"), *folder.glob("*_test.txt")]
+    return sorted(files, key=lambda path: (not path.stem.endswith("_val"), _class_of(path) == AMBIGUOUS, path))
 
 
 def read_thumos(path: Path, into: Collector) -> None:
@@ -45,35 +47,38 @@ def read_thumos(path: Path, into: Collector) -> None:
 
 
 def _read_class(path: Path, into: Collector) -> None:
-    label, _, part = path.stem.rpartition("_")
+    label, part = _class_of(path), path.stem.rpartition("_")[2]
     if part not in _ROLES or not label:
         raise DataError(f"{path}: the name should end in _val.txt or _test.txt after the class.")
     lines = read_text(path).splitlines()
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    if label == AMBIGUOUS:
-        into.remarks.append(f"{path}: {len(rows)} ambiguous parts are left out.")
-        return
     for number, fields in rows:
         place = f"{path}, line {number}"
         with into.part():
             if len(fields) != 3:
                 raise DataError(f"{place}: expected 'video start end', found {len(fields)} values.")
             video = into.declare(place, fields[0], subset=_ROLES[part])
-            into.add(place, video, fields[1], fields[2], label)
+            if label == AMBIGUOUS:
+                into.ignore(place, video, fields[1], fields[2])
+            else:
+                into.add(place, video, fields[1], fields[2], label)
 
 
 def _read_json(path: Path, into: Collector) -> None:
     annotations = load_annotations(path, strict=into.options.strict)
     into.refused += annotations.notes
     challenge = any(canonical_subset(name) == "testing" for name in annotations.subsets)
-    ambiguous: Counter[str] = Counter()
     for video in annotations:
         segments = video.segments
-        sure = [i for i, label in enumerate(segments.label) if label != AMBIGUOUS]
-        ambiguous[str(path)] += len(segments) - len(sure)
+        unsure = np.array([label == AMBIGUOUS for label in segments.label], dtype=bool)
+        spans = np.stack([segments.start, segments.end], axis=1)[unsure]
         subset = video.subset
         if challenge:
             subset = "validation" if canonical_subset(subset) == "testing" else "training"
+        ignored = np.concatenate([video.ignored, spans])
         with into.part():
-            into.adopt(VideoAnnotation(video.video_id, video.duration, subset, segments[sure]))
-    into.remarks += [f"{name}: {count} ambiguous parts are left out." for name, count in ambiguous.items() if count]
+            into.adopt(replace(video, subset=subset, segments=segments[~unsure], ignored=ignored))
+
+
+def _class_of(path: Path) -> str:
+    return path.stem.rpartition("_")[0]
