@@ -5,11 +5,11 @@
 Without VIDEO, two H.264 videos of 640 × 360 at 30 frames/s and 2 minutes are made, with a key frame every 250 and every
 12 frames. Each row reads the frames of L snippets of 8 frames, short side 8/7 of the size, with one thread; the ways
 take turns in every round, and a ratio is the median over the rounds of the ratio within a round. Ours is an item of
-training, frames decoded and one random crop of them all; the others leave out the crop:
+training, frames decoded and one random crop of them all in one array. torchcodec and OpenCV make the same:
 
 * ffmpeg: the limit. It decodes, scales (bilinear) and converts to rgb24 as many frames, evenly spread, to nowhere;
 * torchcodec: the same frames by index, scaled in its decoder;
-* OpenCV: reads all frames, resizes the wanted ones and keeps them in memory, as ours and torchcodec do;
+* OpenCV: reads all frames, resizes the wanted ones (without antialiasing) and crops each as it comes;
 * cached: the frame cache of a process that starts anew, the crop copied out of it.
 
 What is not installed is left out (`pip install opencv-python-headless torchcodec`, and FFmpeg's libraries).
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp
 from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, VideoFile
+from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, VideoFile, crop
 from lofi_tal.video import FrameCache, VideoInfo, probe_video, write_video
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
@@ -75,6 +75,13 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
         assert not SnippetDataset([video], frames=8, stride=8, cache=frame_cache).read(request, into)
 
     read(cache)
+    shown = np.searchsorted(info.times, times + 1e-6, side="right") - 1
+
+    def put(number: int, frame: NDArray[np.uint8]) -> None:
+        pixels = into.flatten(0, 1).numpy()
+        first, *others = np.flatnonzero(shown == number).tolist()
+        crop(frame[None], pixels[first : first + 1], 0, flip=False)
+        pixels[others] = pixels[first]
 
     def ours() -> None:
         read(None)
@@ -93,20 +100,19 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
         from torchvision.transforms import v2
 
         decoder = VideoDecoder(path, num_ffmpeg_threads=1, transforms=[v2.Resize((height, width))])
-        decoder.get_frames_at(numbers.tolist())
+        for number, frame in zip(numbers.tolist(), decoder.get_frames_at(numbers.tolist()).data, strict=True):
+            put(number, frame.permute(1, 2, 0).numpy())
 
     def opencv() -> None:
         import cv2
 
         cv2.setNumThreads(1)
         reader, wanted = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]), set(numbers.tolist())
-        frames = []
         for number in range(info.frames):
             good, frame = reader.read()
             if good and number in wanted:
                 small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-                frames.append(cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
-        assert len(frames) == len(numbers)
+                put(number, cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
 
     found: dict[str, Callable[[], Any]] = {"ours": ours, "cached": cached}
     if shutil.which("ffmpeg"):

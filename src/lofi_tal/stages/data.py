@@ -418,8 +418,9 @@ class SnippetDataset(FrameDataset):
                 times, places = np.unique(view.times, return_inverse=True)
                 frames = stream_frames(path, times, short_side=view.short_side, decoder=self.cache.decoder)
                 for place, frame in frames:
-                    for i in np.flatnonzero(places == place).tolist():
-                        crop(frame[None], pixels[i : i + 1], request.seed, self.flip)
+                    first, *others = np.flatnonzero(places == place).tolist()
+                    crop(frame[None], pixels[first : first + 1], request.seed, self.flip)
+                    pixels[others] = pixels[first]
             else:
                 also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
                 decoded, places = self.cache.distinct(path, view, also=also)
