@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp
 from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, VideoFile, crop
+from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, VideoFile, crop_once
 from lofi_tal.video import FrameCache, VideoInfo, probe_video, write_video
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
@@ -62,7 +62,8 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
     """Return for each way that is installed a function that reads the frames once."""
     times = SnippetGrid(snippets, 8, 8).times(info.duration, info.frames).reshape(-1)
     short = round(size * 8 / 7)
-    numbers = np.unique(np.searchsorted(info.times, times + 1e-6, side="right") - 1)
+    shown = np.searchsorted(info.times, times + 1e-6, side="right") - 1
+    numbers = np.unique(shown)
     scale = short / min(info.height, info.width)
     height, width = round(info.height * scale), round(info.width * scale)
     file = VideoFile(path, file_stamp(path), info.duration, info.frames)
@@ -75,13 +76,9 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
         assert not SnippetDataset([video], frames=8, stride=8, cache=frame_cache).read(request, into)
 
     read(cache)
-    shown = np.searchsorted(info.times, times + 1e-6, side="right") - 1
 
     def put(number: int, frame: NDArray[np.uint8]) -> None:
-        pixels = into.flatten(0, 1).numpy()
-        first, *others = np.flatnonzero(shown == number).tolist()
-        crop(frame[None], pixels[first : first + 1], 0, flip=False)
-        pixels[others] = pixels[first]
+        crop_once(frame, into.flatten(0, 1).numpy(), np.flatnonzero(shown == number), 0, flip=False)
 
     def ours() -> None:
         read(None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lofi_tal.errors import DataError
 from lofi_tal.evaluation import bootstrap_detections, diagnose_detections, evaluate_detections
+from tests.documents import SPANS, draw_database, draw_results, tiou
 
 LABELS = ("run", "jump")
 THRESHOLDS = (0.3, 0.5, 0.75)
@@ -19,11 +20,6 @@ THRESHOLDS = (0.3, 0.5, 0.75)
 
 def shared(a, b):
     return max(0, min(a[1], b[1]) - max(a[0], b[0]))
-
-
-def tiou(a, b):
-    union = (a[1] - a[0]) + (b[1] - b[0]) - shared(a, b)
-    return shared(a, b) / union if union else 0.0
 
 
 def judge(database, results, label, threshold):
@@ -68,28 +64,11 @@ def reference(database, results, threshold):
 
 @st.composite
 def cases(draw):
-    """Few short videos on a coarse grid: detections overlap an instance, an ambiguous part, both, or only touch."""
-    span = st.tuples(st.integers(0, 8), st.integers(0, 8)).map(sorted)
-    annotation = st.fixed_dictionaries({"label": st.sampled_from(LABELS), "segment": span})
-    part = st.fixed_dictionaries({"segment": span})
-    ids = ["a", "b", "c"]
-    database = {
-        v: {
-            "subset": "validation",
-            "duration": 8,
-            "annotations": draw(st.lists(annotation, max_size=4)),
-            "ignored": draw(st.lists(part, max_size=3)),
-        }
-        for v in ids
-    }
-    database["a"]["annotations"].append({"label": "run", "segment": [0, 4]})
+    """Detections overlap an instance, an ambiguous part, both, or only touch."""
+    part = st.fixed_dictionaries({"segment": SPANS})
+    database = draw_database(draw, LABELS, duration=st.just(8), ignored=st.lists(part, max_size=3))
     database["a"]["ignored"].append({"segment": [3, 5]})
-    known = sorted({i["label"] for entry in database.values() for i in entry["annotations"]})
-    detection = st.fixed_dictionaries({"label": st.sampled_from(known), "segment": span})
-    results = {v: draw(st.lists(detection, max_size=6)) for v in [*ids, "elsewhere"]}
-    count = sum(map(len, results.values()))
-    scores = iter(draw(st.permutations([i / (count + 1) for i in range(count)])))
-    return database, {v: [{**d, "score": next(scores)} for d in records] for v, records in results.items()}
+    return database, draw_results(draw, database)
 
 
 @given(case=cases())

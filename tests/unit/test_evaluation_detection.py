@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections, read_video_ids
+from tests.documents import draw_database, draw_results, tiou
 
 LABELS = ("run", "jump", "wave")
 THRESHOLDS = (0.3, 0.5, 0.75)
-
-
-def tiou(a, b):
-    inter = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
-    union = (a[1] - a[0]) + (b[1] - b[0]) - inter
-    return inter / union if union > 0 else 0.0
 
 
 def reference_ap(truth, detections, threshold):
@@ -62,18 +57,8 @@ def reference_map(database, results, threshold):
 
 @st.composite
 def cases(draw):
-    """Small videos on a coarse grid, so that tIoUs tie and hit thresholds; scores are all different."""
-    segment = st.tuples(st.integers(0, 8), st.integers(0, 8)).map(sorted)
-    annotation = st.fixed_dictionaries({"label": st.sampled_from(LABELS), "segment": segment})
-    ids = ["a", "b", "c"]
-    database = {v: {"subset": "validation", "annotations": draw(st.lists(annotation, max_size=4))} for v in ids}
-    database["a"]["annotations"].append({"label": "run", "segment": [0, 4]})
-    known = sorted({a["label"] for v in database.values() for a in v["annotations"]})
-    detection = st.fixed_dictionaries({"label": st.sampled_from(known), "segment": segment})
-    results = {v: draw(st.lists(detection, max_size=6)) for v in [*ids, "elsewhere"]}
-    count = sum(map(len, results.values()))
-    scores = iter(draw(st.permutations([i / (count + 1) for i in range(count)])))
-    return database, {v: [{**d, "score": next(scores)} for d in records] for v, records in results.items()}
+    database = draw_database(draw, LABELS)
+    return database, draw_results(draw, database)
 
 
 @given(case=cases())

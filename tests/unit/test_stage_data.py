@@ -156,6 +156,9 @@ class Numbers(FrameDataset):
     def __len__(self):
         return self.count
 
+    def name(self, index):
+        return f"video {index}"
+
     def shape(self, fidelity):
         return (2, fidelity.size, fidelity.size, 3)
 

@@ -314,6 +314,10 @@ class FrameDataset(Dataset[Sample], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
+    def name(self, index: int) -> str:
+        """Return the name of an item's file for the user: what is lost is listed by it."""
+
+    @abstractmethod
     def shape(self, fidelity: Fidelity) -> tuple[int, ...]:
         """Return the shape of an item's frames, ``(..., S, S, 3)``."""
 
@@ -360,6 +364,10 @@ class FrameDataset(Dataset[Sample], ABC):
             raise RunError(f"Not one of {len(failed)} videos can be read; the first: {next(iter(failed.values()))}")
         return Batch(indices, frames[: len(indices)], failed)
 
+    def reasons(self, batch: Batch) -> dict[str, str]:
+        """Return why items of a batch could not be read, by name."""
+        return {self.name(index): reason for index, reason in batch.failed.items()}
+
     def _stand_ins(self, last: Request) -> Iterator[Request]:
         """Yield the same view of every other item, those after ``last`` first; nothing for a centre view."""
         if last.seed is not None:
@@ -405,6 +413,10 @@ class SnippetDataset(FrameDataset):
         times = grid.times(video.file.duration, video.file.frames, video.window)
         return View(times.reshape(-1), short_side=round(fidelity.size * RESIZE))
 
+    def name(self, index: int) -> str:
+        """Return the id of the video."""
+        return self.videos[index].video_id
+
     def shape(self, fidelity: Fidelity) -> tuple[int, ...]:
         """Return ``(L, T, S, S, 3)``."""
         return fidelity.snippets, self.frames, fidelity.size, fidelity.size, 3
@@ -418,9 +430,7 @@ class SnippetDataset(FrameDataset):
                 times, places = np.unique(view.times, return_inverse=True)
                 frames = stream_frames(path, times, short_side=view.short_side, decoder=self.cache.decoder)
                 for place, frame in frames:
-                    first, *others = np.flatnonzero(places == place).tolist()
-                    crop(frame[None], pixels[first : first + 1], request.seed, self.flip)
-                    pixels[others] = pixels[first]
+                    crop_once(frame, pixels, np.flatnonzero(places == place), request.seed, self.flip)
             else:
                 also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
                 decoded, places = self.cache.distinct(path, view, also=also)
@@ -541,6 +551,10 @@ class ClipDataset(FrameDataset):
     def __len__(self) -> int:
         return len(self.clips)
 
+    def name(self, index: int) -> str:
+        """Return the path of the clip."""
+        return str(self.clips[index].file.path)
+
     def shape(self, fidelity: Fidelity) -> tuple[int, ...]:
         """Return ``(T, S, S, 3)``, or ``(2, T, S, S, 3)`` at two paces."""
         shape = (self.frames, fidelity.size, fidelity.size, 3)
@@ -604,6 +618,15 @@ def crop(
         if mirrored:  # frame by frame in the processor's cache, by torch: a fifth of the time of NumPy's view[:, ::-1]
             pixels = torch.from_numpy(frame)
             pixels.copy_(pixels.flip(1))
+
+
+def crop_once(
+    frame: NDArray[np.uint8], into: NDArray[np.uint8], where: NDArray[np.intp], seed: int | None, flip: bool
+) -> None:
+    """Write a square of one frame ``(H, W, 3)``, as :func:`crop`, to the places ``where`` of ``(N, S, S, 3)``."""
+    first, *others = where.tolist()
+    crop(frame[None], into[first : first + 1], seed, flip)
+    into[others] = into[first]
 
 
 def multi_scale_crop(frames: NDArray[np.uint8], size: int, seed: int, flip: bool) -> Tensor:

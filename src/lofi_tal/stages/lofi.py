@@ -23,7 +23,6 @@ from lofi_tal.heads import Head
 from lofi_tal.heads.losses import global_counts, ratio
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling
 from lofi_tal.stages.data import (
-    Batch,
     Request,
     SnippetDataset,
     as_clips,
@@ -146,7 +145,7 @@ def train_lofi(
     model.train()
     set_batchnorm_mode(encoder, options.batchnorm)
     for step, batch in run.batches(loader):
-        run.lost.update(_reasons(videos, batch))
+        run.lost.update(videos.reasons(batch))
         fidelity = schedule.at(epoch=step.epoch, step=step.index)
         facts = {"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size}
         size = -(-len(batch.indices) // options.accumulate)
@@ -197,7 +196,7 @@ def reestimate_batchnorm(
     requests = [[Request(i, full, derive_seed(options.seed, "statistics", i)) for i in batch] for batch in wanted]
     lost: dict[str, str] = {}
     for batch in make_batches(videos, requests, options.workers, count=options.batch, fidelities=[full]):
-        lost.update(_reasons(videos, batch))
+        lost.update(videos.reasons(batch))
         clips = as_clips(batch.frames.flatten(0, 1))
         with fabric.autocast():
             for part in torch.split(clips, max(1, options.chunk)):
@@ -210,11 +209,6 @@ def reestimate_batchnorm(
 def video_generator(seed: int, step: int, name: str) -> torch.Generator:
     """Return the source of an item's random draws at a step: the same in whatever batch and process it is."""
     return torch.Generator().manual_seed(derive_seed(seed, "draw", step, name))
-
-
-def _reasons(videos: SnippetDataset, batch: Batch) -> dict[str, str]:
-    """Return why videos of a batch could not be read, by id."""
-    return {videos.videos[index].video_id: reason for index, reason in batch.failed.items()}
 
 
 def _split(indices: list[int], size: int) -> list[list[int]]:

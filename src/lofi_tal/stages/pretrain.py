@@ -32,7 +32,6 @@ from lofi_tal.runtime import (
     share_of_batch,
 )
 from lofi_tal.stages.data import (
-    Batch,
     ClipDataset,
     Excerpt,
     as_clips,
@@ -199,7 +198,7 @@ def pretrain(
     model.train()
     set_batchnorm_mode(encoder, options.batchnorm)
     for _, batch in run.batches(loader):
-        run.lost.update(_reasons(train, batch))
+        run.lost.update(train.reasons(batch))
         frames, target = examples(
             options.task, batch.frames.to(fabric.device, non_blocking=True), numbers[batch.indices].to(fabric.device)
         )
@@ -238,7 +237,7 @@ def evaluate_clips(
     batches = batches[rank::ranks]
     with Progress("clip accuracy", len(batches), quiet=quiet or rank > 0) as progress:
         for batch in make_batches(clips, batches, options.workers, count=options.batch, fidelities=[fidelity]):
-            lost.update(_reasons(clips, batch))
+            lost.update(clips.reasons(batch))
             if batch.indices:
                 frames, target = examples(options.task, batch.frames, numbers[batch.indices])
                 logits = model(as_clips(frames.to(fabric.device))).float().cpu()
@@ -252,11 +251,6 @@ def evaluate_clips(
     if not seen:
         raise RunError(f"Not one of the {len(clips)} validation clips can be read: see `lofi data check`.")
     return {"validation_clips": seen, "accuracy": first / seen, "accuracy_top5": five / seen}, lost
-
-
-def _reasons(clips: ClipDataset, batch: Batch) -> dict[str, str]:
-    """Return why clips of a batch could not be read, by path."""
-    return {str(clips.clips[index].file.path): reason for index, reason in batch.failed.items()}
 
 
 def _numbers(clips: ClipDataset, labels: Sequence[str]) -> Tensor:

@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,6 @@ from lofi_tal.video.decode import DecodedFrames, View, check_decoder, decode_vie
 _LAYOUT = 3  # raise it when files or decoding change
 _STALE = 7 * 86400.0  # seconds without use after which an entry gives way
 _LISTING = 50  # times as long as listing the folder took, what was found is believed
-
-
-@dataclass
-class _Room:
-    """Bytes that a folder held, by a clock's time up to which that is believed."""
-
-    held: int = 0
-    known_until: float = -math.inf
 
 
 class FrameCache:
@@ -60,7 +51,10 @@ class FrameCache:
         self.folder, self.limit_bytes, self.decoder = folder, limit_bytes, decoder
         self.hits = self.misses = 0
         self._checked: set[tuple[str, int, int]] = set()
-        self._room = _Room()
+        self._bytes, self._known_until = (
+            0,
+            -math.inf,
+        )  # held, as far as is known, and the time up to which it is believed
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -202,19 +196,18 @@ class FrameCache:
 
         Listing a large folder takes long, so it is listed anew only when that takes a small part of the time since.
         """
-        room = self._room
         began = time.monotonic()
-        if began >= room.known_until:
+        if began >= self._known_until:
             held = sorted(self._held())
-            room.held = sum(size for _, size, _ in held)
+            self._bytes = sum(size for _, size, _ in held)
             for used, size, path in held:
-                if room.held + needed <= self.limit_bytes or time.time() - used < _STALE:
+                if self._bytes + needed <= self.limit_bytes or time.time() - used < _STALE:
                     break
                 path.unlink(missing_ok=True)
-                room.held -= size
-            room.known_until = time.monotonic() + _LISTING * (time.monotonic() - began)
-        fits = room.held + needed <= self.limit_bytes
-        room.held += needed if fits else 0
+                self._bytes -= size
+            self._known_until = time.monotonic() + _LISTING * (time.monotonic() - began)
+        fits = self._bytes + needed <= self.limit_bytes
+        self._bytes += needed if fits else 0
         return fits
 
     def _held(self) -> Iterator[tuple[float, int, Path]]:
