@@ -163,7 +163,9 @@ def train_lofi(
                 run.backward(losses, len(indices) / len(batch.indices), facts)
         run.apply(facts)
     if options.reestimate:
-        run.lost.update(reestimate_batchnorm(encoder, fabric, videos, full, options))
+        held = max(fidelity.snippets * fidelity.size**2 for fidelity in schedule.fidelities) / full.size**2
+        at_once = max(1, round(held * options.batch / options.accumulate))
+        run.lost.update(reestimate_batchnorm(encoder, fabric, videos, full, options, at_once))
     result = {
         "videos": len({video.video_id for video in videos.videos}),
         "windows": len(videos),
@@ -175,12 +177,13 @@ def train_lofi(
 
 @torch.no_grad()
 def reestimate_batchnorm(
-    encoder: Encoder, fabric: Fabric, videos: SnippetDataset, full: Fidelity, options: LofiOptions
+    encoder: Encoder, fabric: Fabric, videos: SnippetDataset, full: Fidelity, options: LofiOptions, at_once: int
 ) -> dict[str, str]:
     """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
 
     As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
-    ``options.reestimate`` batches, encoded in chunks; the weights stay as they are.
+    parts of ``options.reestimate`` batches; the weights stay as they are. A part has ``at_once`` snippets, or
+    ``options.chunk`` with a strategy that encodes in chunks, drawn at random: those of one video vary less than all do.
 
     Returns:
         Why videos could not be read, by id.
@@ -194,13 +197,15 @@ def reestimate_batchnorm(
     order = epoch_batches(len(videos), options.batch, options.seed, options.epochs)
     wanted = [order[place % len(order)] for place in range(options.reestimate)]
     requests = [[Request(i, full, derive_seed(options.seed, "statistics", i)) for i in batch] for batch in wanted]
+    draws = torch.Generator().manual_seed(derive_seed(options.seed, "parts"))
+    size = options.chunk if options.strategy == "chunked" else at_once
     lost: dict[str, str] = {}
     for batch in make_batches(videos, requests, options.workers, count=options.batch, fidelities=[full]):
         lost.update(videos.reasons(batch))
         clips = as_clips(batch.frames.flatten(0, 1))
         with fabric.autocast():
-            for part in torch.split(clips, max(1, options.chunk)):
-                encoder(part.to(fabric.device))
+            for part in torch.randperm(len(clips), generator=draws).tensor_split(-(-len(clips) // size)):
+                encoder(clips[part].to(fabric.device))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     return lost
