@@ -53,8 +53,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def _read(path: Path, level: int) -> dict[str, Any]:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LofiError(f"Recipe {path} cannot be read: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise LofiError(f"Recipe {path} is not UTF-8 text: {error}.") from error
+    except OSError as error:
+        raise LofiError(f"Recipe {path} cannot be read: {error.strerror}.") from error
     if not isinstance(content, dict):
         raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
     _resolve_paths(content, path.parent)
