@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -196,13 +197,18 @@ def reestimate_batchnorm(
     encoder.train()
     order = epoch_batches(len(videos), options.batch, options.seed, options.epochs)
     wanted = [order[place % len(order)] for place in range(options.reestimate)]
-    requests = [[Request(i, full, derive_seed(options.seed, "statistics", i)) for i in batch] for batch in wanted]
+    requests = [[Request(i, full, derive_seed(options.seed, "statistics", i))] for batch in wanted for i in batch]
     draws = torch.Generator().manual_seed(derive_seed(options.seed, "parts"))
     size = options.chunk if options.strategy == "chunked" else at_once
     lost: dict[str, str] = {}
-    for batch in make_batches(videos, requests, options.workers, count=options.batch, fidelities=[full]):
-        lost.update(videos.reasons(batch))
-        clips = as_clips(batch.frames.flatten(0, 1))
+    # video by video, for loader processes share memory of the size of training's batches at most
+    found = make_batches(videos, requests, options.workers, count=1, fidelities=[full])
+    for batch in wanted:
+        frames = []
+        for one in islice(found, len(batch)):
+            lost.update(videos.reasons(one))
+            frames.append(one.frames.flatten(0, 1).clone())
+        clips = as_clips(torch.cat(frames))
         with fabric.autocast():
             for part in torch.randperm(len(clips), generator=draws).tensor_split(-(-len(clips) // size)):
                 encoder(clips[part].to(fabric.device))
