@@ -157,8 +157,15 @@ def _schedule(videos: int, reasons: dict[str, str]) -> dict[str, Any]:
     reasons["lofi.lr_step"] = "the learning rate halves twice, as over 15 epochs in the paper"
     if batch != 16:
         reasons["lofi.batch"] = "the paper has 16; with so few videos, smaller batches give more steps"
-    lr = 0.1 if batch == 16 else 0.05
-    return {"epochs": epochs, "lr_step": epochs // 3, "batch": batch, "lr": lr, "clip_norm": 10.0}
+    reasons["lofi.reestimate"] = "BatchNorm's statistics of the full size instead of the last phases' smaller ones"
+    return {
+        "epochs": epochs,
+        "lr_step": epochs // 3,
+        "batch": batch,
+        "lr": 0.1 if batch == 16 else 0.05,
+        "clip_norm": 10.0,
+        "reestimate": min(25, -(-videos // batch)),
+    }
 
 
 def _pretrain(clips: Path | None, reasons: dict[str, str]) -> dict[str, Any] | None:
