@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.errors import DataError, nearest
-from lofi_tal.files import read_json
+from lofi_tal.files import read_json, read_text
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -192,10 +192,7 @@ def read_video_ids(path: Path | str) -> frozenset[str]:
             raise DataError(f"{path} is {type(content).__name__}; expected a list of video ids or annotations.")
         names = [str(name) for name in content]
     else:
-        try:
-            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} cannot be read as a list of video ids: {error}.") from error
+        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise DataError(f"{path} holds no video id.")
     return frozenset(name[2:] if len(name) == 13 and name.startswith("v_") else name for name in names)

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from lofi_tal.config import Recipe, make_recipe
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import DataError, LofiError, nearest
+from lofi_tal.files import read_text
 
 _MOST_LEVELS = 8
 
@@ -52,11 +53,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _read(path: Path, level: int) -> dict[str, Any]:
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise LofiError(f"Recipe {path} is not UTF-8 text: {error}.") from error
-    except OSError as error:
-        raise LofiError(f"Recipe {path} cannot be read: {error.strerror}.") from error
+        text = read_text(path, "YAML")
+    except DataError as error:
+        raise LofiError(f"Recipe {error}") from error
+    content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
     _resolve_paths(content, path.parent)

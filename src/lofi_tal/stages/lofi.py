@@ -164,8 +164,9 @@ def train_lofi(
                 run.backward(losses, len(indices) / len(batch.indices), facts)
         run.apply(facts)
     if options.reestimate:
-        held = max(fidelity.snippets * fidelity.size**2 for fidelity in schedule.fidelities) / full.size**2
-        at_once = max(1, round(held * options.batch / options.accumulate))
+        # as many snippets at once as a step of training encodes pixels of
+        held = max(fidelity.cost() for fidelity in schedule.fidelities) / full.size**2 * options.batch
+        at_once = options.chunk if strategy.name == "chunked" else max(1, round(held / options.accumulate))
         run.lost.update(reestimate_batchnorm(encoder, fabric, videos, full, options, at_once))
     result = {
         "videos": len({video.video_id for video in videos.videos}),
@@ -183,13 +184,15 @@ def reestimate_batchnorm(
     """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
 
     As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
-    parts of ``options.reestimate`` batches; the weights stay as they are. A part has ``at_once`` snippets, or
-    ``options.chunk`` with a strategy that encodes in chunks, drawn at random: those of one video vary less than all do.
+    parts of ``options.reestimate`` batches; the weights stay as they are. A part has ``at_once`` snippets of its batch,
+    drawn at random: those of one video vary less than all do.
 
     Returns:
         Why videos could not be read, by id.
     """
     norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return {}
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -199,7 +202,6 @@ def reestimate_batchnorm(
     wanted = [order[place % len(order)] for place in range(options.reestimate)]
     requests = [[Request(i, full, derive_seed(options.seed, "statistics", i))] for batch in wanted for i in batch]
     draws = torch.Generator().manual_seed(derive_seed(options.seed, "parts"))
-    size = options.chunk if options.strategy == "chunked" else at_once
     lost: dict[str, str] = {}
     # video by video, for loader processes share memory of the size of training's batches at most
     found = make_batches(videos, requests, options.workers, count=1, fidelities=[full])
@@ -210,7 +212,7 @@ def reestimate_batchnorm(
             frames.append(one.frames.flatten(0, 1).clone())
         clips = as_clips(torch.cat(frames))
         with fabric.autocast():
-            for part in torch.randperm(len(clips), generator=draws).tensor_split(-(-len(clips) // size)):
+            for part in torch.randperm(len(clips), generator=draws).tensor_split(-(-len(clips) // at_once)):
                 encoder(clips[part].to(fabric.device))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
