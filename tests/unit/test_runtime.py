@@ -62,6 +62,17 @@ def test_a_crash_at_any_step_and_a_resume_give_the_same_weights_and_metrics(tmp_
     assert [step for step, *_ in losses(tmp_path / "cut")] == list(range(1, EPOCHS * STEPS + 1))
 
 
+@pytest.fixture
+def usual_signals():
+    """What a process in the foreground has: in the background or under nohup the tests begin with ignored signals."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_checkpoints_and_says_how_to_go_on(tmp_path, number):
     """Twice at once is once: `timeout` and closed terminals do that."""
@@ -74,6 +85,7 @@ def test_a_signal_checkpoints_and_says_how_to_go_on(tmp_path, number):
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_a_second_request_stops_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(lofi_tal.runtime.training, "_ONE_REQUEST", -1.0)  # whatever the time between the two
     with pytest.raises(KeyboardInterrupt):
