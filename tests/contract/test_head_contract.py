@@ -63,6 +63,15 @@ def test_a_few_steps_lower_the_loss(head):
     assert losses[-1] < 0.85 * losses[0]
 
 
+def test_a_process_that_has_detected_can_train_after_it(head):
+    # stage 3 resumed after its last candidate: what detection keeps for later must be fit for gradients
+    length = 37  # of no other test, for what is kept is kept by length
+    with torch.inference_mode():
+        head.proposals(head(torch.randn(2, 12, length)))
+    head.loss(head(torch.randn(2, 12, length)), SEGMENTS, LABELS)["total"].backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters())
+
+
 def test_a_batch_of_videos_without_instances_trains(head):
     empty = [torch.zeros(0, 2)] * 2
     loss = head.loss(head(torch.randn(2, 12, 16)), empty, [torch.zeros(0, dtype=torch.long)] * 2)["total"]

@@ -55,6 +55,7 @@ class Interpolation(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # training may be next to use what a detection asked for first
 def valid_anchors(snippets: int, max_duration: int, device: torch.device = _CPU) -> Anchors:
     """Return the valid anchors among ``snippets`` starts (L) and ``max_duration`` durations (D).
 
@@ -126,6 +127,7 @@ def _multiply(matrices: Sequence[Tensor], nodes: Sequence[Tensor]) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)
 def roi_align_interpolation(
     snippets: int,
     max_duration: int,
@@ -197,6 +199,7 @@ def roi_align_weights(lower: Tensor, upper: Tensor, bins: int, snippets: int) ->
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)
 def sampling_mask_interpolation(
     snippets: int,
     max_duration: int,
