@@ -13,12 +13,12 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.reproduce import ROWS, TABLES, find_rows, find_tables, open_base, update_document, write_tables
 from lofi_tal.reproduce.grid import grid_facts
 from lofi_tal.reproduce.probe import average_precision, best_cut, f1, probe
-from lofi_tal.reproduce.results import read_result, read_results, settings_hash, write_result
+from lofi_tal.reproduce.results import read_result, read_results, results_folder, settings_hash, write_result
 from lofi_tal.stages.data import TruthVideo, VideoFile
 from lofi_tal.stages.head import FeatureSet
 
 PUBLISHED = Path(__file__).parents[2] / "results"
-BASES = ("bench", "demo", "anet13_tsm_r18_gtad_long", "hacs_tsm_r18_gtad_long")
+BASES = ("bench", "bench_broad", "demo", "anet13_tsm_r18_gtad_long", "hacs_tsm_r18_gtad_long")
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -41,10 +41,12 @@ def test_every_row_is_a_recipe_of_every_base(name, tmp_path):
 def test_published_results_are_of_the_recipes_as_they_are(path, tmp_path):
     """A changed setting makes them results of something else, to be run again."""
     result = read_result(path)
-    row = ROWS[path.parent.name]
-    recipe = open_base(path.parent.parent.name, tmp_path).recipe(row, result["seed"])
+    row, folder = ROWS[path.parent.name], path.parent.parent.name
+    name, _, precision = folder.partition("-")
+    recipe = open_base(name, tmp_path).recipe(row, result["seed"])
     assert "failed" not in result
-    assert result["settings"] == settings_hash(recipe, row, "fp32")
+    assert result["settings"] == settings_hash(recipe, row, precision or "fp32")
+    assert results_folder(PUBLISHED, name, precision or "fp32").name == folder
     assert not re.search(r"/(home|tmp|work|root|usr)/", path.read_text())
 
 
@@ -251,6 +253,12 @@ def test_blocks_of_a_document_are_filled_and_the_rest_stays(tmp_path):
     update_document(path, tmp_path / "results")
     assert "no row has been run yet" in path.read_text()
     assert "![" not in path.read_text()
+    path.write_text("<!-- lofi reproduce 2 --data x --precision bf16 -->\n<!-- end -->\n")
+    store(tmp_path / "results/x-bf16", result("long", 0, 0.4))
+    assert update_document(path, tmp_path / "results") == ["x-bf16 2"]
+    assert "| Long Cyclic LoFi | 1 | 40.00" in path.read_text()
+    assert "| ACP | 0 |" in path.read_text()  # that one is in fp32
+    assert "Made by `lofi reproduce --data x --precision bf16 2`" in path.read_text()
     path.write_text("nothing to fill\n")
     with pytest.raises(DataError, match="no block"):
         update_document(path, tmp_path / "results")

@@ -15,6 +15,16 @@ from lofi_tal.synthetic.plans import FPS, find_preset
 from lofi_tal.video import probe_video
 
 
+def test_a_broad_stage_1_changes_the_clips_and_no_video():
+    narrow, broad = (plan_dataset(PRESETS[name], 0) for name in ("bench", "bench_broad"))
+    assert narrow[0] == broad[0]
+    assert len(narrow[1]) == len(broad[1])
+    shown = [[clip.label for clip in clips if clip.role == "clip_training"] for _, clips in (narrow, broad)]
+    assert set(shown[0]) == set(PRESETS["bench"].sources)
+    assert set(shown[1]) == set(PRESETS["bench"].sources) | set(PRESETS["bench"].targets)
+    assert {shown[1].count(label) for label in shown[1]} == {120}
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("synthetic") / "a", preset="tiny", seed=0, workers=1)
@@ -70,9 +80,9 @@ def test_boundaries_are_exact_to_a_frame_and_the_files_agree(tiny):
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
 
-def test_source_and_target_classes_are_disjoint_and_every_clip_is_there(tiny):
+def test_source_and_target_classes_are_disjoint_unless_broad_and_every_clip_is_there(tiny):
     for preset in PRESETS.values():
-        assert not set(preset.targets) & set(preset.sources)
+        assert set(preset.targets) & set(preset.sources) == (set(preset.targets) if preset.broad else set())
     assert len(PRESETS["small"].targets) >= 8
     assert len(PRESETS["small"].sources) >= 8
     rows = list(csv.DictReader(tiny.clips_csv.open()))

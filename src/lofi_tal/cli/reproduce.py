@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +55,16 @@ def reproduce(
 
     Example: lofi reproduce 1 2 --seeds 5
     """
-    from lofi_tal.reproduce import Runner, find_rows, find_tables, open_base, update_document, write_tables
+    from lofi_tal.reproduce import (
+        Runner,
+        find_rows,
+        find_tables,
+        open_base,
+        reproduce_command,
+        results_folder,
+        update_document,
+        write_tables,
+    )
 
     chosen = find_tables(tables or [])
     if not chosen and rows is None and document is None:
@@ -71,8 +79,9 @@ def reproduce(
         name = Path(data or "bench").stem
         folder = out or Path("runs") / f"reproduce-{name}"
         base = open_base(data, folder)
-        command = _command(data, device, precision)
-        runner = Runner(base, folder, results / base.name, device, precision, command, overwrite, quiet)
+        command = reproduce_command(data, precision, device)
+        place = results_folder(results, base.name, precision)
+        runner = Runner(base, folder, place, device, precision, command, overwrite, quiet)
         numbers = _seeds(seeds)
         if show:
             _show(runner, wanted, numbers)
@@ -86,13 +95,6 @@ def reproduce(
         say(f"{document}: {', '.join(update_document(document, results))}")
     if failed:
         raise typer.Exit(4)
-
-
-def _command(data: str | None, device: str, precision: str) -> str:
-    """Return the command with all that the figures of a row depend on but row and seed."""
-    options = {"--data": (data, None), "--device": (device, "auto"), "--precision": (precision, "fp32")}
-    said = [part for name, (value, usual) in options.items() if value and value != usual for part in (name, value)]
-    return shlex.join(["lofi", "reproduce", *said])
 
 
 def _seeds(text: str) -> list[int]:

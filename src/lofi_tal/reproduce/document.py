@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_text, write_bytes, write_json, write_text
 from lofi_tal.report.comparison import Dots, cost_scatter, file_bytes, rows_with_intervals
-from lofi_tal.reproduce.results import WAYS, read_results
+from lofi_tal.reproduce.results import WAYS, read_results, reproduce_command, results_folder
 from lofi_tal.reproduce.summary import PROBES, plural, summarise
 from lofi_tal.reproduce.tables import TABLES, Table, find_tables
 
@@ -34,7 +34,9 @@ STAGES = {
 }
 PAPER = {"activitynet": "paper: ActivityNet", "hacs": "paper: HACS"}
 EMPTY = "–"
-_BLOCK = re.compile(r"(<!-- lofi reproduce (\S+) --data (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- lofi reproduce (\S+) --data (\S+)(?: --precision (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def markdown(summary: Summary, command: str, picture: str) -> str:
@@ -195,9 +197,9 @@ def write_tables(folder: Path, tables: Iterable[Table], command: str) -> list[di
 def update_document(path: Path, results: Path) -> list[str]:
     """Put the tables into the marked blocks of a Markdown file and return what was put in.
 
-    A block begins with ``<!-- lofi reproduce TABLE --data NAME -->`` and ends with ``<!-- end -->``; what is between
-    them is replaced, everything else stays as it is. The plots go into the folder of the same name beside the file, as
-    ``<data>-<table>.svg``.
+    A block begins with ``<!-- lofi reproduce TABLE --data NAME -->``, or with ``--data NAME --precision bf16`` for
+    results of that precision, and ends with ``<!-- end -->``; what is between is replaced, the rest stays.
+    The plots go into the folder of the same name beside the file, as ``<data>-<table>.svg``.
 
     Args:
         path: The file.
@@ -211,14 +213,15 @@ def update_document(path: Path, results: Path) -> list[str]:
     names: list[str] = []
 
     def fill(match: re.Match[str]) -> str:
-        (table,), data = find_tables([match[2]]), match[3]
-        names.append(f"{data} {table.id}")
-        summary = summarise(table, read_results(results / data, [entry.row for entry in table.entries]))
-        picture = Path(path.stem) / f"{data}-{table.id}.svg"
+        (table,), data, precision = find_tables([match[2]]), match[3], match[4] or "fp32"
+        folder = results_folder(results, data, precision)
+        names.append(f"{folder.name} {table.id}")
+        summary = summarise(table, read_results(folder, [entry.row for entry in table.entries]))
+        picture = Path(path.stem) / f"{folder.name}-{table.id}.svg"
         if has_results(summary):
             write_bytes(path.parent / picture, file_bytes(plot(summary), "svg"))
-        command = "lofi reproduce" + ("" if data == "bench" else f" --data {data}")
-        return f"{match[1]}\n{markdown(summary, command, picture.as_posix())}\n{match[4]}"
+        command = reproduce_command(data=data, precision=precision)
+        return f"{match[1]}\n{markdown(summary, command, picture.as_posix())}\n{match[5]}"
 
     filled = _BLOCK.sub(fill, text)
     if not names:

@@ -1,12 +1,13 @@
 """What a row left for one seed: one small JSON file, which is all that the tables are made from.
 
-``results/<data>/<row>/seed-<n>.json``. Files of several machines go into one folder; nothing else needs to be kept.
-Detections are not in it; for intervals over videos it holds the average mAP on fixed draws of the videos, which pair up
-between rows and seeds.
+``results/<data>/<row>/seed-<n>.json``, or ``results/<data>-bf16/...`` for rows in bf16. Files of several machines go
+into one folder; nothing else needs to be kept. Detections are not in it; for intervals over videos it holds the average
+mAP on fixed draws of the videos, which pair up between rows and seeds.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from lofi_tal.errors import DataError
 from lofi_tal.files import hash_object, inside, read_json, write_json
 from lofi_tal.reproduce.tables import Row
 
+DEFAULT = "bench"
+"""The base recipe of the rows without ``--data``."""
 FORMAT = 1
 REPLICATES = 1000
 WAYS = {
@@ -48,6 +51,18 @@ def settings_of(recipe: Recipe, row: Row, precision: str) -> dict[str, Any]:
 def settings_hash(recipe: Recipe, row: Row, precision: str) -> str:
     """Return a hash of :func:`settings_of`."""
     return hash_object(settings_of(recipe, row, precision))
+
+
+def reproduce_command(data: str | None = None, precision: str = "fp32", device: str = "auto") -> str:
+    """Return the command with all that the figures of a row depend on but row and seed."""
+    options = {"--data": (data, DEFAULT), "--device": (device, "auto"), "--precision": (precision, "fp32")}
+    said = [part for name, (value, usual) in options.items() if value and value != usual for part in (name, value)]
+    return shlex.join(["lofi", "reproduce", *said])
+
+
+def results_folder(root: Path, data: str, precision: str) -> Path:
+    """Return the folder of the results of some data; those of another precision than fp32 are kept apart."""
+    return inside(root, data if precision == "fp32" else f"{data}-{precision}")
 
 
 def result_path(folder: Path, row: str, seed: int) -> Path:

@@ -27,13 +27,12 @@ from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
 from lofi_tal.reproduce.measure import measure
 from lofi_tal.reproduce.motion import motion_features
-from lofi_tal.reproduce.results import finished, read_result, result_path, settings_hash, write_result
+from lofi_tal.reproduce.results import DEFAULT, finished, read_result, result_path, settings_hash, write_result
 from lofi_tal.reproduce.tables import Row
 from lofi_tal.runtime import InterruptedRunError
 from lofi_tal.synthetic.dataset import dataset_paths
 
-DEFAULT = "bench"
-_PRESETS = {DEFAULT: "bench"}  # of the embedded benchmark; every other recipe without data takes the smaller one
+_OWN_PRESET = (DEFAULT, "bench_broad")  # of the embedded benchmark; other recipes without data take the smaller one
 _SEED = 0  # of the embedded benchmark: the videos are the same for every seed of the training
 
 
@@ -80,7 +79,7 @@ def open_base(data: str | None, out: Path) -> Base:
     if name in recipe_names() and "annotations" not in shipped_recipe(name).get("data", {}):
         folder = out / "data"
         recipe = demo_recipe(dataset_paths(folder), seed=0, name=name)
-        return Base(name, recipe.model_dump(mode="json"), (folder, _PRESETS.get(name, "small")))
+        return Base(name, recipe.model_dump(mode="json"), (folder, name if name in _OWN_PRESET else "small"))
     if name in recipe_names():
         recipe = make_recipe(shipped_recipe(name), name)
     elif Path(name).is_file():

@@ -63,7 +63,7 @@ def make_dataset(
 
     Args:
         out: Folder; new, empty, or one that holds this very data set, whole or in part.
-        preset: ``tiny`` (tests), ``small`` (demonstration) or ``bench`` (experiments).
+        preset: ``tiny`` (tests), ``small`` (demonstration), ``bench`` or ``bench_broad`` (experiments).
         seed: Of all chance, at least 0.
         workers: Processes that render; 1 renders in this one. Others are started by ``spawn``, so a script that calls
             this needs an ``if __name__ == "__main__"`` guard.
@@ -131,7 +131,7 @@ def plan_dataset(preset: Preset, seed: int) -> tuple[list[Plan], list[Plan]]:
     clips = [
         plan_clip(preset, seed, role, index)
         for role, count in zip(ROLES[2:], preset.clips, strict=True)
-        for index in range(count * preset.classes)
+        for index in range(count * len(preset.sources))
     ]
     return videos, clips
 
@@ -174,16 +174,17 @@ def clips_table(clips: Sequence[Plan]) -> str:
 
 def _identity(preset: Preset, seed: int) -> dict[str, Any]:
     """Return what tells one data set from another, for ``dataset.json``."""
+    sizes = {key: value for key, value in asdict(preset).items() if key != "broad"}  # which the source classes say
     return {
         "generator": "lofi_tal.synthetic",
         "version": VERSION,
         "preset": preset.name,
         "seed": seed,
-        "content": hash_object([asdict(preset), preset.targets, preset.sources]),
+        "content": hash_object([sizes, preset.targets, preset.sources]),
         "fps": FPS,
         "size": SIZE,
         "videos": dict(zip(SUBSETS, preset.videos, strict=True)),
-        "clips": {subset: count * preset.classes for subset, count in zip(SUBSETS, preset.clips, strict=True)},
+        "clips": {subset: count * len(preset.sources) for subset, count in zip(SUBSETS, preset.clips, strict=True)},
         "target_classes": list(preset.targets),
         "source_classes": list(preset.sources),
     }

@@ -32,11 +32,12 @@ class Preset:
 
     Args:
         name: As the user calls it.
-        classes: Number of target classes, and of source classes.
+        classes: Number of target classes, and of source classes that are none of them.
         videos: Training and validation videos, at least ``classes`` training ones.
         clips: Training and validation clips of every source class.
         seconds: Shortest and longest video.
         clip_seconds: Shortest and longest clip.
+        broad: Whether the clips show the target classes as well, as Kinetics has most of ActivityNet's.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Preset:
     clips: tuple[int, int]
     seconds: tuple[float, float]
     clip_seconds: tuple[float, float] = (2.0, 2.8)
+    broad: bool = False
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -54,7 +56,7 @@ class Preset:
     @property
     def sources(self) -> tuple[str, ...]:
         """Classes of the clips."""
-        return tuple(SOURCE)[: self.classes]
+        return tuple(SOURCE)[: self.classes] + (self.targets if self.broad else ())
 
 
 PRESETS = {
@@ -63,6 +65,7 @@ PRESETS = {
         Preset("tiny", classes=4, videos=(8, 4), clips=(4, 1), seconds=(7.0, 10.0)),
         Preset("small", classes=10, videos=(200, 80), clips=(110, 30), seconds=(20.0, 30.0)),
         Preset("bench", classes=10, videos=(240, 360), clips=(240, 40), seconds=(20.0, 60.0)),
+        Preset("bench_broad", classes=10, videos=(240, 360), clips=(120, 20), seconds=(20.0, 60.0), broad=True),
     )
 }
 
@@ -172,8 +175,9 @@ def plan_clip(preset: Preset, seed: int, role: str, index: int) -> Plan:
     """Plan a trimmed clip: one source class from the first frame to the last."""
     rng = _generator(seed, role, index, 0)
     frames = round(rng.uniform(*preset.clip_seconds) * FPS)
-    label = preset.sources[index % preset.classes]
-    return Plan(seed, role, index, label, index // preset.classes, (Span(0, frames, label),), preset.sources)
+    look, place = divmod(index, len(preset.sources))
+    label = preset.sources[place]
+    return Plan(seed, role, index, label, look, (Span(0, frames, label),), preset.sources)
 
 
 def build_scene(plan: Plan) -> Scene:
