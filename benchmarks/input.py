@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp
 from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, VideoFile, crop_once
+from lofi_tal.stages.data import Request, SnippetDataset, Square, TruthVideo, VideoFile
 from lofi_tal.video import FrameCache, VideoInfo, probe_video, write_video
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
@@ -77,8 +77,12 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
 
     read(cache)
 
+    square, pixels = Square.draw((height, width), size, 0, flip=False), into.flatten(0, 1).numpy()
+
     def put(number: int, frame: NDArray[np.uint8]) -> None:
-        crop_once(frame, into.flatten(0, 1).numpy(), np.flatnonzero(shown == number), 0, flip=False)
+        first, *others = np.flatnonzero(shown == number).tolist()
+        pixels[first] = frame[square.top : square.top + size, square.left : square.left + size]
+        pixels[others] = pixels[first]
 
     def ours() -> None:
         read(None)

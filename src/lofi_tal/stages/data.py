@@ -35,7 +35,7 @@ from lofi_tal.files import hash_object
 from lofi_tal.runtime import TrainingRun, derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
-from lofi_tal.video import FrameCache, VideoError, VideoManifest, View, find_videos, stream_frames, watch
+from lofi_tal.video import FrameCache, Picture, VideoError, VideoManifest, View, find_videos, stream_frames, watch
 
 RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
 _CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
@@ -296,13 +296,15 @@ def stream_snippets(file: VideoFile, grid: SnippetGrid, size: int, *, at_once: i
     places = inverse.reshape(times.shape)
     frames = stream_frames(file.path, distinct, short_side=round(size * RESIZE))
     held: dict[int, NDArray[np.uint8]] = {}
+    square: Square | None = None
     for first in range(0, len(places), at_once):
         piece = places[first : first + at_once]
         held = {place: frame for place, frame in held.items() if place >= piece.min()}
         while int(piece.max()) not in held:
-            place, frame = next(frames)
+            place, picture = next(frames)
+            square = square or Square.draw(picture.shape, size, None, flip=False)
             held[place] = np.empty((size, size, 3), dtype=np.uint8)
-            crop(frame[None], held[place][None], None, flip=False)
+            square.take(picture, held[place])
         chosen = np.stack([held[place] for place in piece.flatten().tolist()])
         yield torch.from_numpy(chosen).view(*piece.shape, size, size, 3)
 
@@ -429,8 +431,12 @@ class SnippetDataset(FrameDataset):
             if self.cache.folder is None:  # whole frames would only be held to be cropped
                 times, places = np.unique(view.times, return_inverse=True)
                 frames = stream_frames(path, times, short_side=view.short_side, decoder=self.cache.decoder)
-                for place, frame in frames:
-                    crop_once(frame, pixels, np.flatnonzero(places == place), request.seed, self.flip)
+                square: Square | None = None
+                for place, picture in frames:
+                    square = square or Square.draw(picture.shape, request.fidelity.size, request.seed, self.flip)
+                    first, *others = np.flatnonzero(places == place).tolist()
+                    square.take(picture, pixels[first])
+                    pixels[others] = pixels[first]
             else:
                 also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
                 decoded, places = self.cache.distinct(path, view, also=also)
@@ -593,6 +599,30 @@ class ClipDataset(FrameDataset):
         )
 
 
+@dataclass(frozen=True)
+class Square:
+    """Which square of its pictures an item shows, and whether mirrored; pixels."""
+
+    top: int
+    left: int
+    size: int
+    mirrored: bool
+
+    @classmethod
+    def draw(cls, shape: tuple[int, int], size: int, seed: int | None, flip: bool) -> Square:
+        """Return the centre of pictures of a height and width, or with a seed a random place and flip."""
+        height, width = shape
+        if seed is None:
+            return cls((height - size) // 2, (width - size) // 2, size, False)
+        random = np.random.default_rng(seed)
+        top, left = int(random.integers(height - size + 1)), int(random.integers(width - size + 1))
+        return cls(top, left, size, flip and bool(random.integers(2)))
+
+    def take(self, picture: Picture, into: NDArray[np.uint8]) -> None:
+        """Write the square of a picture into ``(size, size, 3)``."""
+        picture.write(into, self.top, self.left, mirrored=self.mirrored)
+
+
 def crop(
     frames: NDArray[np.uint8],
     into: NDArray[np.uint8],
@@ -605,28 +635,14 @@ def crop(
     With ``places`` ``(M,)`` the result is ``(M, S, S, 3)``, these frames in this order.
     """
     height, width = frames.shape[1:3]
-    size = into.shape[1]
-    top, left = (height - size) // 2, (width - size) // 2
-    mirrored = False
-    if seed is not None:
-        random = np.random.default_rng(seed)
-        top, left = int(random.integers(height - size + 1)), int(random.integers(width - size + 1))
-        mirrored = flip and bool(random.integers(2))
-    view = frames.view(np.ndarray)[:, top : top + size, left : left + size]
+    square = Square.draw((height, width), into.shape[1], seed, flip)
+    view = frames.view(np.ndarray)[:, square.top : square.top + square.size, square.left : square.left + square.size]
     for frame, place in zip(into, range(len(view)) if places is None else places.tolist(), strict=True):
         frame[...] = view[place]
-        if mirrored:  # frame by frame in the processor's cache, by torch: a fifth of the time of NumPy's view[:, ::-1]
+        if square.mirrored:
+            # frame by frame in the processor's cache, by torch: a fifth of the time of NumPy's view[:, ::-1]
             pixels = torch.from_numpy(frame)
             pixels.copy_(pixels.flip(1))
-
-
-def crop_once(
-    frame: NDArray[np.uint8], into: NDArray[np.uint8], where: NDArray[np.intp], seed: int | None, flip: bool
-) -> None:
-    """Write a square of one frame ``(H, W, 3)``, as :func:`crop`, to the places ``where`` of ``(N, S, S, 3)``."""
-    first, *others = where.tolist()
-    crop(frame[None], into[first : first + 1], seed, flip)
-    into[others] = into[first]
 
 
 def multi_scale_crop(frames: NDArray[np.uint8], size: int, seed: int, flip: bool) -> Tensor:

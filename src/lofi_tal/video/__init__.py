@@ -2,7 +2,7 @@
 
 from lofi_tal.video.cache import FrameCache
 from lofi_tal.video.container import VideoError
-from lofi_tal.video.decode import DecodedFrames, View, decode_frames, decode_views, stream_frames
+from lofi_tal.video.decode import DecodedFrames, Picture, View, decode_frames, decode_views, stream_frames
 from lofi_tal.video.index import SUFFIXES, VideoIndex, find_video, find_videos
 from lofi_tal.video.manifest import VideoManifest, VideoRecord
 from lofi_tal.video.timeline import VideoInfo, probe_video
@@ -12,6 +12,7 @@ __all__ = [
     "SUFFIXES",
     "DecodedFrames",
     "FrameCache",
+    "Picture",
     "VideoError",
     "VideoIndex",
     "VideoInfo",
