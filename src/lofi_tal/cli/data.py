@@ -82,7 +82,9 @@ def show_check(report: CheckReport, most: int) -> None:
 
 def synth(
     output: Annotated[Path, typer.Argument(help="Folder to make; an interrupted one is completed.")],
-    preset: Annotated[str, typer.Option(help="tiny (tests), small (demo) or bench (experiments).")] = "small",
+    preset: Annotated[
+        str, typer.Option(help="tiny (tests), small (demo), bench or bench_broad (experiments).")
+    ] = "small",
     seed: Annotated[int, typer.Option(help="Of everything random; the same seed gives the same bytes.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
     quiet: QuietOption = False,

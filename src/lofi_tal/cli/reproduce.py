@@ -27,7 +27,9 @@ def reproduce(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Recipe that the rows change: a file, or a shipped name; `bench` on the embedded benchmark."),
+        typer.Option(
+            help="Recipe that the rows change: a file, or a shipped name; `bench` (embedded data) without it."
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many seeds (5: seeds 0 to 4), or which (2-4, 3-3).")] = "5",
     rows: Annotated[str | None, typer.Option(help="Only these rows, such as acp,long.")] = None,
@@ -56,6 +58,7 @@ def reproduce(
     Example: lofi reproduce 1 2 --seeds 5
     """
     from lofi_tal.reproduce import (
+        DEFAULT,
         Runner,
         find_rows,
         find_tables,
@@ -76,7 +79,7 @@ def reproduce(
     failed = False
     if chosen or rows is not None:
         wanted = find_rows(chosen, None if rows is None else [name.strip() for name in rows.split(",")])
-        name = Path(data or "bench").stem
+        name = Path(data or DEFAULT).stem
         folder = out or Path("runs") / f"reproduce-{name}"
         base = open_base(data, folder)
         command = reproduce_command(data, precision, device)

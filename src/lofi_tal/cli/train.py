@@ -244,7 +244,7 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the benchmark, made if need be; <run folder>/data without it.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Size of the embedded benchmark: tiny, small or bench.")] = "small",
+    preset: Annotated[str, typer.Option(help="Embedded benchmark: tiny, small, bench, bench_broad.")] = "small",
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     settings: SetOption = None,
     device: DeviceOption = "auto",

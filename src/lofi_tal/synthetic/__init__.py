@@ -31,7 +31,8 @@ Target classes, in the untrimmed videos:
     gulp: grows fast, shrinks slowly.
     swell: grows slowly, shrinks fast (gulp, backwards).
 
-Source classes, in the trimmed clips that encoders are pretrained on; made of the same primitives, but no target class:
+Source classes, in the trimmed clips that encoders are pretrained on; made of the same primitives, but no target class
+(the clips of the preset `bench_broad` show the target classes as well):
     pulse: grows and shrinks evenly.
     slash: to and fro along a diagonal.
     oval_flat: round a lying ellipse.
