@@ -347,7 +347,10 @@ class Pipeline:
 
     @cached_property
     def second(self) -> Path | None:
-        """Folder of the second encoder, whose features stand beside those of the first."""
+        """Folder of the second encoder, whose features stand beside those of the first.
+
+        Of another task than the first, it is the very encoder that a run with that task alone trains, and shares it.
+        """
         section = self.recipe.second
         return None if section is None else self._pretrain("second", section)
 
@@ -376,8 +379,18 @@ class Pipeline:
             "encoder": self.recipe.encoder.model_dump(mode="json"),
             "weights": _weights_hash(self.recipe.encoder.weights),
         }
+        twin = name != "pretrain" and section == self.recipe.pretrain  # which chance alone shall tell from the first
         return self._classify(
-            name, section, inputs, self._new_encoder, train, validate, labels, task=section.task, missing=missing
+            name,
+            section,
+            inputs,
+            self._new_encoder,
+            train,
+            validate,
+            labels,
+            stage_name=name if twin else "pretrain",
+            task=section.task,
+            missing=missing,
         )
 
     def _classify(
@@ -390,13 +403,15 @@ class Pipeline:
         validate: list[Excerpt],
         labels: Sequence[str],
         *,
+        stage_name: str | None = None,
         task: str = "acp",
         missing: dict[str, str] | None = None,
     ) -> Path:
-        """Train an encoder to classify clips in the stage folder ``name``, if that is not up to date."""
+        """Train an encoder to classify clips in the folder ``name``, as a stage of that name or another."""
+        stage_name = stage_name or name
         stage = self._open(
             self.output / name,
-            name,
+            stage_name,
             {
                 **inputs,
                 "snippets": self.recipe.snippets.model_dump(mode="json", include={"frames", "stride", "size"}),
@@ -413,7 +428,7 @@ class Pipeline:
             task=task,
             size=self.recipe.snippets.size,
             workers=self.recipe.data.workers,
-            seed=derive_seed(self.seed, name),
+            seed=derive_seed(self.seed, stage_name),
         )
         whole = whole_files_fit([*train, *validate], options.size, self.recipe.data.cache_gib * 2**30)
 
@@ -726,19 +741,18 @@ class Pipeline:
 
     def stage_records(self) -> list[ReportStage]:
         """Return the finished stages with their metrics, in order, for the report."""
-        folders = [self._place(name) for name in ("pretrain", "second", "finetune", "lofi")]
+        folders = {name: self._place(name) for name in ("pretrain", "second", "finetune", "lofi")}
         for arm in self.arms:
             trainings = (self.output / "arms" / arm / "head").glob("*/stage.json")
-            folders += [path.parent for path in sorted(trainings, key=lambda path: path.stat().st_mtime)]
+            for path in sorted(trainings, key=lambda path: path.stat().st_mtime):
+                folders[f"{arm} {read_json(path)['stage']}"] = path.parent
         found = []
-        for folder in folders:
+        for name, folder in folders.items():
             if not (folder / "stage.json").exists():
                 continue
             record = StageRecord(**read_json(folder / "stage.json"))
             metrics = folder / "metrics.jsonl"
             lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-            arm = folder.parent.parent.name if folder.parent.name == "head" else ""
-            name = f"{arm} {record.stage}".strip()
             rows = [json.loads(line) for line in lines]
             found.append(ReportStage(name, record.seconds, record.peak_memory_bytes, folder in self.skipped, rows))
         return found
@@ -810,7 +824,7 @@ class Pipeline:
         inputs = {**inputs, "seed": self.seed, "precision": precision, **self.decoder}
         name = folder.name if folder.parent == self.output else ""
         if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
-            folder, resume = self.shared / f"{name}-{hash_object([stage, inputs])}", True
+            folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         )
