@@ -349,7 +349,7 @@ class Pipeline:
     def second(self) -> Path | None:
         """Folder of the second encoder, whose features stand beside those of the first.
 
-        Of another task than the first, it is the very encoder that a run with that task alone trains, and shares it.
+        Unless its section equals that of the first, it is the very encoder that a run with this section alone trains.
         """
         section = self.recipe.second
         return None if section is None else self._pretrain("second", section)
@@ -751,6 +751,7 @@ class Pipeline:
             if not (folder / "stage.json").exists():
                 continue
             record = StageRecord(**read_json(folder / "stage.json"))
+            name = record.stage if record.stage == "start" else name  # weights that were only taken over
             metrics = folder / "metrics.jsonl"
             lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
             rows = [json.loads(line) for line in lines]

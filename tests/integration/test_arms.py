@@ -49,6 +49,9 @@ def test_every_arm_runs_from_its_recipe_to_a_localiser(name, benchmark_set, tmp_
         results = pipeline.run()
     for result in results:
         assert result.scores["fused"]["videos"] == len(pipeline.data.evaluation)
+    stages = [record.name for record in pipeline.stage_records()]
+    assert stages[0] == ("start" if name == "mini_icp" else "pretrain")
+    assert ("second" in stages) is (pipeline.second is not None)
     accuracies = pipeline.clip_accuracies()
     assert ("finetune" in accuracies) is ("acp_plus" in name)
     assert ("second" in accuracies) is (name in ("mini_acp_arrow", "mini_acp_speed"))

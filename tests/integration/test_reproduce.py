@@ -49,6 +49,17 @@ def done(base_file, tmp_path_factory):
     return runner, {row.id: result for row, _, result in runner.run(PICKED, [0])}
 
 
+def test_two_encoders_are_those_of_the_rows_that_have_one_each(base_file, tmp_path):
+    base = open_base(str(base_file), tmp_path)
+    runner = Runner(base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
+    rows = [ROWS[name] for name in ("acp", "arrow", "acp_arrow")]
+    results = {row.id: result for row, _, result in runner.run(rows, [0])}
+    assert len(list((tmp_path / "out/shared").glob("*/encoder.safetensors"))) == 2
+    stages = {name: result["stages"] for name, result in results.items()}
+    assert stages["acp_arrow"]["pretrain"] == stages["acp"]["pretrain"]
+    assert stages["acp_arrow"]["second"] == stages["arrow"]["pretrain"]
+
+
 def test_rows_leave_small_results_with_all_that_the_tables_need(done):
     runner, results = done
     assert list(results) == ["motion", "acp", "long", "bmn_acp"]

@@ -10,7 +10,7 @@ import torch
 
 from lofi_tal.cli.reproduce import _seeds
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.reproduce import ROWS, TABLES, find_rows, find_tables, open_base, update_document, write_tables
+from lofi_tal.reproduce import ROWS, TABLES, Runner, find_rows, find_tables, open_base, update_document, write_tables
 from lofi_tal.reproduce.grid import grid_facts
 from lofi_tal.reproduce.probe import average_precision, best_cut, f1, probe
 from lofi_tal.reproduce.results import read_result, read_results, results_folder, settings_hash, write_result
@@ -61,6 +61,15 @@ def test_rows_change_what_their_names_say(tmp_path):
     assert real.recipe(ROWS["r2plus1d_t"], 0).encoder.pretrained == "kinetics400"
     assert base.recipe(ROWS["r2plus1d_t"], 0).encoder.options == {"width": 16}
     assert base.recipe(ROWS["r50_acp"], 0).encoder.options == {"width": 16, "stem": "compact"}
+
+
+def test_rows_of_another_precision_have_folders_of_their_own(tmp_path):
+    base = open_base("bench", tmp_path)
+    runners = [Runner(base, tmp_path, tmp_path / "results", precision=precision) for precision in ("fp32", "bf16")]
+    assert [str(runner.folder(ROWS["acp"], 0).relative_to(tmp_path)) for runner in runners] == [
+        "bench/acp/seed-0",
+        "bench-bf16/acp/seed-0",
+    ]
 
 
 def test_tables_are_consistent():
@@ -259,6 +268,9 @@ def test_blocks_of_a_document_are_filled_and_the_rest_stays(tmp_path):
     assert "| Long Cyclic LoFi | 1 | 40.00" in path.read_text()
     assert "| ACP | 0 |" in path.read_text()  # that one is in fp32
     assert "Made by `lofi reproduce --data x --precision bf16 2`" in path.read_text()
+    path.write_text("<!-- lofi reproduce 2 --data x --precision bf17 -->\n<!-- end -->\n")
+    with pytest.raises(LofiError, match="'bf17' is unknown; allowed: fp32, bf16, fp16"):
+        update_document(path, tmp_path / "results")
     path.write_text("nothing to fill\n")
     with pytest.raises(DataError, match="no block"):
         update_document(path, tmp_path / "results")

@@ -211,3 +211,12 @@ def test_launchers_are_understood(environment, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (started_rank(), started_size(), started_here()) == expected
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_folder_of_another_stage_is_refused_with_both_names(tmp_path, finished):
+    stage = open_stage(tmp_path / "a", "second", {"lr": 0.1})
+    if finished:
+        stage.finish(Outcome(1.0, 1, {}))
+    with pytest.raises(LofiError, match=r"stage: 'second' then, 'pretrain' now\)"):
+        open_stage(tmp_path / "a", "pretrain", {"lr": 0.1})

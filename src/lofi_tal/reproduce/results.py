@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.config import Recipe
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_object, inside, read_json, write_json
 from lofi_tal.reproduce.tables import Row
+from lofi_tal.runtime import device
 
 DEFAULT = "bench"
 """The base recipe of the rows without ``--data``."""
+PRECISIONS = tuple(name for name in device.PRECISIONS if name != "auto")  # a trial would not come out the same twice
 FORMAT = 1
 REPLICATES = 1000
 WAYS = {
@@ -61,7 +63,13 @@ def reproduce_command(data: str | None = None, precision: str = "fp32", device: 
 
 
 def results_folder(root: Path, data: str, precision: str) -> Path:
-    """Return the folder of the results of some data; those of another precision than fp32 are kept apart."""
+    """Return the folder of the results of some data; those of another precision than fp32 are kept apart.
+
+    Raises:
+        LofiError: If the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise LofiError(f"precision {precision!r} is unknown; allowed: {', '.join(PRECISIONS)}.")
     return inside(root, data if precision == "fp32" else f"{data}-{precision}")
 
 

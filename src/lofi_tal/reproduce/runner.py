@@ -27,7 +27,15 @@ from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
 from lofi_tal.reproduce.measure import measure
 from lofi_tal.reproduce.motion import motion_features
-from lofi_tal.reproduce.results import DEFAULT, finished, read_result, result_path, settings_hash, write_result
+from lofi_tal.reproduce.results import (
+    DEFAULT,
+    finished,
+    read_result,
+    result_path,
+    results_folder,
+    settings_hash,
+    write_result,
+)
 from lofi_tal.reproduce.tables import Row
 from lofi_tal.runtime import InterruptedRunError
 from lofi_tal.synthetic.dataset import dataset_paths
@@ -159,7 +167,7 @@ class Runner:
 
     def folder(self, row: Row, seed: int) -> Path:
         """Return the run folder of a row and seed; ``failed.txt`` in it is the traceback of one that failed."""
-        return inside(inside(self.out, self.base.name), row.id) / f"seed-{seed}"
+        return inside(results_folder(self.out, self.base.name, self.precision), row.id) / f"seed-{seed}"
 
     def _run(self, row: Row, seed: int, data: str) -> dict[str, Any]:
         began, recipe = time.monotonic(), self.base.recipe(row, seed)

@@ -92,7 +92,7 @@ def open_stage(
         if not overwrite:
             raise LofiError(
                 f"{path} holds a finished stage {stage!r} made from other inputs "
-                f"({_difference(record.inputs, inputs)}). "
+                f"({_difference(record.stage, record.inputs, stage, inputs)}). "
                 "Choose another output folder, or add --overwrite to replace it."
             )
     elif started.exists():
@@ -100,10 +100,10 @@ def open_stage(
         if before["fingerprint"] == fingerprint and resume:
             return StageFolder(path, stage, fingerprint, inputs, True)
         if not overwrite and before["fingerprint"] != fingerprint:
+            difference = _difference(before.get("stage", stage), before["inputs"], stage, inputs)
             raise LofiError(
-                f"{path} holds an interrupted stage {stage!r} of other inputs "
-                f"({_difference(before['inputs'], inputs)}). Restore them, choose another output folder, "
-                "or add --overwrite to begin again."
+                f"{path} holds an interrupted stage {stage!r} of other inputs ({difference}). Restore them, choose "
+                "another output folder, or add --overwrite to begin again."
             )
         if not overwrite:
             raise LofiError(
@@ -112,13 +112,15 @@ def open_stage(
             )
     if path.exists() and overwrite:
         shutil.rmtree(path)
-    write_json(started, {"fingerprint": fingerprint, "inputs": inputs, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
+    facts = {"stage": stage, "fingerprint": fingerprint, "inputs": inputs}
+    write_json(started, {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
     return StageFolder(path, stage, fingerprint, inputs, False)
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Name the inputs that differ, with both values, shortly."""
-    flat_before, flat_now = dict(_flatten(before)), dict(_flatten(now))
+def _difference(stage_before: str, before: dict[str, Any], stage: str, now: dict[str, Any]) -> str:
+    """Name the inputs that differ, and the stage if it does, with both values, shortly."""
+    flat_before = {"stage": stage_before, **dict(_flatten(before))}
+    flat_now = {"stage": stage, **dict(_flatten(now))}
     keys = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
     shown = [f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in keys[:3]]
     return "; ".join(shown) + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -61,7 +61,8 @@ class Picture:
     """One picture whose colours are still apart: what of it is wanted is interleaved where it is wanted.
 
     Args:
-        planes: Red, green and blue, ``(H, W)`` uint8 each, in memory of the decoder.
+        planes: Red, green and blue, ``(H, W)`` uint8 each, in memory of swscale's frame, or of the decoder's where
+            nothing had to be done: not to be written.
     """
 
     planes: tuple[Plane, Plane, Plane]
