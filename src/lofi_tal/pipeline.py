@@ -221,6 +221,7 @@ class Pipeline:
         self.manifest = VideoManifest(manifest, workers=recipe.data.workers)
         self.skipped: set[Path] = set()
         self.places: dict[str, Path] = {}  # of the stages that train an encoder, once they have been opened
+        self.held = contextlib.ExitStack()  # the shared stage that this run is making
 
     @property
     def full(self) -> Fidelity:
@@ -267,7 +268,7 @@ class Pipeline:
         """
         refusal = f"Another run is at work in {self.output}; choose another output folder."
         lock = locked(self.output / ".lock", refusal) if self.fabric.global_rank == 0 else contextlib.nullcontext()
-        with lock:
+        with lock, self.held:
             if not (self.output / "recipe.yaml").exists():
                 self._note(command)
             yield
@@ -599,16 +600,17 @@ class Pipeline:
         store = FeatureStore(folder, provenance)
         facts = folder.with_suffix(".json")
         videos = [*data.train, *data.selection, *data.evaluation]
-        figures, failed = extract(
-            store,
-            self.fabric,
-            self._whole_encoder(arm),
-            videos=self._snippets(videos),
-            windows=self.windows,
-            fidelity=self.full,
-            workers=self.recipe.data.workers,
-            quiet=self.quiet,
-        )
+        with self.alone_in(folder):
+            figures, failed = extract(
+                store,
+                self.fabric,
+                self._whole_encoder(arm),
+                videos=self._snippets(videos),
+                windows=self.windows,
+                fidelity=self.full,
+                workers=self.recipe.data.workers,
+                quiet=self.quiet,
+            )
         self._check_read(failed)
         if self.fabric.global_rank == 0 and (figures["new"] or not facts.exists()):
             write_json(facts, {**figures, "provenance": provenance, "failed": failed})
@@ -819,13 +821,34 @@ class Pipeline:
         section = self.recipe.classifier.model_dump(exclude={"scores", "layout"})
         return ClassifierOptions(**section, seed=seed)
 
+    @contextlib.contextmanager
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        """Hold a folder that runs share: wait for another process that makes what is in it, and keep others out."""
+        if self.shared is None or self.shared not in folder.parents:
+            yield
+            return
+        lock = folder.with_name(f"{folder.name}.lock")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, "held"))
+            except LofiError:
+                if not self.quiet:
+                    said = f"Waiting for another process, which is making {folder.name}."
+                    Console(stderr=True).print(said, highlight=False, markup=False, soft_wrap=True)
+                stack.enter_context(locked(lock, "held", wait=True))
+            yield
+
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
-        """Open a stage; ``resume``: go on with it even if nobody asked."""
+        """Open a stage; ``resume``: go on with it even if nobody asked.
+
+        A stage that runs share, and that is not finished, is this run's alone until :meth:`_finish_encoder`.
+        """
         precision = str(self.fabric._precision.precision)
         inputs = {**inputs, "seed": self.seed, "precision": precision, **self.decoder}
         name = folder.name if folder.parent == self.output else ""
         if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
             folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
+            self.held.enter_context(self.alone_in(folder))
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         )
@@ -833,6 +856,7 @@ class Pipeline:
             self.places[name] = folder
         if opened.record:
             self.skipped.add(folder)
+            self.held.close()
         return opened
 
     @property
@@ -937,6 +961,7 @@ class Pipeline:
         if self.fabric.global_rank == 0:
             save_encoder(encoder, self.recipe.encoder.name, stage.path, {"stage": stage.stage, "inputs": stage.inputs})
             stage.finish(outcome)
+        self.held.close()
         self.fabric.barrier()
         return stage.path
 

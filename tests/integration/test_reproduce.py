@@ -24,6 +24,7 @@ from lofi_tal.config import make_recipe, save_recipe
 from lofi_tal.demo import demo_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation import bootstrap_detections
+from lofi_tal.files import locked
 from lofi_tal.pipeline import Pipeline
 from lofi_tal.reproduce import ROWS, Runner, open_base
 from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack
@@ -237,14 +238,31 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on(base_file, tmp_path, 
     assert not report.exists()
 
 
-def test_two_processes_do_not_work_on_one_seed(done, tmp_path):
+def test_a_row_at_which_another_process_is_at_work_is_left_to_it(done, tmp_path):
     runner, _ = done
     again = Runner(runner.base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
-    at_work = again.run([ROWS["icp"], ROWS["acp"]], [0])
-    next(at_work)
-    with pytest.raises(LofiError, match="at work on this seed"):
-        next(again.run([ROWS["long"]], [0]))
-    at_work.close()
+    with locked(again.folder(ROWS["acp"], 0) / ".row.lock", "held"):
+        assert [row.id for row, _, _ in again.run([ROWS["acp"], ROWS["icp"]], [0])] == ["icp"]
+    assert again.state(ROWS["acp"], 0) == "missing"
+
+
+def test_processes_share_the_rows_of_a_seed_and_make_what_they_have_in_common_once(base_file, tmp_path):
+    command = [sys.executable, "-m", "lofi_tal.cli", "reproduce", "--data", str(base_file), "--seeds", "1", "-o", "out"]
+    command += ["--rows", "acp,bmn_acp,free_acp,icp", "--device", "cpu"]
+    processes = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    rows = re.findall(r"seed 0, (\w+): mAP", "".join(part for both in told for part in both))
+    assert sorted(rows) == ["acp", "bmn_acp", "free_acp", "icp"]
+    (stage,) = (tmp_path / "out/shared").glob("pretrain-*/stage.json")
+    steps = [json.loads(line)["step"] for line in (stage.parent / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
+    features = list((tmp_path / "out/shared").glob("features-*.json"))
+    assert len(features) == 2
+    assert all(json.loads(path.read_text())["new"] == 12 for path in features)  # by the process that came first
 
 
 def test_a_command_without_anything_to_do_says_what_there_is():

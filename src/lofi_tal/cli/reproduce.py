@@ -53,7 +53,8 @@ def reproduce(
     """Run the paper's tables, or some rows of them, and write tables with intervals from all results that are there.
 
     Rows run seed by seed; a row and seed whose result is there is not run again, so the command goes on where it
-    stopped, and several machines can share the work (--rows, --seeds) and put their results into one folder.
+    stopped. Started several times, it shares the rows among the processes; several machines take different --rows or
+    --seeds and put their results into one folder.
 
     Example: lofi reproduce 1 2 --seeds 5
     """
@@ -118,6 +119,9 @@ def _run(runner: Runner, rows: list[Row], seeds: list[int]) -> bool:
         scores = ", ".join(f"{way} {percent(score['average_mAP'])}" for way, score in result["scores"].items())
         chosen = percent(max(candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]))
         say(f"seed {seed}, {row.id}: mAP {scores}; on selection videos {chosen} ({duration(result['seconds'])})")
+    left = [f"{row.id} seed {seed}" for seed in seeds for row in rows if runner.state(row, seed) == "missing"]
+    if left:
+        say(f"Left to other processes: {', '.join(left)}")
     return failed
 
 

@@ -108,7 +108,7 @@ class Runner:
 
     Args:
         base: The base recipe.
-        out: Folder for encoders, features and runs, which several base recipes may share; one process a seed.
+        out: Folder for encoders, features and runs, which several base recipes and processes may share.
         results: Folder of this data's result files.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``; never chosen by a trial, or a row would not come out the same twice.
@@ -139,7 +139,8 @@ class Runner:
     def run(self, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[tuple[Row, int, dict[str, Any]]]:
         """Run what is missing, all rows of a seed before the next seed; yield each new result.
 
-        A row that fails leaves its reason in its result, and the others go on.
+        A row that fails leaves its reason in its result, and the others go on. Rows at which another process is at work
+        are left to it, and what it makes for several rows is waited for.
 
         Raises:
             LofiError: If a result of other settings or data is in the way.
@@ -155,15 +156,19 @@ class Runner:
         todo = [(row, seed) for row, seed in todo if states[row.id, seed] != "done"]
         if not todo:
             return
-        refusal = f"Another process is at work on this seed in {self.out}: choose other --seeds or another --out."
-        with locked(self.out / ".data.lock", refusal, wait=True):
+        with locked(self.out / ".data.lock", "held", wait=True):
             data = self.base.prepare(quiet=self.quiet)
         with _deterministic():
-            for seed in dict.fromkeys(seed for _, seed in todo):
-                with locked(self.out / f".seed-{seed}.lock", refusal):
-                    for row in (row for row, other in todo if other == seed):
-                        yield row, seed, self._run(row, seed, data)
-                        gc.collect()
+            for row, seed in todo:
+                with contextlib.ExitStack() as stack:
+                    try:
+                        stack.enter_context(locked(self.folder(row, seed) / ".row.lock", "held"))
+                    except LofiError:
+                        continue
+                    if self.state(row, seed) == "done":  # by another process, meanwhile
+                        continue
+                    yield row, seed, self._run(row, seed, data)
+                gc.collect()
 
     def folder(self, row: Row, seed: int) -> Path:
         """Return the run folder of a row and seed; ``failed.txt`` in it is the traceback of one that failed."""
@@ -201,7 +206,8 @@ class Runner:
         pipeline = self._pipeline(recipe, folder)
         stages: dict[str, Any] = {}
         if row.motion:
-            place = motion_features(pipeline, self.out / "shared", quiet=self.quiet)
+            with pipeline.alone_in(self.out / "shared" / "motion"):
+                place = motion_features(pipeline, self.out / "shared", quiet=self.quiet)
             content = {**recipe.model_dump(mode="json"), "features": {"sources": [str(place / "features")]}}
             pipeline = self._pipeline(make_recipe(content), folder)
             facts = read_json(place / "stage.json")
