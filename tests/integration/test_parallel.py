@@ -34,7 +34,8 @@ def run_with(processes, recipe, folder, *arguments, check=True):
     path = folder.parent / f"{folder.name}.yaml"
     path.write_text(save_recipe(recipe))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "lofi_tal.cli", "run", str(path), "-o", str(folder), "--device", "cpu"]
+    command = [sys.executable, *launcher, "-m", "lofi_tal.cli", "run", str(path), "-o", str(folder)]
+    command += ["--device", "cpu", "--precision", "fp32"]  # a trial chooses bf16 on some CPUs, which is too coarse
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as torchrun sets it
     return subprocess.run(
         [*command, "-q", *arguments], capture_output=True, text=True, check=check, timeout=500, env=environment
