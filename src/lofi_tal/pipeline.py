@@ -611,9 +611,9 @@ class Pipeline:
                 workers=self.recipe.data.workers,
                 quiet=self.quiet,
             )
-        self._check_read(failed)
-        if self.fabric.global_rank == 0 and (figures["new"] or not facts.exists()):
-            write_json(facts, {**figures, "provenance": provenance, "failed": failed})
+            self._check_read(failed)
+            if self.fabric.global_rank == 0 and (figures["new"] or not facts.exists()):
+                write_json(facts, {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
 
     def head(self, arm: str) -> ArmResult:
@@ -848,6 +848,7 @@ class Pipeline:
         name = folder.name if folder.parent == self.output else ""
         if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
             folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
+            self.held.close()  # of a stage that failed: it is given up before another one, or the same, is begun
             self.held.enter_context(self.alone_in(folder))
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)

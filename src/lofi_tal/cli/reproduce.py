@@ -74,7 +74,7 @@ def reproduce(
     if not chosen and rows is None and document is None:
         raise LofiError("Say which tables (1, 2, 5, 6, 7, A, B, budget, boundary), or which --rows, or a --document.")
     if started_size() > 1:
-        raise LofiError("lofi reproduce runs in one process; divide the work by --rows and --seeds instead.")
+        raise LofiError("lofi reproduce runs in one process; start the same command several times instead.")
     failed = False
     if chosen or rows is not None:
         wanted = find_rows(chosen, None if rows is None else [name.strip() for name in rows.split(",")])

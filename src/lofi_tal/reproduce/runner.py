@@ -38,9 +38,9 @@ from lofi_tal.reproduce.results import (
 )
 from lofi_tal.reproduce.tables import Row
 from lofi_tal.runtime import InterruptedRunError
+from lofi_tal.synthetic import PRESETS
 from lofi_tal.synthetic.dataset import dataset_paths
 
-_OWN_PRESET = (DEFAULT, "bench_broad")  # of the embedded benchmark; other recipes without data take the smaller one
 _SEED = 0  # of the embedded benchmark: the videos are the same for every seed of the training
 
 
@@ -87,7 +87,7 @@ def open_base(data: str | None, out: Path) -> Base:
     if name in recipe_names() and "annotations" not in shipped_recipe(name).get("data", {}):
         folder = out / "data"
         recipe = demo_recipe(dataset_paths(folder), seed=0, name=name)
-        return Base(name, recipe.model_dump(mode="json"), (folder, name if name in _OWN_PRESET else "small"))
+        return Base(name, recipe.model_dump(mode="json"), (folder, name if name in PRESETS else "small"))
     if name in recipe_names():
         recipe = make_recipe(shipped_recipe(name), name)
     elif Path(name).is_file():
