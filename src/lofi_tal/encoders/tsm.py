@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.padding import pad_by_hand
 from lofi_tal.errors import LofiError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -138,6 +139,7 @@ class TSMResNet(Encoder):
             std=IMAGENET_STD,
         )
         self.base_model = _Backbone(depth, width, stem)
+        pad_by_hand(self.base_model)
         self.shifts: list[ShiftedConv] = []
         if shift:
             for module in list(self.base_model.modules()):

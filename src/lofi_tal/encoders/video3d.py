@@ -27,6 +27,7 @@ from torchvision.models.video.resnet import (
 )
 
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.padding import pad_by_hand
 from lofi_tal.encoders.tsm import IMAGENET_MEAN, IMAGENET_STD
 from lofi_tal.errors import LofiError
 
@@ -82,6 +83,7 @@ class VideoResNet18(_Encoder3D):
         for module in model.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        pad_by_hand(model)
         self.base_model = model
 
     def blocks(self) -> list[nn.Module]:
