@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -220,3 +222,18 @@ def test_a_folder_of_another_stage_is_refused_with_both_names(tmp_path, finished
         stage.finish(Outcome(1.0, 1, {}))
     with pytest.raises(LofiError, match=r"stage: 'second' then, 'pretrain' now\)"):
         open_stage(tmp_path / "a", "pretrain", {"lr": 0.1})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is given back by glibc")
+def test_a_peak_is_not_that_of_memory_that_was_freed_before():
+    # as in docs/memory.md, the C library keeps what is freed; the small piece lies behind the large one and holds it
+    program = (
+        "import torch; from lofi_tal.runtime import PeakMemory;"
+        "large = torch.ones(50_000_000); small = torch.ones(1000); del large;"
+        "print(PeakMemory.resident() - PeakMemory(torch.device('cpu')).bytes())"
+    )
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(10**10)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **kept}, capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) > 150_000_000

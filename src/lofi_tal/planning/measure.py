@@ -9,8 +9,6 @@ tiny step of the same model, which loads the libraries; large blocks are given b
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -25,6 +23,7 @@ import torch
 from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
+from lofi_tal.runtime.device import give_back_memory
 from lofi_tal.stages.lofi import EndToEnd
 from lofi_tal.stages.strategies import Strategy
 
@@ -92,7 +91,7 @@ def _run(request: dict[str, Any]) -> dict[str, float]:
         torch.set_num_threads(request["threads"])
     _steps({**request, "videos": 1, "snippets": 2, "size": 32, "steps": 1}, device)
     gc.collect()
-    _give_back()
+    give_back_memory()
     before = _resident("VmRSS")
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -100,12 +99,6 @@ def _run(request: dict[str, Any]) -> dict[str, float]:
     seconds = _steps(request, device)
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident("VmHWM") - before
     return {"peak": float(peak), "seconds": seconds}
-
-
-def _give_back() -> None:
-    """Return freed memory to the system, where the C library can."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _steps(request: dict[str, Any], device: torch.device) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import platform
@@ -113,14 +114,24 @@ def describe_device(fabric: Fabric) -> str:
     return f"{fabric.device.type}, {threads} thread{'s' if threads > 1 else ''}, {precision}"
 
 
+def give_back_memory() -> None:
+    """Return freed memory to the system, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 class PeakMemory:
-    """Peak memory since this object was made: of the GPU, or resident memory of this process."""
+    """Peak memory since this object was made: of the GPU, or resident memory of this process.
+
+    What was freed before is given back first: kept by the C library, it would count as memory of what comes next.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            give_back_memory()
             with contextlib.suppress(OSError):  # Linux: starts a new high-water mark
                 Path("/proc/self/clear_refs").write_text("5")
 
