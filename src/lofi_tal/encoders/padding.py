@@ -1,13 +1,14 @@
 """Convolutions that pad by themselves where the CPU's library gets the gradient of the weights wrong.
 
-In bf16 on CPUs, oneDNN 3.12 (torch 2.14) leaves parts of a weight gradient unwritten, so that it holds whatever the
-memory held before, for two geometries: a depth of 2 under a kernel of depth 3 with stride 1 (the third stage of R(2+1)D
-and R3D with clips of 8 frames), and a width of 1 under a padded kernel with a stride (the last stage of a ResNet with
-frames of 16 pixels). Outputs and the gradients of inputs are right, and so are the weights' with zeros added by hand.
+In bf16 on CPUs, oneDNN 3.12 (torch 2.14) gets parts of a weight gradient wrong, or leaves them as the memory was, for
+two geometries: a depth of 2 under a kernel of depth 3 with stride 1 (the third stage of R(2+1)D and R3D with clips of 8
+frames), and a width of 1 under a padded kernel with a stride (the last stage of a ResNet with frames of 16 pixels).
+Outputs and the gradients of inputs are right, and so are the weights' with zeros added by hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, nn
@@ -19,11 +20,7 @@ class PaddedConv2d(nn.Conv2d):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` to the convolution's output."""
-        if not (frames.is_cpu and _too_narrow(self, frames)):
-            return super().forward(frames)
-        high, wide = cast(tuple[int, int], self.padding)
-        padded = functional.pad(frames, (wide, wide, high, high))
-        return functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return _pad(self, frames, functional.conv2d) if _goes_wrong(self, frames) else super().forward(frames)
 
 
 class PaddedConv3d(nn.Conv3d):
@@ -31,12 +28,7 @@ class PaddedConv3d(nn.Conv3d):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Map ``(N, C, T, H, W)`` to the convolution's output."""
-        short = clips.shape[2] == 2 and self.kernel_size[0] > 1
-        if not (clips.is_cpu and (short or _too_narrow(self, clips))):
-            return super().forward(clips)
-        deep, high, wide = cast(tuple[int, int, int], self.padding)
-        padded = functional.pad(clips, (wide, wide, high, high, deep, deep))
-        return functional.conv3d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return _pad(self, clips, functional.conv3d) if _goes_wrong(self, clips) else super().forward(clips)
 
 
 def pad_by_hand(model: nn.Module) -> None:
@@ -48,8 +40,18 @@ def pad_by_hand(model: nn.Module) -> None:
                     setattr(module, name, _replaced(child, padded))
 
 
-def _too_narrow(convolution: nn.Conv2d | nn.Conv3d, frames: Tensor) -> bool:
-    return frames.shape[-1] == 1 and convolution.kernel_size[-1] > 1 and convolution.stride[-1] > 1
+def _goes_wrong(convolution: nn.Conv2d | nn.Conv3d, inputs: Tensor) -> bool:
+    kernel, size = convolution.kernel_size, inputs.shape[2:]
+    short = len(size) == 3 and size[0] == 2 and kernel[0] > 1
+    narrow = size[-1] == 1 and kernel[-1] > 1 and convolution.stride[-1] > 1
+    return inputs.is_cpu and (short or narrow)
+
+
+def _pad(convolution: nn.Conv2d | nn.Conv3d, inputs: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+    sides = [side for side in reversed(cast(tuple[int, ...], convolution.padding)) for _ in range(2)]
+    inputs = functional.pad(inputs, sides)
+    weight, bias, stride = convolution.weight, convolution.bias, convolution.stride
+    return convolve(inputs, weight, bias, stride, 0, convolution.dilation, convolution.groups)
 
 
 def _replaced(old: nn.Conv2d | nn.Conv3d, kind: type[PaddedConv2d | PaddedConv3d]) -> nn.Module:
