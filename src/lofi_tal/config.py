@@ -185,6 +185,8 @@ class LofiSection(_Section):
     """Share of the snippets, drawn anew at each step, that is back-propagated."""
     lr: float = Field(0.1, gt=0)
     """Learning rate for encoder and head."""
+    encoder_lr: float | None = Field(None, gt=0)
+    """Learning rate of the encoder where it shall differ from the head's; it falls with it. None, as the paper: lr."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the paper's; adamw (with a cosine schedule instead of falls) needs fewer steps on small sets."""
     momentum: float = Field(0.0, ge=0, lt=1)

@@ -90,6 +90,27 @@ def test_accumulated_parts_cover_the_batch(changed, benchmark_set, finished_run,
     assert losses[2][0] == pytest.approx(losses[1][0], rel=0.5)
 
 
+def test_the_encoder_can_have_a_learning_rate_of_its_own(changed, finished_run, tmp_path):
+    """As small as nothing it leaves the encoder as it was, while the head learns at its own."""
+    run, _ = finished_run
+    losses, moved = {}, {}
+    for encoder_lr in (None, 1e-12):
+        section = {"encoder_lr": encoder_lr, "optimizer": "adamw", "weight_decay": 0.0, "lr": 1e-2, "epochs": 2}
+        folder = tmp_path / str(encoder_lr)
+        shutil.copytree(run.output / "pretrain", folder / "pretrain")
+        pipeline = Pipeline(changed(lofi=section), folder, device="cpu", quiet=True)
+        with pipeline.open():
+            before, after = load_encoder(pipeline.pretrained), load_encoder(pipeline.optimised)
+        pairs = zip(before.parameters(), after.parameters(), strict=True)
+        moved[encoder_lr] = max(float((a - b).detach().abs().max()) for a, b in pairs)
+        metrics = (pipeline.optimised / "metrics.jsonl").read_text().splitlines()
+        losses[encoder_lr] = [json.loads(line)["loss"] for line in metrics]
+    assert moved[None] > 1e-3
+    assert moved[1e-12] < 1e-8
+    assert losses[1e-12][0] == losses[None][0]
+    assert losses[1e-12][-1] != losses[1e-12][0]
+
+
 def test_an_unreadable_clip_is_left_out_listed_and_counted(changed, benchmark_set, tmp_path):
     clips = shutil.copytree(benchmark_set.clips, tmp_path / "clips")
     broken = sorted(clips.rglob("*.mp4"))[0]

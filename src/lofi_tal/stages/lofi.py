@@ -48,6 +48,7 @@ class LofiOptions:
     chunk: int
     gradient_share: float
     lr: float
+    encoder_lr: float | None
     optimizer: str
     momentum: float
     weight_decay: float
@@ -112,14 +113,13 @@ def train_lofi(
     torch.manual_seed(options.seed)
     strategy = Strategy(options.strategy, options.chunk, options.gradient_share)
     plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None, strategy)
+    groups = parameter_groups(plain, options)
     optimizer: torch.optim.Optimizer
     if options.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(plain.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay)
         lr_at = cosine(options.lr, options.epochs)
     else:
-        optimizer = torch.optim.SGD(
-            plain.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-        )
+        optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay)
         lr_at = falling(options.lr, options.lr_gamma, range(options.lr_step, options.epochs, options.lr_step))
     set_batchnorm_mode(encoder.train(), options.batchnorm)
     model, optimizer = fabric.setup(plain, optimizer)
@@ -175,6 +175,20 @@ def train_lofi(
         "unreadable": run.all_lost(),
     }
     return run.outcome(result)
+
+
+def parameter_groups(model: EndToEnd, options: LofiOptions) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: one, or the encoder apart if it has a learning rate of its own.
+
+    A head starts from random weights and an encoder does not: with one large learning rate for both, the first
+    gradients that come through the head can undo what stage 1 taught.
+    """
+    if options.encoder_lr is None:
+        return [{"params": list(model.parameters())}]
+    encoder = list(model.encoder.parameters())
+    own = set(map(id, encoder))
+    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    return [{"params": others}, {"params": encoder, "lr_scale": options.encoder_lr / options.lr}]
 
 
 @torch.no_grad()
