@@ -1,5 +1,6 @@
 """The tiny benchmark and a run on it, made once for all integration tests."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ SETTINGS = (
     "head.options={hidden_1d: 32, hidden_2d: 16, hidden_3d: 32}",
     "classifier.epochs=4",
 )
+
+
+def losses_of(stage: Path) -> list[float]:
+    """Return the loss of each step that a stage noted."""
+    return [json.loads(line)["loss"] for line in (stage / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="session")

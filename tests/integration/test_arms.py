@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import SETTINGS
+from conftest import SETTINGS, losses_of
 
 import lofi_tal.pipeline
 from lofi_tal.demo import demo_recipe
@@ -39,6 +39,14 @@ def overrides(name):
     if name == "mini_lofi_r2plus1d":
         wanted += ["lofi.epochs=1", "lofi.batch=2"]
     return tuple(wanted)
+
+
+def stage_2(recipe, run, folder):
+    """Run stage 2 of a recipe from the stage 1 of a finished run, and return its folder."""
+    shutil.copytree(run.output / "pretrain", folder / "pretrain")
+    pipeline = Pipeline(recipe, folder, device="cpu", quiet=True)
+    with pipeline.open():
+        return pipeline.optimised
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -79,12 +87,7 @@ def test_accumulated_parts_cover_the_batch(changed, benchmark_set, finished_run,
     losses = {}
     for accumulate in (1, 2):
         recipe = changed(lofi={"accumulate": accumulate, "batchnorm": "frozen_stats", "epochs": 1})
-        folder = tmp_path / str(accumulate)
-        shutil.copytree(run.output / "pretrain", folder / "pretrain")
-        pipeline = Pipeline(recipe, folder, device="cpu", quiet=True)
-        with pipeline.open():
-            path = pipeline.optimised
-        losses[accumulate] = [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+        losses[accumulate] = losses_of(stage_2(recipe, run, tmp_path / str(accumulate)))
     assert len(losses[1]) == len(losses[2])
     assert losses[1] != losses[2]  # balanced counts are those of a part
     assert losses[2][0] == pytest.approx(losses[1][0], rel=0.5)
@@ -93,18 +96,13 @@ def test_accumulated_parts_cover_the_batch(changed, benchmark_set, finished_run,
 def test_the_encoder_can_have_a_learning_rate_of_its_own(changed, finished_run, tmp_path):
     """As small as nothing it leaves the encoder as it was, while the head learns at its own."""
     run, _ = finished_run
-    losses, moved = {}, {}
+    before, losses, moved = load_encoder(run.output / "pretrain"), {}, {}
     for encoder_lr in (None, 1e-12):
         section = {"encoder_lr": encoder_lr, "optimizer": "adamw", "weight_decay": 0.0, "lr": 1e-2, "epochs": 2}
-        folder = tmp_path / str(encoder_lr)
-        shutil.copytree(run.output / "pretrain", folder / "pretrain")
-        pipeline = Pipeline(changed(lofi=section), folder, device="cpu", quiet=True)
-        with pipeline.open():
-            before, after = load_encoder(pipeline.pretrained), load_encoder(pipeline.optimised)
-        pairs = zip(before.parameters(), after.parameters(), strict=True)
+        path = stage_2(changed(lofi=section), run, tmp_path / str(encoder_lr))
+        pairs = zip(before.parameters(), load_encoder(path).parameters(), strict=True)
         moved[encoder_lr] = max(float((a - b).detach().abs().max()) for a, b in pairs)
-        metrics = (pipeline.optimised / "metrics.jsonl").read_text().splitlines()
-        losses[encoder_lr] = [json.loads(line)["loss"] for line in metrics]
+        losses[encoder_lr] = losses_of(path)
     assert moved[None] > 1e-3
     assert moved[1e-12] < 1e-8
     assert losses[1e-12][0] == losses[None][0]
@@ -201,12 +199,8 @@ def test_whole_stage_2_runs_agree_step_by_step(changed, finished_run, tmp_path, 
     run, _ = finished_run
     losses = {}
     for name, more in (("plain", {}), ("other", settings)):
-        shutil.copytree(run.output / "pretrain", tmp_path / name / "pretrain")
         recipe = changed(lofi={**more, "batchnorm": batchnorm, "optimizer": "sgd", "lr": 0.01})
-        pipeline = Pipeline(recipe, tmp_path / name, device="cpu", quiet=True)
-        with pipeline.open():
-            path = pipeline.optimised
-        losses[name] = [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+        losses[name] = losses_of(stage_2(recipe, run, tmp_path / name))
     assert len(losses["plain"]) > 3
     assert losses["other"] == pytest.approx(losses["plain"], rel=1e-3)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import files_of
+from conftest import files_of, losses_of
 from safetensors.torch import load_file
 
 from lofi_tal.config import save_recipe
@@ -42,10 +42,6 @@ def run_with(processes, recipe, folder, *arguments, check=True):
     )
 
 
-def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def both(parallel_recipe, tmp_path_factory):
     root = tmp_path_factory.mktemp("parallel")
@@ -58,7 +54,7 @@ def both(parallel_recipe, tmp_path_factory):
 @pytest.mark.parametrize("stage", ["pretrain", "lofi", "arms/lofi/head/lr-0.001", "arms/lofi/head/refit"])
 def test_two_processes_give_the_losses_and_weights_of_one(both, stage):
     one, two = (folder / stage for folder in both)
-    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-3)
     name = "head.safetensors" if "head" in stage else "encoder.safetensors"
     ours, theirs = load_file(two / name), load_file(one / name)
     assert ours.keys() == theirs.keys()

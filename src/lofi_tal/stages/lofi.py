@@ -185,10 +185,9 @@ def parameter_groups(model: EndToEnd, options: LofiOptions) -> list[dict[str, An
     """
     if options.encoder_lr is None:
         return [{"params": list(model.parameters())}]
-    encoder = list(model.encoder.parameters())
-    own = set(map(id, encoder))
-    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    return [{"params": others}, {"params": encoder, "lr_scale": options.encoder_lr / options.lr}]
+    others = [parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
+    encoder = {"params": list(model.encoder.parameters()), "lr_scale": options.encoder_lr / options.lr}
+    return [{"params": others}, encoder]
 
 
 @torch.no_grad()
