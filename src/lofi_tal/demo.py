@@ -12,6 +12,7 @@ from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
 from lofi_tal.recipes import apply_overrides, shipped_recipe
 from lofi_tal.runtime import InterruptedRunError, Progress, duration_text
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
+from lofi_tal.synthetic.dataset import dataset_paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +78,11 @@ def run_demo(
     command: str = "lofi demo",
 ) -> DemoResult:
     """Make the benchmark, run the recipe on it, detect on one validation video, and write the report."""
-    shipped_recipe(recipe)  # a misspelt name is refused before a minute of rendering
-    dataset = make_benchmark(data or output / "data", preset=preset, seed=seed, quiet=quiet)
+    folder = data or output / "data"
+    wanted = demo_recipe(dataset_paths(folder), seed=seed, overrides=overrides, name=recipe)
+    make_benchmark(folder, preset=preset, seed=seed, quiet=quiet)  # a minute; what is misspelt is refused before it
     pipeline = Pipeline(
-        demo_recipe(dataset, seed=seed, overrides=overrides, name=recipe),
+        wanted,
         output,
         device=device,
         resume=(output / "recipe.yaml").exists(),

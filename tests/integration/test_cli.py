@@ -42,6 +42,13 @@ def test_every_command_explains_itself():
     assert "synth" in runner.invoke(app, ["data", "--help"]).output
 
 
+def test_the_demo_refuses_a_misspelt_setting_before_it_renders(tmp_path):
+    result = lofi("demo", "-o", tmp_path / "run", "--set", "lofi.encoder_rl=1e-4")
+    assert result.returncode == 2
+    assert "'lofi.encoder_rl' is not a known setting. Did you mean 'encoder_lr'?" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_detect_writes_json_csv_subtitles_and_a_page(finished_run, benchmark_set, tmp_path):
     pipeline, _ = finished_run
     video = next(benchmark_set.videos.glob("validation*"))
