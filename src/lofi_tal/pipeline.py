@@ -591,7 +591,7 @@ class Pipeline:
             "encoder": hash_file(source / "encoder.safetensors"),
             **({} if self.second is None else {"second": hash_file(self.second / "encoder.safetensors")}),
             "snippets": self.recipe.snippets.record(cut=False),
-            "precision": str(self.fabric._precision.precision),
+            "precision": str(self.fabric.strategy.precision.precision),
             **self.decoder,
         }
         folder = self.output / "arms" / arm / "features"
@@ -843,7 +843,7 @@ class Pipeline:
 
         A stage that runs share, and that is not finished, is this run's alone until :meth:`_finish_encoder`.
         """
-        precision = str(self.fabric._precision.precision)
+        precision = str(self.fabric.strategy.precision.precision)
         inputs = {**inputs, "seed": self.seed, "precision": precision, **self.decoder}
         name = folder.name if folder.parent == self.output else ""
         if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with

@@ -55,7 +55,8 @@ def assign_points(
     classes of all with (nearly) the same extent.
 
     Args:
-        videos: B pairs of segments ``(N, 2)`` as shares of the video and class indices ``(N,)``.
+        videos: B pairs of segments ``(N, 2)`` as shares of the video and class indices ``(N,)``; those on the CPU are
+            checked there, without waiting for the device.
         points: ``(P,)`` in snippets.
         strides: ``(P,)``.
         ranges: ``(P, 2)``.
@@ -69,8 +70,7 @@ def assign_points(
     class_target = points.new_zeros(len(videos), len(points), classes)
     distance_target = points.new_zeros(len(videos), len(points), 2)
     for index, (segments, labels) in enumerate(videos):
-        segments = segments.to(points).reshape(-1, 2).clamp(0, 1) * snippets
-        labels = labels.to(points.device)
+        segments = segments.to(points.dtype).reshape(-1, 2).clamp(0, 1) * snippets
         inside = segments[:, 1] > segments[:, 0]
         segments, labels = segments[inside], labels[inside]
         if not len(segments):
@@ -79,6 +79,7 @@ def assign_points(
             raise LofiError(
                 f"labels of video {index} in the batch are not all in 0 ... {classes - 1}: {labels.tolist()}."
             )
+        segments, labels = (part.to(points.device, non_blocking=True) for part in (segments, labels))
         start, end = segments.unbind(1)
         distance = torch.stack([points[:, None] - start, end - points[:, None]], dim=2)  # (P, N, 2)
         reach = distance.amax(dim=2)

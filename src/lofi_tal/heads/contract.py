@@ -73,8 +73,9 @@ class Head(nn.Module, abc.ABC):
 
         Args:
             outputs: What :meth:`forward` returned.
-            segments: B tensors ``(N_i, 2)``, start and end as shares of the video.
-            labels: B tensors ``(N_i,)`` of class indices; read only by heads that classify.
+            segments: B tensors ``(N_i, 2)``, start and end as shares of the video; best on the CPU, where they can be
+                looked at without waiting for the device.
+            labels: B tensors ``(N_i,)`` of class indices, on the CPU as well; read only by heads that classify.
             generator: Source of random draws, on the device of the outputs, or one on the CPU for each video.
         """
 

@@ -73,7 +73,8 @@ def map_regression_loss(scores: Tensor, iou_target: Tensor, valid: Tensor, gener
     low = (iou_target > 0) & ~(iou_target > LOW_IOU) & valid
     n_high, n_middle, n_low = global_counts(high, middle, low)
     if isinstance(generator, Sequence):
-        noise = torch.stack([torch.rand(scores.shape[1:], generator=one) for one in generator]).to(scores.device)
+        noise = torch.stack([torch.rand(scores.shape[1:], generator=one) for one in generator])
+        noise = noise.to(scores.device, non_blocking=True)
     else:
         noise = torch.rand(scores.shape, generator=generator, device=scores.device)
     kept = high | (middle & (noise < ratio(n_high, n_middle))) | (low & (noise < ratio(n_high, n_low)))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lofi_tal.heads.alignment import valid_anchors
+from lofi_tal.heads.alignment import Anchors, valid_anchors
 
 # Boundary regions are 3 snippets wide and are compared with windows of 2, so that about 3 cells a boundary
 # are positive.
@@ -59,34 +59,36 @@ def batch_targets(
         segments: B tensors ``(N_i, 2)``.
         snippets: L.
         max_duration: D; L if not given.
-        device: Where the targets are wanted. They are computed on the CPU, so that every device trains on
-            equal labels.
+        device: Where the targets are wanted; that of the segments without it. They are computed there, in fp64, which
+            rounds these operations alike everywhere: every device trains on equal labels.
     """
     max_duration = snippets if max_duration is None else max_duration
     counts = [len(video) for video in segments]
-    instances = torch.cat([video.detach().reshape(-1, 2).cpu() for video in segments]).double().clamp(0, 1)
+    device = segments[0].device if device is None else device
+    where = torch.device("cpu") if device.type == "mps" else device  # which has no fp64
+    instances = torch.cat([video.detach().reshape(-1, 2) for video in segments]).double().clamp(0, 1)
+    instances = instances.to(where, non_blocking=True)
     start = _best(_boundary_overlap(instances[:, 0], snippets), counts)
     end = _best(_boundary_overlap(instances[:, 1], snippets), counts)
-    anchors = valid_anchors(snippets, max_duration)
-    iou_map = torch.zeros(len(segments), max_duration * snippets)
-    iou_map[:, anchors.cell] = _best(_anchor_iou(instances, snippets, max_duration), counts).float()
+    anchors = valid_anchors(snippets, max_duration, where)
+    best = _best(_anchor_iou(instances, anchors, snippets), counts).float()
+    iou_map = best.new_zeros(len(segments), max_duration * snippets).index_copy(1, anchors.cell, best)
     iou_map = iou_map.view(len(segments), max_duration, snippets)
-    return BoundaryMatchingTargets(*(target.float().to(device, non_blocking=True) for target in (start, end, iou_map)))
+    return BoundaryMatchingTargets(*(target.float().to(device) for target in (start, end, iou_map)))
 
 
 def _boundary_overlap(time: Tensor, snippets: int) -> Tensor:
     """Return ``(N, L)``: the share of each cell's window covered by the region around each boundary."""
     gap = 1 / snippets
-    centre = (torch.arange(snippets, dtype=torch.float64) + 0.5) * gap
+    centre = (torch.arange(snippets, dtype=torch.float64, device=time.device) + 0.5) * gap
     region, window = _REGION_HALF_WIDTH * gap, _WINDOW_HALF_WIDTH * gap
     upper = torch.minimum(time[:, None] + region, centre + window)
     lower = torch.maximum(time[:, None] - region, centre - window)
     return (upper - lower).clamp(min=0) / (2 * window)
 
 
-def _anchor_iou(instances: Tensor, snippets: int, max_duration: int) -> Tensor:
-    """Return ``(N, A)``: the IoU of each instance with each valid anchor; reversed instances overlap nothing."""
-    anchors = valid_anchors(snippets, max_duration)
+def _anchor_iou(instances: Tensor, anchors: Anchors, snippets: int) -> Tensor:
+    """Return ``(N, A)``: the IoU of each instance with each anchor; reversed instances overlap nothing."""
     gap = 1 / snippets
     lower = anchors.start.double() * gap
     upper = (anchors.start + anchors.duration + 1).double() * gap

@@ -1,6 +1,16 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
-from lofi_tal.runtime.device import PeakMemory, auto_precision, describe_device, environment, make_fabric, precision_of
+from lofi_tal.runtime.device import (
+    PeakMemory,
+    auto_precision,
+    describe_device,
+    environment,
+    make_fabric,
+    pinned,
+    precision_of,
+    tuned_convolutions,
+)
+from lofi_tal.runtime.optimisers import make_optimizer
 from lofi_tal.runtime.parallel import (
     gather,
     is_parallel,
@@ -32,9 +42,12 @@ __all__ = [
     "gather",
     "is_parallel",
     "make_fabric",
+    "make_optimizer",
     "on_first",
     "open_stage",
+    "pinned",
     "precision_of",
     "rank_and_size",
     "share_of_batch",
+    "tuned_convolutions",
 ]

@@ -10,6 +10,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+from torch import Tensor
 
 from lofi_tal.errors import LofiError
 from lofi_tal.launch import started_here, started_size
@@ -78,7 +80,7 @@ def auto_precision(device: str) -> str:
 
 def precision_of(fabric: Fabric) -> str:
     """Return ``fp32``, ``bf16`` or ``fp16``."""
-    name = str(fabric._precision.precision)
+    name = str(fabric.strategy.precision.precision)
     return {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}.get(name, name)
 
 
@@ -117,6 +119,40 @@ def describe_device(fabric: Fabric) -> str:
         return f"{fabric.world_size} × {torch.cuda.get_device_name(fabric.device)}, {precision}"
     threads = torch.get_num_threads()
     return f"{fabric.device.type}, {threads} thread{'s' if threads > 1 else ''}, {precision}"
+
+
+@contextlib.contextmanager
+def pinned(memory: Tensor) -> Iterator[None]:
+    """Keep memory that other processes write to where the GPU reads it directly; without CUDA nothing is done.
+
+    Where the system allows no more pinned memory (``ulimit -l``), copies are slower, and that is all.
+    """
+    if not torch.cuda.is_available():
+        yield
+        return
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    done = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0
+    try:
+        yield
+    finally:
+        if done:
+            torch.cuda.synchronize()
+            runtime.cudaHostUnregister(memory.data_ptr())
+
+
+@contextlib.contextmanager
+def tuned_convolutions(device: torch.device) -> Iterator[None]:
+    """Let cuDNN try its algorithms once for each shape of a convolution and keep the fastest.
+
+    The shapes of a training are few: batches differ by one item at most, and a schedule has a few fidelities. Going
+    back to a known shape costs nothing. Not in deterministic mode, for chance has a part in what is the fastest.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def give_back_memory() -> None:

@@ -5,12 +5,13 @@ They are started by `torchrun` or SLURM and joined by Fabric; in a single proces
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -42,8 +43,8 @@ def on_first(work: Callable[[], Result]) -> Result:
     return result  # type: ignore[no-any-return]
 
 
-def share_of_batch(items: int, fabric: Fabric) -> float:
-    """Return the factor of a mean over this process's items of a batch.
+def share_of_batch(items: int, fabric: Fabric) -> float | Tensor:
+    """Return the factor of a mean over this process's items of a batch, on the device: nothing waits for it.
 
     The processes' gradients are averaged; with this factor the result is the mean over all items of the batch, even if
     the processes have different numbers of them.
@@ -52,15 +53,21 @@ def share_of_batch(items: int, fabric: Fabric) -> float:
         return 1.0
     total = torch.tensor([float(items)], device=fabric.device)
     dist.all_reduce(total)
-    return items * dist.get_world_size() / float(total)
+    return items * dist.get_world_size() / total[0]
 
 
-def mean_over_processes(figures: dict[str, float]) -> dict[str, float]:
-    """Return the mean of each figure over all processes: of losses, that of the whole batch."""
-    if not is_parallel() or not figures:
-        return figures
-    all_of_them = gather(figures)
-    return {name: sum(one[name] for one in all_of_them) / len(all_of_them) for name in figures}
+def mean_over_processes(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the mean of each scalar over all processes: of losses, that of the whole batch.
+
+    All of them leave the device together, which is the one time in a step that the processor waits for it.
+    """
+    if not figures:
+        return {}
+    together = torch.stack([value.detach().float() for value in figures.values()])
+    if is_parallel():
+        dist.all_reduce(together)
+        together /= dist.get_world_size()
+    return dict(zip(figures, together.tolist(), strict=True))
 
 
 def gather(value: Any) -> list[Any]:

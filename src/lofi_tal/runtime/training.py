@@ -28,7 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import write_bytes, write_text
-from lofi_tal.runtime.device import PeakMemory
+from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
 from lofi_tal.runtime.parallel import gather, mean_over_processes
 from lofi_tal.runtime.progress import Progress
 from lofi_tal.runtime.records import Outcome, StageFolder
@@ -110,7 +110,7 @@ class TrainingRun:
         self.start, self.seconds = self._load() if folder.resumed and self.checkpoint.exists() else (0, 0.0)
         self.peak = PeakMemory(fabric.device)
         self.pending: dict[str, Any] = {}
-        self.figures: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
 
     def batches(self, loader: Iterable[Any]) -> Iterator[tuple[Step, Any]]:
         """Yield each step with its batch; ``loader`` begins at the batch of step ``self.start``."""
@@ -124,6 +124,7 @@ class TrainingRun:
             contextlib.closing(lines),
             Progress(title, self.total, done=self.start, quiet=quiet) as progress,
             _stop_requests() as stop_requested,
+            tuned_convolutions(self.fabric.device),
         ):
             for index in range(self.start, self.total):
                 began = time.monotonic()
@@ -167,44 +168,52 @@ class TrainingRun:
                 if stop_requested.is_set() and not done:
                     raise self._interrupted(index + 1)
 
-    def update(self, losses: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
-        """Take one optimiser step on ``losses["total"]`` and note the figures for the metrics of this step.
+    def update(self, losses: Mapping[str, Tensor], figures: Mapping[str, Tensor] | None = None) -> None:
+        """Take one optimiser step on ``losses["total"]`` and note losses and ``figures`` for the metrics of this step.
 
         Raises:
-            RunError: If the loss is not finite; the message has the ``facts``.
+            RunError: If the loss is not finite.
         """
-        self.backward(losses, facts=facts)
-        self.apply(facts)
+        self.backward(losses, figures=figures)
+        self.apply()
 
     def backward(
-        self, losses: Mapping[str, Tensor], share: float = 1.0, facts: Mapping[str, Any] | None = None
+        self, losses: Mapping[str, Tensor], share: float = 1.0, figures: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Add the gradient of ``share * losses["total"]``, of one part of a batch, to that of the step.
+        """Add the gradient of ``share * losses["total"]``, of a micro-batch, to that of the step.
 
-        Raises:
-            RunError: If the loss is not finite; the message has the ``facts``.
+        Losses and other ``figures`` are summed on the device; nothing waits for them before :meth:`apply`.
         """
         total = losses["total"]
-        if not torch.isfinite(total):
-            parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
+        self.fabric.backward(total if share == 1.0 else share * total)
+        named = {"loss" if name == "total" else f"loss/{name}": loss for name, loss in losses.items()}
+        for name, value in {**named, **(figures or {})}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + share * value.detach()
+
+    def apply(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Take the optimiser step for which :meth:`backward` has summed the gradient.
+
+        Gradients that a scaler holds (fp16) are unscaled before they are clipped.
+
+        Raises:
+            RunError: If the loss is not finite in any process; the message has the ``facts``. The step has been taken
+                by then, and is in no checkpoint.
+        """
+        if self.clip_norm is not None:
+            module = next(iter(self.modules.values()))
+            # not finite: under a scaler the step is skipped, and otherwise the next loss says so
+            self.fabric.clip_gradients(module, self.optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        figures = mean_over_processes(self.sums)
+        self.sums = {}
+        self.pending = {**figures, **(facts or {})}
+        if not math.isfinite(figures["loss"]):
+            parts = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if name.startswith("loss"))
             raise RunError(
                 f"Stage {self.folder.stage!r}: the loss is not a finite number ({parts}; {dict(facts or {})}). "
                 "Lower the learning rate or set clip_norm; the last checkpoint is kept."
             )
-        self.fabric.backward(total if share == 1.0 else share * total)
-        for name, value in losses.items():
-            key = "loss" if name == "total" else f"loss/{name}"
-            self.figures[key] = self.figures.get(key, 0.0) + share * float(value.detach())
-
-    def apply(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Take the optimiser step for which :meth:`backward` has summed the gradient."""
-        if self.clip_norm is not None:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.pending = {**mean_over_processes(self.figures), **(facts or {})}
-        self.figures = {}
 
     def outcome(self, result: dict[str, Any]) -> Outcome:
         """Return time, peak memory and the figures of the stage."""
@@ -240,6 +249,7 @@ class TrainingRun:
             "seconds": self.seconds,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # fp16: the scale of the gradients
             "lost": self.lost,
         }
         buffer = io.BytesIO()  # torch.save to a file hides the reason of a failed write, such as a full disk
@@ -256,7 +266,9 @@ class TrainingRun:
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.lost.update(state.get("lost", {}))  # checkpoints of earlier versions have none
+            if scale := state.get("precision"):  # checkpoints of earlier versions have none
+                self.fabric.strategy.precision.load_state_dict(scale)
+            self.lost.update(state.get("lost", {}))
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
             raise DataError(
                 f"{self.checkpoint} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "

@@ -5,6 +5,7 @@ Shapes: B videos, L snippets, T frames, S × S pixels; frames are uint8 (..., S,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import multiprocessing
@@ -32,7 +33,7 @@ from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import hash_object
-from lofi_tal.runtime import TrainingRun, derive_seed
+from lofi_tal.runtime import TrainingRun, derive_seed, pinned
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
 from lofi_tal.video import FrameCache, Picture, VideoError, VideoManifest, View, find_videos, stream_frames, watch
@@ -789,7 +790,8 @@ def make_batches(
     """Return the batch of each list of requests, in order.
 
     Loader processes write the frames into shared memory that is used in turns, for fresh memory costs more than what
-    is written there: the frames of a batch hold until the next but one is asked for.
+    is written there: the frames of a batch hold until the next but one is asked for. On CUDA that memory is pinned, so
+    that a copy to the device need not be waited for; a step of training is over before its frames are overwritten.
 
     Args:
         dataset: The items.
@@ -810,8 +812,12 @@ def make_batches(
     storage = torch.UntypedStorage._new_shared(turns * largest)  # type: ignore[no-untyped-call]
     memory = torch.empty(0, dtype=torch.uint8).set_(storage).view(turns, largest)
     keys = ((number % turns, wanted) for number, wanted in enumerate(requests))
-    for turn, shape, indices, failed in make_loader(functools.partial(_write_batch, dataset, memory), keys, workers):
-        yield Batch(indices, memory[turn, : math.prod(shape)].view(shape), failed)
+    items = make_loader(functools.partial(_write_batch, dataset, memory), keys, workers)
+    with contextlib.ExitStack() as held:
+        for number, (turn, shape, indices, failed) in enumerate(items):
+            if number == 0:  # only now: the loader processes have been forked
+                held.enter_context(pinned(memory))
+            yield Batch(indices, memory[turn, : math.prod(shape)].view(shape), failed)
 
 
 def _check_shared_memory(needed: int) -> None:

@@ -18,7 +18,16 @@ from torch import Tensor
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.errors import LofiError
 from lofi_tal.heads import Head, load_head, save_head
-from lofi_tal.runtime import Outcome, StageFolder, StageRecord, TrainingRun, derive_seed, on_first, open_stage
+from lofi_tal.runtime import (
+    Outcome,
+    StageFolder,
+    StageRecord,
+    TrainingRun,
+    derive_seed,
+    make_optimizer,
+    on_first,
+    open_stage,
+)
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.data import TruthVideo, epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.stages.detect import (
@@ -89,7 +98,7 @@ def train_head(
 ) -> Outcome:
     """Train ``head`` in place with one learning rate, on windows of the videos."""
     data = data.of(training_windows(data.videos, windows))
-    optimizer = torch.optim.Adam(head.parameters(), lr=lr, weight_decay=options.weight_decay)
+    optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=options.weight_decay)
     model, optimizer = fabric.setup(head, optimizer)
     steps = steps_per_epoch(len(data.videos), options.batch)
     run = TrainingRun(
@@ -110,8 +119,6 @@ def train_head(
             yield from order[max(0, run.start - epoch * steps) :]
 
     features = torch.stack(list(data.features)).to(fabric.device)
-    segments = [video.segments.to(fabric.device) for video in data.videos]
-    labels = [video.labels.to(fabric.device) for video in data.videos]
     model.train()
     for step, indices in run.batches(batches()):
         mine = indices[fabric.global_rank :: fabric.world_size]
@@ -122,7 +129,8 @@ def train_head(
             )
         outputs = model(features[mine])
         draws = [video_generator(options.seed, step.index, data.videos[i].name) for i in mine]
-        run.update(head.loss(outputs, [segments[i] for i in mine], [labels[i] for i in mine], draws))
+        segments, labels = zip(*((data.videos[i].segments, data.videos[i].labels) for i in mine), strict=True)
+        run.update(head.loss(outputs, segments, labels, draws))
     model.eval()
     return run.outcome({"lr": lr})
 

@@ -22,7 +22,7 @@ from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.heads import Head
 from lofi_tal.heads.losses import global_counts, ratio
-from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling
+from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
 from lofi_tal.stages.data import (
     Request,
     SnippetDataset,
@@ -114,12 +114,12 @@ def train_lofi(
     strategy = Strategy(options.strategy, options.chunk, options.gradient_share)
     plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None, strategy)
     groups = parameter_groups(plain, options)
-    optimizer: torch.optim.Optimizer
+    rates = {"lr": options.lr, "weight_decay": options.weight_decay}
     if options.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = make_optimizer("adamw", groups, fabric, **rates)
         lr_at = cosine(options.lr, options.epochs)
     else:
-        optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay)
+        optimizer = make_optimizer("sgd", groups, fabric, momentum=options.momentum, **rates)
         lr_at = falling(options.lr, options.lr_gamma, range(options.lr_step, options.epochs, options.lr_step))
     set_batchnorm_mode(encoder.train(), options.batchnorm)
     model, optimizer = fabric.setup(plain, optimizer)
@@ -153,15 +153,15 @@ def train_lofi(
         parts = list(zip(torch.split(batch.frames, size), _split(batch.indices, size), strict=True))
         for place, (frames, indices) in enumerate(parts):
             with fabric.no_backward_sync(model, enabled=place < len(parts) - 1):
-                segments = [videos.videos[i].segments.to(fabric.device) for i in indices]
-                labels = [videos.videos[i].labels.to(fabric.device) for i in indices]
+                segments = [videos.videos[i].segments for i in indices]
+                labels = [videos.videos[i].labels for i in indices]
                 outputs, logits = model(frames.to(fabric.device, non_blocking=True))
                 draws = [video_generator(options.seed, step.index, videos.videos[i].name) for i in indices]
                 losses = head.loss(outputs, segments, labels, draws)
                 if logits is not None:
                     losses["class"] = class_loss(logits.float(), segments, labels)
                     losses["total"] = losses["total"] + options.class_loss * losses["class"]
-                run.backward(losses, len(indices) / len(batch.indices), facts)
+                run.backward(losses, len(indices) / len(batch.indices))
         run.apply(facts)
     if options.reestimate:
         # as many snippets at once as a step of training encodes pixels of
@@ -241,18 +241,33 @@ def _split(indices: list[int], size: int) -> list[list[int]]:
     return [indices[i : i + size] for i in range(0, len(indices), size)]
 
 
+def snippet_classes(segments: Tensor, labels: Tensor, snippets: int, background: int) -> Tensor:
+    """Return the class ``(L,)`` of each snippet: that of the shortest segment that covers its centre, or background.
+
+    Args:
+        segments: ``(N, 2)`` as shares of the video, and ``labels`` ``(N,)``; on the CPU, nothing waits for the device.
+        labels: Class indices.
+        snippets: L.
+        background: Index of what no segment covers.
+    """
+    centres = (torch.arange(snippets, device=segments.device) + 0.5) / snippets
+    target = torch.full((snippets,), background, dtype=torch.long, device=segments.device)
+    for i in torch.argsort(segments[:, 0] - segments[:, 1]):  # the longest first, so that shorter ones overwrite
+        target[(centres >= segments[i, 0]) & (centres < segments[i, 1])] = labels[i]
+    return target
+
+
 def class_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
     """Return the cross entropy of snippet logits ``(B, L, K + 1)``; class K is the background.
 
-    A snippet belongs to the segment that covers its centre (the shortest one, where several do). Background counts as
-    much as all classes together, so that a video with little action is not all background to the loss.
+    Background counts as much as all classes together, so that a video with little action is not all background to the
+    loss.
     """
-    count, background = logits.shape[1], logits.shape[2] - 1
-    centres = (torch.arange(count, device=logits.device) + 0.5) / count
-    target = torch.full(logits.shape[:2], background, dtype=torch.long, device=logits.device)
-    for row, spans, classes in zip(target, segments, labels, strict=True):
-        for i in torch.argsort(spans[:, 0] - spans[:, 1]):  # the longest first, so that shorter ones overwrite
-            row[(centres >= spans[i, 0]) & (centres < spans[i, 1])] = classes[i]
+    background = logits.shape[2] - 1
+    target = torch.stack([
+        snippet_classes(spans, classes, logits.shape[1], background)
+        for spans, classes in zip(segments, labels, strict=True)
+    ]).to(logits.device, non_blocking=True)  # fmt: skip
     losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
     inside = (target != background).flatten()
     counts = global_counts(inside, ~inside)

@@ -28,6 +28,7 @@ from lofi_tal.runtime import (
     cosine,
     falling,
     gather,
+    make_optimizer,
     rank_and_size,
     share_of_batch,
 )
@@ -163,13 +164,12 @@ def pretrain(
     torch.manual_seed(options.seed)
     plain = ClipClassifier(encoder, len(labels), options.dropout)
     groups = parameter_groups(plain, options.weight_decay)
-    optimizer: torch.optim.Optimizer
     if options.optimizer == "adamw":  # adapts each parameter's rate by itself
         groups = [{**group, "lr_scale": 1.0} for group in groups]
-        optimizer = torch.optim.AdamW(groups, lr=options.lr)
+        optimizer = make_optimizer("adamw", groups, fabric, lr=options.lr)
         lr_at = cosine(options.lr, options.epochs)
     else:
-        optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+        optimizer = make_optimizer("sgd", groups, fabric, lr=options.lr, momentum=options.momentum)
         lr_at = falling(options.lr, 0.1, [share * options.epochs for share in options.milestones])
     set_batchnorm_mode(encoder.train(), options.batchnorm)
     model, optimizer = fabric.setup(plain, optimizer)
@@ -205,7 +205,7 @@ def pretrain(
         logits = model(as_clips(random_size(frames) if options.task == "speed" else frames)).float()
         accuracy = (logits.argmax(1) == target).float().mean()
         loss = functional.cross_entropy(logits, target) * share_of_batch(len(target), fabric)
-        run.update({"total": loss}, {"accuracy": round(float(accuracy), 4)})
+        run.update({"total": loss}, {"accuracy": accuracy})
 
     result: dict[str, Any] = {"classes": list(labels), "clips": len(train)}
     if validate is not None and len(validate):
