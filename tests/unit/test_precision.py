@@ -1,5 +1,7 @@
 """fp16 on any machine: a scaler that is told to scale stands for the one that a GPU would have."""
 
+import itertools
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -50,7 +52,7 @@ def test_scaled_gradients_are_clipped_as_if_they_were_not_scaled(tmp_path, optim
 def test_clipping_bounds_the_step(tmp_path):
     """SGD moves by lr · norm: a norm of 0.5 at a learning rate of 0.1 by 0.05 at most."""
     history, _ = train(tmp_path / "s", half_fabric(2.0**12), clip_norm=0.5)
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in itertools.pairwise(history):
         assert 0.049 < float((after - before).norm()) <= 0.05 + 1e-6
 
 
