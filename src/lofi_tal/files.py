@@ -119,21 +119,22 @@ def _not_utf8(path: Path, error: UnicodeDecodeError, kind: str) -> DataError:
 
 
 @contextlib.contextmanager
-def locked(path: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, refusal: str, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
     """Hold a lock file, so that a second process stays out or waits; its folder is made.
 
     Args:
         path: The lock file, which stays.
         refusal: What to say if another process holds it.
         wait: Wait for it instead.
+        shared: Hold it together with others that do so, and keep out those that do not.
 
     Raises:
         LofiError: If another process holds it and is not waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    with path.open("a+") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             raise LofiError(refusal) from error
         yield

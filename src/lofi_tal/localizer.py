@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from torch import Tensor
 from lofi_tal.classifier import ProposalClassifier, load_classifier, save_classifier
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import inside, read_json, write_json, write_text
+from lofi_tal.files import file_stamp, hash_file, hash_object, inside, read_json, write_json, write_text
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.launch import started_rank, started_size
+from lofi_tal.leases import Leases
 from lofi_tal.report import write_timeline
-from lofi_tal.runtime import Progress, make_fabric
+from lofi_tal.runtime import Progress, make_fabric, precision_of
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.data import VideoFile, stream_snippets
@@ -225,6 +226,7 @@ def detect_files(
     threshold: float | None = None,
     device: str = "auto",
     precision: str = "auto",
+    patience: float | None = None,
     quiet: bool = False,
 ) -> tuple[list[Segments], dict[str, str], float]:
     """Detect in many files; one that cannot be decoded never ends the others.
@@ -237,32 +239,41 @@ def detect_files(
         threshold: Lowest score in CSV and subtitles, and the page's first setting; the model's own if None.
         device: See :class:`Localizer`.
         precision: See :class:`Localizer`.
+        patience: Share the files with processes, on any machine, that do the same with the same ``out``; what this
+            model has found there already is left as it is. A process that shows no sign of life for so many seconds is
+            taken for dead.
         quiet: No progress.
 
     Returns:
-        The segments of each readable video, the reason for each other file, and the threshold.
+        The segments of each readable video (of those that this process has seen, if the work is shared), the reason for
+        each other file, and the threshold.
 
     Raises:
         DataError: If the folders hold no video file, or there is no model.
+        LofiError: If the work is to be shared and ``out`` is missing.
     """
+    if patience is not None and out is None:
+        raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
     files = _video_files(videos)
     rank, ranks = started_rank(), started_size()
-    if ranks > 1:  # the largest first, each process its share
+    if ranks > 1 or patience is not None:  # the largest first, each process its share
         files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
     localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
     limit = localizer.threshold if threshold is None else threshold
-    names = _unique_names(files)[rank::ranks]
-    files = files[rank::ranks]
-    with Progress("examine", len(files), quiet=quiet or len(files) == 1) as progress:
-        records = VideoManifest(None).examine(files, seen=lambda path, record: progress.advance(path.name))
-    failed = {str(path): records[path].error for path in files if records[path].error}
-    readable = {path: name for path, name in zip(files, names, strict=True) if not records[path].error}
+    named = dict(list(zip(files, _unique_names(files), strict=True))[rank::ranks])
+    if patience is not None and out is not None:
+        work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit)
+        return *work.run(named, patience, quiet=quiet), limit
+    with Progress("examine", len(named), quiet=quiet or len(named) == 1) as progress:
+        records = VideoManifest(None).examine(named, seen=lambda path, record: progress.advance(path.name))
+    failed = {str(path): record.error for path, record in records.items() if record.error}
+    readable = [path for path in named if not records[path].error]
     snippets = [localizer.windows.snippets(records[path].duration) for path in readable]
     found: list[Segments] = []
     with Progress("detect (snippets)", sum(snippets), quiet=quiet) as progress:
-        for (path, name), done in zip(readable.items(), itertools.accumulate(snippets), strict=True):
+        for path, done in zip(readable, itertools.accumulate(snippets), strict=True):
             try:
-                segments = localizer.predict(path, video_id=name, seen=partial(progress.advance, path.name))
+                segments = localizer.predict(path, video_id=named[path], seen=partial(progress.advance, path.name))
             except VideoError as error:
                 failed[str(path)] = str(error)
                 progress.advance(path.name, done - progress.done)
@@ -271,6 +282,67 @@ def detect_files(
                 if out is not None:
                     _write(segments, path, out, limit)
     return found, failed, limit
+
+
+@dataclass(frozen=True)
+class _SharedDetection:
+    """Detection that processes share through the folder of results; ``.done`` in it says what made each of them."""
+
+    localizer: Localizer
+    model: str
+    out: Path
+    threshold: float
+
+    def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
+        """Detect in what no other process does; return what was found, and why any of the files cannot be used."""
+        found: list[Segments] = []
+        with Leases(self.out / ".leases", patience) as leases, Progress("detect", len(named), quiet=quiet) as progress:
+            for chosen in leases.rounds(
+                named,
+                key=named.__getitem__,
+                done=lambda path: self._is_done(path, named[path]),
+                waiting=lambda left: progress.advance(f"{left} at work elsewhere", 0),
+            ):
+                for path in chosen:
+                    result = self._detect(path, named[path])
+                    if isinstance(result, str):
+                        leases.fail(named[path], result)
+                    else:
+                        found.append(result)
+                        leases.release(named[path])
+                    progress.advance(path.name)
+            failed = {str(path): reason for path, name in named.items() if (reason := leases.failure(name))}
+        return found, failed
+
+    def _detect(self, path: Path, name: str) -> Segments | str:
+        """Write what is in one video; or return why it cannot be used."""
+        record = VideoManifest(None, workers=1).examine([path])[path]
+        if record.error:
+            return record.error
+        try:
+            segments = self.localizer.predict(path, video_id=name)
+        except VideoError as error:
+            return str(error)
+        _write(segments, path, self.out, self.threshold)
+        write_json(self._done(name), {"made_of": self._made_of(path)})
+        return segments
+
+    def _is_done(self, path: Path, name: str) -> bool:
+        try:
+            return bool(read_json(self._done(name))["made_of"] == self._made_of(path))
+        except (DataError, OSError, KeyError, TypeError):
+            return False
+
+    def _done(self, name: str) -> Path:
+        return inside(self.out / ".done", name, ".json")
+
+    def _made_of(self, path: Path) -> str:
+        return hash_object([self.model, file_stamp(path), self.threshold, precision_of(self.localizer.fabric)])
+
+
+def hash_model(folder: Path) -> str:
+    """Return a hash of what a model folder holds."""
+    return hash_object([[path.name, hash_file(path)] for path in sorted(folder.iterdir()) if path.is_file()])
 
 
 def _video_files(videos: Sequence[Path]) -> list[Path]:

@@ -45,12 +45,14 @@ from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
 from lofi_tal.files import hash_file, hash_object, locked, read_json, write_json, write_text
 from lofi_tal.heads import Head, create_head, takes_classes
+from lofi_tal.leases import Leases
 from lofi_tal.localizer import Localizer
 from lofi_tal.planning import Choice, Plan, StepModel, in_parts, make_plan, next_smaller, planned
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.report import Arm, Report, TimelineEntry, write_report
 from lofi_tal.report import StageRecord as ReportStage
 from lofi_tal.runtime import (
+    PRECISIONS,
     Outcome,
     PeakMemory,
     Progress,
@@ -76,7 +78,7 @@ from lofi_tal.stages.data import (
     content_hash,
     cut_actions,
     excerpts,
-    filler,
+    fill,
     find_features,
     find_files,
     split_selection,
@@ -164,7 +166,8 @@ class Pipeline:
         recipe: What to do.
         output: The run folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; ``auto`` is that of the run in ``output``, if there is one,
+            which then goes on alike on any machine.
         resume: Go on with interrupted stages.
         overwrite: Replace stages that were made from other inputs.
         quiet: No progress.
@@ -172,6 +175,9 @@ class Pipeline:
         step_down: If stage 2 runs out of memory, go on with the next choice that needs less.
         shared: Folder for what runs can have in common (encoders, features, decoded frames), by what it was made from;
             the run folder itself without it.
+        patience: Share extraction and cache with processes that are not joined to this one, on any machine that sees
+            the run folder; one that shows no sign of life for so many seconds is taken for dead. Stages that train
+            must be finished.
 
     Raises:
         LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
@@ -191,11 +197,14 @@ class Pipeline:
         memory: int | None = None,
         step_down: bool = False,
         shared: Path | None = None,
+        patience: float | None = None,
     ) -> None:
         if resume and not (output / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
-        self.output, self.step_down, self.shared = output, step_down, shared
+        self.output, self.step_down, self.shared, self.patience = output, step_down, shared, patience
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
+        if precision == "auto" and not overwrite:
+            precision = _noted_precision(output)
         self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
@@ -203,6 +212,10 @@ class Pipeline:
             raise LofiError(
                 f"--step-down needs a run of one process, this one has {self.fabric.world_size}: a process that runs "
                 "out of memory cannot take the others with it. Choose with --memory instead."
+            )
+        if patience is not None and overwrite:
+            raise LofiError(
+                "--share and --overwrite exclude each other: one process cannot replace what others work on."
             )
         self.plan: Plan | None = None
         if memory is not None and recipe.lofi is not None:
@@ -261,24 +274,30 @@ class Pipeline:
 
     @contextlib.contextmanager
     def open(self, command: str = "") -> Iterator[None]:
-        """Hold the run folder: note what was asked for, and keep a second run out.
+        """Hold the run folder: note what was asked for, and keep a second run out, unless both share their work.
 
         Raises:
             LofiError: If another process is at work in the folder.
         """
-        refusal = f"Another run is at work in {self.output}; choose another output folder."
-        lock = locked(self.output / ".lock", refusal) if self.fabric.global_rank == 0 else contextlib.nullcontext()
+        sharing = self.patience is not None
+        refusal = f"Another run is at work in {self.output}; choose another output folder" + (
+            ", or wait until it has ended to share with --share." if sharing else "."
+        )
+        first = self.fabric.global_rank == 0
+        lock = locked(self.output / ".lock", refusal, shared=sharing) if first else contextlib.nullcontext()
         with lock, self.held:
             if not (self.output / "recipe.yaml").exists():
                 self._note(command)
             yield
-            self._note(command)  # only now: a refused recipe must not stand beside the results of another
+            if not sharing:
+                self._note(command)  # only now: a refused recipe must not stand beside the results of another
 
     def _note(self, command: str) -> None:
         """Write what was asked for and where it runs."""
         if self.fabric.global_rank == 0:
             write_text(self.output / "recipe.yaml", save_recipe(self.recipe))
-            write_json(self.output / "environment.json", environment())
+            facts = {**environment(), "precision": precision_of(self.fabric)}
+            write_json(self.output / "environment.json", facts)
             if command:
                 write_text(self.output / "command.txt", command + "\n")
 
@@ -600,7 +619,7 @@ class Pipeline:
         store = FeatureStore(folder, provenance)
         facts = folder.with_suffix(".json")
         videos = [*data.train, *data.selection, *data.evaluation]
-        with self.alone_in(folder):
+        with self.alone_in(folder), self.leases(folder) as leases:
             figures, failed = extract(
                 store,
                 self.fabric,
@@ -609,6 +628,7 @@ class Pipeline:
                 windows=self.windows,
                 fidelity=self.full,
                 workers=self.recipe.data.workers,
+                leases=leases,
                 quiet=self.quiet,
             )
             self._check_read(failed)
@@ -838,6 +858,12 @@ class Pipeline:
                 stack.enter_context(locked(lock, "held", wait=True))
             yield
 
+    def leases(self, folder: Path) -> contextlib.AbstractContextManager[Leases | None]:
+        """Return what shares the work whose results lie in ``folder``, if this run shares any."""
+        if self.patience is None:
+            return contextlib.nullcontext()
+        return Leases(folder.with_name(f"{folder.name}.leases"), self.patience)
+
     def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
         """Open a stage; ``resume``: go on with it even if nobody asked.
 
@@ -850,6 +876,11 @@ class Pipeline:
             folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
             self.held.close()  # of a stage that failed: it is given up before another one, or the same, is begun
             self.held.enter_context(self.alone_in(folder))
+        if self.patience is not None and not (folder / "stage.json").exists():
+            raise LofiError(
+                f"{folder} holds no finished stage {stage!r}, which only one run can make: run `lofi train` first. "
+                "--share divides what comes after it."
+            )
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
         )
@@ -921,8 +952,8 @@ class Pipeline:
             parts.append((self._snippets([*data.train, *data.selection, *data.evaluation]), [self.full]))
         for videos, fidelities in parts:
             title = "cache " + ", ".join(map(str, fidelities))
-            with Progress(title, len(videos), quiet=self.quiet) as progress:
-                for index, kept, reason in filler(videos, fidelities, self.recipe.data.workers):
+            with Progress(title, len(videos), quiet=self.quiet) as progress, self.leases(self.cache.folder) as leases:
+                for index, kept, reason in fill(videos, fidelities, self.recipe.data.workers, leases):
                     video_id = videos.videos[index].video_id
                     if reason:
                         failed[video_id] = reason
@@ -984,6 +1015,15 @@ class Pipeline:
         labels = sorted({excerpt.label for excerpt in train})
         validate = [excerpt for clip, excerpt in good if clip.split != "train" and excerpt.label in set(labels)]
         return train, validate, labels, {str(name): "no such file" for name in missing} | failed
+
+
+def _noted_precision(folder: Path) -> str:
+    """Return the precision of the run in a folder, or ``auto`` if there is none."""
+    try:
+        noted = read_json(folder / "environment.json")["precision"]
+    except (DataError, KeyError, TypeError):  # no run, or one of an earlier version
+        return "auto"
+    return noted if noted in PRECISIONS else "auto"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -79,6 +79,7 @@ def check_annotations(
     *,
     manifest: VideoManifest | None = None,
     seen: Callable[[str], None] = lambda name: None,
+    patience: float | None = None,
 ) -> CheckReport:
     """Check annotations, and with a folder also that each video is there and can be decoded.
 
@@ -89,9 +90,10 @@ def check_annotations(
         videos: Folder of the videos, or None to check the annotations alone.
         manifest: What is known of the files already, and keeps what is found now.
         seen: Called with the name of each video file that has been examined.
+        patience: Share the examination with other processes; see :meth:`~lofi_tal.video.VideoManifest.examine`.
 
     Raises:
-        VideoError: If the folder cannot be read.
+        LofiError: If the folder cannot be read, or work is to be shared without a manifest that is kept.
         RunError: If the manifest cannot be written.
     """
     findings = [Finding("warning", "left-out", "", note) for note in annotations.notes]
@@ -102,7 +104,7 @@ def check_annotations(
         index = find_videos(videos)
         manifest = manifest or VideoManifest(None)
         paths = [index[video.video_id] for video in annotations if video.video_id in index]
-        records = manifest.examine(paths, decode=True, seen=lambda path, record: seen(path.name))
+        records = manifest.examine(paths, decode=True, seen=lambda path, record: seen(path.name), patience=patience)
         for video in annotations:
             findings += _check_file(video, index, records)
         findings += _check_sharing(annotations, index)

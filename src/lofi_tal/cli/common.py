@@ -38,6 +38,18 @@ MemoryOption = Annotated[
 StepDownOption = Annotated[
     bool, typer.Option("--step-down", help="If stage 2 runs out of memory, go on with the next choice that needs less.")
 ]
+ShareOption = Annotated[
+    bool,
+    typer.Option(
+        "--share",
+        help="Share the work with other processes, on any machine, that are given the same command and see the same "
+        "folders. They may come, go and die; each ends when all is done.",
+    ),
+]
+PatienceOption = Annotated[
+    float,
+    typer.Option(min=1.0, help="With --share: seconds without a sign of life after which a process is taken for dead."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 

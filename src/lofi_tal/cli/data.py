@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lofi_tal.cli import datasets
-from lofi_tal.cli.common import JsonOption, QuietOption, print_json, print_table, say
+from lofi_tal.cli.common import JsonOption, PatienceOption, QuietOption, ShareOption, print_json, print_table, say
+from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
     from lofi_tal.annotations import CheckReport
@@ -33,11 +34,15 @@ def check(
         typer.Option(help="File that keeps what is found of the videos: a later check, or a run, goes on from it."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that examine videos.")] = 4,
+    share: ShareOption = False,
+    patience: PatienceOption = PATIENCE,
     most: Annotated[int, typer.Option(help="Findings shown in the table.")] = 50,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Say what is wrong with annotations and videos, before any training.
+
+    With --share, the command can be started several times, on any machine, with one --manifest that all of them see.
 
     Exit status 3 if there is an error; warnings alone give 0.
     """
@@ -48,7 +53,8 @@ def check(
     loaded = load_annotations(annotations)
     known = VideoManifest(manifest, workers=workers)
     with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
-        report = check_annotations(loaded, videos, manifest=known, seen=progress.advance)
+        shared = patience if share else None
+        report = check_annotations(loaded, videos, manifest=known, seen=progress.advance, patience=shared)
     if as_json:
         print_json(report.to_json())
     else:

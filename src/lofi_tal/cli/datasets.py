@@ -11,9 +11,11 @@ import typer
 from lofi_tal.cli.common import (
     JsonOption,
     OutputOption,
+    PatienceOption,
     QuietOption,
     RecipeArgument,
     SetOption,
+    ShareOption,
     command_line,
     complain,
     percent,
@@ -22,6 +24,7 @@ from lofi_tal.cli.common import (
     say,
 )
 from lofi_tal.errors import LofiError, nearest
+from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
     from lofi_tal.annotations import Split, Statistics
@@ -234,7 +237,12 @@ def export_features(
 
 
 def cache(
-    recipe: RecipeArgument, output: OutputOption = None, settings: SetOption = None, quiet: QuietOption = False
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    share: ShareOption = False,
+    patience: PatienceOption = PATIENCE,
+    quiet: QuietOption = False,
 ) -> None:
     """Decode all videos of a recipe once, before any training, into the frame cache of its run folder.
 
@@ -247,7 +255,14 @@ def cache(
     from lofi_tal.recipes import load_recipe
 
     loaded = load_recipe(recipe, tuple(settings or ()))
-    pipeline = Pipeline(loaded, output or Path("runs") / loaded.name, device="cpu", precision="fp32", quiet=quiet)
+    pipeline = Pipeline(
+        loaded,
+        output or Path("runs") / loaded.name,
+        device="cpu",
+        precision="fp32",
+        quiet=quiet,
+        patience=patience if share else None,
+    )
     with pipeline.open(command_line()):
         whole, failed = pipeline.fill_cache()
     held, limit = pipeline.cache.held_bytes() / 2**30, loaded.data.cache_gib

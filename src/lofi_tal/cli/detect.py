@@ -10,13 +10,16 @@ import typer
 from lofi_tal.cli.common import (
     DeviceOption,
     JsonOption,
+    PatienceOption,
     PrecisionOption,
     QuietOption,
+    ShareOption,
     complain,
     print_json,
     print_table,
     say,
 )
+from lofi_tal.leases import PATIENCE
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +39,8 @@ def detect(
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    share: ShareOption = False,
+    patience: PatienceOption = PATIENCE,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -46,7 +51,14 @@ def detect(
     from lofi_tal.localizer import detect_files
 
     results, failed, limit = detect_files(
-        videos, model, out=out, threshold=threshold, device=device, precision=precision, quiet=quiet
+        videos,
+        model,
+        out=out,
+        threshold=threshold,
+        device=device,
+        precision=precision,
+        patience=patience if share else None,
+        quiet=quiet,
     )
     if as_json:
         from lofi_tal.segments import detections_to_activitynet
@@ -65,11 +77,11 @@ def detect(
                 (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
             ])  # fmt: skip
     if out is not None and results:
-        say(f"Written to {out}")
+        say(f"Written to {out}" + (f": {len(results)} by this process" if share else ""))
     for reason in failed.values():
         complain(reason)
     if failed:
-        raise typer.Exit(4 if results else 3)
+        raise typer.Exit(4 if results or share else 3)
 
 
 def clock(seconds: float) -> str:

@@ -15,11 +15,13 @@ from lofi_tal.cli.common import (
     MemoryOption,
     OutputOption,
     OverwriteOption,
+    PatienceOption,
     PrecisionOption,
     QuietOption,
     RecipeArgument,
     ResumeOption,
     SetOption,
+    ShareOption,
     StepDownOption,
     command_line,
     complain,
@@ -30,6 +32,7 @@ from lofi_tal.cli.common import (
 )
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
+from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
     from lofi_tal.pipeline import ArmResult, Pipeline
@@ -47,12 +50,7 @@ def register(app: typer.Typer) -> None:
         "Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date).",
         _train,
     )
-    _add_stage(
-        app,
-        "extract",
-        "Features of all videos at full fidelity (after the stages before, if they are not up to date).",
-        _extract,
-    )
+    app.command("extract")(extract)
     app.command("head")(head)
     app.command("classify")(classify)
     app.command("init")(init)
@@ -126,13 +124,37 @@ def _train(pipeline: Pipeline) -> int:
     return _status(pipeline, pipeline.data.failed)
 
 
-def _extract(pipeline: Pipeline) -> int:
-    lost = dict(pipeline.data.failed)
-    for arm in pipeline.arms:
-        store, videos, failed = pipeline.extract(arm)
-        say(f"{arm}: features of {len(videos)} videos in {store.folder}")
-        lost |= failed
-    return _status(pipeline, lost)
+def extract(
+    recipe: RecipeArgument,
+    output: OutputOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    memory: MemoryOption = None,
+    step_down: StepDownOption = False,
+    share: ShareOption = False,
+    patience: PatienceOption = PATIENCE,
+    quiet: QuietOption = False,
+) -> None:
+    """Features of all videos at full fidelity (after the stages before, if they are not up to date).
+
+    Example: lofi extract recipe.yaml -o runs/mine --share (as often, and on as many machines, as you like)
+    """
+    pipeline = _pipeline(
+        recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down,
+        patience if share else None,
+    )  # fmt: skip
+    with _opened(pipeline):
+        lost = dict(pipeline.data.failed)
+        for arm in pipeline.arms:
+            store, videos, failed = pipeline.extract(arm)
+            say(f"{arm}: features of {len(videos)} videos in {store.folder}")
+            lost |= failed
+        status = _status(pipeline, lost)
+    if status:
+        raise typer.Exit(status)
 
 
 def head(
@@ -286,6 +308,7 @@ def _pipeline(
     quiet: bool,
     memory: str | None = None,
     step_down: bool = False,
+    patience: float | None = None,
 ) -> Pipeline:
     from lofi_tal.cli.plan import describe
     from lofi_tal.pipeline import Pipeline
@@ -304,6 +327,7 @@ def _pipeline(
         quiet=quiet,
         memory=None if memory is None else parse_memory(memory),
         step_down=step_down,
+        patience=patience,
     )
     if pipeline.plan is not None and pipeline.plan.recommended is not None and not quiet:
         say(f"Planned: {describe(pipeline.plan.recommended, pipeline.plan)}")

@@ -51,6 +51,7 @@ def motion_features(pipeline: Pipeline, shared: Path, *, quiet: bool = False) ->
         for video, features in encode_videos(
             dataset,
             _differences,
+            chosen=range(len(dataset)),
             windows=pipeline.windows,
             fidelity=pipeline.full,
             workers=pipeline.recipe.data.workers,

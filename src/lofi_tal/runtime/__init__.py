@@ -1,6 +1,7 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
 from lofi_tal.runtime.device import (
+    PRECISIONS,
     PeakMemory,
     auto_precision,
     describe_device,
@@ -24,6 +25,7 @@ from lofi_tal.runtime.seeding import derive_seed
 from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun, cosine, falling
 
 __all__ = [
+    "PRECISIONS",
     "InterruptedRunError",
     "Outcome",
     "PeakMemory",

@@ -33,6 +33,7 @@ from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import hash_object
+from lofi_tal.leases import Alone, Leases
 from lofi_tal.runtime import TrainingRun, derive_seed, pinned
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Window, Windows, clip_times, pace_times
@@ -447,17 +448,36 @@ class SnippetDataset(FrameDataset):
         return ""
 
 
-def filler(videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int) -> Iterator[tuple[int, bool, str]]:
-    """Return a loader that fills the frame cache.
-
-    It gives ``(index, kept, reason)``: whether all is kept now, and why a video cannot be decoded.
+def fill(
+    videos: SnippetDataset, fidelities: Sequence[Fidelity], workers: int, leases: Leases | None = None
+) -> Iterator[tuple[int, bool, str]]:
+    """Fill the frame cache; yield ``(index, kept, reason)``: whether all is kept now, and why a video is not decoded.
 
     Args:
         videos: The videos or windows, and how they are read.
         fidelities: What is kept of each of them, in one pass over its file.
         workers: Loader processes.
+        leases: To share the videos with processes that are not joined to this one.
     """
-    return make_loader(functools.partial(_fill, videos, fidelities), range(len(videos)), workers)
+    shared = leases or Alone()
+    what = " ".join(map(str, fidelities))
+    keys = {index: f"{video.name} {what}" for index, video in enumerate(videos.videos)}
+
+    def is_kept(index: int) -> bool:
+        video = videos.videos[index]
+        views = (videos.view(video, fidelity) for fidelity in fidelities)
+        return leases is not None and videos.cache.holds(video.file.path, views)
+
+    for chosen in shared.rounds(keys, key=keys.__getitem__, done=is_kept):
+        for index, kept, reason in make_loader(functools.partial(_fill, videos, fidelities), chosen, workers):
+            if reason:
+                shared.fail(keys[index], reason)
+            else:
+                shared.release(keys[index])
+                yield index, kept, ""
+    for index, key in keys.items():
+        if reason := shared.failure(key):
+            yield index, False, reason
 
 
 def _fill(videos: SnippetDataset, fidelities: Sequence[Fidelity], index: int) -> tuple[int, bool, str]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from lofi_tal.encoders import Encoder
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import hash_object, inside, write_bytes
+from lofi_tal.leases import Alone, Leases
 from lofi_tal.runtime import PeakMemory, Progress, gather, on_first, rank_and_size
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
@@ -122,6 +125,7 @@ def extract(
     windows: Windows,
     fidelity: Fidelity,
     workers: int,
+    leases: Leases | None = None,
     quiet: bool = False,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Write the features of all videos that are not there yet.
@@ -134,6 +138,7 @@ def extract(
         windows: How many snippets a video has, and how many are read at once.
         fidelity: Full fidelity.
         workers: Loader processes.
+        leases: To share the videos with processes that are not joined to this one; it ends when all videos are done.
         quiet: No progress.
 
     Returns:
@@ -146,24 +151,37 @@ def extract(
     todo.sort(key=lambda index: -videos.videos[index].file.duration)  # the longest first: no straggler at the end
     rank, ranks = rank_and_size()
     todo = todo[rank::ranks]
-    failed: dict[str, str] = {}
+    made, shared = 0, leases or Alone()
     encoder = encoder.to(fabric.device).eval()
     title = f"extract {fidelity.snippets}×{fidelity.size}px"
     mine = len(videos) if ranks == 1 else len(todo)
+
+    def name(index: int) -> str:
+        return videos.videos[index].video_id
+
     with Progress(title, mine, done=mine - len(todo), quiet=quiet or rank > 0) as progress:
-        for video, features in encode_videos(
-            videos.of([videos.videos[index] for index in todo]),
-            lambda frames: encode_snippets(encoder, frames, fabric),
-            windows=windows,
-            fidelity=fidelity,
-            workers=workers,
+        for chosen in shared.rounds(
+            todo,
+            key=name,
+            done=lambda index: leases is not None and store.has(videos.videos[index]),
+            waiting=lambda left: progress.advance(f"{left} at work elsewhere", 0),
         ):
-            if isinstance(features, str):
-                failed[video.video_id] = features
-            else:
-                store.write(video, features.numpy())
-            progress.advance(video.video_id)
-    made = len(todo) - len(failed)
+            for video, features in encode_videos(
+                videos,
+                lambda frames: encode_snippets(encoder, frames, fabric),
+                chosen=chosen,
+                windows=windows,
+                fidelity=fidelity,
+                workers=workers,
+            ):
+                if isinstance(features, str):
+                    shared.fail(video.video_id, features)
+                else:
+                    store.write(video, features.numpy())
+                    shared.release(video.video_id)
+                    made += 1
+                progress.advance(video.video_id)
+    failed = {name(index): reason for index in todo if (reason := shared.failure(name(index)))}
     failed = {key: reason for lost in gather(failed) for key, reason in lost.items()}
     figures = {
         "videos": len(videos) - len(failed),
@@ -178,33 +196,38 @@ def encode_videos(
     videos: SnippetDataset,
     encode: Callable[[Tensor], Tensor],
     *,
+    chosen: Iterable[int],
     windows: Windows,
     fidelity: Fidelity,
     workers: int,
 ) -> Iterator[tuple[TruthVideo, Tensor | str]]:
-    """Yield every video with the features ``(N, C)`` of its snippets, or the reason why it has none.
+    """Yield videos with the features ``(N, C)`` of their snippets, or the reason why there are none.
 
     Args:
         videos: Whole videos.
         encode: Gives ``(n, C)`` on the CPU for uint8 frames ``(n, T, S, S, 3)``; a long video goes through in pieces.
+        chosen: Indices of the videos that are wanted, in this order; asked for as the loader processes get to them.
         windows: How many snippets a video has, and how many are read at once.
         fidelity: Full fidelity.
         workers: Loader processes.
     """
-    pieces = [
-        (video, piece) for video in videos.videos for piece in windows.pieces(windows.snippets(video.file.duration))
-    ]
-    requests = [Request(i, replace(fidelity, snippets=piece.count), None) for i, (_, piece) in enumerate(pieces)]
-    read = videos.of([replace(video, window=piece) for video, piece in pieces])
+    pieces = [windows.pieces(windows.snippets(video.file.duration)) for video in videos.videos]
+    first = list(accumulate(map(len, pieces), initial=0))
+    parts = [replace(video, window=piece) for video, cut in zip(videos.videos, pieces, strict=True) for piece in cut]
+    requests = (
+        Request(first[index] + place, replace(fidelity, snippets=piece.count), None)
+        for index in chosen
+        for place, piece in enumerate(pieces[index])
+    )
     features: list[Tensor] = []
     error = ""
-    for sample in make_loader(read.__getitem__, requests, workers):
-        video, piece = pieces[sample.index]
+    for sample in make_loader(videos.of(parts).__getitem__, requests, workers):
+        index = bisect_right(first, sample.index) - 1
         error = error or sample.error
         if sample.frames is not None and not error:
             features.append(encode(sample.frames))
-        if piece.first + piece.count == piece.of:
-            yield video, error or torch.cat(features)
+        if sample.index + 1 == first[index + 1]:
+            yield videos.videos[index], error or torch.cat(features)
             features, error = [], ""
 
 

@@ -125,7 +125,12 @@ class FrameCache:
                 missing.append(view)
         if missing:
             self._decode(path, missing, threads)
-        return all((entry := self._entry(path, view)) is not None and entry.exists() for view in missing)
+        return self.holds(path, missing)
+
+    def holds(self, path: Path, views: Iterable[View]) -> bool:
+        """Say whether there is an entry for each of some views; a look at names, not into files."""
+        entries = (self._entry(path, _distinct(view)) for view in views)
+        return all(entry is not None and entry.exists() for entry in entries)
 
     def _decode(self, path: Path, views: Sequence[View], threads: int) -> DecodedFrames:
         """Decode a view of distinct times, and those of the others that are not there yet; return the first."""

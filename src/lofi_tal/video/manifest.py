@@ -23,12 +23,14 @@ import numpy as np
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import append_line, file_stamp
+from lofi_tal.leases import Leases
 from lofi_tal.video import watch
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.timeline import probe_video
 
 _AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
+_LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
@@ -101,9 +103,8 @@ class VideoManifest:
     def __init__(self, path: Path | None, *, workers: int = 2) -> None:
         self.path, self.workers = path, workers
         self.known: dict[str, VideoRecord] = {}
-        if path is not None and path.exists():
-            for record in _read(path):
-                self.known[record.path] = record
+        self._bytes = 0  # of the file, that are known
+        self._refresh()
 
     def examine(
         self,
@@ -111,6 +112,7 @@ class VideoManifest:
         *,
         decode: bool = False,
         seen: Callable[[Path, VideoRecord], None] = lambda path, record: None,
+        patience: float | None = None,
     ) -> dict[Path, VideoRecord]:
         """Return what is known of each file, after examining those that are new, have changed, or could not be used.
 
@@ -118,28 +120,91 @@ class VideoManifest:
             paths: Files, there or not.
             decode: Also decode frames at five places and hash parts of the file; otherwise only its packets are read.
             seen: Called after each file.
+            patience: Share the files with processes, on any machine, that do the same with the same manifest; one that
+                shows no sign of life for so many seconds is taken for dead. It ends when all files are examined.
 
         Raises:
+            LofiError: If work is to be shared and nothing keeps the manifest.
             RunError: If the manifest cannot be written.
         """
-        found: dict[Path, VideoRecord] = {}
-        todo: list[Path] = []
-        for path in dict.fromkeys(paths):
-            record = self.known.get(str(path.absolute()))
-            if record and not record.error and record.stamp == _stamp(path) and (record.tried or not decode):
+        if patience is not None and self.path is None:
+            raise LofiError(
+                "Processes share the examination of videos through a manifest that all of them see: give one."
+            )
+        every = list(dict.fromkeys(paths))
+        found = {path: record for path in every if (record := self._usable(path, decode))}
+        for path, record in found.items():
+            seen(path, record)
+        todo = [path for path in every if path not in found]
+        results = self._examine(todo, decode) if patience is None else self._shared(every, decode, patience)
+        for path, record in results:
+            if path not in found:
                 found[path] = record
                 seen(path, record)
-            else:
-                todo.append(path)
-        for first in range(0, len(todo), _AT_ONCE):
-            for path, record in _examined(todo[first : first + _AT_ONCE], decode, self.workers):
-                found[path] = record
+        return found
+
+    def _usable(self, path: Path, decode: bool) -> VideoRecord | None:
+        """Return the record of a file that is as it was, unless it could not be used, or more is asked for."""
+        record = self.known.get(str(path.absolute()))
+        if record and not record.error and record.stamp == _stamp(path) and (record.tried or not decode):
+            return record
+        return None
+
+    def _examine(self, todo: Sequence[Path], decode: bool) -> Iterator[tuple[Path, VideoRecord]]:
+        """Examine files, and write down what is new."""
+        for block in _blocks(todo, _AT_ONCE):
+            for path, record in _examined(block, decode, self.workers):
                 if record != self.known.get(record.path):
                     self.known[record.path] = record
                     if self.path is not None:
                         append_line(self.path, json.dumps(asdict(record), allow_nan=False))
-                seen(path, record)
-        return found
+                yield path, record
+
+    def _shared(self, paths: Sequence[Path], decode: bool, patience: float) -> Iterator[tuple[Path, VideoRecord]]:
+        """Examine what no other process does, block by block, and yield what all of them found.
+
+        The blocks are those of all files, whatever is known of them, so that they are the same in every process. A file
+        that could not be used is tried again by each process that begins, once.
+        """
+        assert self.path is not None
+        blocks = {str(block[0].absolute()): block for block in _blocks(paths, _LEASED)}
+        before = dict(self.known)
+
+        def is_open(path: Path) -> bool:
+            name = str(path.absolute())
+            return self.known.get(name) is before.get(name) and not self._usable(path, decode)
+
+        def is_done(key: str) -> bool:
+            self._refresh()
+            return not any(map(is_open, blocks[key]))
+
+        with Leases(self.path.with_name(f"{self.path.name}.leases"), patience) as leases:
+            for chosen in leases.rounds(blocks, key=str, done=is_done):
+                for key in chosen:
+                    for path, record in self._examine(list(filter(is_open, blocks[key])), decode):
+                        before.pop(record.path, None)
+                        yield path, record
+                    leases.release(key)
+        for path in paths:
+            yield path, self.known[str(path.absolute())]
+
+    def _refresh(self) -> None:
+        """Read what has been added to the file; its last line is read again if it had no end yet."""
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._bytes)
+                new = file.read()
+        except OSError as error:
+            raise LofiError(f"The manifest {self.path} cannot be read: {error.strerror}.") from error
+        self._bytes += new.rfind(b"\n") + 1
+        for record in _records(new):
+            self.known[record.path] = record
+
+
+def _blocks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    return [paths[first : first + size] for first in range(0, len(paths), size)]
 
 
 def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
@@ -230,13 +295,9 @@ def _content(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path) -> Iterator[VideoRecord]:
-    """Yield the records of a manifest; a line that was cut short, by a crash, is as if it were not there."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise LofiError(f"The manifest {path} cannot be read: {error.strerror}.") from error
-    for line in lines:
+def _records(lines: bytes) -> Iterator[VideoRecord]:
+    """Yield the records of some lines; one that was cut short, by a crash, is as if it were not there."""
+    for line in lines.decode(errors="replace").splitlines():
         try:
             yield VideoRecord.from_json(json.loads(line))
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):

@@ -1,0 +1,191 @@
+"""Processes that only see the same folders share extraction, cache, examination and detection, whoever dies."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import files_of
+
+from lofi_tal.config import save_recipe
+from lofi_tal.pipeline import Pipeline
+
+# a slow extraction that says when it begins: what is killed is at work
+WORKER = """
+import sys, time
+from pathlib import Path
+from lofi_tal.pipeline import Pipeline
+from lofi_tal.recipes import load_recipe
+from lofi_tal.stages import extract
+
+encode = extract.encode_snippets
+
+def slowly(*arguments):
+    print("at work", flush=True)
+    time.sleep(0.3)
+    return encode(*arguments)
+
+extract.encode_snippets = slowly
+recipe, folder = load_recipe(Path(sys.argv[1])), Path(sys.argv[2])
+run = Pipeline(recipe, folder, device="cpu", quiet=True, patience=60)
+with run.open():
+    run.extract("lofi")
+"""
+
+
+def command_of(*arguments):
+    return [sys.executable, "-m", "lofi_tal.cli", *map(str, arguments)]
+
+
+def together(*commands, timeout=300):
+    """Start commands at the same time and return what each did."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for one in commands
+    ]
+    outputs = [process.communicate(timeout=timeout) for process in started]
+    return [(process.returncode, *output) for process, output in zip(started, outputs, strict=True)]
+
+
+@pytest.fixture
+def run_copy(finished_run, tiny_recipe, tmp_path):
+    """A finished run without its features, and its recipe."""
+    run = shutil.copytree(finished_run[0].output, tmp_path / "run")
+    features = run / "arms/lofi/features"
+    before = files_of(features)
+    shutil.rmtree(features)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(save_recipe(tiny_recipe))
+    return run, recipe, features, before
+
+
+def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
+    run, recipe, features, before = run_copy
+    chance = random.Random(0)
+
+    def start():
+        command = [sys.executable, "-c", WORKER, str(recipe), str(run)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    seen = set()
+    for _ in range(5):  # two at a time, which see each other's leases
+        workers = [start(), start()]
+        for worker in workers:
+            assert worker.stdout.readline() == "at work\n"
+            time.sleep(chance.uniform(0, 0.4))
+            worker.kill()
+            assert worker.wait(60) == -signal.SIGKILL
+        now = {path.name for path in features.glob("[!.]*.safetensors")}
+        assert now >= seen
+        seen = now
+    assert seen < before.keys()
+    workers = [start(), start()]
+    for worker in workers:
+        worker.stdout.read()
+        assert worker.wait(120) == 0
+    assert files_of(features) == before
+    assert {path.name for path in features.glob("[!.]*")} == before.keys()
+    assert not features.with_name("features.leases").exists()
+
+
+def test_extraction_is_shared_and_says_what_cannot_be_read(run_copy, tmp_path, tiny_recipe):
+    run, recipe, features, before = run_copy
+    videos = shutil.copytree(tiny_recipe.data.videos, tmp_path / "videos")
+    victim = sorted(videos.iterdir())[0]
+    content = tiny_recipe.model_copy(update={"data": tiny_recipe.data.model_copy(update={"videos": videos})})
+    recipe.write_text(save_recipe(content))
+    Pipeline(content, run, device="cpu", quiet=True)._read_data()  # the manifest knows all files
+    data = victim.read_bytes()
+    stamp = victim.stat()
+    victim.write_bytes(b"\0" * len(data))  # of the same size and time: seen only when it is read
+    os.utime(victim, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    shutil.rmtree(run / "cache", ignore_errors=True)
+    extract = command_of("extract", recipe, "-o", run, "--device", "cpu", "--share", "-q")
+    results = together(extract, extract)
+    assert [status for status, *_ in results] == [4, 4], results
+    assert all(victim.stem in error for _, _, error in results)
+    names = {path.stem for path in features.glob("*.safetensors")}
+    assert names == {name.removesuffix(".safetensors") for name in before} - {victim.stem}
+
+
+def test_sharing_needs_finished_stages_and_refuses_what_it_would_break(run_copy, tmp_path):
+    run, recipe, _, _ = run_copy
+    (run / "lofi/stage.json").unlink()
+    ((status, _, error),) = together(command_of("extract", recipe, "-o", run, "--share", "-q"))
+    assert status == 2
+    assert "no finished stage 'lofi'" in error
+    assert "lofi train" in error
+    ((status, _, error),) = together(command_of("extract", recipe, "-o", run, "--share", "--overwrite", "-q"))
+    assert status == 2
+    assert "exclude each other" in error
+
+
+def test_a_run_that_shares_keeps_out_one_that_does_not(run_copy, tiny_recipe):
+    run, _, _, _ = run_copy
+    sharing = [Pipeline(tiny_recipe, run, device="cpu", quiet=True, patience=9) for _ in range(2)]
+    alone = Pipeline(tiny_recipe, run, device="cpu", quiet=True)
+    with sharing[0].open(), sharing[1].open(), pytest.raises(Exception, match="Another run is at work"):
+        alone.open().__enter__()
+    with alone.open(), pytest.raises(Exception, match="share with --share"):
+        sharing[0].open().__enter__()
+
+
+def test_detection_is_shared(finished_run, tmp_path):
+    pipeline, results = finished_run
+    videos = shutil.copytree(pipeline.recipe.data.videos, tmp_path / "videos")
+    (videos / "broken.mp4").write_bytes(b"not a video")
+    detect = command_of("detect", videos, "-m", results[-1].model, "--precision", "fp32", "-q")
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    ((status, _, _),) = together([*detect, "-o", str(alone)])
+    assert status == 4
+    share = [*detect, "-o", str(shared), "--share"]
+    found = together(share, share)
+    assert [status for status, *_ in found] == [4, 4]
+    assert all("broken.mp4" in error for _, _, error in found)
+    expected = {path.name: path.read_bytes() for path in alone.glob("*.json")}
+    assert {path.name: path.read_bytes() for path in shared.glob("*.json")} == expected
+    times = {path: path.stat().st_mtime_ns for path in shared.glob("*.json")}
+    ((status, _, _),) = together(share)  # all is there: nothing is done again
+    assert {path: path.stat().st_mtime_ns for path in shared.glob("*.json")} == times
+    ((_, _, _),) = together([*share, "--threshold", "0.5"])  # other results are asked for
+    assert all(path.stat().st_mtime_ns > times[path] for path in times)
+    ((status, _, error),) = together([*detect, "--share"])
+    assert status == 2
+    assert "--out" in error
+
+
+def test_examination_is_shared(benchmark_set, tmp_path):
+    manifest = tmp_path / "videos.jsonl"
+    check = command_of("data", "check", benchmark_set.annotations, "--videos", benchmark_set.videos, "--json", "-q")
+    share = [*check, "--manifest", str(manifest), "--share"]
+    results = together(share, share, share)
+    assert [status for status, *_ in results] == [0, 0, 0], results
+    ((_, alone, _),) = together(check)
+    assert all(json.loads(output) == json.loads(alone) for _, output, _ in results)
+    lines = [json.loads(line)["path"] for line in manifest.read_text().splitlines()]
+    assert len(lines) == len(set(lines)) == len(list(benchmark_set.videos.iterdir()))
+    ((status, _, error),) = together([*check, "--share"])
+    assert status == 2
+    assert "manifest" in error
+
+
+def test_the_cache_is_filled_by_several(run_copy):
+    run, recipe, _, _ = run_copy
+
+    def entries():
+        return {path.name: path.read_bytes() for path in (run / "cache").glob("*.npy")}
+
+    cache = command_of("data", "cache", recipe, "-o", run, "-q")
+    shutil.rmtree(run / "cache")
+    assert [status for status, *_ in together(cache)] == [0]
+    alone = entries()
+    shutil.rmtree(run / "cache")
+    results = together([*cache, "--share"], [*cache, "--share"])
+    assert [status for status, *_ in results] == [0, 0], results
+    assert entries() == alone

@@ -1,0 +1,150 @@
+"""Work shared through a folder: every item is done, by one living process at a time, whoever dies."""
+
+import json
+import multiprocessing
+import multiprocessing.pool
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lofi_tal.errors import LofiError
+from lofi_tal.leases import Leases
+
+ITEMS = [f"item {number}" for number in range(12)]
+
+
+def work(folder, patience, seconds, fails=()):
+    """Do what is free: each item's result is a line in its file, so that one done twice shows."""
+    with Leases(folder / "leases", patience) as leases:
+        rounds = leases.rounds(ITEMS, key=str, done=lambda item: (folder / item).exists())
+        for items in rounds:
+            for item in items:
+                time.sleep(seconds)
+                if item in fails:
+                    leases.fail(item, "is broken")
+                    continue
+                with (folder / item).open("a") as file:
+                    file.write(f"{os.getpid()}\n")
+                leases.release(item)
+        return {item: reason for item in ITEMS if (reason := leases.failure(item))}
+
+
+def started(folder, patience, seconds):
+    process = multiprocessing.get_context("fork").Process(target=work, args=(folder, patience, seconds))
+    process.start()
+    return process
+
+
+def test_processes_share_all_items_and_do_none_twice(tmp_path):
+    processes = [started(tmp_path, 20.0, 0.02) for _ in range(3)]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    lines = {item: (tmp_path / item).read_text().split() for item in ITEMS}
+    assert all(len(pids) == 1 for pids in lines.values())
+    assert len({pids[0] for pids in lines.values()}) > 1
+    assert not (tmp_path / "leases").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_killed_process_held_is_taken_over(tmp_path, seed):
+    killed, patient = started(tmp_path, 60.0, 0.05), started(tmp_path, 60.0, 0.05)
+    time.sleep(random.Random(seed).uniform(0.05, 0.4))
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()  # a process that has ended and is not waited for still has its number
+    patient.join(30)  # well before a minute: the number of a process of this machine says that it is gone
+    assert patient.exitcode == 0
+    assert all(len((tmp_path / item).read_text().split()) == 1 for item in ITEMS)
+
+
+def lease_of_another_machine(folder, key, touch=False):
+    with Leases(folder, 1.0) as leases:
+        assert leases._take(key)
+        lease = leases.held.pop(key)
+    holder = json.loads(lease.read_text())
+    lease.write_text(json.dumps({**holder, "machine": "another"}))
+    return lease
+
+
+def test_a_lease_of_another_machine_is_stale_when_it_has_not_changed_for_so_long(tmp_path):
+    lease = lease_of_another_machine(tmp_path / "leases", "item 0")
+    (tmp_path / "item 0").unlink(missing_ok=True)
+    with Leases(tmp_path / "leases", 0.4) as leases:
+        began = time.monotonic()
+        assert not leases._take("item 0")
+        for _ in range(3):  # a sign of life: the clock begins anew
+            time.sleep(0.25)
+            os.utime(lease)
+            assert not leases._take("item 0")
+        while not leases._take("item 0"):
+            time.sleep(0.02)
+        assert time.monotonic() - began >= 0.75 + 0.4
+        assert leases.held["item 0"].suffix == ".1"
+        leases.release("item 0")
+        assert list((tmp_path / "leases").iterdir()) == []
+
+
+def test_a_late_owner_does_not_release_what_was_taken_over(tmp_path):
+    with Leases(tmp_path, 60.0) as slow, Leases(tmp_path, 60.0) as fast:
+        assert slow._take("a")
+        fast._seen[slow.held["a"]] = (slow.held["a"].stat().st_mtime_ns, time.monotonic() - 100)
+        assert fast._take("a")
+        slow.release("a")
+        assert fast.held["a"].exists()
+        with Leases(tmp_path, 60.0) as third:
+            assert not third._take("a")
+
+
+def test_only_one_of_many_takes_over(tmp_path):
+    lease_of_another_machine(tmp_path, "a")
+    contenders = [Leases(tmp_path, 0.01) for _ in range(8)]
+    for one in contenders:
+        one._take("a")
+    time.sleep(0.05)
+    with multiprocessing.pool.ThreadPool(8) as pool:
+        taken = pool.map(lambda one: one._take("a"), contenders)
+    assert sum(taken) == 1
+
+
+def test_signs_of_life_are_shown(tmp_path):
+    with Leases(tmp_path, 0.2) as leases:
+        assert leases._take("a")
+        before = leases.held["a"].stat().st_mtime_ns
+        time.sleep(0.3)
+        assert leases.held["a"].stat().st_mtime_ns > before
+
+
+def test_failures_are_known_to_all_and_tried_again_by_the_next(tmp_path):
+    assert work(tmp_path, 5.0, 0.0, fails={"item 3"}) == {"item 3": "is broken"}
+    with Leases(tmp_path / "leases") as later:
+        assert later.failure("item 3") == ""
+        later.fail("item 3", "is gone")
+        with Leases(tmp_path / "leases") as latest:
+            assert latest.failure("item 3") == ""
+        assert later.failure("item 3") == "is gone"
+    assert work(tmp_path, 5.0, 0.0) == {}
+    assert (tmp_path / "item 3").exists()
+
+
+def test_half_a_lease_is_no_reason_to_stop(tmp_path):
+    (tmp_path / "a.0").write_text('{"machine": "x", "pi')
+    with Leases(tmp_path, 0.05) as leases:
+        assert not leases._take("a")
+        time.sleep(0.1)
+        assert leases._take("a")
+
+
+def test_names_of_items_reach_no_other_folder(tmp_path):
+    with Leases(tmp_path / "leases", 1.0) as leases:
+        assert leases._take("../../x")
+        assert leases.held["../../x"].parent == tmp_path / "leases"
+
+
+@pytest.mark.parametrize("patience", [0, -1, float("nan")])
+def test_patience_must_be_positive(patience):
+    with pytest.raises(LofiError, match="above 0"):
+        Leases(Path("x"), patience)
