@@ -59,6 +59,7 @@ from lofi_tal.runtime import (
     StageFolder,
     StageRecord,
     auto_precision,
+    check_common_folder,
     derive_seed,
     describe_device,
     environment,
@@ -286,6 +287,7 @@ class Pipeline:
         first = self.fabric.global_rank == 0
         lock = locked(self.output / ".lock", refusal, shared=sharing) if first else contextlib.nullcontext()
         with lock, self.held:
+            check_common_folder(self.output)
             if not (self.output / "recipe.yaml").exists():
                 self._note(command)
             yield

@@ -7,25 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import files_of, losses_of
-from safetensors.torch import load_file
+from conftest import STAGES, assert_same_training, files_of
 
 from lofi_tal.config import save_recipe
 from lofi_tal.pipeline import Pipeline
-
-
-@pytest.fixture(scope="module")
-def parallel_recipe(tiny_recipe):
-    """The tiny recipe without what processes legitimately do differently: dropout and statistics of a batch.
-
-    With SGD, because adaptive steps turn the rounding of small gradients into differences of weights.
-    """
-    alike = {"batchnorm": "frozen_stats", "optimizer": "sgd", "lr": 0.01}
-    return tiny_recipe.model_copy(update={
-        "pretrain": tiny_recipe.pretrain.model_copy(update={**alike, "dropout": 0.0, "epochs": 1}),
-        "lofi": tiny_recipe.lofi.model_copy(update={**alike, "class_loss": 0.5}),
-        "baseline": False,
-    })  # fmt: skip
 
 
 def run_with(processes, recipe, folder, *arguments, check=True):
@@ -51,17 +36,10 @@ def both(parallel_recipe, tmp_path_factory):
     return root / "1", root / "2"
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "lofi", "arms/lofi/head/lr-0.001", "arms/lofi/head/refit"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_give_the_losses_and_weights_of_one(both, stage):
-    one, two = (folder / stage for folder in both)
-    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-3)
-    name = "head.safetensors" if "head" in stage else "encoder.safetensors"
-    ours, theirs = load_file(two / name), load_file(one / name)
-    assert ours.keys() == theirs.keys()
-    for key, value in theirs.items():
-        difference = (ours[key].double() - value.double()).norm()
-        allowed = 2e-2 if "head" in stage else 1e-3  # stage 3 is Adam's
-        assert difference <= allowed * value.double().norm() + 1e-5, key
+    one, two = both
+    assert_same_training(two, one, stage)
 
 
 def test_the_figures_are_those_of_one_process(both):

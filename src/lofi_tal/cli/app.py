@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from typing import Annotated
 
@@ -16,6 +17,9 @@ from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
 from lofi_tal.cli.common import VERBOSE, complain
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
+from lofi_tal.launch import started_size
+
+_WORDS = 3.0  # seconds in which the first process of a host says why it ends, before its launcher ends it
 
 app = typer.Typer(
     name="lofi",
@@ -68,6 +72,21 @@ def main() -> None:
         if is_disk_full(error):
             _fail(str(DiskFullError(str(error.filename or "a file"))), 1)
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}.", 1)
+    except RuntimeError as error:
+        _end_without_others(error)
+
+
+def _end_without_others(error: RuntimeError) -> None:
+    """Say that another process of this run is gone, if that is what an error means; of a host, one process says so."""
+    from lofi_tal.runtime import lost_contact, speaks_for_host
+
+    message = lost_contact(error) if started_size() > 1 else None
+    if message is None:
+        raise error
+    if speaks_for_host():
+        _fail(message, 1)
+    time.sleep(_WORDS)
+    sys.exit(1)
 
 
 def _fail(message: str, status: int) -> None:

@@ -11,8 +11,10 @@ from lofi_tal.runtime.device import (
     precision_of,
     tuned_convolutions,
 )
+from lofi_tal.runtime.heartbeat import lost_contact, speaks_for_host
 from lofi_tal.runtime.optimisers import make_optimizer
 from lofi_tal.runtime.parallel import (
+    check_common_folder,
     gather,
     is_parallel,
     on_first,
@@ -35,6 +37,7 @@ __all__ = [
     "Step",
     "TrainingRun",
     "auto_precision",
+    "check_common_folder",
     "cosine",
     "derive_seed",
     "describe_device",
@@ -43,6 +46,7 @@ __all__ = [
     "falling",
     "gather",
     "is_parallel",
+    "lost_contact",
     "make_fabric",
     "make_optimizer",
     "on_first",
@@ -51,5 +55,6 @@ __all__ = [
     "precision_of",
     "rank_and_size",
     "share_of_batch",
+    "speaks_for_host",
     "tuned_convolutions",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime
 import functools
 import os
 import platform
@@ -17,15 +18,18 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import Tensor
 
 from lofi_tal.errors import LofiError
 from lofi_tal.launch import started_here, started_size
+from lofi_tal.runtime.heartbeat import begin_heartbeat
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _CLEARLY = 1.3  # times faster; below it, fp32 is worth more than the difference
+_PATIENCE = datetime.timedelta(hours=12)  # of collectives: one process may work for long while others wait for it
 _STATUS = Path("/proc/self/status")
 
 
@@ -65,10 +69,12 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
         accelerator=device,
         devices=local,
         num_nodes=max(1, processes // local),
-        strategy="ddp" if processes > 1 else "auto",
+        strategy=DDPStrategy(timeout=_PATIENCE) if processes > 1 else "auto",
         precision=name,
     )
     fabric.launch()
+    if processes > 1:
+        begin_heartbeat(fabric.global_rank, fabric.world_size)
     return fabric
 
 

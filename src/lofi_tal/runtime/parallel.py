@@ -5,13 +5,19 @@ They are started by `torchrun` or SLURM and joined by Fabric; in a single proces
 
 from __future__ import annotations
 
+import socket
+import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor
+
+from lofi_tal.errors import LofiError
+from lofi_tal.files import write_text
 
 Result = TypeVar("Result")
 
@@ -41,6 +47,26 @@ def on_first(work: Callable[[], Result]) -> Result:
     if failure is not None:
         raise failure
     return result  # type: ignore[no-any-return]
+
+
+def check_common_folder(folder: Path) -> None:
+    """Refuse a run folder that is not the same on all hosts; it waits for all processes.
+
+    Raises:
+        LofiError: If a process does not see what the first one writes there; the message names its host.
+    """
+    if not is_parallel():
+        return
+    name = f".common-{on_first(lambda: uuid.uuid4().hex)}"
+    on_first(lambda: write_text(folder / name, ""))
+    seen = gather((socket.gethostname(), (folder / name).exists()))
+    on_first(lambda: (folder / name).unlink(missing_ok=True))
+    strangers = sorted({host for host, there in seen if not there})
+    if strangers:
+        raise LofiError(
+            f"{folder} is not the same folder on all hosts: {', '.join(strangers)} does not see what the first process "
+            "writes there. Give a folder on a file system that they share."
+        )
 
 
 def share_of_batch(items: int, fabric: Fabric) -> float | Tensor:

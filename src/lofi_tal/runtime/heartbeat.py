@@ -1,0 +1,153 @@
+"""Signs of life between the processes of one run: where one is lost, the others end with a message.
+
+A collective operation waits for all processes. One whose host lost its power or its network sends nothing more, not
+even that it has ended, and the others would wait for hours. So each process counts in the store that they met in, and
+looks whether the others do.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+
+from lofi_tal.errors import LofiError
+
+SILENCE = 60.0
+"""Seconds without a sign of life after which a process is taken for lost; LOFI_PEER_SECONDS in the environment."""
+_LEFT = "left"
+_NAMED = 4  # lost processes
+_AGAIN = "This run ends here; --resume goes on from its last checkpoint, on as many hosts as you like."
+
+
+class Heartbeat:
+    """Shows signs of life, and watches those of the others.
+
+    One thread talks to the store, which may never answer, and another one watches.
+
+    Args:
+        store: Where the processes meet, with a connection of its own.
+        rank: This process.
+        ranks: Number of processes.
+        silence: Seconds without a sign after which a process, or the store, is taken for lost.
+        lost: Called, once, with what to say.
+    """
+
+    def __init__(self, store: Store, rank: int, ranks: int, *, silence: float, lost: Callable[[str], None]) -> None:
+        self.store, self.rank, self.ranks, self.silence, self.lost = store, rank, ranks, silence, lost
+        self.every = silence / 6
+        self.hosts = [""] * ranks
+        self._over = threading.Event()
+        self._heard = time.monotonic()  # the store answered
+        self._beats = [b""] * ranks
+        self._changed = [self._heard] * ranks
+        store.set(f"host/{rank}", socket.gethostname())
+        store.set(f"beat/{rank}", "0")
+
+    def start(self) -> None:
+        """Begin; every process must have been made."""
+        self.hosts = [host.decode() for host in self.store.multi_get(self._keys("host"))]
+        for work in (self._talk, self._watch):
+            threading.Thread(target=work, name=f"heartbeat {work.__name__}", daemon=True).start()
+
+    def end(self) -> None:
+        """Say that this process leaves as it should."""
+        if not self._over.is_set():
+            self._over.set()
+            with contextlib.suppress(RuntimeError):  # the process that kept the store has left before
+                self.store.set(f"beat/{self.rank}", _LEFT)
+
+    def _keys(self, kind: str) -> list[str]:
+        return [f"{kind}/{other}" for other in range(self.ranks)]
+
+    def _talk(self) -> None:
+        count = 0
+        while not self._over.wait(self.every):
+            count += 1
+            with contextlib.suppress(RuntimeError):  # no answer; a network may recover
+                self.store.set(f"beat/{self.rank}", str(count))
+                beats = self.store.multi_get(self._keys("beat"))
+                self._heard = now = time.monotonic()
+                for other, beat in enumerate(beats):
+                    if beat != self._beats[other] or beat == _LEFT.encode():
+                        self._beats[other], self._changed[other] = beat, now
+
+    def _watch(self) -> None:
+        while not self._over.wait(self.every):
+            now = time.monotonic()
+            if now - self._heard >= self.silence:
+                self.lost(f"The host on which the processes of this run meet has been silent for {self.silence:g} s.")
+                return
+            if gone := [other for other in range(self.ranks) if self._heard - self._changed[other] >= self.silence]:
+                named = [f"{other} on {self.hosts[other]}" for other in gone[:_NAMED]]
+                more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+                self.lost(f"Process {', '.join(named)}{more}: no sign of life for {self.silence:g} s.")
+                return
+
+
+def begin_heartbeat(rank: int, ranks: int) -> None:
+    """Begin to show and to watch signs of life, once in a process, after the processes have met.
+
+    Raises:
+        LofiError: If LOFI_PEER_SECONDS is not a positive number.
+    """
+    global _heartbeat
+    if _heartbeat is not None:
+        return
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    silence = _silence()
+    answer = datetime.timedelta(seconds=silence / 2)
+    store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=answer)
+    _heartbeat = Heartbeat(PrefixStore("lofi", store), rank, ranks, silence=silence, lost=_end)
+    dist.barrier()  # each has beaten once
+    _heartbeat.start()
+    atexit.register(_heartbeat.end)
+
+
+_heartbeat: Heartbeat | None = None
+
+
+def _silence() -> float:
+    text = os.environ.get("LOFI_PEER_SECONDS", str(SILENCE))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise LofiError(f"LOFI_PEER_SECONDS={text!r}: it must be a number of seconds above 0; {SILENCE:g} without it.")
+    return seconds
+
+
+def _end(message: str) -> NoReturn:
+    """End this process, whose main thread may wait for ever; of the processes of a host, the first says why."""
+    if speaks_for_host():
+        sys.stderr.write(f"\nlofi: {message} {_AGAIN}\n")
+        sys.stderr.flush()
+    os._exit(1)
+
+
+def speaks_for_host() -> bool:
+    """Say whether this process is the first of those on its host, as their launcher says."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def lost_contact(error: BaseException) -> str | None:
+    """Return what to say if an error means that another process of the run is gone; None for any other error."""
+    text = str(error)
+    if not isinstance(error, dist.DistError) and "gloo/" not in text:
+        return None
+    what = text.splitlines()[0].split("] ", 1)[-1].split(". This is typically")[0]
+    return (
+        f"Contact to another process of this run is lost ({what}): it has ended, or its host is gone. If it failed, it "
+        f"has said why. {_AGAIN}"
+    )
