@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # threads that wait must not spin for long: see src/lofi_tal/cli/app.py
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test lint format fuzz clean
+.PHONY: setup demo test lint format fuzz gpu clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -25,6 +25,10 @@ demo: setup
 # one test file after another in each process, and one thread a process: cores are used better than by threads
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# what a GPU has to show in 8 minutes: tests, memory, speed, experiments (docs/gpu.md); without one it says so
+gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -39,11 +39,15 @@ def backbone(channels_last: bool) -> nn.Module:
     return model.to(memory_format=torch.channels_last) if channels_last else model
 
 
-def ways(fabric: Any, clips: Tensor) -> dict[str, Callable[[bool], None]]:
+def ways(
+    fabric: Any, clips: Tensor, compiled: str | None, backend: str, options: dict[str, Any]
+) -> dict[str, Callable[[bool], None]]:
     """Return for each way a function that trains on, or encodes, the clips ``(N, T, 3, S, S)`` once."""
     device = fabric.device
+    ours = create_encoder("tsm_resnet18", **options).to(device)
+    if compiled is not None:
+        ours.compile(mode=compiled, backend=backend) if backend == "inductor" else ours.compile(backend=backend)
     frames = clips.flatten(0, 1).float().div(255).sub(0.45).div(0.225).contiguous()
-    ours = create_encoder("tsm_resnet18").to(device)
     models: dict[str, tuple[nn.Module, Tensor, bool]] = {
         "ours": (ours, clips, True),
         "plain": (backbone(False).to(device), frames.to(device), False),
@@ -53,6 +57,8 @@ def ways(fabric: Any, clips: Tensor) -> dict[str, Callable[[bool], None]]:
             True,
         ),
     }
+    if compiled is not None:  # the others are the same as without
+        models = {"ours": models["ours"]}
 
     def run(model: nn.Module, inputs: Tensor, mixed: bool, training: bool) -> None:
         model.train(training)
@@ -74,23 +80,43 @@ def ways(fabric: Any, clips: Tensor) -> dict[str, Callable[[bool], None]]:
     }
 
 
-def measure(fabric: Any, size: int, clips: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Return frames per second and ratios for one size, in training and extraction."""
+def measure(
+    fabric: Any,
+    size: int,
+    clips: int,
+    rounds: int,
+    *,
+    compiled: str | None = None,
+    backend: str = "inductor",
+    options: dict[str, Any] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Return frames per second and ratios for one size, in training and extraction.
+
+    Args:
+        fabric: Device and precision.
+        size: S.
+        clips: Of 8 frames, at once.
+        rounds: Every way takes its turn in each; one more warms up.
+        compiled: Our encoder alone, compiled in this mode of `torch.compile`.
+        backend: Of `torch.compile`.
+        options: Of our encoder.
+    """
     torch.manual_seed(0)
     # (N, T, H, W, 3) in memory, as the decoder gives them
     stored = torch.randint(0, 256, (clips, FRAMES, size, size, 3), dtype=torch.uint8).to(fabric.device)
-    functions = ways(fabric, stored.permute(0, 1, 4, 2, 3))
+    functions = ways(fabric, stored.permute(0, 1, 4, 2, 3), compiled, backend, options or {})
     found = {}
     for mode, training in (("training", True), ("extraction", False)):
         seconds: dict[str, list[float]] = {name: [] for name in functions}
-        for number in range(rounds + 1):  # the first round warms up
+        warming = 1 if compiled is None else 3  # CUDA graphs are recorded at the second call
+        for number in range(-warming, rounds):
             for name, function in functions.items():
                 begin = time.perf_counter()
                 function(training)
-                if number:
+                if number >= 0:
                     seconds[name].append(time.perf_counter() - begin)
         figures = {f"{name} frames/s": clips * FRAMES / statistics.median(values) for name, values in seconds.items()}
-        for other in ("plain", "bare"):
+        for other in seconds.keys() - {"ours"}:
             ratios = [theirs / ours for theirs, ours in zip(seconds[other], seconds["ours"], strict=True)]
             figures[f"ours / {other}"] = statistics.median(ratios)
         found[mode] = figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,11 @@ class DemoResult:
     report: Path
 
 
-def make_benchmark(folder: Path, *, preset: str, seed: int, workers: int = 2, quiet: bool = False) -> SyntheticDataset:
-    """Make the embedded benchmark with a progress bar."""
+def make_benchmark(
+    folder: Path, *, preset: str, seed: int, workers: int | None = None, quiet: bool = False
+) -> SyntheticDataset:
+    """Make the embedded benchmark with a progress bar, by all cores unless ``workers`` says otherwise."""
+    workers = workers or os.cpu_count() or 1
     bars: list[Progress] = []
 
     def show(done: int, total: int) -> None:

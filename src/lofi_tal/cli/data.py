@@ -89,10 +89,10 @@ def show_check(report: CheckReport, most: int) -> None:
 def synth(
     output: Annotated[Path, typer.Argument(help="Folder to make; an interrupted one is completed.")],
     preset: Annotated[
-        str, typer.Option(help="tiny (tests), small (demo), bench or bench_broad (experiments).")
+        str, typer.Option(help="tiny (tests), small (demo), bench, bench_broad, bench_gpu (experiments).")
     ] = "small",
     seed: Annotated[int, typer.Option(help="Of everything random; the same seed gives the same bytes.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that render; all cores without it.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Make the embedded benchmark: real encoded videos whose classes are told apart by motion alone."""

@@ -266,7 +266,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the benchmark, made if need be; <run folder>/data without it.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Embedded benchmark: tiny, small, bench, bench_broad.")] = "small",
+    preset: Annotated[
+        str, typer.Option(help="Embedded benchmark: tiny, small, bench, bench_broad, bench_gpu.")
+    ] = "small",
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     settings: SetOption = None,
     device: DeviceOption = "auto",

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +90,26 @@ def _run(request: dict[str, Any]) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if request["threads"]:
         torch.set_num_threads(request["threads"])
-    _steps({**request, "videos": 1, "snippets": 2, "size": 32, "steps": 1}, device)
+    train_steps({**request, "videos": 1, "snippets": 2, "size": 32, "steps": 1}, device)
     gc.collect()
     give_back_memory()
     before = _resident("VmRSS")
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    seconds = _steps(request, device)
+    seconds = train_steps(request, device)
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident("VmHWM") - before
     return {"peak": float(peak), "seconds": seconds}
 
 
-def _steps(request: dict[str, Any], device: torch.device) -> float:
-    """Run training steps on random frames and return the seconds of the last one."""
+def train_steps(request: dict[str, Any], device: torch.device, after: Callable[[], None] = lambda: None) -> float:
+    """Run training steps on random frames in this process and return the seconds of the last one.
+
+    Args:
+        request: Arguments of :func:`measure_step`.
+        device: Where.
+        after: Called after each step.
+    """
     torch.manual_seed(0)
     encoder = create_encoder(**request["encoder"])
     options = {key: value for key, value in request["head"].items() if key != "name"}
@@ -130,6 +137,7 @@ def _steps(request: dict[str, Any], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - began
+        after()
     return seconds
 
 

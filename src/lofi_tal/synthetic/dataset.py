@@ -152,7 +152,7 @@ def annotation_document(videos: Sequence[Plan]) -> dict[str, Any]:
             plan.id: {
                 "duration": plan.duration,
                 "subset": plan.subset,
-                "resolution": f"{SIZE}x{SIZE}",
+                "resolution": f"{SIZE * plan.scale}x{SIZE * plan.scale}",
                 "annotations": [
                     {"segment": [span.start / FPS, span.end / FPS], "label": plan.label} for span in plan.instances
                 ],
@@ -172,9 +172,12 @@ def clips_table(clips: Sequence[Plan]) -> str:
     return text.getvalue()
 
 
+_SAID = ("broad", "scale")  # elsewhere in the identity: by the source classes and by the size
+
+
 def _identity(preset: Preset, seed: int) -> dict[str, Any]:
     """Return what tells one data set from another, for ``dataset.json``."""
-    sizes = {key: value for key, value in asdict(preset).items() if key != "broad"}  # which the source classes say
+    sizes = {key: value for key, value in asdict(preset).items() if key not in _SAID}
     return {
         "generator": "lofi_tal.synthetic",
         "version": VERSION,
@@ -182,7 +185,7 @@ def _identity(preset: Preset, seed: int) -> dict[str, Any]:
         "seed": seed,
         "content": hash_object([sizes, preset.targets, preset.sources]),
         "fps": FPS,
-        "size": SIZE,
+        "size": preset.size,
         "videos": dict(zip(SUBSETS, preset.videos, strict=True)),
         "clips": {subset: count * len(preset.sources) for subset, count in zip(SUBSETS, preset.clips, strict=True)},
         "target_classes": list(preset.targets),

@@ -38,6 +38,7 @@ class Preset:
         seconds: Shortest and longest video.
         clip_seconds: Shortest and longest clip.
         broad: Whether the clips show the target classes as well, as Kinetics has most of ActivityNet's.
+        scale: Pixels of a video for each of :data:`SIZE`.
     """
 
     name: str
@@ -47,6 +48,12 @@ class Preset:
     seconds: tuple[float, float]
     clip_seconds: tuple[float, float] = (2.0, 2.8)
     broad: bool = False
+    scale: int = 1
+
+    @property
+    def size(self) -> int:
+        """Side of the square frames in pixels."""
+        return SIZE * self.scale
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -66,6 +73,7 @@ PRESETS = {
         Preset("small", classes=10, videos=(200, 80), clips=(110, 30), seconds=(20.0, 30.0)),
         Preset("bench", classes=10, videos=(240, 360), clips=(240, 40), seconds=(20.0, 60.0)),
         Preset("bench_broad", classes=10, videos=(240, 360), clips=(240, 20), seconds=(20.0, 60.0), broad=True),
+        Preset("bench_gpu", classes=10, videos=(240, 120), clips=(240, 20), seconds=(20.0, 40.0), scale=2),
     )
 }
 
@@ -93,6 +101,7 @@ class Plan:
         scene: Number of the look; each look is used once by every class, so looks cannot tell the class.
         spans: What the acting object does, frame 0 to the end; the spans with a label are the instances.
         like: Classes that the class-less motion resembles in kind.
+        scale: Pixels of a frame for each of :data:`SIZE`; all lengths of a plan are in units of these.
     """
 
     seed: int
@@ -102,6 +111,7 @@ class Plan:
     scene: int
     spans: tuple[Span, ...]
     like: tuple[str, ...]
+    scale: int = 1
 
     @property
     def id(self) -> str:
@@ -129,7 +139,7 @@ class Plan:
         return tuple(span for span in self.spans if span.label is not None)
 
     def render(self) -> Iterator[Frames]:
-        """Yield the frames ``(SIZE, SIZE, 3)``."""
+        """Yield the frames ``(SIZE · scale, SIZE · scale, 3)``."""
         return render(build_scene(self))
 
 
@@ -157,7 +167,8 @@ def plan_video(preset: Preset, seed: int, role: str, index: int) -> Plan:
         start = int(cuts[number] + lengths[:number].sum() + gap * number)
         spans += [*_background(rng, spans[-1].end if spans else 0, start), Span(start, start + int(length), label)]
     spans += _background(rng, spans[-1].end, frames)
-    return Plan(seed, role, index, label, index // preset.classes, tuple(spans), (label, label, *preset.targets))
+    like = (label, label, *preset.targets)
+    return Plan(seed, role, index, label, index // preset.classes, tuple(spans), like, preset.scale)
 
 
 def _background(rng: np.random.Generator, start: int, end: int) -> list[Span]:
@@ -177,36 +188,40 @@ def plan_clip(preset: Preset, seed: int, role: str, index: int) -> Plan:
     frames = round(rng.uniform(*preset.clip_seconds) * FPS)
     look, place = divmod(index, len(preset.sources))
     label = preset.sources[place]
-    return Plan(seed, role, index, label, look, (Span(0, frames, label),), preset.sources)
+    return Plan(seed, role, index, label, look, (Span(0, frames, label),), preset.sources, preset.scale)
 
 
 def build_scene(plan: Plan) -> Scene:
     """Draw the looks and motions of a plan; looks and motions come from different random streams."""
     rng = _generator(plan.seed, plan.role, plan.scene, 1)
     ground = float(rng.uniform(0.15, 0.35))
-    background = draw_background(rng, plan.subset, SIZE + 2 * MARGIN, ground)
+    size, scale = SIZE * plan.scale, plan.scale
+    background = draw_background(rng, plan.subset, size + 2 * MARGIN * scale, ground)
     radii = [*rng.uniform(*BYSTANDER_RADIUS, BYSTANDERS), rng.uniform(*ACTOR_RADIUS)]
-    sprites = [draw_sprite(rng, plan.subset, radius=float(radius), ground=ground) for radius in radii]
-    noise = (rng.standard_normal((2 * SIZE, 2 * SIZE, 3)) * rng.uniform(2, 5)).astype(np.float32)
+    sprites = [draw_sprite(rng, plan.subset, radius=float(radius) * scale, ground=ground) for radius in radii]
+    noise = (rng.standard_normal((2 * size, 2 * size, 3)) * rng.uniform(2, 5)).astype(np.float32)
 
     rng = _generator(plan.seed, plan.role, plan.index, 2)
     time = np.arange(plan.frames)
     home = rng.uniform(*HOMES, 2)
     actors = []
     for sprite in sprites[:-1]:
-        poses = perform(rng, tuple(_background(rng, 0, plan.frames)), like=plan.like, radius=sprite.radius)
+        poses = perform(rng, tuple(_background(rng, 0, plan.frames)), like=plan.like, radius=sprite.radius / scale)
         poses[:, :2] += _distant(rng, home) + _entry(rng, plan.frames)
+        poses[:, :2] *= scale
         actors.append(Actor(sprite, poses))
-    poses = perform(rng, plan.spans, like=plan.like, radius=sprites[-1].radius)
+    poses = perform(rng, plan.spans, like=plan.like, radius=sprites[-1].radius / scale)
     poses[:, :2] += home + 6 * np.sin(2 * np.pi * (time[:, None] / rng.uniform(35, 90, 2) + rng.uniform(size=2)))
+    poses[:, :2] *= scale
     actors.append(Actor(sprites[-1], poses))
     return Scene(
         background=background,
-        camera=_camera(rng, plan.frames),
+        camera=_camera(rng, plan.frames) * scale,
+        margin=MARGIN * scale,
         light=1 + 0.03 * np.sin(time / rng.uniform(3, 15)) + 0.01 * rng.standard_normal(plan.frames),
         actors=tuple(actors),
         noise=noise,
-        windows=rng.integers(0, SIZE, (plan.frames, 2)),
+        windows=rng.integers(0, size, (plan.frames, 2)),
     )
 
 

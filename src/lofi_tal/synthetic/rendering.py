@@ -16,7 +16,7 @@ from lofi_tal.synthetic.looks import DETAIL, Sprite
 Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
-MARGIN = 8  # pixels of background beyond the frame, for the camera to move in
+MARGIN = 8  # pixels of background beyond a frame of the usual size, for the camera to move in
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Scene:
     """Everything that is seen.
 
     Args:
-        background: ``(S + 2·MARGIN, S + 2·MARGIN, 3)`` in [0, 255].
-        camera: ``(F, 2)`` shift of the camera in pixels (x, y), less than ``MARGIN - 1``.
+        background: ``(S + 2·margin, S + 2·margin, 3)`` in [0, 255].
+        camera: ``(F, 2)`` shift of the camera in pixels (x, y), less than ``margin - 1``.
+        margin: Pixels of background beyond the frame.
         light: ``(F,)`` brightness, about 1.
         actors: From back to front.
         noise: ``(2·S, 2·S, 3)`` sensor noise; each frame takes a random window of it.
@@ -42,6 +43,7 @@ class Scene:
 
     background: Floats
     camera: NDArray[np.float64]
+    margin: int
     light: NDArray[np.float64]
     actors: tuple[Actor, ...]
     noise: Floats
@@ -50,9 +52,9 @@ class Scene:
 
 def render(scene: Scene) -> Iterator[Frames]:
     """Yield the frames ``(S, S, 3)`` of a scene, RGB."""
-    size = len(scene.background) - 2 * MARGIN
+    size = len(scene.background) - 2 * scene.margin
     for number, camera in enumerate(scene.camera):
-        frame = _view(scene.background, camera, size)
+        frame = _view(scene.background, camera, scene.margin)
         for actor in scene.actors:
             x, y, angle, log_size, log_aspect = actor.poses[number].tolist()
             _stamp(frame, actor.sprite, (x - camera[0], y - camera[1]), angle, log_size, log_aspect)
@@ -62,9 +64,10 @@ def render(scene: Scene) -> Iterator[Frames]:
         yield np.clip(frame, 0, 255, out=frame).astype(np.uint8)
 
 
-def _view(background: Floats, camera: NDArray[np.float64], size: int) -> Floats:
+def _view(background: Floats, camera: NDArray[np.float64], margin: int) -> Floats:
     """Return the ``(S, S, 3)`` part of the background that the camera sees, bilinear between pixels."""
-    left, top = np.floor(camera).astype(int) + MARGIN
+    size = len(background) - 2 * margin
+    left, top = np.floor(camera).astype(int) + margin
     x, y = (camera - np.floor(camera)).astype(np.float32)
     part = background[top : top + size + 1, left : left + size + 1]
     rows = part[:, :-1] + x * (part[:, 1:] - part[:, :-1])
