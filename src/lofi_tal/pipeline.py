@@ -52,6 +52,7 @@ from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.report import Arm, Report, TimelineEntry, write_report
 from lofi_tal.report import StageRecord as ReportStage
 from lofi_tal.runtime import (
+    COMPILE,
     PRECISIONS,
     Outcome,
     PeakMemory,
@@ -60,9 +61,12 @@ from lofi_tal.runtime import (
     StageRecord,
     auto_precision,
     check_common_folder,
+    check_compile,
+    compile_module,
     derive_seed,
     describe_device,
     environment,
+    fastest_way,
     make_fabric,
     on_first,
     open_stage,
@@ -75,6 +79,7 @@ from lofi_tal.stages.data import (
     Excerpt,
     SnippetDataset,
     TruthVideo,
+    as_clips,
     background,
     content_hash,
     cut_actions,
@@ -179,6 +184,8 @@ class Pipeline:
         patience: Share extraction and cache with processes that are not joined to this one, on any machine that sees
             the run folder; one that shows no sign of life for so many seconds is taken for dead. Stages that train
             must be finished.
+        compile: ``off``, ``on``, ``graphs`` or ``auto``: whether encoders are compiled; ``auto`` is what the run in
+            ``output`` has taken, or the fastest, by a trial.
 
     Raises:
         LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
@@ -199,13 +206,18 @@ class Pipeline:
         step_down: bool = False,
         shared: Path | None = None,
         patience: float | None = None,
+        compile: str = "off",
     ) -> None:
         if resume and not (output / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
         self.output, self.step_down, self.shared, self.patience = output, step_down, shared, patience
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
         if precision == "auto" and not overwrite:
-            precision = _noted_precision(output)
+            precision = _noted(output, "precision", PRECISIONS)
+        if compile == "auto" and not overwrite:
+            compile = _noted(output, "compile", COMPILE)
+        check_compile(compile, "plain" if recipe.lofi is None else recipe.lofi.strategy)
+        self.compile = compile
         self.device, self.precision = device, precision
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
@@ -288,17 +300,35 @@ class Pipeline:
         lock = locked(self.output / ".lock", refusal, shared=sharing) if first else contextlib.nullcontext()
         with lock, self.held:
             check_common_folder(self.output)
+            if self.compile == "auto":
+                self.compile = on_first(self._fastest_way)
             if not (self.output / "recipe.yaml").exists():
                 self._note(command)
             yield
             if not sharing:
                 self._note(command)  # only now: a refused recipe must not stand beside the results of another
 
+    def _fastest_way(self) -> str:
+        """Time the encoder on two videos at the first fidelity that it trains at, and say what is the fastest."""
+        fidelity = self.full if self.recipe.lofi is None else self.schedule.fidelities[0]
+        shape = (2 * fidelity.snippets, self.recipe.snippets.frames, fidelity.size, fidelity.size, 3)
+        way, seconds = fastest_way(self._new_encoder(), as_clips(torch.zeros(shape, dtype=torch.uint8)), self.fabric)
+        if not self.quiet:
+            told = ", ".join(f"{name} {time:.3f} s" for name, time in seconds.items())
+            said = f"Compile: {way} (a training step of 2 videos at {fidelity}: {told})"
+            Console(stderr=True).print(said, highlight=False, markup=False, soft_wrap=True)
+        return way
+
+    def _ready(self, encoder: Encoder) -> Encoder:
+        """Return an encoder as this run executes it."""
+        compile_module(encoder, self.compile)
+        return encoder
+
     def _note(self, command: str) -> None:
         """Write what was asked for and where it runs."""
         if self.fabric.global_rank == 0:
             write_text(self.output / "recipe.yaml", save_recipe(self.recipe))
-            facts = {**environment(), "precision": precision_of(self.fabric)}
+            facts = {**environment(), "precision": precision_of(self.fabric), "compile": self.compile}
             write_json(self.output / "environment.json", facts)
             if command:
                 write_text(self.output / "command.txt", command + "\n")
@@ -444,7 +474,7 @@ class Pipeline:
         )
         if stage.record:
             return stage.path
-        encoder = start()
+        encoder = self._ready(start())
         options = PretrainOptions(
             **section.model_dump(exclude={"task", "background", "sampling", "multi_scale"}),
             task=task,
@@ -553,7 +583,7 @@ class Pipeline:
         )
         if stage.record:
             return stage.path
-        encoder = load_encoder(start)
+        encoder = self._ready(load_encoder(start))
         torch.manual_seed(derive_seed(self.seed, "lofi head"))
         outcome = train_lofi(
             stage,
@@ -614,6 +644,7 @@ class Pipeline:
             "snippets": self.recipe.snippets.record(cut=False),
             "precision": str(self.fabric.strategy.precision.precision),
             **self.decoder,
+            **self.compiled,
         }
         folder = self.output / "arms" / arm / "features"
         if self.shared is not None:
@@ -625,7 +656,7 @@ class Pipeline:
             figures, failed = extract(
                 store,
                 self.fabric,
-                self._whole_encoder(arm),
+                self._ready(self._whole_encoder(arm)),
                 videos=self._snippets(videos),
                 windows=self.windows,
                 fidelity=self.full,
@@ -872,7 +903,7 @@ class Pipeline:
         A stage that runs share, and that is not finished, is this run's alone until :meth:`_finish_encoder`.
         """
         precision = str(self.fabric.strategy.precision.precision)
-        inputs = {**inputs, "seed": self.seed, "precision": precision, **self.decoder}
+        inputs = {**inputs, "seed": self.seed, "precision": precision, **self.decoder, **self.compiled}
         name = folder.name if folder.parent == self.output else ""
         if self.shared is not None and name:  # each in a folder of its own, which any run of these inputs goes on with
             folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
@@ -902,6 +933,11 @@ class Pipeline:
     def decoder(self) -> dict[str, str]:
         """What decodes, where it is not the usual one: its pictures differ by rounding."""
         return {} if self.cache.decoder == "pyav" else {"decoder": self.cache.decoder}
+
+    @property
+    def compiled(self) -> dict[str, str]:
+        """How encoders are compiled, if they are: their features differ by rounding."""
+        return {} if self.compile == "off" else {"compile": self.compile}
 
     def _place(self, name: str) -> Path:
         """Return the folder of a stage that trains an encoder."""
@@ -1019,13 +1055,13 @@ class Pipeline:
         return train, validate, labels, {str(name): "no such file" for name in missing} | failed
 
 
-def _noted_precision(folder: Path) -> str:
-    """Return the precision of the run in a folder, or ``auto`` if there is none."""
+def _noted(folder: Path, name: str, allowed: Sequence[str]) -> str:
+    """Return what the run in a folder has taken for ``auto``, or ``auto`` if there is none."""
     try:
-        noted = read_json(folder / "environment.json")["precision"]
+        noted = read_json(folder / "environment.json")[name]
     except (DataError, KeyError, TypeError):  # no run, or one of an earlier version
         return "auto"
-    return noted if noted in PRECISIONS else "auto"
+    return noted if noted in allowed else "auto"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

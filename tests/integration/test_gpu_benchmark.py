@@ -47,7 +47,7 @@ def test_a_killed_smoke_run_goes_on_through_all_sections_and_repeats_nothing(tmp
     assert not {key: row["error"] for key, row in rows.items() if "error" in row}
     assert before.items() <= rows.items()
     assert rows["tests", "tests"]["failed"] == {}
-    assert rows["tests", "tests"]["passed"] > 30
+    assert rows["tests", "tests"]["passed"] >= 25
     assert all(str(name) in done.stdout for name in ("frames/s", "chunked", "times as fast", "average mAP"))
     again = smoke(tmp_path)
     assert again.returncode == 0

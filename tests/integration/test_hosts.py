@@ -195,6 +195,8 @@ def test_a_lost_host_ends_the_job_in_one_message_and_another_number_of_hosts_goe
     assert "Contact to another process of this run is lost" in message
     assert "--resume" in message
     assert not (folder / "lofi/stage.json").exists()
+    if lost == 0:  # the other half is the same
+        return
     before = (folder / "pretrain/stage.json").read_bytes()
     ((status, error),) = ends(
         [hosts.start(0, [sys.executable, "-m", "lofi_tal.cli", *lofi(recipe_file, folder, "--resume")])]

@@ -12,8 +12,12 @@ import time
 import pytest
 from conftest import files_of
 
+from lofi_tal.annotations import check_annotations, load_annotations
 from lofi_tal.config import save_recipe
+from lofi_tal.errors import LofiError
+from lofi_tal.localizer import detect_files
 from lofi_tal.pipeline import Pipeline
+from lofi_tal.video import VideoManifest
 
 # a slow extraction that says when it begins: what is killed is at work
 WORKER = """
@@ -114,16 +118,14 @@ def test_extraction_is_shared_and_says_what_cannot_be_read(run_copy, tmp_path, t
     assert names == {name.removesuffix(".safetensors") for name in before} - {victim.stem}
 
 
-def test_sharing_needs_finished_stages_and_refuses_what_it_would_break(run_copy, tmp_path):
-    run, recipe, _, _ = run_copy
+def test_sharing_needs_finished_stages_and_refuses_what_it_would_break(run_copy, tiny_recipe):
+    run, _, _, _ = run_copy
     (run / "lofi/stage.json").unlink()
-    ((status, _, error),) = together(command_of("extract", recipe, "-o", run, "--share", "-q"))
-    assert status == 2
-    assert "no finished stage 'lofi'" in error
-    assert "lofi train" in error
-    ((status, _, error),) = together(command_of("extract", recipe, "-o", run, "--share", "--overwrite", "-q"))
-    assert status == 2
-    assert "exclude each other" in error
+    pipeline = Pipeline(tiny_recipe, run, device="cpu", quiet=True, patience=9)
+    with pipeline.open(), pytest.raises(LofiError, match=r"no finished stage 'lofi'.*run `lofi train` first"):
+        pipeline.extract("lofi")
+    with pytest.raises(LofiError, match="--share and --overwrite exclude each other"):
+        Pipeline(tiny_recipe, run, device="cpu", quiet=True, patience=9, overwrite=True)
 
 
 def test_a_run_that_shares_keeps_out_one_that_does_not(run_copy, tiny_recipe):
@@ -151,41 +153,42 @@ def test_detection_is_shared(finished_run, tmp_path):
     expected = {path.name: path.read_bytes() for path in alone.glob("*.json")}
     assert {path.name: path.read_bytes() for path in shared.glob("*.json")} == expected
     times = {path: path.stat().st_mtime_ns for path in shared.glob("*.json")}
-    ((status, _, _),) = together(share)  # all is there: nothing is done again
+    ways = {"device": "cpu", "precision": "fp32", "quiet": True, "patience": 9.0}
+    ours, failed, _ = detect_files([videos], results[-1].model, out=shared, **ways)
+    assert ours == []  # all is there: nothing is done again
+    assert len(failed) == 1
     assert {path: path.stat().st_mtime_ns for path in shared.glob("*.json")} == times
-    ((_, _, _),) = together([*share, "--threshold", "0.5"])  # other results are asked for
-    assert all(path.stat().st_mtime_ns > times[path] for path in times)
-    ((status, _, error),) = together([*detect, "--share"])
-    assert status == 2
-    assert "--out" in error
+    ours, _, _ = detect_files([videos], results[-1].model, out=shared, threshold=0.5, **ways)
+    assert len(ours) == len(times)  # other results are asked for
+    with pytest.raises(LofiError, match="give --out"):
+        detect_files([videos], results[-1].model, **ways)
 
 
 def test_examination_is_shared(benchmark_set, tmp_path):
     manifest = tmp_path / "videos.jsonl"
     check = command_of("data", "check", benchmark_set.annotations, "--videos", benchmark_set.videos, "--json", "-q")
     share = [*check, "--manifest", str(manifest), "--share"]
-    results = together(share, share, share)
-    assert [status for status, *_ in results] == [0, 0, 0], results
-    ((_, alone, _),) = together(check)
-    assert all(json.loads(output) == json.loads(alone) for _, output, _ in results)
+    results = together(share, share)
+    assert [status for status, *_ in results] == [0, 0], results
+    alone = check_annotations(load_annotations(benchmark_set.annotations), benchmark_set.videos).to_json()
+    assert all(json.loads(output) == alone for _, output, _ in results)
     lines = [json.loads(line)["path"] for line in manifest.read_text().splitlines()]
     assert len(lines) == len(set(lines)) == len(list(benchmark_set.videos.iterdir()))
-    ((status, _, error),) = together([*check, "--share"])
-    assert status == 2
-    assert "manifest" in error
+    with pytest.raises(LofiError, match="manifest that all of them see"):
+        VideoManifest(None).examine([], patience=9.0)
 
 
-def test_the_cache_is_filled_by_several(run_copy):
+def test_the_cache_is_filled_by_several(run_copy, tiny_recipe):
     run, recipe, _, _ = run_copy
 
     def entries():
         return {path.name: path.read_bytes() for path in (run / "cache").glob("*.npy")}
 
-    cache = command_of("data", "cache", recipe, "-o", run, "-q")
     shutil.rmtree(run / "cache")
-    assert [status for status, *_ in together(cache)] == [0]
+    Pipeline(tiny_recipe, run, device="cpu", quiet=True).fill_cache()
     alone = entries()
     shutil.rmtree(run / "cache")
-    results = together([*cache, "--share"], [*cache, "--share"])
+    cache = command_of("data", "cache", recipe, "-o", run, "-q", "--share")
+    results = together(cache, cache)
     assert [status for status, *_ in results] == [0, 0], results
     assert entries() == alone

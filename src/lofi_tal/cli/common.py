@@ -31,6 +31,14 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what wa
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace stages that were made from other inputs or interrupted.")
 ]
+CompileOption = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        help="Compile encoders: off, on (torch.compile), graphs (and CUDA graphs), or auto: the fastest, by a trial of "
+        "some minutes, once a run.",
+    ),
+]
 MemoryOption = Annotated[
     str | None,
     typer.Option(help="Memory of each device for stage 2, such as 24GiB: the planner chooses what fits (`lofi plan`)."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lofi_tal.cli.common import (
+    CompileOption,
     DeviceOption,
     JsonOption,
     MemoryOption,
@@ -63,6 +64,7 @@ def run(
     settings: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compiling: CompileOption = "off",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     memory: MemoryOption = None,
@@ -74,7 +76,9 @@ def run(
 
     Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
     """
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
+    pipeline = _pipeline(
+        recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down
+    )
     from lofi_tal.pipeline import write_run_report
     from lofi_tal.runtime import on_first
 
@@ -96,13 +100,16 @@ def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline]
         settings: SetOption = None,
         device: DeviceOption = "auto",
         precision: PrecisionOption = "auto",
+        compiling: CompileOption = "off",
         resume: ResumeOption = False,
         overwrite: OverwriteOption = False,
         memory: MemoryOption = None,
         step_down: StepDownOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
+        pipeline = _pipeline(
+            recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down
+        )
         with _opened(pipeline):
             status = work(pipeline)
         if status:
@@ -130,6 +137,7 @@ def extract(
     settings: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compiling: CompileOption = "off",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     memory: MemoryOption = None,
@@ -143,7 +151,7 @@ def extract(
     Example: lofi extract recipe.yaml -o runs/mine --share (as often, and on as many machines, as you like)
     """
     pipeline = _pipeline(
-        recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down,
+        recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down,
         patience if share else None,
     )  # fmt: skip
     with _opened(pipeline):
@@ -163,6 +171,7 @@ def head(
     settings: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compiling: CompileOption = "off",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     memory: MemoryOption = None,
@@ -171,7 +180,9 @@ def head(
     as_json: JsonOption = False,
 ) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet, memory, step_down)
+    pipeline = _pipeline(
+        recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down
+    )
     with _opened(pipeline):
         results = pipeline.run()
     _show(pipeline, results, as_json)
@@ -189,6 +200,7 @@ def classify(
     settings: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compiling: CompileOption = "off",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -202,7 +214,7 @@ def classify(
 
     if layout not in ("cuhk", "hacs"):
         raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
-    pipeline = _pipeline(recipe, output, settings, device, precision, resume, overwrite, quiet)
+    pipeline = _pipeline(recipe, output, settings, device, precision, compiling, resume, overwrite, quiet)
     with _opened(pipeline):
         result = pipeline.classify(arm or pipeline.arms[-1])
     if layout == "cuhk":
@@ -305,6 +317,7 @@ def _pipeline(
     settings: list[str] | None,
     device: str,
     precision: str,
+    compiling: str,
     resume: bool,
     overwrite: bool,
     quiet: bool,
@@ -330,6 +343,7 @@ def _pipeline(
         memory=None if memory is None else parse_memory(memory),
         step_down=step_down,
         patience=patience,
+        compile=compiling,
     )
     if pipeline.plan is not None and pipeline.plan.recommended is not None and not quiet:
         say(f"Planned: {describe(pipeline.plan.recommended, pipeline.plan)}")

@@ -1,5 +1,6 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
+from lofi_tal.runtime.compiling import COMPILE, check_compile, compile_module, fastest_way
 from lofi_tal.runtime.device import (
     PRECISIONS,
     PeakMemory,
@@ -27,6 +28,7 @@ from lofi_tal.runtime.seeding import derive_seed
 from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun, cosine, falling
 
 __all__ = [
+    "COMPILE",
     "PRECISIONS",
     "InterruptedRunError",
     "Outcome",
@@ -38,12 +40,15 @@ __all__ = [
     "TrainingRun",
     "auto_precision",
     "check_common_folder",
+    "check_compile",
+    "compile_module",
     "cosine",
     "derive_seed",
     "describe_device",
     "duration_text",
     "environment",
     "falling",
+    "fastest_way",
     "gather",
     "is_parallel",
     "lost_contact",

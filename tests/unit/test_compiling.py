@@ -1,0 +1,77 @@
+"""Compiled encoders: the same weights and names, the fastest way by measurement, and one choice for a run."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from lofi_tal.encoders import create_encoder
+from lofi_tal.errors import LofiError
+from lofi_tal.runtime import check_compile, compile_module, compiling, fastest_way, make_fabric
+
+
+@pytest.fixture
+def without_compiler(monkeypatch):
+    """The way through torch.compile without code being generated, which takes a minute."""
+    monkeypatch.setattr(compiling, "_WAYS", {"on": {"backend": "aot_eager"}, "graphs": {"backend": "aot_eager"}})
+
+
+@pytest.mark.usefixtures("without_compiler")
+def test_a_compiled_encoder_gives_the_same_features_gradients_and_names():
+    torch.manual_seed(0)
+    plain = create_encoder("tsm_resnet18_narrow", width=8)
+    compiled = create_encoder("tsm_resnet18_narrow", width=8)
+    compiled.load_state_dict(plain.state_dict())
+    compile_module(compiled, "on")
+    assert compiled._compiled_call_impl is not None
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    clips = torch.randint(0, 256, (2, 4, 3, 24, 24), dtype=torch.uint8)
+    ours, theirs = compiled(clips), plain(clips)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    for one in (ours, theirs):
+        one.square().mean().backward()
+    for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=1e-5)
+
+
+class Slow(nn.Module):
+    """Takes as long as it is told."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.weight, self.seconds = nn.Parameter(torch.ones(1)), seconds
+
+    def forward(self, inputs):
+        time.sleep(self.seconds)
+        return inputs * self.weight
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [({"off": 0.02, "on": 0.002}, "on"), ({"off": 0.002, "on": 0.02}, "off")]
+)
+def test_the_fastest_way_is_taken(monkeypatch, seconds, expected):
+    monkeypatch.setattr(compiling, "compile_module", lambda module, way: setattr(module, "seconds", seconds[way]))
+    way, times = fastest_way(Slow(0.0), torch.ones(3), make_fabric("cpu", "fp32"))
+    assert way == expected
+    assert times.keys() == {"off", "on"}
+
+
+def test_a_way_that_fails_is_left_out(monkeypatch):
+    def time_step(model, inputs, fabric):
+        if model.seconds == "on":
+            raise RuntimeError("no compiler")
+        return 0.1
+
+    monkeypatch.setattr(compiling, "compile_module", lambda module, way: setattr(module, "seconds", way))
+    monkeypatch.setattr(compiling, "_time_step", time_step)
+    assert fastest_way(Slow(0.0), torch.ones(3), make_fabric("cpu", "fp32")) == ("off", {"off": 0.1})
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(LofiError, match="'yes' is unknown; allowed: off, on, graphs, auto"):
+        check_compile("yes")
+    with pytest.raises(LofiError, match="cannot be compiled"):
+        check_compile("on", "checkpoint")
+    check_compile("on", "chunked")
+    check_compile("off", "checkpoint")
