@@ -6,7 +6,6 @@ Unknown keys are errors that name the nearest known key. Defaults are the paper'
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lofi_tal.errors import LofiError, nearest
+from lofi_tal.fidelity import Fidelity, Schedule, create_schedule
 
 
 class _Section(BaseModel):
@@ -206,6 +206,11 @@ class LofiSection(_Section):
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
 
+    def fidelities_over(self, full: Fidelity) -> Schedule:
+        """Return the schedule of these settings, given full fidelity."""
+        names = ("r_t", "r_s", "c_l", "c_s", "cycle")
+        return create_schedule(self.schedule, full, **{name: getattr(self, name) for name in names})
+
 
 class HeadSection(_Section):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
@@ -295,6 +300,29 @@ class Recipe(_Section):
         return self
 
 
+def path_settings() -> tuple[tuple[str, str], ...]:
+    """Return ``(section, key)`` of every setting that is a path, or several."""
+    found = []
+    for section, field in Recipe.model_fields.items():
+        model = _model_of(field.annotation)
+        for key, inner in model.model_fields.items() if model else ():
+            if Path in _leaves(inner.annotation):
+                found.append((section, key))
+    return tuple(found)
+
+
+def _leaves(annotation: Any) -> tuple[Any, ...]:
+    """Return the types that a type is made of."""
+    inner = get_args(annotation)
+    return tuple(leaf for one in inner for leaf in _leaves(one)) if inner else (annotation,)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the section model among the types of a setting."""
+    models = [leaf for leaf in _leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
+    return models[0] if models else None
+
+
 def make_recipe(content: dict[str, Any], where: str = "recipe") -> Recipe:
     """Check a mapping and return the recipe.
 
@@ -364,10 +392,8 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
         field = model.model_fields.get(str(key))
         if field is None:
             return None
-        annotation = field.annotation
-        options = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        found = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not found:
+        inner = _model_of(field.annotation)
+        if inner is None:
             return None
-        model = found[0]
+        model = inner
     return model

@@ -28,7 +28,7 @@ from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.data import VideoFile, stream_snippets
 from lofi_tal.stages.detect import DetectOptions, fuse, localise
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
-from lofi_tal.video import SUFFIXES, VideoError, VideoManifest, probe_video
+from lofi_tal.video import SUFFIXES, VideoError, VideoManifest, check_decoder, probe_video
 
 FORMAT = 1
 WINDOWS_AT_ONCE = 4
@@ -48,6 +48,7 @@ class Localizer:
             are cut into windows.
         detect: Post-processing.
         threshold: Score from which on a detection is worth showing, chosen on held-out training videos.
+        decoder: What decoded the videos that it was trained on, and decodes those that it is given.
         facts: Where the model comes from.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
@@ -64,10 +65,12 @@ class Localizer:
         snippets: dict[str, Any],
         detect: DetectOptions,
         threshold: float = 0.0,
+        decoder: str = "pyav",
         facts: dict[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
+        check_decoder(decoder)
         self.fabric: Fabric = make_fabric(device, precision, alone=True)
         self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
@@ -76,6 +79,7 @@ class Localizer:
         self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5))
         self.size = int(snippets["size"])
         self.detect, self.threshold, self.facts = detect, threshold, dict(facts or {})
+        self.decoder = decoder
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Localizer:
@@ -103,6 +107,7 @@ class Localizer:
                 snippets=facts["snippets"],
                 detect=DetectOptions(**facts["detect"]),
                 threshold=float(facts["threshold"]),
+                decoder=facts.get("decoder", "pyav"),
                 facts=facts["facts"],
                 device=device,
                 precision=precision,
@@ -135,6 +140,7 @@ class Localizer:
                 },
                 "detect": asdict(self.detect),
                 "threshold": self.threshold,
+                **({} if self.decoder == "pyav" else {"decoder": self.decoder}),
                 "has_encoder": self.encoder is not None,
                 "has_classifier": self.classifier is not None,
                 "facts": self.facts,
@@ -191,6 +197,7 @@ class Localizer:
             replace(self.grid, snippets=self.windows.snippets(duration)),
             self.size,
             at_once=snippets_at_once(self.grid.frames),
+            decoder=self.decoder,
         )
         features = []
         for piece in pieces:

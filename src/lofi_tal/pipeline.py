@@ -42,7 +42,7 @@ from lofi_tal.encoders import (
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.features import PublishedFeatures
-from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
+from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
 from lofi_tal.files import hash_file, hash_object, locked, read_json, write_json, write_text
 from lofi_tal.heads import Head, create_head, takes_classes
 from lofi_tal.leases import Leases
@@ -266,15 +266,7 @@ class Pipeline:
         options = self.recipe.lofi
         if options is None:
             raise LofiError("The recipe has no stage 2 (`lofi: null`).")
-        return create_schedule(
-            options.schedule,
-            self.full,
-            r_t=options.r_t,
-            r_s=options.r_s,
-            c_l=options.c_l,
-            c_s=options.c_s,
-            cycle=options.cycle,
-        )
+        return options.fidelities_over(self.full)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -516,16 +508,17 @@ class Pipeline:
         Raises:
             RunError: If it runs out of memory; the message says what was predicted, what was used, and what would fit.
         """
+        overwrite = self.overwrite
         while True:
             try:
-                return self._optimise()
+                return self._optimise(overwrite)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 smaller, message = self._after_out_of_memory()
                 if smaller is None or not self.step_down:
                     raise RunError(message) from error
-                self.recipe, self.overwrite = planned(self.recipe, smaller), True
+                self.recipe, overwrite = planned(self.recipe, smaller), True  # this stage alone is begun again
                 if not self.quiet and self.fabric.global_rank == 0:
                     Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
             gc.collect()
@@ -564,7 +557,7 @@ class Pipeline:
             "; going on with it." if self.step_down else "; or add --step-down, or say --memory."
         )
 
-    def _optimise(self) -> Path:
+    def _optimise(self, overwrite: bool) -> Path:
         section = self.recipe.lofi
         schedule = self.schedule
         assert section is not None
@@ -580,6 +573,7 @@ class Pipeline:
                 "flip": self.recipe.data.flip,
                 "data": content_hash(data.train),
             },
+            overwrite=overwrite,
         )
         if stage.record:
             return stage.path
@@ -732,6 +726,7 @@ class Pipeline:
                 snippets=self.recipe.snippets.record(),
                 detect=DetectOptions(**{**self.recipe.detect.model_dump(), "pooling": chosen["pooling"]}),
                 threshold=chosen["threshold"],
+                decoder=self.cache.decoder,
                 facts={"recipe": self.recipe.name, "arm": arm, "seed": self.seed, "chosen": chosen},
                 device=self.device,
                 precision=self.precision,
@@ -897,8 +892,10 @@ class Pipeline:
             return contextlib.nullcontext()
         return Leases(folder.with_name(f"{folder.name}.leases"), self.patience)
 
-    def _open(self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False) -> StageFolder:
-        """Open a stage; ``resume``: go on with it even if nobody asked.
+    def _open(
+        self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False, overwrite: bool = False
+    ) -> StageFolder:
+        """Open a stage; ``resume``: go on with it, ``overwrite``: begin it again, even if nobody asked.
 
         A stage that runs share, and that is not finished, is this run's alone until :meth:`_finish_encoder`.
         """
@@ -915,7 +912,9 @@ class Pipeline:
                 "--share divides what comes after it."
             )
         opened = on_first(
-            lambda: open_stage(folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite)
+            lambda: open_stage(
+                folder, stage, inputs, resume=self.resume or resume, overwrite=self.overwrite or overwrite
+            )
         )
         if name:
             self.places[name] = folder

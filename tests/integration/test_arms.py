@@ -176,6 +176,26 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
         assert (pipeline.optimised / "stage.json").exists()
     assert tried[:2] == [("plain", 1), ("plain", 2)]
     assert tried[2][0] != "plain"
+    assert not pipeline.overwrite  # what comes after stage 2 is replaced only if the user says so
+
+
+def test_the_decoder_of_the_training_travels_with_the_model(finished_run, tmp_path, monkeypatch):
+    localizer = Localizer.from_pretrained(finished_run[1][-1].model, device="cpu")
+    assert localizer.decoder == "pyav"
+    localizer.decoder = "torchcodec"
+    localizer.save_pretrained(tmp_path)
+    again = Localizer.from_pretrained(tmp_path, device="cpu")
+    asked = []
+    monkeypatch.setattr(
+        lofi_tal.stages.data, "stream_frames", lambda *args, decoder, **more: asked.append(decoder) or ()
+    )
+    with pytest.raises(RuntimeError):  # no frames come
+        again.features(finished_run[0].data.evaluation[0].file.path, 5.0, 50)
+    assert asked == ["torchcodec"]
+    content = json.loads((tmp_path / "localizer.json").read_text())
+    (tmp_path / "localizer.json").write_text(json.dumps({**content, "decoder": "ffmpg"}))
+    with pytest.raises(LofiError, match="decoder 'ffmpg' is unknown"):
+        Localizer.from_pretrained(tmp_path, device="cpu")
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(tiny_recipe, finished_run, tmp_path, monkeypatch):

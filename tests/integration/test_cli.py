@@ -11,7 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
+import lofi_tal.planning.measure
 from lofi_tal.cli.app import app
+from lofi_tal.cli.plan import plan
 from lofi_tal.config import make_recipe, save_recipe
 
 
@@ -282,3 +284,20 @@ def test_plan_shows_what_fits_and_fails_if_nothing_does(tiny_recipe, tmp_path):
     assert nothing.returncode == 2
     assert "Nothing fits" in nothing.stderr
     assert "such as 24GiB" in lofi("plan", tmp_path / "recipe.yaml", "--memory", "much").stderr
+
+
+def test_plan_shows_the_phases_of_a_cycle_and_measures_the_heads_of_the_data(changed, tmp_path, monkeypatch, capsys):
+    recipe = changed(lofi={"cycle": [[1, 2], [3, 1]]}, head={"name": "anchor_free", "options": {"hidden": 16}})
+    (tmp_path / "recipe.yaml").write_text(save_recipe(recipe))
+    asked = []
+    monkeypatch.setattr(
+        lofi_tal.planning.measure,
+        "measure_step",
+        lambda **request: asked.append(request) or {"peak": 1e9, "seconds": 1.0},
+    )
+    plan(tmp_path / "recipe.yaml", memory="1GiB", measure=True, as_json=True)
+    shown = {(request["snippets"], request["size"]) for request in asked}
+    assert shown == {(12, 32), (12, 16), (4, 32)}  # full fidelity and the two phases, not S, T and ST
+    assert {request["head"]["num_classes"] for request in asked} == {4}
+    document = json.loads(capsys.readouterr().out)
+    assert {choice["schedule"] for choice in document["choices"]} >= {"long"}

@@ -1,8 +1,11 @@
 """Recipes: every mistake is named, every shipped recipe is valid, and comments do not change values."""
 
-import pytest
+from pathlib import Path
 
-from lofi_tal.config import Recipe, commented_recipe, make_recipe, save_recipe
+import pytest
+import yaml
+
+from lofi_tal.config import Recipe, commented_recipe, make_recipe, path_settings, save_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.recipes import load_recipe, parse_yaml, recipe_names, shipped_recipe
 
@@ -92,3 +95,32 @@ def test_every_shipped_recipe_is_valid(name):
 def test_an_unknown_shipped_recipe_names_the_nearest():
     with pytest.raises(LofiError, match="Did you mean 'demo'"):
         shipped_recipe("dmeo")
+
+
+def test_every_setting_that_is_a_path_is_taken_from_the_folder_of_the_recipe(tmp_path):
+    """The list comes from the types: a path that is added is not forgotten."""
+    content = {"data": {**DATA, "manifest": "m.jsonl", "clips": "c.csv", "clips_root": "clips"}}
+    content |= {"encoder": {"weights": "w.safetensors"}, "classifier": {"scores": "s.json"}}
+    content["features"] = {"sources": ["a", "/b"]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    loaded = load_recipe(tmp_path / "recipe.yaml").model_dump()
+    for section, key in path_settings():
+        value = loaded[section][key]
+        for path in value if isinstance(value, tuple) else [value]:
+            assert path.is_absolute(), (section, key)
+    assert loaded["data"]["manifest"] == tmp_path / "m.jsonl"
+    assert loaded["features"]["sources"][1] == Path("/b")
+
+
+def test_shipped_recipes_go_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ("data.annotations=a.json", "data.videos=v")
+    assert load_recipe(Path("bench"), data).snippets.size == 48
+    assert load_recipe(Path("anet13_acp")).lofi is None
+    assert load_recipe(Path("bench"), needs_data=False).name == "bench"
+    with pytest.raises(LofiError, match=r"'bench' has no data of its own: add --set data.annotations"):
+        load_recipe(Path("bench"))
+    with pytest.raises(LofiError, match=r"Shipped recipes go by their names\. Did you mean 'bench'"):
+        load_recipe(Path("bnch"))
+    Path("bench").write_text("name: mine\ndata: {annotations: a.json, videos: v}")
+    assert load_recipe(Path("bench")).name == "mine"  # a file comes first

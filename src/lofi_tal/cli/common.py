@@ -18,7 +18,9 @@ from lofi_tal.launch import started_rank
 
 VERBOSE = {"on": False}
 
-RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML recipe (`lofi init` writes one).")]
+RecipeArgument = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="YAML recipe (`lofi init` writes one), or the name of a shipped one.")
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Run folder; runs/<name of the recipe> without it.")
 ]

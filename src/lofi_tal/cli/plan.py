@@ -40,10 +40,10 @@ def plan(
     from lofi_tal.planning import parse_memory
     from lofi_tal.recipes import load_recipe
 
-    loaded = load_recipe(recipe, tuple(settings or ()))
+    loaded = load_recipe(recipe, tuple(settings or ()), needs_data=False)
     result = plan_recipe(loaded, parse_memory(memory), devices=devices, precision=precision)
     shown = [row for row in result.rows if everything or _own(row, loaded)]
-    measured = [_measure(row, loaded) for row in shown] if measure else []
+    measured = [_measure(row, loaded, result) for row in shown] if measure else []
     if as_json:
         print_json({**result.to_json(), **({"measured": measured} if measure else {})})
     else:
@@ -53,12 +53,15 @@ def plan(
 
 
 def _own(row: Row, recipe: Recipe) -> bool:
-    """Say whether a row is full fidelity, or one of the recipe's own reductions."""
+    """Say whether a row is full fidelity, or one of the recipe's own: a phase of its cycle, or S, T or ST."""
     from lofi_tal.fidelity import create_schedule, full_fidelity
 
-    assert recipe.lofi is not None
+    section = recipe.lofi
+    assert section is not None
     full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
-    own = create_schedule("long", full, r_t=recipe.lofi.r_t, r_s=recipe.lofi.r_s).fidelities
+    own = section.fidelities_over(full).fidelities
+    if section.cycle is None:
+        own = (*own, *create_schedule("long", full, r_t=section.r_t, r_s=section.r_s).fidelities)
     return row.fidelity in (full, *own)
 
 
@@ -138,13 +141,12 @@ def _gib(size: float) -> str:
     return f"{size / _GIB:.2f}"
 
 
-def _measure(row: Row, recipe: Recipe) -> dict[str, Any]:
+def _measure(row: Row, recipe: Recipe, result: Plan) -> dict[str, Any]:
     from lofi_tal.planning.measure import measure_step
 
     assert recipe.lofi is not None
-    options = dict(recipe.head.options)
-    if recipe.head.name == "anchor_free":
-        options.setdefault("num_classes", 20)
+    assert result.model is not None
+    options = {key: value for key, value in result.model.head.config.items() if key != "in_channels"}
     return measure_step(
         encoder={"name": recipe.encoder.name, **recipe.encoder.options},
         head={"name": recipe.head.name, **options},

@@ -462,7 +462,7 @@ def make_plan(
         reason=reason,
         phases_equal=_difference([
             row(fidelity, Strategy(), precisions[0]).one_video.peak
-            for fidelity in create_schedule("long", full, r_t=own, r_s=section.r_s).fidelities
+            for fidelity in create_schedule("long", full, r_t=own, r_s=section.r_s, cycle=section.cycle).fidelities
         ]),
         short_segments={
             ratio: sum(length * full.snippets / ratio < 1 for length in lengths) / len(lengths)

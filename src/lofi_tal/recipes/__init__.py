@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lofi_tal.config import Recipe, make_recipe
+from lofi_tal.config import Recipe, make_recipe, path_settings
 from lofi_tal.errors import DataError, LofiError, nearest
 from lofi_tal.files import read_text
 
@@ -39,23 +39,40 @@ def shipped_recipe(name: str) -> dict[str, Any]:
     return _extended(dict(parse_yaml(text, name)), None, 0)
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a YAML recipe and apply ``section.key=value`` overrides.
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, needs_data: bool = True) -> Recipe:
+    """Read a YAML recipe, or a shipped one by its name, and apply ``section.key=value`` overrides.
 
     Relative paths in the file are taken from the folder of the file; those in overrides from the current folder.
+
+    Args:
+        path: The file; where there is none of this name, a shipped recipe.
+        overrides: ``section.key=value``.
+        needs_data: Refuse a recipe that does not say where its data lie, as some of the shipped ones.
 
     Raises:
         LofiError: If the file is missing or not YAML, a key is unknown (the nearest one is named), or a value is not
             allowed.
     """
-    return make_recipe(apply_overrides(_read(path, 0), overrides), str(path))
+    name = str(path)
+    shipped = not path.exists() and name in recipe_names()
+    content = apply_overrides(shipped_recipe(name) if shipped else _read(path, 0), overrides)
+    data = content.get("data", {})
+    if shipped and isinstance(data, dict) and "annotations" not in data:
+        if needs_data:
+            raise LofiError(
+                f"The shipped recipe {name!r} has no data of its own: add --set data.annotations=labels.json and "
+                f"--set data.videos=videos/. (`lofi reproduce --data {name}` and `lofi demo` make theirs.)"
+            )
+        content["data"] = {**data, "annotations": "annotations.json", "videos": "videos"}
+    return make_recipe(content, name)
 
 
 def _read(path: Path, level: int) -> dict[str, Any]:
     try:
         text = read_text(path, "YAML")
     except DataError as error:
-        raise LofiError(f"Recipe {error}") from error
+        hint = "" if path.exists() else f" Shipped recipes go by their names.{nearest(str(path), recipe_names())}"
+        raise LofiError(f"Recipe {error}{hint}") from error
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
@@ -100,19 +117,8 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     return content
 
 
-_PATHS = (
-    ("data", "annotations"),
-    ("data", "videos"),
-    ("data", "clips"),
-    ("data", "clips_root"),
-    ("features", "sources"),
-    ("encoder", "weights"),
-    ("classifier", "scores"),
-)
-
-
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
-    for section, key in _PATHS:
+    for section, key in path_settings():
         values = content.get(section)
         if not isinstance(values, dict):
             continue

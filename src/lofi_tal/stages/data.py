@@ -279,7 +279,9 @@ class Sample:
     error: str = ""
 
 
-def stream_snippets(file: VideoFile, grid: SnippetGrid, size: int, *, at_once: int) -> Iterator[Tensor]:
+def stream_snippets(
+    file: VideoFile, grid: SnippetGrid, size: int, *, at_once: int, decoder: str = "pyav"
+) -> Iterator[Tensor]:
     """Yield the snippets of a whole video in pieces ``(at_once, T, size, size, 3)`` uint8, the last one shorter.
 
     The file is decoded once, in order; held are the frames of a piece, whatever the length of the video. Centre crops.
@@ -289,6 +291,7 @@ def stream_snippets(file: VideoFile, grid: SnippetGrid, size: int, *, at_once: i
         grid: Snippets of T frames.
         size: Side of the crop in pixels.
         at_once: Snippets of a piece.
+        decoder: One of :data:`~lofi_tal.video.decode.DECODERS`.
 
     Raises:
         VideoError: If the file cannot be decoded.
@@ -296,7 +299,7 @@ def stream_snippets(file: VideoFile, grid: SnippetGrid, size: int, *, at_once: i
     times = grid.times(file.duration, file.frames)
     distinct, inverse = np.unique(times, return_inverse=True)
     places = inverse.reshape(times.shape)
-    frames = stream_frames(file.path, distinct, short_side=round(size * RESIZE))
+    frames = stream_frames(file.path, distinct, short_side=round(size * RESIZE), decoder=decoder)
     held: dict[int, NDArray[np.uint8]] = {}
     square: Square | None = None
     for first in range(0, len(places), at_once):

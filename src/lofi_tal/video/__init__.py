@@ -2,7 +2,15 @@
 
 from lofi_tal.video.cache import FrameCache
 from lofi_tal.video.container import VideoError
-from lofi_tal.video.decode import DecodedFrames, Picture, View, decode_frames, decode_views, stream_frames
+from lofi_tal.video.decode import (
+    DecodedFrames,
+    Picture,
+    View,
+    check_decoder,
+    decode_frames,
+    decode_views,
+    stream_frames,
+)
 from lofi_tal.video.index import SUFFIXES, VideoIndex, find_video, find_videos
 from lofi_tal.video.manifest import VideoManifest, VideoRecord
 from lofi_tal.video.timeline import VideoInfo, probe_video
@@ -19,6 +27,7 @@ __all__ = [
     "VideoManifest",
     "VideoRecord",
     "View",
+    "check_decoder",
     "decode_frames",
     "decode_views",
     "find_video",
