@@ -23,7 +23,7 @@ class PlainGTAD(GTAD):
         start, end = self.regu_s(base).squeeze(1), self.regu_e(base).squeeze(1)
         graph = self.backbone2(base)
         context = gather_nodes(graph, nearest_nodes(graph, self.neighbours)).mean(dim=3)
-        boxes = self.boxes(snippets, len(features))
+        boxes = self.boxes(snippets, len(features)).to(features.device)
         aligned = torch.cat(
             [
                 roi_align(x[..., None], boxes, (bins, 1), sampling_ratio=-1, aligned=False).squeeze(3)
@@ -33,7 +33,7 @@ class PlainGTAD(GTAD):
         )
         maps = aligned.flatten(1).unflatten(0, (len(features), -1)).transpose(1, 2)
         logits = self.localization(maps.unflatten(2, (snippets, snippets)))
-        cell = valid_anchors(snippets, snippets).cell
+        cell = valid_anchors(snippets, snippets, features.device).cell
         anchors = logits.flatten(2)[:, :, cell].transpose(1, 2)
         return BoundaryMatchingOutputs.from_logits(start, end, anchors, snippets, snippets)
 

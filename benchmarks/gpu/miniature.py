@@ -6,7 +6,9 @@ cut goes on at the next call, for the folder of the runs is kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.gpu.setting import Jobs, Row, Setting
+from benchmarks.gpu.setting import LATER, Jobs, Row, Setting
 from lofi_tal.files import write_text
 
 TITLE = "Tables 1 and 2 in miniature (recipe bench_gpu)"
@@ -47,7 +49,7 @@ def jobs(setting: Setting) -> Jobs:
 
 def _run(setting: Setting, row: str, seed: int, seconds: float) -> Row:
     if seconds < _LEAST and not setting.smoke:
-        return {"error": f"{seconds:.0f} s are left: too little to begin a row"}
+        return {LATER: f"{seconds:.0f} s are left: too little to begin a row"}
     data = str(_toy(setting)) if setting.smoke else "bench_gpu"
     precision = "fp32" if setting.smoke else "bf16"
     results = setting.scratch / "results"
@@ -65,18 +67,22 @@ def _run(setting: Setting, row: str, seed: int, seconds: float) -> Row:
     ]
     command += ["--seeds", f"{seed}-{seed}", "--out", str(setting.scratch / "runs"), "--results", str(results)]
     command += ["--device", setting.device.type, "--precision", precision, "-q"]
-    began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        _, said = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
+    began, log = time.monotonic(), setting.scratch / "miniature.log"
+    environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # deterministic products
+    with log.open("w") as file:  # files, not pipes: processes that render would hold those open
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
         try:
-            process.communicate(timeout=_FAREWELL)
+            process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        return {"error": f"interrupted after {seconds:.0f} s; goes on at the next call"}
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_FAREWELL)
+            return {LATER: f"interrupted after {seconds:.0f} s"}
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    said = log.read_text(errors="replace")
     found = list(results.glob(f"*/{row}/seed-{seed}.json"))
     result = json.loads(found[0].read_text()) if found else {"failed": said[-1500:]}
     if "failed" in result:

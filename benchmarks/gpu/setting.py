@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -20,6 +21,8 @@ from lofi_tal.files import write_json
 from lofi_tal.runtime import environment
 
 Row = dict[str, Any]
+LATER = "later"
+"""Key of a row that was put off for want of time: why. No failure, and tried at the next call."""
 Work = Callable[[float], Row]
 """Makes a row in at most so many seconds, as far as that is in its hands."""
 Jobs = Iterator[tuple[str, Work]]
@@ -60,15 +63,18 @@ class Results:
             self.rows = json.loads(self.path.read_text())["rows"]
 
     def has(self, key: str) -> bool:
-        """Say whether a row is there; one that failed is tried again."""
-        return key in self.rows and "error" not in self.rows[key]
+        """Say whether a row is there; one that failed, or was put off, is tried again."""
+        row = self.rows.get(key, {"error": "missing"})
+        return not (row.get("failed") or row.keys() & {"error", "out_of_memory", LATER})
 
     def add(self, key: str, row: Row) -> None:
         """Write a row."""
+        row = json.loads(json.dumps(row), parse_constant=lambda name: None)  # NaN is no JSON
         self.rows[key] = {**row, "at": time.strftime("%Y-%m-%dT%H:%M:%S")}
         write_json(self.path, {"title": self.title, **machine(), "rows": self.rows})
 
 
+@functools.cache
 def machine() -> Row:
     """Return command, device, driver and versions."""
     found: Row = {

@@ -72,7 +72,23 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON in one atomic step; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # names of files that are no text
+        text = json.dumps(value, indent=1, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_json_once(path: Path, value: Any) -> Any:
+    """Write ``value`` unless the file is there, and return what is: of several processes, the first one decides."""
+    if not path.exists():
+        with atomic_path(path.with_name(f"{path.name}.{os.getpid()}")) as temporary:
+            temporary.write_text(json.dumps(value))
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        path.with_name(f"{path.name}.{os.getpid()}").unlink(missing_ok=True)
+    return read_json(path)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -135,8 +151,12 @@ def locked(path: Path, refusal: str, *, wait: bool = False, shared: bool = False
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
+        except BlockingIOError as error:
             raise LofiError(refusal) from error
+        except OSError as error:
+            raise LofiError(
+                f"{path} cannot be locked: {error.strerror}. Choose a folder on another file system."
+            ) from error
         yield
 
 

@@ -17,7 +17,16 @@ from torch import Tensor
 from lofi_tal.classifier import ProposalClassifier, load_classifier, save_classifier
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import file_stamp, hash_file, hash_object, inside, read_json, write_json, write_text
+from lofi_tal.files import (
+    file_stamp,
+    hash_file,
+    hash_object,
+    inside,
+    read_json,
+    write_json,
+    write_json_once,
+    write_text,
+)
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
@@ -262,12 +271,15 @@ def detect_files(
     if patience is not None and out is None:
         raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
     files = _video_files(videos)
+    named = dict(zip(files, _unique_names(files), strict=True))
     rank, ranks = started_rank(), started_size()
     if ranks > 1 or patience is not None:  # the largest first, each process its share
         files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
+    if patience is not None and out is not None and precision == "auto":
+        precision = _common_precision(out, device)
     localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
     limit = localizer.threshold if threshold is None else threshold
-    named = dict(list(zip(files, _unique_names(files), strict=True))[rank::ranks])
+    named = {path: named[path] for path in files[rank::ranks]}
     if patience is not None and out is not None:
         work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit)
         return *work.run(named, patience, quiet=quiet), limit
@@ -303,7 +315,10 @@ class _SharedDetection:
     def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
         """Detect in what no other process does; return what was found, and why any of the files cannot be used."""
         found: list[Segments] = []
-        with Leases(self.out / ".leases", patience) as leases, Progress("detect", len(named), quiet=quiet) as progress:
+        with (
+            Leases(self.out / ".leases", patience, results=self.out / ".done") as leases,
+            Progress("detect", len(named), quiet=quiet) as progress,
+        ):
             for chosen in leases.rounds(
                 named,
                 key=named.__getitem__,
@@ -336,7 +351,8 @@ class _SharedDetection:
 
     def _is_done(self, path: Path, name: str) -> bool:
         try:
-            return bool(read_json(self._done(name))["made_of"] == self._made_of(path))
+            made = inside(self.out, name, ".json").exists()
+            return made and bool(read_json(self._done(name))["made_of"] == self._made_of(path))
         except (DataError, OSError, KeyError, TypeError):
             return False
 
@@ -344,12 +360,19 @@ class _SharedDetection:
         return inside(self.out / ".done", name, ".json")
 
     def _made_of(self, path: Path) -> str:
-        return hash_object([self.model, file_stamp(path), self.threshold, precision_of(self.localizer.fabric)])
+        return hash_object([self.model, file_stamp(path), self.threshold])
+
+
+def _common_precision(out: Path, device: str) -> str:
+    """Return the precision that the first process to share a folder of results has chosen for all of them."""
+    ours = {"precision": precision_of(make_fabric(device, "auto", alone=True))}
+    return str(write_json_once(out / ".done" / "precision.json", ours)["precision"])
 
 
 def hash_model(folder: Path) -> str:
-    """Return a hash of what a model folder holds."""
-    return hash_object([[path.name, hash_file(path)] for path in sorted(folder.iterdir()) if path.is_file()])
+    """Return a hash of the weights and settings that a model folder holds."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    return hash_object([[path.name, hash_file(path)] for path in files])
 
 
 def _video_files(videos: Sequence[Path]) -> list[Path]:

@@ -17,6 +17,7 @@ import contextlib
 import gc
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -244,7 +245,7 @@ class Pipeline:
             decoder=recipe.data.decoder,
         )
         manifest = recipe.data.manifest or (shared or output) / "videos.jsonl"
-        self.manifest = VideoManifest(manifest, workers=recipe.data.workers)
+        self.manifest = VideoManifest(manifest, workers=recipe.data.workers, patience=patience)
         self.skipped: set[Path] = set()
         self.places: dict[str, Path] = {}  # of the stages that train an encoder, once they have been opened
         self.held = contextlib.ExitStack()  # the shared stage that this run is making
@@ -278,13 +279,19 @@ class Pipeline:
         return ("baseline", "lofi") if self.recipe.baseline else ("lofi",)
 
     @contextlib.contextmanager
-    def open(self, command: str = "") -> Iterator[None]:
+    def open(self, command: str = "", *, trains: bool = True) -> Iterator[None]:
         """Hold the run folder: note what was asked for, and keep a second run out, unless both share their work.
 
+        Args:
+            command: How the run was started.
+            trains: Encoders are run: precision and the way to compile are noted, and those of a run that exists stay.
+
         Raises:
-            LofiError: If another process is at work in the folder.
+            LofiError: If another process is at work in the folder, or shares the work of a run that does not exist.
         """
         sharing = self.patience is not None
+        if sharing and trains and not (self.output / "recipe.yaml").exists():
+            raise LofiError(f"There is no run in {self.output} whose work could be shared; run `lofi train` first.")
         refusal = f"Another run is at work in {self.output}; choose another output folder" + (
             ", or wait until it has ended to share with --share." if sharing else "."
         )
@@ -292,12 +299,13 @@ class Pipeline:
         lock = locked(self.output / ".lock", refusal, shared=sharing) if first else contextlib.nullcontext()
         with lock, self.held:
             check_common_folder(self.output)
-            if self.compile == "auto":
+            if self.compile == "auto" and trains:
                 self.compile = on_first(self._fastest_way)
-            if not (self.output / "recipe.yaml").exists():
+            if trains and not (self.output / "recipe.yaml").exists():
                 self._note(command)
             yield
-            if not sharing:
+            self.fabric.barrier()  # one that leaves early would be missed
+            if trains and not sharing:
                 self._note(command)  # only now: a refused recipe must not stand beside the results of another
 
     def _fastest_way(self) -> str:
@@ -515,15 +523,16 @@ class Pipeline:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                smaller, message = self._after_out_of_memory()
+                used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
+                traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step
+                _give_back()
+                smaller, message = self._after_out_of_memory(used)
                 if smaller is None or not self.step_down:
                     raise RunError(message) from error
                 self.recipe, overwrite = planned(self.recipe, smaller), True  # this stage alone is begun again
                 if not self.quiet and self.fabric.global_rank == 0:
                     Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _give_back()
 
     def _planned(self, recipe: Recipe, memory: int) -> Plan:
         """Plan stage 2 for the devices and the precision of this run; half precisions need the same memory."""
@@ -531,9 +540,8 @@ class Pipeline:
         known = None if self.plan is None else self.plan.model
         return plan_recipe(recipe, memory, devices=self.fabric.world_size, precision=taken, model=known)
 
-    def _after_out_of_memory(self) -> tuple[Choice | None, str]:
+    def _after_out_of_memory(self, used: int) -> tuple[Choice | None, str]:
         """Return the next choice that needs less memory than what has just been tried, and a message."""
-        used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
         section = self.recipe.lofi
         assert section is not None
         self.plan = plan = self._planned(self.recipe, 2**50)
@@ -890,7 +898,7 @@ class Pipeline:
         """Return what shares the work whose results lie in ``folder``, if this run shares any."""
         if self.patience is None:
             return contextlib.nullcontext()
-        return Leases(folder.with_name(f"{folder.name}.leases"), self.patience)
+        return Leases(folder.with_name(f"{folder.name}.leases"), self.patience, results=folder)
 
     def _open(
         self, folder: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False, overwrite: bool = False
@@ -908,8 +916,8 @@ class Pipeline:
             self.held.enter_context(self.alone_in(folder))
         if self.patience is not None and not (folder / "stage.json").exists():
             raise LofiError(
-                f"{folder} holds no finished stage {stage!r}, which only one run can make: run `lofi train` first. "
-                "--share divides what comes after it."
+                f"{folder} holds no finished stage {stage!r}, which only one run can make: run "
+                f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
             )
         opened = on_first(
             lambda: open_stage(
@@ -1063,12 +1071,27 @@ def _noted(folder: Path, name: str, allowed: Sequence[str]) -> str:
     return noted if noted in allowed else "auto"
 
 
+def _give_back() -> None:
+    """Free what nothing refers to, on the GPU too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN
+    "STATUS_INSUFFICIENT_RESOURCES",  # cuSPARSE
+    "unable to find an engine",  # cuDNN, when none has room to work in
+)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory ran out, on the GPU or on the CPU."""
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "not enough memory" in text or "can't allocate memory" in text or "out of memory" in text
-    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (any(sign in text for sign in _NO_MEMORY))
 
 
 def plan_recipe(

@@ -13,6 +13,7 @@ from lofi_tal.heads.losses import boundary_loss, map_classification_loss, map_re
 from lofi_tal.heads.targets import batch_targets
 from lofi_tal.postprocess import Suppression, soft_nms_indices
 from lofi_tal.stages.lofi import EndToEnd, class_loss
+from lofi_tal.stages.pretrain import random_size
 from lofi_tal.stages.strategies import Strategy
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact")]
@@ -99,6 +100,23 @@ def test_alignment_forward_and_backward(device, build, pad_row):
         results.append((output, inputs.grad))
     for ours, theirs in zip(*results, strict=True):
         assert_close(ours, theirs)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_the_alignment_is_the_same_every_time(device):
+    nodes = torch.randn(2, 100 * 32, 64, generator=torch.Generator().manual_seed(0)).to(device)
+    matrices = [roi_align_interpolation(100, 100, 32, device=device)]
+    assert torch.equal(interpolate([nodes], matrices), interpolate([nodes], matrices))
+
+
+def test_clips_of_random_size(device):
+    frames = torch.randint(0, 256, (2, 4, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    scaled = []
+    for place in (device, "cpu"):
+        torch.manual_seed(3)
+        scaled.append(random_size(frames.to(place)).cpu().int())
+    assert scaled[0].shape == scaled[1].shape
+    assert int((scaled[0] - scaled[1]).abs().max()) <= 1  # of 255: bytes are rounded on the way
 
 
 def test_targets_are_equal_to_the_last_bit(device):

@@ -1,5 +1,8 @@
 """Signs of life between processes, on a store in memory."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -29,7 +32,10 @@ class Silent:
 def two(silence=0.6):
     store, told = HashStore(), ([], [])
     stores = [Silent(store), Silent(store)]
-    both = [Heartbeat(one, rank, 2, silence=silence, lost=told[rank].append) for rank, one in enumerate(stores)]
+    both = [
+        Heartbeat(one, rank, 2, silence=silence, lost=lambda text, ranks, rank=rank: told[rank].append(text))
+        for rank, one in enumerate(stores)
+    ]
     for one in both:
         one.start()
     return both, stores, told
@@ -65,9 +71,36 @@ def test_a_meeting_place_that_does_not_answer_is_said():
     stores[0].silent.set()
     time.sleep(1.5)
     assert len(told[0]) == 1
-    assert "meet has been silent" in told[0][0]
+    assert "meet is silent" in told[0][0]
     for one in both:
         one.end()
+
+
+def test_a_process_that_fails_is_named_soon():
+    both, _, told = two(6.0)
+    both[1].end("failed")
+    time.sleep(5.5)
+    assert len(told[0]) == 1
+    assert "has failed" in told[0][0]
+    both[0].end()
+
+
+def test_a_process_that_was_stopped_does_not_end_the_run(tmp_path):
+    """SIGSTOP and SIGCONT, as a scheduler that suspends a job sends them."""
+    program = (
+        "import threading, time; from torch.distributed import HashStore;"
+        "from lofi_tal.runtime.heartbeat import Heartbeat;"
+        "store = HashStore();"
+        "both = [Heartbeat(store, r, 2, silence=1.0, lost=lambda *told: print(told, flush=True)) for r in (0, 1)];"
+        "[one.start() for one in both]; print('beating', flush=True); time.sleep(6); [one.end() for one in both]"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "beating\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=30)[0] == ""
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan"])

@@ -61,10 +61,10 @@ def test_what_a_killed_process_held_is_taken_over(tmp_path, seed):
     assert all(len((tmp_path / item).read_text().split()) == 1 for item in ITEMS)
 
 
-def lease_of_another_machine(folder, key, touch=False):
-    with Leases(folder, 1.0) as leases:
+def lease_of_another_machine(folder, key, patience=0.01):
+    with Leases(folder, patience) as leases:
         assert leases._take(key)
-        lease = leases.held.pop(key)
+        lease, _ = leases.held.pop(key)
     holder = json.loads(lease.read_text())
     lease.write_text(json.dumps({**holder, "machine": "another"}))
     return lease
@@ -83,7 +83,7 @@ def test_a_lease_of_another_machine_is_stale_when_it_has_not_changed_for_so_long
         while not leases._take("item 0"):
             time.sleep(0.02)
         assert time.monotonic() - began >= 0.75 + 0.4
-        assert leases.held["item 0"].suffix == ".1"
+        assert leases.held["item 0"][0].suffix == ".1"
         leases.release("item 0")
         assert list((tmp_path / "leases").iterdir()) == []
 
@@ -91,10 +91,10 @@ def test_a_lease_of_another_machine_is_stale_when_it_has_not_changed_for_so_long
 def test_a_late_owner_does_not_release_what_was_taken_over(tmp_path):
     with Leases(tmp_path, 60.0) as slow, Leases(tmp_path, 60.0) as fast:
         assert slow._take("a")
-        fast._seen[slow.held["a"]] = (slow.held["a"].stat().st_mtime_ns, time.monotonic() - 100)
+        fast._seen[slow.held["a"][0]] = (slow.held["a"][0].stat().st_mtime_ns, time.monotonic() - 100)
         assert fast._take("a")
         slow.release("a")
-        assert fast.held["a"].exists()
+        assert fast.held["a"][0].exists()
         with Leases(tmp_path, 60.0) as third:
             assert not third._take("a")
 
@@ -113,9 +113,9 @@ def test_only_one_of_many_takes_over(tmp_path):
 def test_signs_of_life_are_shown(tmp_path):
     with Leases(tmp_path, 0.2) as leases:
         assert leases._take("a")
-        before = leases.held["a"].stat().st_mtime_ns
+        before = leases.held["a"][0].stat().st_mtime_ns
         time.sleep(0.3)
-        assert leases.held["a"].stat().st_mtime_ns > before
+        assert leases.held["a"][0].stat().st_mtime_ns > before
 
 
 def test_failures_are_known_to_all_and_tried_again_by_the_next(tmp_path):
@@ -141,10 +141,59 @@ def test_half_a_lease_is_no_reason_to_stop(tmp_path):
 def test_names_of_items_reach_no_other_folder(tmp_path):
     with Leases(tmp_path / "leases", 1.0) as leases:
         assert leases._take("../../x")
-        assert leases.held["../../x"].parent == tmp_path / "leases"
+        assert leases.held["../../x"][0].parent == tmp_path / "leases"
 
 
 @pytest.mark.parametrize("patience", [0, -1, float("nan")])
 def test_patience_must_be_positive(patience):
     with pytest.raises(LofiError, match="above 0"):
         Leases(Path("x"), patience)
+
+
+def test_the_longer_patience_counts(tmp_path):
+    lease_of_another_machine(tmp_path, "a", patience=60.0)
+    with Leases(tmp_path, 0.01) as leases:
+        leases._take("a")
+        time.sleep(0.1)
+        assert not leases._take("a")
+
+
+def test_an_item_that_ends_its_processes_is_given_up(tmp_path):
+    for generation in range(5):
+        (tmp_path / f"a.{generation}").write_text("{}")
+    with Leases(tmp_path, 0.01) as leases:
+        rounds = leases.rounds(["a", "b"], key=str, done=lambda item: False)
+        for items in rounds:
+            for item in items:
+                leases.release(item)
+        assert "5 processes ended in the middle of it" in leases.failure("a")
+        assert leases.failure("b") == ""
+
+
+def test_what_was_ended_is_not_offered_again(tmp_path):
+    """An item whose result never appears: a file that vanished, say."""
+    with Leases(tmp_path, 1.0) as leases:
+        offered = []
+        for items in leases.rounds(["a", "b"], key=str, done=lambda item: False):
+            for item in items:
+                offered.append(item)
+                leases.release(item)
+        assert offered == ["a", "b"]
+
+
+def test_reasons_with_names_that_are_no_text_are_kept(tmp_path):
+    with Leases(tmp_path, 1.0) as leases:
+        leases.fail("a", "caf\udce9.mp4 is broken")
+        assert "is broken" in leases.failure("a")
+
+
+def test_a_folder_that_others_remove_is_made_again(tmp_path):
+    """The last one to leave removes the empty folder, while the next ones come."""
+
+    def come_and_go(_):
+        for _ in range(50):
+            with Leases(tmp_path / "leases", 1.0) as leases:
+                leases._take("a")
+
+    with multiprocessing.pool.ThreadPool(6) as pool:
+        pool.map(come_and_go, range(6))

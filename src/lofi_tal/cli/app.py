@@ -74,6 +74,9 @@ def main() -> None:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}.", 1)
     except RuntimeError as error:
         _end_without_others(error)
+    except Exception:
+        _tell_failure()
+        raise
 
 
 def _end_without_others(error: RuntimeError) -> None:
@@ -82,6 +85,7 @@ def _end_without_others(error: RuntimeError) -> None:
 
     message = lost_contact(error) if started_size() > 1 else None
     if message is None:
+        _tell_failure()
         raise error
     if speaks_for_host():
         _fail(message, 1)
@@ -89,7 +93,16 @@ def _end_without_others(error: RuntimeError) -> None:
     sys.exit(1)
 
 
+def _tell_failure() -> None:
+    """Let the other processes of this run, if there are any, know that this one ends with an error."""
+    if started_size() > 1:
+        from lofi_tal.runtime import tell_failure
+
+        tell_failure()
+
+
 def _fail(message: str, status: int) -> None:
+    _tell_failure()
     if VERBOSE["on"]:
         traceback.print_exc()
     complain(message)

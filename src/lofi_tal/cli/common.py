@@ -58,7 +58,11 @@ ShareOption = Annotated[
 ]
 PatienceOption = Annotated[
     float,
-    typer.Option(min=1.0, help="With --share: seconds without a sign of life after which a process is taken for dead."),
+    typer.Option(
+        min=1.0,
+        max=86400.0,
+        help="With --share: seconds without a sign of life after which a process is taken for dead.",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]

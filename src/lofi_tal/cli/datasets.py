@@ -263,7 +263,7 @@ def cache(
         quiet=quiet,
         patience=patience if share else None,
     )
-    with pipeline.open(command_line()):
+    with pipeline.open(command_line(), trains=False):
         whole, failed = pipeline.fill_cache()
     held, limit = pipeline.cache.held_bytes() / 2**30, loaded.data.cache_gib
     say(f"{pipeline.cache.folder}: {held:.2f} GiB (limit {limit:g} GiB)")

@@ -91,7 +91,7 @@ def assign_points(
         chosen = same.int().argmax(dim=1)  # the first of them
         one_hot = functional.one_hot(labels, classes).to(points.dtype)
         class_target[index] = (same.to(points.dtype) @ one_hot).clamp(max=1)
-        distance_target[index] = distance[torch.arange(len(points)), chosen] / strides[:, None]
+        distance_target[index] = distance[torch.arange(len(points), device=points.device), chosen] / strides[:, None]
     return class_target, distance_target
 
 

@@ -12,9 +12,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lofi_tal.errors import LofiError
+from lofi_tal.runtime.device import tuned_convolutions
 
 COMPILE = ("off", "on", "graphs", "auto")
 _WAYS: dict[str, dict[str, Any]] = {"on": {}, "graphs": {"mode": "reduce-overhead"}}
+_SHAPES = 64  # that are compiled in a process: fidelities, batches that differ by one, training and not
 _WORTH = 1.05  # times as fast: below it, compiling again at every start is not
 _WARMING, _TIMED = 3, 5  # steps; CUDA graphs are recorded after the first
 
@@ -30,6 +32,9 @@ def compile_module(module: nn.Module, way: str) -> None:
         way: ``off``, ``on`` or ``graphs``.
     """
     if way != "off":
+        dynamo: Any = torch._dynamo
+        # all encoders of a process share one limit: beyond the usual 8 shapes and modes, they would run as they are
+        dynamo.config.recompile_limit = max(_SHAPES, dynamo.config.recompile_limit)
         module.compile(**_WAYS[way], dynamic=False)
 
 
@@ -49,7 +54,8 @@ def fastest_way(module: nn.Module, inputs: Tensor, fabric: Fabric) -> tuple[str,
         model = copy.deepcopy(module).to(fabric.device).train()
         compile_module(model, way)
         try:
-            seconds[way] = _time_step(model, inputs.to(fabric.device), fabric)
+            with tuned_convolutions(fabric.device):
+                seconds[way] = _time_step(model, inputs.to(fabric.device), fabric)
         except (RuntimeError, OSError):  # no compiler, no Triton
             if way == "off":
                 raise
@@ -65,6 +71,10 @@ def check_compile(way: str, strategy: str = "plain") -> None:
     """
     if way not in COMPILE:
         raise LofiError(f"--compile {way!r} is unknown; allowed: {', '.join(COMPILE)}.")
+    if way == "graphs" and strategy == "chunked":
+        raise LofiError(
+            "--compile graphs does not go with lofi.strategy: chunked, each group of which would be recorded."
+        )
     if way != "off" and strategy == "checkpoint":
         raise LofiError(
             f"--compile {way}: an encoder whose blocks are checkpointed cannot be compiled; set lofi.strategy to plain "

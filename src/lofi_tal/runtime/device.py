@@ -62,7 +62,8 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
         raise LofiError(f"precision 'fp16' needs a CUDA device; on {device!r} use fp32 or bf16.")
     name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
     if alone:
-        place = torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else device
+        local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+        place = torch.device(device, local % torch.cuda.device_count()) if device == "cuda" else device
         return Fabric(accelerator=device, devices=1, strategy=SingleDeviceStrategy(place), precision=name)
     processes, local = started_size(), started_here()
     fabric = Fabric(
@@ -138,6 +139,9 @@ def pinned(memory: Tensor) -> Iterator[None]:
         return
     runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     done = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0
+    if not done:
+        with contextlib.suppress(RuntimeError):  # CUDA keeps the error and raises it at the next kernel: this one
+            torch.ones(1, device="cuda")
     try:
         yield
     finally:

@@ -25,7 +25,8 @@ from lofi_tal.errors import LofiError
 
 SILENCE = 60.0
 """Seconds without a sign of life after which a process is taken for lost; LOFI_PEER_SECONDS in the environment."""
-_LEFT = "left"
+_LEFT, _FAILED = "left", "failed"
+_WORDS = 3.0  # seconds in which the first process of a host says why it ends, before its launcher ends it
 _NAMED = 4  # lost processes
 _AGAIN = "This run ends here; --resume goes on from its last checkpoint, on as many hosts as you like."
 
@@ -39,33 +40,44 @@ class Heartbeat:
         store: Where the processes meet, with a connection of its own.
         rank: This process.
         ranks: Number of processes.
-        silence: Seconds without a sign after which a process, or the store, is taken for lost.
-        lost: Called, once, with what to say.
+        silence: Seconds without a sign after which a process, or the store, is taken for lost; the longest that any of
+            the processes was told counts.
+        lost: Called, once, with what to say and which processes are lost; none, if it is the store.
     """
 
-    def __init__(self, store: Store, rank: int, ranks: int, *, silence: float, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, rank: int, ranks: int, *, silence: float, lost: Callable[[str, list[int]], None]
+    ) -> None:
         self.store, self.rank, self.ranks, self.silence, self.lost = store, rank, ranks, silence, lost
-        self.every = silence / 6
         self.hosts = [""] * ranks
         self._over = threading.Event()
-        self._heard = time.monotonic()  # the store answered
+        self._heard = 0.0  # when the store answered last
         self._beats = [b""] * ranks
-        self._changed = [self._heard] * ranks
+        self._changed = [0.0] * ranks
         store.set(f"host/{rank}", socket.gethostname())
+        store.set(f"silence/{rank}", str(silence))
         store.set(f"beat/{rank}", "0")
+
+    @property
+    def every(self) -> float:
+        """Seconds between two signs."""
+        return self.silence / 6
 
     def start(self) -> None:
         """Begin; every process must have been made."""
         self.hosts = [host.decode() for host in self.store.multi_get(self._keys("host"))]
+        self.silence = max(float(told) for told in self.store.multi_get(self._keys("silence")))
+        self._heard = time.monotonic()
+        self._changed = [self._heard] * self.ranks
         for work in (self._talk, self._watch):
             threading.Thread(target=work, name=f"heartbeat {work.__name__}", daemon=True).start()
 
-    def end(self) -> None:
-        """Say that this process leaves as it should."""
+    def end(self, sign: str = _LEFT) -> None:
+        """Say that this process leaves as it should, or that it has failed."""
         if not self._over.is_set():
             self._over.set()
             with contextlib.suppress(RuntimeError):  # the process that kept the store has left before
-                self.store.set(f"beat/{self.rank}", _LEFT)
+                self.store.set(f"beat/{self.rank}", sign)
 
     def _keys(self, kind: str) -> list[str]:
         return [f"{kind}/{other}" for other in range(self.ranks)]
@@ -75,7 +87,8 @@ class Heartbeat:
         while not self._over.wait(self.every):
             count += 1
             with contextlib.suppress(RuntimeError):  # no answer; a network may recover
-                self.store.set(f"beat/{self.rank}", str(count))
+                if not self._over.is_set():
+                    self.store.set(f"beat/{self.rank}", str(count))
                 beats = self.store.multi_get(self._keys("beat"))
                 self._heard = now = time.monotonic()
                 for other, beat in enumerate(beats):
@@ -83,16 +96,31 @@ class Heartbeat:
                         self._beats[other], self._changed[other] = beat, now
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._over.wait(self.every):
             now = time.monotonic()
+            if now - looked > 2 * self.every:  # this process was stopped for a while, and so was what it knows
+                late = now - looked - self.every
+                self._heard, self._changed = self._heard + late, [since + late for since in self._changed]
+            looked = now
             if now - self._heard >= self.silence:
-                self.lost(f"The host on which the processes of this run meet has been silent for {self.silence:g} s.")
+                self.lost(f"The host on which the processes of this run meet is silent for {self.silence:g} s.", [])
                 return
-            if gone := [other for other in range(self.ranks) if self._heard - self._changed[other] >= self.silence]:
-                named = [f"{other} on {self.hosts[other]}" for other in gone[:_NAMED]]
-                more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
-                self.lost(f"Process {', '.join(named)}{more}: no sign of life for {self.silence:g} s.")
+            ranks = range(self.ranks)
+            failed = [
+                o for o in ranks if self._beats[o] == _FAILED.encode() and now - self._changed[o] > 2 * self.every
+            ]
+            if failed:  # those that fail for the same reason have ended by themselves in that time
+                self.lost(f"{self._named(failed)} has failed, and has said why.", failed)
                 return
+            gone = [other for other in ranks if self._heard - self._changed[other] >= self.silence]
+            if gone:
+                self.lost(f"{self._named(gone)}: no sign of life for {self.silence:g} s.", gone)
+                return
+
+    def _named(self, ranks: list[int]) -> str:
+        more = f" and {len(ranks) - _NAMED} more" if len(ranks) > _NAMED else ""
+        return f"Process {', '.join(f'{other} on {self.hosts[other]}' for other in ranks[:_NAMED])}{more}"
 
 
 def begin_heartbeat(rank: int, ranks: int) -> None:
@@ -114,6 +142,12 @@ def begin_heartbeat(rank: int, ranks: int) -> None:
     atexit.register(_heartbeat.end)
 
 
+def tell_failure() -> None:
+    """Say to the other processes of the run, if there are any, that this one ends with an error."""
+    if _heartbeat is not None:
+        _heartbeat.end(_FAILED)
+
+
 _heartbeat: Heartbeat | None = None
 
 
@@ -128,17 +162,27 @@ def _silence() -> float:
     return seconds
 
 
-def _end(message: str) -> NoReturn:
-    """End this process, whose main thread may wait for ever; of the processes of a host, the first says why."""
-    if speaks_for_host():
-        sys.stderr.write(f"\nlofi: {message} {_AGAIN}\n")
-        sys.stderr.flush()
-    os._exit(1)
+def _end(message: str, lost: list[int]) -> NoReturn:
+    """End this process, whose main thread may wait for ever; of the processes of a host, one says why."""
+    try:
+        assert _heartbeat is not None
+        first_here = _heartbeat.rank - _local_rank()
+        if speaks_for_host() or first_here in lost:
+            sys.stderr.write(f"\nlofi: {message} {_AGAIN}\n")
+            sys.stderr.flush()
+        else:
+            time.sleep(_WORDS)
+    finally:
+        os._exit(1)
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
 
 
 def speaks_for_host() -> bool:
     """Say whether this process is the first of those on its host, as their launcher says."""
-    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+    return _local_rank() == 0
 
 
 def lost_contact(error: BaseException) -> str | None:
@@ -146,7 +190,7 @@ def lost_contact(error: BaseException) -> str | None:
     text = str(error)
     if not isinstance(error, dist.DistError) and "gloo/" not in text:
         return None
-    what = text.splitlines()[0].split("] ", 1)[-1].split(". This is typically")[0]
+    what = (text.splitlines() or [type(error).__name__])[0].split("] ", 1)[-1].split(". This is typically")[0]
     return (
         f"Contact to another process of this run is lost ({what}): it has ended, or its host is gone. If it failed, it "
         f"has said why. {_AGAIN}"

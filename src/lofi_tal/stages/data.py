@@ -477,7 +477,7 @@ def fill(
                 shared.fail(keys[index], reason)
             else:
                 shared.release(keys[index])
-                yield index, kept, ""
+            yield index, kept, reason
     for index, key in keys.items():
         if reason := shared.failure(key):
             yield index, False, reason

@@ -66,6 +66,14 @@ class FeatureStore:
             return False
         return True
 
+    def stamp(self, video: TruthVideo) -> tuple[int, int] | None:
+        """Return what changes when the features of a video are written, without reading them; None without a file."""
+        try:
+            status = self.path(video.video_id).stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def write(self, video: TruthVideo, features: NDArray[np.float32]) -> None:
         """Write the features ``(N, C)`` of one video in one atomic step."""
         features = np.ascontiguousarray(features)
@@ -159,11 +167,17 @@ def extract(
     def name(index: int) -> str:
         return videos.videos[index].video_id
 
+    before = {index: store.stamp(videos.videos[index]) for index in todo} if leases else {}
+
+    def is_made(index: int) -> bool:
+        """Say whether another process has written features since we looked; they are whole when they are there."""
+        return leases is not None and store.stamp(videos.videos[index]) not in (None, before[index])
+
     with Progress(title, mine, done=mine - len(todo), quiet=quiet or rank > 0) as progress:
         for chosen in shared.rounds(
             todo,
             key=name,
-            done=lambda index: leases is not None and store.has(videos.videos[index]),
+            done=is_made,
             waiting=lambda left: progress.advance(f"{left} at work elsewhere", 0),
         ):
             for video, features in encode_videos(

@@ -71,7 +71,11 @@ def random_size(frames: Tensor) -> Tensor:
     share = _SCALES[0] + (_SCALES[1] - _SCALES[0]) * float(torch.rand(()))
     size = max(16, round(share * side))
     flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
-    scaled = functional.interpolate(flat, (size, size), mode="bilinear", antialias=True)
+    if flat.is_cuda:  # which has no antialiasing of bytes
+        scaled = functional.interpolate(flat.float(), (size, size), mode="bilinear", antialias=True)
+        scaled = scaled.round_().clamp_(0, 255).to(torch.uint8)
+    else:
+        scaled = functional.interpolate(flat, (size, size), mode="bilinear", antialias=True)
     return scaled.permute(0, 2, 3, 1).view(count, length, size, size, 3)
 
 

@@ -121,7 +121,7 @@ class FrameCache:
         missing = []
         for view in map(_distinct, views):
             entry = self._entry(path, view)
-            if entry is not None and self._read(entry, len(view.times)) is None:
+            if entry is None or self._read(entry, len(view.times)) is None:  # no entry: no file, as decoding will say
                 missing.append(view)
         if missing:
             self._decode(path, missing, threads)

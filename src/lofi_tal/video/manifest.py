@@ -98,10 +98,11 @@ class VideoManifest:
     Args:
         path: The file that keeps it; None keeps it in memory alone.
         workers: Processes that examine files; at least one does, so that a file that hangs can be given up.
+        patience: Of :meth:`examine`, where it is not given there.
     """
 
-    def __init__(self, path: Path | None, *, workers: int = 2) -> None:
-        self.path, self.workers = path, workers
+    def __init__(self, path: Path | None, *, workers: int = 2, patience: float | None = None) -> None:
+        self.path, self.workers, self.patience = path, workers, patience
         self.known: dict[str, VideoRecord] = {}
         self._bytes = 0  # of the file, that are known
         self._refresh()
@@ -127,6 +128,7 @@ class VideoManifest:
             LofiError: If work is to be shared and nothing keeps the manifest.
             RunError: If the manifest cannot be written.
         """
+        patience = self.patience if patience is None else patience
         if patience is not None and self.path is None:
             raise LofiError(
                 "Processes share the examination of videos through a manifest that all of them see: give one."
@@ -269,6 +271,7 @@ def _examine_watched(path: Path, decode: bool) -> VideoRecord:
 def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the user's interruption ends these processes at once
     watch.watch_this_process()
+    watch.end_with_parent()
 
 
 def _number(value: Any) -> float:

@@ -19,6 +19,8 @@ SILENCE_SECONDS = 300.0
 
 _LOOKS = 100  # at a file within that time: a process that was stopped for a while has not looked meanwhile
 
+_PARENT_SECONDS = 1.0  # between two looks at whether the parent lives
+
 _reading: Path | None = None
 _signs = 0
 _hanging: frozenset[Path] = frozenset()
@@ -66,6 +68,18 @@ def watch_this_process(
             if path is not None and looks == _LOOKS:
                 tell(path)
                 os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent has: a parent that is killed tells nobody, and its locks would be held on."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
 
