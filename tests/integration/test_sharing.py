@@ -188,7 +188,31 @@ def test_the_cache_is_filled_by_several(run_copy, tiny_recipe):
     Pipeline(tiny_recipe, run, device="cpu", quiet=True).fill_cache()
     alone = entries()
     shutil.rmtree(run / "cache")
+    noted = (run / "environment.json").read_bytes()
     cache = command_of("data", "cache", recipe, "-o", run, "-q", "--share")
     results = together(cache, cache)
     assert [status for status, *_ in results] == [0, 0], results
     assert entries() == alone
+    assert (run / "environment.json").read_bytes() == noted  # it trains nothing: precision and device are the run's
+
+
+def test_a_video_that_vanishes_is_no_endless_loop(run_copy, tmp_path, tiny_recipe):
+    """Of a file that is not there nothing can be kept, and nothing is missing either."""
+    run, _, _, _ = run_copy
+    videos = shutil.copytree(tiny_recipe.data.videos, tmp_path / "videos")
+    shutil.rmtree(run / "cache")
+    data = tiny_recipe.data.model_copy(update={"videos": videos})
+    pipeline = Pipeline(tiny_recipe.model_copy(update={"data": data}), run, device="cpu", quiet=True, patience=9)
+    lost = pipeline.data.train[0]
+    lost.file.path.unlink()
+    with pipeline.open(trains=False):
+        whole, failed = pipeline.fill_cache()
+    assert whole
+    assert "does not exist" in failed[lost.video_id]
+
+
+def test_there_must_be_a_run_to_share(tiny_recipe, tmp_path):
+    pipeline = Pipeline(tiny_recipe, tmp_path / "typo", device="cpu", quiet=True, patience=9)
+    with pytest.raises(LofiError, match="There is no run in"):
+        pipeline.open().__enter__()
+    assert not (tmp_path / "typo/environment.json").exists()

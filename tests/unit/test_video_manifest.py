@@ -4,7 +4,10 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,3 +163,28 @@ def test_a_process_that_was_stopped_meanwhile_goes_on(tmp_path, monkeypatch):
     time.sleep(1)
     os.kill(child, signal.SIGCONT)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_processes_that_examine_end_with_a_parent_that_is_killed(videos, tmp_path):
+    """They hold what their parent had open, its locks too."""
+    program = (
+        "import sys, time; from pathlib import Path; from lofi_tal.video import VideoManifest, manifest;"
+        "manifest.examine = lambda path, decode: time.sleep(600);"
+        "VideoManifest(None, workers=2).examine([Path(name) for name in sys.argv[1:]])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, *map(str, videos)])
+
+    def children():
+        return Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+
+    limit = time.monotonic() + 60
+    while len(children()) < 2:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    time.sleep(1.0)  # until they have begun
+    left = children()
+    parent.kill()
+    parent.wait()
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in left):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
