@@ -19,8 +19,6 @@ from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.launch import started_size
 
-_WORDS = 3.0  # seconds in which the first process of a host says why it ends, before its launcher ends it
-
 app = typer.Typer(
     name="lofi",
     help="Temporal action localisation with low-fidelity video-encoder optimisation: raw video in, segments out.",
@@ -81,7 +79,7 @@ def main() -> None:
 
 def _end_without_others(error: RuntimeError) -> None:
     """Say that another process of this run is gone, if that is what an error means; of a host, one process says so."""
-    from lofi_tal.runtime import lost_contact, speaks_for_host
+    from lofi_tal.runtime.heartbeat import WORDS, lost_contact, speaks_for_host
 
     message = lost_contact(error) if started_size() > 1 else None
     if message is None:
@@ -89,7 +87,7 @@ def _end_without_others(error: RuntimeError) -> None:
         raise error
     if speaks_for_host():
         _fail(message, 1)
-    time.sleep(_WORDS)
+    time.sleep(WORDS)
     sys.exit(1)
 
 

@@ -12,7 +12,7 @@ from lofi_tal.runtime.device import (
     precision_of,
     tuned_convolutions,
 )
-from lofi_tal.runtime.heartbeat import lost_contact, speaks_for_host, tell_failure
+from lofi_tal.runtime.heartbeat import tell_failure
 from lofi_tal.runtime.optimisers import make_optimizer
 from lofi_tal.runtime.parallel import (
     check_common_folder,
@@ -51,7 +51,6 @@ __all__ = [
     "fastest_way",
     "gather",
     "is_parallel",
-    "lost_contact",
     "make_fabric",
     "make_optimizer",
     "on_first",
@@ -60,7 +59,6 @@ __all__ = [
     "precision_of",
     "rank_and_size",
     "share_of_batch",
-    "speaks_for_host",
     "tell_failure",
     "tuned_convolutions",
 ]

@@ -26,7 +26,7 @@ from lofi_tal.errors import LofiError
 SILENCE = 60.0
 """Seconds without a sign of life after which a process is taken for lost; LOFI_PEER_SECONDS in the environment."""
 _LEFT, _FAILED = "left", "failed"
-_WORDS = 3.0  # seconds in which the first process of a host says why it ends, before its launcher ends it
+WORDS = 3.0  # seconds in which the first process of a host says why it ends, before its launcher ends it
 _NAMED = 4  # lost processes
 _AGAIN = "This run ends here; --resume goes on from its last checkpoint, on as many hosts as you like."
 
@@ -171,7 +171,7 @@ def _end(message: str, lost: list[int]) -> NoReturn:
             sys.stderr.write(f"\nlofi: {message} {_AGAIN}\n")
             sys.stderr.flush()
         else:
-            time.sleep(_WORDS)
+            time.sleep(WORDS)
     finally:
         os._exit(1)
 
