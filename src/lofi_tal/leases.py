@@ -107,13 +107,15 @@ class Leases:
         left = {key(item): item for item in items}
 
         def settled(name: str) -> bool:
-            return name in self.finished or bool(self.failure(name)) or done(left[name])
+            return bool(self.failure(name)) or done(left[name])
 
         def free() -> Iterator[Item]:
             for name in list(left):
-                if name in self.held or self._is_at_work(name):
+                if name in self.finished:
+                    del left[name]
+                elif name in self.held or self._is_at_work(name):
                     continue
-                if settled(name):
+                elif settled(name):
                     del left[name]
                 elif self._take(name):
                     self._look_anew()
@@ -184,9 +186,9 @@ class Leases:
         if newest >= 0 and not self._is_stale(stale):
             return False
         if newest + 1 >= _HOLDERS:
-            self.fail(
-                key, f"{newest + 1} processes ended in the middle of it; it is not tried again before the next start."
-            )
+            self.fail(key, f"{newest + 1} processes ended in the middle of it; the next start tries it again.")
+            for generation in self._generations(key):
+                self._lease(key, generation).unlink(missing_ok=True)
             return False
         lease = self._lease(key, newest + 1)
         try:

@@ -168,6 +168,8 @@ def test_an_item_that_ends_its_processes_is_given_up(tmp_path):
                 leases.release(item)
         assert "5 processes ended in the middle of it" in leases.failure("a")
         assert leases.failure("b") == ""
+    with Leases(tmp_path, 0.01) as later:
+        assert later._take("a")
 
 
 def test_what_was_ended_is_not_offered_again(tmp_path):
