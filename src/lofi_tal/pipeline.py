@@ -185,8 +185,8 @@ class Pipeline:
         patience: Share extraction and cache with processes that are not joined to this one, on any machine that sees
             the run folder; one that shows no sign of life for so many seconds is taken for dead. Stages that train
             must be finished.
-        compile: ``off``, ``on``, ``graphs`` or ``auto``: whether encoders are compiled; ``auto`` is what the run in
-            ``output`` has taken, or the fastest, by a trial.
+        compile: Whether encoders are compiled: ``off``, ``on``, ``graphs`` or ``auto`` (the fastest, by a trial). None and
+            ``auto`` are what the run in ``output`` has taken, if there is one; None is ``off`` otherwise.
 
     Raises:
         LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
@@ -207,16 +207,17 @@ class Pipeline:
         step_down: bool = False,
         shared: Path | None = None,
         patience: float | None = None,
-        compile: str = "off",
+        compile: str | None = None,
     ) -> None:
         if resume and not (output / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {output}; leave --resume away to begin.")
         self.output, self.step_down, self.shared, self.patience = output, step_down, shared, patience
         self.resume, self.overwrite, self.quiet = resume, overwrite, quiet
         if precision == "auto" and not overwrite:
-            precision = _noted(output, "precision", PRECISIONS)
-        if compile == "auto" and not overwrite:
-            compile = _noted(output, "compile", COMPILE)
+            precision = _noted(output, "precision", PRECISIONS) or precision
+        if compile in (None, "auto") and not overwrite:
+            compile = _noted(output, "compile", COMPILE) or compile
+        compile = compile or "off"
         check_compile(compile, "plain" if recipe.lofi is None else recipe.lofi.strategy)
         self.compile = compile
         self.device, self.precision = device, precision
@@ -1062,13 +1063,13 @@ class Pipeline:
         return train, validate, labels, {str(name): "no such file" for name in missing} | failed
 
 
-def _noted(folder: Path, name: str, allowed: Sequence[str]) -> str:
-    """Return what the run in a folder has taken for ``auto``, or ``auto`` if there is none."""
+def _noted(folder: Path, name: str, allowed: Sequence[str]) -> str | None:
+    """Return what the run in a folder has taken, if there is one."""
     try:
         noted = read_json(folder / "environment.json")[name]
     except (DataError, KeyError, TypeError):  # no run, or one of an earlier version
-        return "auto"
-    return noted if noted in allowed else "auto"
+        return None
+    return noted if noted in allowed else None
 
 
 def _give_back() -> None:

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from lofi_tal.config import make_recipe
 from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import LofiError
-from lofi_tal.runtime import check_compile, compile_module, compiling, fastest_way, make_fabric
+from lofi_tal.files import write_json
+from lofi_tal.pipeline import Pipeline
+from lofi_tal.runtime import check_compile, compile_module, compiling, fastest_way, make_fabric, precision_of
 
 
 @pytest.fixture
@@ -75,3 +78,22 @@ def test_what_does_not_go_together_is_refused():
         check_compile("on", "checkpoint")
     check_compile("on", "chunked")
     check_compile("off", "checkpoint")
+
+
+def test_a_run_keeps_its_precision_and_its_way_to_compile(tmp_path):
+    """Whatever a trial, or another machine, would choose now."""
+    recipe = make_recipe({"data": {"annotations": "a.json", "videos": "v"}})
+    run = tmp_path / "run"
+
+    def taken(**options):
+        pipeline = Pipeline(recipe, run, device="cpu", quiet=True, **options)
+        return precision_of(pipeline.fabric), pipeline.compile
+
+    assert taken(precision="fp32") == ("fp32", "off")
+    write_json(run / "environment.json", {"precision": "bf16", "compile": "on"})
+    assert taken() == ("bf16", "on")
+    assert taken(compile="auto") == ("bf16", "on")
+    assert taken(precision="fp32", compile="off") == ("fp32", "off")
+    assert taken(precision="fp32", overwrite=True) == ("fp32", "off")
+    write_json(run / "environment.json", {"precision": "fp8"})  # of another version, or damaged
+    assert taken(compile="off")[0] in ("fp32", "bf16")

@@ -34,11 +34,11 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace stages that were made from other inputs or interrupted.")
 ]
 CompileOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--compile",
         help="Compile encoders: off, on (torch.compile), graphs (and CUDA graphs), or auto: the fastest, by a trial of "
-        "some minutes, once a run.",
+        "some minutes, once a run; off, or what the run has, without it.",
     ),
 ]
 MemoryOption = Annotated[
