@@ -185,8 +185,8 @@ class Pipeline:
         patience: Share extraction and cache with processes that are not joined to this one, on any machine that sees
             the run folder; one that shows no sign of life for so many seconds is taken for dead. Stages that train
             must be finished.
-        compile: Whether encoders are compiled: ``off``, ``on``, ``graphs`` or ``auto`` (the fastest, by a trial). None and
-            ``auto`` are what the run in ``output`` has taken, if there is one; None is ``off`` otherwise.
+        compile: Whether encoders are compiled: ``off``, ``on``, ``graphs`` or ``auto`` (the fastest, by a trial). None
+            and ``auto`` are what the run in ``output`` has taken, if there is one; None is ``off`` otherwise.
 
     Raises:
         LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
