@@ -285,7 +285,7 @@ def detect_files(
         return *work.run(named, patience, quiet=quiet), limit
     with Progress("examine", len(named), quiet=quiet or len(named) == 1) as progress:
         records = VideoManifest(None).examine(named, seen=lambda path, record: progress.advance(path.name))
-    failed = {str(path): record.error for path, record in records.items() if record.error}
+    failed = {str(path): records[path].error for path in named if records[path].error}
     readable = [path for path in named if not records[path].error]
     snippets = [localizer.windows.snippets(records[path].duration) for path in readable]
     found: list[Segments] = []

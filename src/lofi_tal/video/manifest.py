@@ -143,7 +143,7 @@ class VideoManifest:
             if path not in found:
                 found[path] = record
                 seen(path, record)
-        return found
+        return {path: found[path] for path in every}
 
     def _usable(self, path: Path, decode: bool) -> VideoRecord | None:
         """Return the record of a file that is as it was, unless it could not be used, or more is asked for."""
