@@ -44,7 +44,7 @@ from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp
 from lofi_tal.snippets import SnippetGrid
 from lofi_tal.stages.data import Request, SnippetDataset, Square, TruthVideo, VideoFile
-from lofi_tal.video import FrameCache, VideoInfo, decode_frames, probe_video, write_video
+from lofi_tal.video import FrameCache, VideoInfo, VideoRecord, decode_frames, probe_video, write_video
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
 ROWS = [(snippets, size) for snippets in (100, 50, 25) for size in (224, 158, 112)]
@@ -61,6 +61,12 @@ def scene(seconds: float) -> Iterator[NDArray[np.uint8]]:
         y, x = round(100 + 80 * np.sin(i / 20)), round(300 + 200 * np.cos(i / 31))
         frame[y : y + 60, x : x + 60] = (3 * i) % 256
         yield frame
+
+
+def one_action(path: Path, record: VideoRecord) -> TruthVideo:
+    """Return a video with one action from a fifth of it to three fifths."""
+    file = VideoFile(path, record.stamp, record.duration, record.frames)
+    return TruthVideo(path.stem, file, record.duration, torch.tensor([[0.2, 0.6]]), torch.tensor([0]))
 
 
 def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> dict[str, Callable[[], Any]]:

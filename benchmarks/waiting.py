@@ -20,11 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
-from input import FPS, scene
+from input import FPS, one_action, scene
 from lofi_tal.fidelity import create_schedule, full_fidelity
-from lofi_tal.stages.data import SnippetDataset, StepRequests, TruthVideo, VideoFile, make_batches, steps_per_epoch
+from lofi_tal.stages.data import SnippetDataset, StepRequests, make_batches, steps_per_epoch
 from lofi_tal.video import FrameCache, VideoManifest, write_video
 
 SNIPPETS, FRAMES, SIZE, BATCH = 100, 8, 224, 16
@@ -46,13 +44,7 @@ def main() -> None:
         for number in range(1, options.files):
             shutil.copy(folder / "0.mp4", folder / f"{number}.mp4")
         records = VideoManifest(None).examine(sorted(folder.glob("*.mp4")))
-        files = [
-            TruthVideo(
-                path.stem, VideoFile(path, record.stamp, record.duration, record.frames), record.duration,
-                torch.tensor([[0.2, 0.6]]), torch.tensor([0]),
-            )
-            for path, record in records.items()
-        ]  # fmt: skip
+        files = [one_action(path, record) for path, record in records.items()]
         videos = [files[number % len(files)] for number in range(options.videos)]
         schedule = create_schedule("long", full_fidelity(SNIPPETS, SIZE))
         dataset = SnippetDataset(

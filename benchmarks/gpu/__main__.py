@@ -10,7 +10,6 @@ same command goes on where the last one stopped. Without a GPU it says so, and e
 from __future__ import annotations
 
 import argparse
-import gc
 import tempfile
 import time
 import traceback
@@ -21,6 +20,7 @@ import torch
 
 from benchmarks.gpu import correctness, head, memory, miniature, stage2, throughput
 from benchmarks.gpu.setting import LATER, Results, Row, Setting, Work
+from lofi_tal.runtime import free_unused
 
 SECTIONS: dict[str, tuple[ModuleType, float]] = {  # what, and its share of the time
     "tests": (correctness, 0.30),
@@ -71,7 +71,8 @@ def run(setting: Setting, names: list[str], minutes: float) -> int:
                 left += 1
                 continue
             results.add(key, attempt(work, box - (time.monotonic() - started)))
-            _clear(setting)
+            torch._dynamo.reset()  # compiled code and CUDA graphs of a row must not weigh on the next
+            free_unused()
         spare = box - (time.monotonic() - started)  # negative, if the last row took longer than there was time for
         good = {key: row for key, row in results.rows.items() if not row.keys() & {"error", LATER}}
         for line in section.show(good) if good else []:
@@ -88,14 +89,6 @@ def run(setting: Setting, names: list[str], minutes: float) -> int:
         failed = any("error" in row or row.get("failed") for row in results.rows.values())
         status = max(status, int(failed or not held))
     return status
-
-
-def _clear(setting: Setting) -> None:
-    """Free what a row has left: compiled code, CUDA graphs, cycles of references."""
-    torch._dynamo.reset()
-    gc.collect()
-    if setting.device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def attempt(work: Work, seconds: float) -> Row:

@@ -31,7 +31,6 @@ def _measure(setting: Setting, kind: type[GTAD], seconds: float) -> Row:
     segments = [torch.tensor([[0.2, 0.6], [0.7, 0.75]])] * videos
     times = []
     if setting.device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     for _ in range(rounds + 2):
         synchronise(setting.device)

@@ -9,7 +9,6 @@ tiny step before, and taken off.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache, partial
@@ -24,7 +23,7 @@ from lofi_tal.heads import create_head
 from lofi_tal.heads.alignment import roi_align_interpolation, valid_anchors
 from lofi_tal.planning import StepModel
 from lofi_tal.planning.measure import train_steps
-from lofi_tal.runtime import tuned_convolutions
+from lofi_tal.runtime import free_unused, tuned_convolutions
 from lofi_tal.stages.strategies import STRATEGIES, Strategy
 
 TITLE = "memory of a training step: predicted and measured"
@@ -124,9 +123,8 @@ def _measure(
 def _free(setting: Setting) -> None:
     roi_align_interpolation.cache_clear()
     valid_anchors.cache_clear()
-    gc.collect()
+    free_unused()
     if setting.device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 

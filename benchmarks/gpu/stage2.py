@@ -22,11 +22,12 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.setting import Jobs, Row, Setting
+from benchmarks.input import FPS, one_action, scene
 from lofi_tal.encoders import create_encoder
 from lofi_tal.fidelity import Fidelity, create_schedule, full_fidelity
 from lofi_tal.heads import create_head
 from lofi_tal.runtime import make_fabric, open_stage
-from lofi_tal.stages.data import SnippetDataset, TruthVideo, VideoFile, fill
+from lofi_tal.stages.data import SnippetDataset, fill
 from lofi_tal.stages.lofi import LofiOptions, train_lofi
 from lofi_tal.video import FrameCache, VideoManifest, write_video
 
@@ -54,8 +55,6 @@ def jobs(setting: Setting) -> Jobs:
 
 def _videos(setting: Setting, full: Fidelity, fidelities: list[Fidelity]) -> SnippetDataset:
     """Return 64 videos that share 16 files, all in the frame cache."""
-    from benchmarks.input import FPS, scene
-
     folder = setting.scratch / ("smoke" if setting.smoke else "videos")
     files, seconds = (2, 2.0) if setting.smoke else (16, 10.0)
     first = folder / "0.mp4"
@@ -65,13 +64,7 @@ def _videos(setting: Setting, full: Fidelity, fidelities: list[Fidelity]) -> Sni
         if not (folder / f"{number}.mp4").exists():
             shutil.copy(first, folder / f"{number}.mp4")
     records = VideoManifest(None, workers=_cores()).examine(sorted(folder.glob("*.mp4")))
-    truth = [
-        TruthVideo(
-            path.stem, VideoFile(path, record.stamp, record.duration, record.frames), record.duration,
-            torch.tensor([[0.2, 0.6]]), torch.tensor([0]),
-        )
-        for path, record in records.items()
-    ]  # fmt: skip
+    truth = [one_action(path, record) for path, record in records.items()]
     dataset = SnippetDataset(
         truth, frames=8, stride=8, cache=FrameCache(folder / "cache", 2**40), flip=True, fidelities=fidelities
     )

@@ -83,11 +83,11 @@ def write_json(path: Path, value: Any) -> None:
 def write_json_once(path: Path, value: Any) -> Any:
     """Write ``value`` unless the file is there, and return what is: of several processes, the first one decides."""
     if not path.exists():
-        with atomic_path(path.with_name(f"{path.name}.{os.getpid()}")) as temporary:
-            temporary.write_text(json.dumps(value))
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-        path.with_name(f"{path.name}.{os.getpid()}").unlink(missing_ok=True)
+        ours = path.with_name(f".{path.name}.{os.getpid()}")
+        write_json(ours, value)
+        with contextlib.suppress(FileExistsError):
+            os.link(ours, path)
+        ours.unlink()
     return read_json(path)
 
 

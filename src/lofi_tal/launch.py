@@ -27,6 +27,11 @@ def started_here() -> int:
     return _launched("LOCAL_WORLD_SIZE", "", max(1, started_size() // nodes))
 
 
+def started_local_rank() -> int:
+    """Return this process's number among those on its machine, as their launcher says."""
+    return _launched("LOCAL_RANK", "SLURM_LOCALID", 0)
+
+
 def _launched(torchrun: str, srun: str, otherwise: int) -> int:
     """Return a number that torchrun or else srun puts into the environment."""
     for name in (torchrun, srun):

@@ -143,7 +143,7 @@ class Leases:
         generation = int(lease.suffix[1:])
         for earlier in self._generations(key):
             path = self._lease(key, earlier)
-            if earlier < generation or (earlier == generation and _inode(path) == inode):
+            if earlier < generation or (earlier == generation and _status(path)[0] == inode):
                 path.unlink(missing_ok=True)
 
     def fail(self, key: str, reason: str) -> None:
@@ -182,7 +182,7 @@ class Leases:
         """Lease an item, unless another process holds it and lives."""
         newest = max(self._generations(key), default=-1)
         stale = self._lease(key, newest)
-        before = _inode(stale) if newest >= 0 else 0
+        before, _ = _status(stale)
         if newest >= 0 and not self._is_stale(stale):
             return False
         if newest + 1 >= _HOLDERS:
@@ -196,11 +196,11 @@ class Leases:
         except FileExistsError:
             return False
         with os.fdopen(handle, "w") as file:
-            json.dump(self._holder(), file)
-        if newest >= 0 and _inode(stale) != before:  # it was taken over, done and begun again while we looked
+            json.dump({**_this_process(), "patience": self.patience}, file)
+        if _status(stale)[0] != before:  # it was taken over, done and begun again while we looked
             lease.unlink(missing_ok=True)
             return False
-        self.held[key] = (lease, _inode(lease))
+        self.held[key] = (lease, _status(lease)[0])
         return True
 
     def _create(self, path: Path, flags: int) -> int:
@@ -224,7 +224,7 @@ class Leases:
                 changed = os.fstat(file.fileno()).st_mtime_ns
                 holder = _read_holder(file.read())
         except PermissionError:
-            changed, holder = _changed(lease), {}
+            changed, holder = _status(lease)[1], {}
         except OSError:  # its item is done, or will be free at the next look
             return False
         if _is_gone(holder):
@@ -241,16 +241,6 @@ class Leases:
             for lease, _ in list(self.held.values()):
                 with contextlib.suppress(OSError):  # taken over and done, or the file system does not answer
                     os.utime(lease)
-
-    def _holder(self) -> dict[str, Any]:
-        pid = os.getpid()
-        return {
-            "machine": _machine(),
-            "host": socket.gethostname(),
-            "pid": pid,
-            "born": _born(pid),
-            "patience": self.patience,
-        }
 
 
 class Alone:
@@ -282,6 +272,11 @@ class Alone:
         return self.failures.get(key, "")
 
 
+def _this_process() -> dict[str, str | int]:
+    pid = os.getpid()
+    return {"machine": _machine(), "host": socket.gethostname(), "pid": pid, "born": _born(pid)}
+
+
 def _machine() -> str:
     """Return what tells this machine, and the space in which its process ids mean something."""
     parts = [socket.gethostname()]
@@ -299,18 +294,13 @@ def _born(pid: int) -> str:
         return ""
 
 
-def _inode(path: Path) -> int:
+def _status(path: Path) -> tuple[int, int]:
+    """Return the inode of a file and when it changed; zeros without one."""
     try:
-        return path.stat().st_ino
+        status = path.stat()
     except OSError:
-        return 0
-
-
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _read_holder(content: bytes) -> dict[str, Any]:

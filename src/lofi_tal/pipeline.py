@@ -14,7 +14,6 @@ An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `b
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import time
 import traceback
@@ -68,6 +67,7 @@ from lofi_tal.runtime import (
     describe_device,
     environment,
     fastest_way,
+    free_unused,
     make_fabric,
     on_first,
     open_stage,
@@ -526,14 +526,14 @@ class Pipeline:
                     raise
                 used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
                 traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step
-                _give_back()
+                free_unused()
                 smaller, message = self._after_out_of_memory(used)
                 if smaller is None or not self.step_down:
                     raise RunError(message) from error
                 self.recipe, overwrite = planned(self.recipe, smaller), True  # this stage alone is begun again
                 if not self.quiet and self.fabric.global_rank == 0:
                     Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
-            _give_back()
+            free_unused()
 
     def _planned(self, recipe: Recipe, memory: int) -> Plan:
         """Plan stage 2 for the devices and the precision of this run; half precisions need the same memory."""
@@ -1072,13 +1072,6 @@ def _noted(folder: Path, name: str, allowed: Sequence[str]) -> str | None:
     return noted if noted in allowed else None
 
 
-def _give_back() -> None:
-    """Free what nothing refers to, on the GPU too."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 _NO_MEMORY = (
     "not enough memory",
     "can't allocate memory",
@@ -1092,7 +1085,7 @@ _NO_MEMORY = (
 def _is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory ran out, on the GPU or on the CPU."""
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (any(sign in text for sign in _NO_MEMORY))
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in _NO_MEMORY)
 
 
 def plan_recipe(

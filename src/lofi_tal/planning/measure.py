@@ -9,7 +9,6 @@ tiny step of the same model, which loads the libraries; large blocks are given b
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ import torch
 from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
-from lofi_tal.runtime.device import give_back_memory
+from lofi_tal.runtime.device import free_unused, give_back_memory
 from lofi_tal.stages.lofi import EndToEnd
 from lofi_tal.stages.strategies import Strategy
 
@@ -91,11 +90,10 @@ def _run(request: dict[str, Any]) -> dict[str, float]:
     if request["threads"]:
         torch.set_num_threads(request["threads"])
     train_steps({**request, "videos": 1, "snippets": 2, "size": 32, "steps": 1}, device)
-    gc.collect()
+    free_unused()
     give_back_memory()
     before = _resident("VmRSS")
     if device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     seconds = train_steps(request, device)
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident("VmHWM") - before

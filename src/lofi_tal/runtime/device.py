@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import datetime
 import functools
+import gc
 import os
 import platform
 import resource
@@ -23,7 +24,7 @@ from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import Tensor
 
 from lofi_tal.errors import LofiError
-from lofi_tal.launch import started_here, started_size
+from lofi_tal.launch import started_here, started_local_rank, started_size
 from lofi_tal.runtime.heartbeat import begin_heartbeat
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -62,8 +63,7 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
         raise LofiError(f"precision 'fp16' needs a CUDA device; on {device!r} use fp32 or bf16.")
     name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
     if alone:
-        local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-        place = torch.device(device, local % torch.cuda.device_count()) if device == "cuda" else device
+        place = torch.device(device, started_local_rank() % torch.cuda.device_count()) if device == "cuda" else device
         return Fabric(accelerator=device, devices=1, strategy=SingleDeviceStrategy(place), precision=name)
     processes, local = started_size(), started_here()
     fabric = Fabric(
@@ -163,6 +163,13 @@ def tuned_convolutions(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+def free_unused() -> None:
+    """Free tensors that only circles of references hold, and what CUDA's allocator keeps for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def give_back_memory() -> None:

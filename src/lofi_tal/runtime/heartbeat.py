@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from lofi_tal.errors import LofiError
+from lofi_tal.launch import started_local_rank
 
 SILENCE = 60.0
 """Seconds without a sign of life after which a process is taken for lost; LOFI_PEER_SECONDS in the environment."""
@@ -166,7 +167,7 @@ def _end(message: str, lost: list[int]) -> NoReturn:
     """End this process, whose main thread may wait for ever; of the processes of a host, one says why."""
     try:
         assert _heartbeat is not None
-        first_here = _heartbeat.rank - _local_rank()
+        first_here = _heartbeat.rank - started_local_rank()
         if speaks_for_host() or first_here in lost:
             sys.stderr.write(f"\nlofi: {message} {_AGAIN}\n")
             sys.stderr.flush()
@@ -176,13 +177,9 @@ def _end(message: str, lost: list[int]) -> NoReturn:
         os._exit(1)
 
 
-def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-
-
 def speaks_for_host() -> bool:
     """Say whether this process is the first of those on its host, as their launcher says."""
-    return _local_rank() == 0
+    return started_local_rank() == 0
 
 
 def lost_contact(error: BaseException) -> str | None:
