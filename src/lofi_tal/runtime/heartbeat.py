@@ -102,7 +102,8 @@ class Heartbeat:
             now = time.monotonic()
             if now - looked > 2 * self.every:  # this process was stopped for a while, and so was what it knows
                 late = now - looked - self.every
-                self._heard, self._changed = self._heard + late, [since + late for since in self._changed]
+                self._heard = min(now, self._heard + late)  # unless the other thread has been quicker to look
+                self._changed = [min(now, since + late) for since in self._changed]
             looked = now
             if now - self._heard >= self.silence:
                 self.lost(f"The host on which the processes of this run meet is silent for {self.silence:g} s.", [])
