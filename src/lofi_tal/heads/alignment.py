@@ -15,9 +15,10 @@ Legend: B videos, L snippets (nodes), D durations, A valid anchors, R bins an an
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -250,20 +251,28 @@ def _assemble(parts: Sequence[tuple[Tensor, ...]], bins: int, snippets: int) -> 
         columns.append(node[keep].long() * bins + bin_index)
         weights.append(weight[keep])
     index = torch.stack([torch.cat(rows), torch.cat(columns)])
-    return torch.sparse_coo_tensor(
-        index, torch.cat(weights), (anchors, snippets * bins), check_invariants=True
-    ).coalesce()
+    with _quiet():
+        return torch.sparse_coo_tensor(
+            index, torch.cat(weights), (anchors, snippets * bins), check_invariants=True
+        ).coalesce()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what torch tells of every sparse tensor: 2.11 of checks that are off, all of a layout in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
+        yield
 
 
 def _prepare(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> Interpolation:
     """Return ``matrix`` and its transpose on ``device``, in the layout whose product is fastest there."""
-    matrix = matrix.to(device, dtype)
-    pair = (matrix, matrix.t().coalesce())
     # Elsewhere (macOS, ARM) the products of compressed rows are missing, and coordinates work as well.
     mkl = bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
-    if device.type == "cuda" or (device.type == "cpu" and mkl):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+    with _quiet():
+        matrix = matrix.to(device, dtype)
+        pair = (matrix, matrix.t().coalesce())
+        if device.type == "cuda" or (device.type == "cpu" and mkl):
             pair = (pair[0].to_sparse_csr(), pair[1].to_sparse_csr())
             if device.type == "cpu":
                 pair = (_short_indices(pair[0]), _short_indices(pair[1]))
