@@ -53,13 +53,15 @@ def test_encoders(device, name):
     assert_close(ours.eval()(clips.to(device)), theirs.eval()(clips))
     if name == "swin3d_t":
         return  # stochastic depth draws on the device
+    # in fp32 a ReLU whose input is almost 0 lets a gradient pass on one device only: per cents of the first layer's
+    ours, theirs = ours.double(), theirs.double()
     features = [model.train()(batch) for model, batch in ((ours, clips.to(device)), (theirs, clips))]
     assert_close(*features)
     for one in features:
         (one * torch.linspace(-1, 1, one.shape[1], device=one.device)).sum().backward()
     scale = max(float(p.grad.abs().max()) for p in theirs.parameters())
     for (key, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert float((p.grad.cpu() - q.grad).abs().max()) <= 1e-3 * scale, key
+        assert float((p.grad.cpu() - q.grad).abs().max()) <= 1e-6 * scale, key
 
 
 @pytest.mark.parametrize("name", list_heads())
@@ -106,7 +108,13 @@ def test_alignment_forward_and_backward(device, build, pad_row):
 def test_the_alignment_is_the_same_every_time(device):
     nodes = torch.randn(2, 100 * 32, 64, generator=torch.Generator().manual_seed(0)).to(device)
     matrices = [roi_align_interpolation(100, 100, 32, device=device)]
-    assert torch.equal(interpolate([nodes], matrices), interpolate([nodes], matrices))
+    results = []
+    for _ in range(3):
+        inputs = nodes.clone().requires_grad_()
+        output = interpolate([inputs], matrices)
+        (output * torch.linspace(-1, 1, output.shape[1], device=device)[:, None]).sum().backward()
+        results.append((output.detach(), inputs.grad))
+    assert all(torch.equal(one, other) for again in results[1:] for one, other in zip(results[0], again, strict=True))
 
 
 def test_clips_of_random_size(device):

@@ -11,6 +11,7 @@ from torchvision.ops import roi_align
 from lofi_tal.errors import LofiError
 from lofi_tal.heads.alignment import (
     interpolate,
+    repeatable_product,
     roi_align_interpolation,
     roi_align_weights,
     row_blocks,
@@ -123,6 +124,14 @@ def test_repeated_runs_are_bit_identical():
     nodes = torch.randn(2, 50 * 8, 16)
     interpolation = [roi_align_interpolation(50, 50, 8)]
     assert torch.equal(interpolate([nodes], interpolation), interpolate([nodes], interpolation))
+
+
+def test_what_deterministic_mode_computes_on_a_gpu_is_the_same_product():
+    nodes = torch.randn(3, 20 * 8, 5)
+    pair = roi_align_interpolation(20, 20, 8)
+    for matrix, operand in ((pair.matrix, nodes), (pair.transpose, torch.randn(3, 210, 5))):
+        dense = matrix.to_dense() @ operand
+        torch.testing.assert_close(repeatable_product(matrix, operand), dense)
 
 
 def test_alignment_in_parts_is_the_alignment():

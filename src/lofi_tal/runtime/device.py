@@ -213,12 +213,6 @@ class PeakMemory:
 def environment() -> dict[str, Any]:
     """Return versions and hardware, as they belong beside results."""
     packages = ("lofi-tal", "torch", "torchvision", "numpy", "av", "lightning-fabric", "safetensors")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -226,8 +220,16 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "versions": versions,
+        "versions": {package: _version(package) for package in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from its sources, or part of another package
+        module = sys.modules.get(package.replace("-", "_"))
+        return getattr(module, "__version__", "not installed")
 
 
 def _processor() -> str:
