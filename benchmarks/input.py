@@ -40,10 +40,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from lofi_tal.data import Request, SnippetDataset, Square, TruthVideo, VideoFile
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import file_stamp
 from lofi_tal.snippets import SnippetGrid
-from lofi_tal.stages.data import Request, SnippetDataset, Square, TruthVideo, VideoFile
 from lofi_tal.video import FrameCache, VideoInfo, VideoRecord, decode_frames, probe_video, write_video
 
 WIDTH, HEIGHT, FPS = 640, 360, 30

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from lofi_tal.classifier import ProposalClassifier
+from lofi_tal.config import DetectSection
 from lofi_tal.encoders import create_encoder
 from lofi_tal.heads import create_head
 from lofi_tal.localizer import Localizer
-from lofi_tal.stages.detect import DetectOptions
 from lofi_tal.video import probe_video, write_video
 
 FPS, SIZE = 10, (180, 320)
@@ -84,7 +84,7 @@ def measure(path: Path, window: float | None) -> dict[str, Any]:
         classifier=ProposalClassifier(encoder.channels, len(labels)).eval(),
         labels=labels,
         snippets={**SNIPPETS, **cut},
-        detect=DetectOptions(),
+        detect=DetectSection(),
         device="cpu",
         precision="fp32",
     )

@@ -26,7 +26,7 @@ from lofi_tal.fidelity import Fidelity, create_schedule, full_fidelity
 from lofi_tal.heads import create_head
 from lofi_tal.planning import StepModel, make_plan
 from lofi_tal.planning.measure import measure_step
-from lofi_tal.stages.lofi import EndToEnd
+from lofi_tal.stages.end_to_end import EndToEnd
 from lofi_tal.stages.strategies import STRATEGIES, Strategy
 
 FRAMES = 8

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 from input import FPS, one_action, scene
+from lofi_tal.data import SnippetDataset, StepRequests, make_batches, steps_per_epoch
 from lofi_tal.fidelity import create_schedule, full_fidelity
-from lofi_tal.stages.data import SnippetDataset, StepRequests, make_batches, steps_per_epoch
 from lofi_tal.video import FrameCache, VideoManifest, write_video
 
 SNIPPETS, FRAMES, SIZE, BATCH = 100, 8, 224, 16

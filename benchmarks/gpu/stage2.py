@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import statistics
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,18 @@ import torch
 
 from benchmarks.gpu.setting import Jobs, Row, Setting
 from benchmarks.input import FPS, one_action, scene
+from lofi_tal.config import LofiSection
+from lofi_tal.data import SnippetDataset, fill
 from lofi_tal.encoders import create_encoder
 from lofi_tal.fidelity import Fidelity, create_schedule, full_fidelity
 from lofi_tal.heads import create_head
 from lofi_tal.runtime import make_fabric, open_stage
-from lofi_tal.stages.data import SnippetDataset, fill
-from lofi_tal.stages.lofi import LofiOptions, train_lofi
+from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.video import FrameCache, VideoManifest, write_video
 
 TITLE = "a step of stage 2 with 16 videos"
 LIMIT = 0.10
-OPTIONS = LofiOptions(
-    epochs=8, batch=16, accumulate=2, strategy="plain", chunk=100, gradient_share=1.0, lr=0.01, encoder_lr=None,
-    optimizer="sgd", momentum=0.0, weight_decay=1e-4, lr_step=5, lr_gamma=0.5, batchnorm="train", clip_norm=None,
-    reestimate=0, class_loss=0.0, workers=0, seed=0,
-)  # fmt: skip
+SECTION = LofiSection(epochs=8, batch=16, accumulate=2, chunk=100, lr=0.01)
 
 
 def jobs(setting: Setting) -> Jobs:
@@ -91,11 +87,13 @@ def _workers(fidelity: Fidelity, batch: int, smoke: bool) -> int:
 
 def _measure(setting: Setting, videos: Any, full: Fidelity, fidelity: Fidelity, seconds: float) -> Row:
     dataset = videos()
-    epochs = 3 if setting.smoke else 3 if fidelity == full else OPTIONS.epochs
-    options = replace(
-        OPTIONS, epochs=epochs, batch=4 if setting.smoke else 16, strategy="chunked" if fidelity == full else "plain"
-    )
-    options = replace(options, workers=_workers(fidelity, options.batch, setting.smoke))
+    section = SECTION.model_copy(update={
+        "schedule": "full" if fidelity == full else fidelity.name.lower(),
+        "epochs": 3 if setting.smoke or fidelity == full else SECTION.epochs,
+        "batch": 4 if setting.smoke else SECTION.batch,
+        "strategy": "chunked" if fidelity == full else "plain",
+    })  # fmt: skip
+    workers = _workers(fidelity, section.batch, setting.smoke)
     fabric = make_fabric(setting.device.type, "bf16", alone=True)
     torch.manual_seed(0)
     encoder = create_encoder("tsm_resnet18_narrow" if setting.smoke else "tsm_resnet18")
@@ -103,19 +101,20 @@ def _measure(setting: Setting, videos: Any, full: Fidelity, fidelity: Fidelity, 
     folder = setting.scratch / f"stage2-{fidelity.name}"
     shutil.rmtree(folder, ignore_errors=True)
     stage = open_stage(folder, "lofi", {})
-    schedule = create_schedule(fidelity.name.lower(), full)
-    ways = {"schedule": schedule, "full": full, "options": options}
-    outcome = train_lofi(stage, fabric, encoder, head, videos=dataset, classes=1, **ways, quiet=True)
+    outcome = train_lofi(
+        stage, fabric, encoder, head,
+        videos=dataset, classes=1, full=full, section=section, seed=0, workers=workers, quiet=True,
+    )  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    ready = min(len(lines) // 2, 2 * options.workers + 2)  # batches that were under way from the start
+    ready = min(len(lines) // 2, 2 * workers + 2)  # batches that were under way from the start
     took = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(lines)]
     later = list(zip(took[ready - 1 :], lines[ready:], strict=True))
-    frames = options.batch * fidelity.snippets * 8
+    frames = section.batch * fidelity.snippets * 8
     return {
         "fidelity": str(fidelity),
-        "strategy": options.strategy,
+        "strategy": section.strategy,
         "steps": len(later),
-        "workers": options.workers,
+        "workers": workers,
         "seconds_a_step": statistics.median(time for time, _ in later),
         "frames_a_second": frames / statistics.median(time for time, _ in later),
         "waiting": sum(time * line["wait"] for time, line in later) / sum(time for time, _ in later),

@@ -104,7 +104,7 @@ class SnippetSection(_Section):
         return self.model_dump(mode="json", exclude=without)
 
 
-class _ClassificationSection(_Section):
+class ClassificationSection(_Section):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
 
     epochs: int = Field(50, ge=1)
@@ -133,7 +133,7 @@ class _ClassificationSection(_Section):
     """Random crops of 1, 0.875, 0.75 or 0.66 of the short side; off: random position only."""
 
 
-class PretrainSection(_ClassificationSection):
+class PretrainSection(ClassificationSection):
     """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
 
     task: Literal["acp", "arrow", "speed"] = "acp"
@@ -141,7 +141,7 @@ class PretrainSection(_ClassificationSection):
     labels, and encode every clip twice."""
 
 
-class FinetuneSection(_ClassificationSection):
+class FinetuneSection(ClassificationSection):
     """ACP+: after stage 1, the encoder learns to classify the segments of the training videos (TSM's public recipe)."""
 
     epochs: int = Field(25, ge=1)

@@ -1,4 +1,4 @@
-"""The demonstration: the embedded benchmark, the whole pipeline on it, and a report, in minutes on a CPU."""
+"""The demonstration: the embedded benchmark, the whole run on it, and a report, in minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lofi_tal.config import Recipe, make_recipe
-from lofi_tal.localizer import detect_files
-from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
+from lofi_tal.detection import detect_files
 from lofi_tal.recipes import apply_overrides, shipped_recipe
+from lofi_tal.run import ArmResult, Run, write_run_report
+from lofi_tal.run.report import stage_summaries
 from lofi_tal.runtime import InterruptedRunError, Progress, duration_text
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
 from lofi_tal.synthetic.dataset import dataset_paths
@@ -20,7 +21,7 @@ from lofi_tal.synthetic.dataset import dataset_paths
 class DemoResult:
     """What the demonstration leaves: the run, its arms, a table of stages, and the pages to look at."""
 
-    pipeline: Pipeline
+    run: Run
     arms: list[ArmResult]
     stages: list[tuple[str, str, str]]
     video: Path
@@ -85,7 +86,7 @@ def run_demo(
     folder = data or output / "data"
     wanted = demo_recipe(dataset_paths(folder), seed=seed, overrides=overrides, name=recipe)
     make_benchmark(folder, preset=preset, seed=seed, quiet=quiet)  # a minute; what is misspelt is refused before it
-    pipeline = Pipeline(
+    run = Run(
         wanted,
         output,
         device=device,
@@ -93,16 +94,16 @@ def run_demo(
         overwrite=overwrite,
         quiet=quiet,
     )
-    with pipeline.open(command):
+    with run.open(command):
         try:
-            arms = pipeline.run()
+            arms = run.run()
         except InterruptedRunError as error:
             raise InterruptedRunError("Stopped as asked; the same command goes on from there.") from error
-        video = pipeline.data.evaluation[0].file.path
+        video = run.data().evaluation[0].file.path
         detect_files([video], arms[-1].model, out=output / "detections", device=device, quiet=True)
-        report = write_run_report(pipeline, arms, command=command)
+        report = write_run_report(run, arms, command=command)
     stages = [
         (stage.name, duration_text(stage.seconds), f"{stage.peak_memory_bytes / 2**30:.2f} GiB")
-        for stage in pipeline.stage_records()
+        for stage in stage_summaries(run)
     ]
-    return DemoResult(pipeline, arms, stages, video, output / "detections" / f"{video.stem}.html", report)
+    return DemoResult(run, arms, stages, video, output / "detections" / f"{video.stem}.html", report)

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from lofi_tal.annotations import Annotations, load_annotations, require_truth
 from lofi_tal.config import Recipe, commented_recipe, make_recipe
+from lofi_tal.data import TruthVideo, find_files, split_selection, truth_videos
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
-from lofi_tal.pipeline import Pipeline
-from lofi_tal.stages.data import TruthVideo, find_files, split_selection, truth_videos
-from lofi_tal.stages.detect import truth_document
+from lofi_tal.run import Run
+from lofi_tal.stages.scoring import truth_document
 from lofi_tal.video import VideoManifest
 
 _MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
@@ -312,7 +312,7 @@ def with_tried_class_loss(
         )
         if not quiet:
             Console(stderr=True).print(trial.name, highlight=False)
-        result = Pipeline(trial, scratch / f"trial-{weight:g}", quiet=quiet).run()[0]
+        result = Run(trial, scratch / f"trial-{weight:g}", quiet=quiet).run()[0]
         scores[weight] = result.scores["fused"]["average_mAP"]
     wins = scores[1.0] > scores[0.0]
     reason = (

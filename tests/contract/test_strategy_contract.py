@@ -9,7 +9,7 @@ from torch import nn
 from lofi_tal.encoders import create_encoder, list_encoders, set_batchnorm_mode
 from lofi_tal.errors import LofiError
 from lofi_tal.heads import create_head, list_heads, takes_classes
-from lofi_tal.stages.lofi import EndToEnd
+from lofi_tal.stages.end_to_end import EndToEnd
 from lofi_tal.stages.strategies import Strategy, encode
 
 SEGMENTS = [torch.tensor([[0.1, 0.6]]), torch.tensor([[0.2, 0.4], [0.5, 0.95]])]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lofi_tal.demo import demo_recipe
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.synthetic import make_dataset
 
 SETTINGS = (
@@ -71,7 +71,7 @@ def run_of(recipe, tmp_path_factory):
     def run(device, precision):
         if (device, precision) not in made:
             folder = tmp_path_factory.mktemp("runs") / f"{device}-{precision}"
-            pipeline = Pipeline(recipe, folder, device=device, precision=precision, quiet=True)
+            pipeline = Run(recipe, folder, device=device, precision=precision, quiet=True)
             with pipeline.open():
                 made[device, precision] = (pipeline, pipeline.run())
         return made[device, precision]

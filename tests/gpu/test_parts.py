@@ -12,9 +12,9 @@ from lofi_tal.heads.alignment import interpolate, roi_align_interpolation, sampl
 from lofi_tal.heads.losses import boundary_loss, map_classification_loss, map_regression_loss
 from lofi_tal.heads.targets import batch_targets
 from lofi_tal.postprocess import Suppression, soft_nms_indices
-from lofi_tal.stages.lofi import EndToEnd, class_loss
-from lofi_tal.stages.pretrain import random_size
+from lofi_tal.stages.end_to_end import EndToEnd, class_loss
 from lofi_tal.stages.strategies import Strategy
+from lofi_tal.tasks import random_size
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact")]
 CLOSE = 1e-4

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import lofi_tal.runtime.training
+from lofi_tal.data import FrameDataset, Request, make_batches
 from lofi_tal.encoders import load_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.localizer import Localizer
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.runtime import InterruptedRunError, TrainingRun, make_fabric, make_optimizer, open_stage
-from lofi_tal.stages.data import FrameDataset, Request, make_batches
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact")]
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -53,10 +53,10 @@ def test_steps_in_half_precision_move_the_weights_as_fp32_does(device, run_of, t
     start = load_file(base.output / "pretrain/encoder.safetensors")
     moved = {}
     for precision in precisions_of(device):
-        pipeline = Pipeline(base.recipe, tmp_path / precision, device=device.type, precision=precision, quiet=True)
-        pipeline.__dict__["finetuned"] = base.output / "pretrain"
+        pipeline = Run(base.recipe, tmp_path / precision, device=device.type, precision=precision, quiet=True)
+        pipeline.training.made["finetune"] = base.output / "pretrain"
         with pipeline.open():
-            after = load_file(pipeline.optimised / "encoder.safetensors")
+            after = load_file(pipeline.ensure("lofi") / "encoder.safetensors")
         moved[precision] = torch.cat([
             (after[key] - value).flatten() for key, value in start.items() if "conv" in key and "weight" in key
         ])  # fmt: skip
@@ -66,7 +66,7 @@ def test_steps_in_half_precision_move_the_weights_as_fp32_does(device, run_of, t
 
 def test_a_localizer_finds_on_the_gpu_what_it_finds_on_the_cpu(device, run_of):
     pipeline, results = run_of(device.type, "fp32")
-    video = pipeline.data.evaluation[0].file.path
+    video = pipeline.data().evaluation[0].file.path
     found = [
         Localizer.from_pretrained(results[0].model, device=place, precision="fp32").predict(video)
         for place in (device.type, "cpu")
@@ -151,8 +151,8 @@ def test_stage_2_that_was_stopped_goes_on_to_the_last_bit(device, run_of, tmp_pa
         base, _ = run_of(device.type, "fp32")
 
         def stage2(folder, precision=precision, base=base, **options):
-            run = Pipeline(base.recipe, folder, device=device.type, precision=precision, quiet=True, **options)
-            run.__dict__["finetuned"] = base.output / "pretrain"
+            run = Run(base.recipe, folder, device=device.type, precision=precision, quiet=True, **options)
+            run.training.made["finetune"] = base.output / "pretrain"
             with run.open():
                 return (run.optimised / "encoder.safetensors").read_bytes()
 
@@ -211,19 +211,19 @@ def test_want_of_memory_ends_in_a_message_or_a_step_down(cuda, run_of, recipe, t
     })  # fmt: skip
     folder = tmp_path / "run"
     shutil.copytree(base.output / "pretrain", folder / "start")
-    pipeline = Pipeline(large, folder, device="cuda", precision="fp32", quiet=True, step_down=step_down)
-    pipeline.__dict__["finetuned"] = folder / "start"
+    pipeline = Run(large, folder, device="cuda", precision="fp32", quiet=True, step_down=step_down)
+    pipeline.training.made["finetune"] = folder / "start"
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 2.0 * 2**30 / total))
     try:
         with pipeline.open():
             if step_down:
-                assert load_encoder(pipeline.optimised) is not None
+                assert load_encoder(pipeline.ensure("lofi")) is not None
                 assert pipeline.recipe.lofi.accumulate > 1 or pipeline.recipe.lofi.strategy != "plain"
             else:
                 with pytest.raises(RunError, match=r"ran out of memory: plain.*was predicted.*--step-down"):
-                    _ = pipeline.optimised
+                    _ = pipeline.ensure("lofi")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()

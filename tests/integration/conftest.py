@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe
-from lofi_tal.pipeline import ArmResult, Pipeline, write_run_report
+from lofi_tal.run import ArmResult, Run, write_run_report
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
 
 SETTINGS = (
@@ -44,9 +44,9 @@ def tiny_recipe(benchmark_set) -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny_recipe, tmp_path_factory) -> tuple[Pipeline, list[ArmResult]]:
+def finished_run(tiny_recipe, tmp_path_factory) -> tuple[Run, list[ArmResult]]:
     """A whole run; tests must not change its folder."""
-    pipeline = Pipeline(tiny_recipe, tmp_path_factory.mktemp("runs") / "whole", device="cpu", quiet=True)
+    pipeline = Run(tiny_recipe, tmp_path_factory.mktemp("runs") / "whole", device="cpu", quiet=True)
     with pipeline.open("lofi run recipe.yaml"):
         results = pipeline.run()
         write_run_report(pipeline, results, command="lofi run recipe.yaml")

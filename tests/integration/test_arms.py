@@ -3,17 +3,18 @@
 import json
 import shutil
 
+import lofi_tal.pipeline
 import pytest
 import torch
 from conftest import SETTINGS, losses_of
 
-import lofi_tal.pipeline
 from lofi_tal.demo import demo_recipe
 from lofi_tal.encoders import load_encoder
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.localizer import Localizer
-from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import recipe_names
+from lofi_tal.run import Run
+from lofi_tal.run.report import clip_accuracies, lost_in_training, stage_summaries
 
 ARMS = [name for name in recipe_names() if name.startswith("mini_")]
 QUICK = (
@@ -44,23 +45,23 @@ def overrides(name):
 def stage_2(recipe, run, folder):
     """Run stage 2 of a recipe from the stage 1 of a finished run, and return its folder."""
     shutil.copytree(run.output / "pretrain", folder / "pretrain")
-    pipeline = Pipeline(recipe, folder, device="cpu", quiet=True)
+    pipeline = Run(recipe, folder, device="cpu", quiet=True)
     with pipeline.open():
-        return pipeline.optimised
+        return pipeline.ensure("lofi")
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_runs_from_its_recipe_to_a_localiser(name, benchmark_set, tmp_path):
     recipe = demo_recipe(benchmark_set, seed=0, name=name, overrides=overrides(name))
-    pipeline = Pipeline(recipe, tmp_path, device="cpu", quiet=True)
+    pipeline = Run(recipe, tmp_path, device="cpu", quiet=True)
     with pipeline.open():
         results = pipeline.run()
     for result in results:
-        assert result.scores["fused"]["videos"] == len(pipeline.data.evaluation)
-    stages = [record.name for record in pipeline.stage_records()]
+        assert result.scores["fused"]["videos"] == len(pipeline.data().evaluation)
+    stages = [record.name for record in stage_summaries(pipeline)]
     assert stages[0] == ("start" if name == "mini_icp" else "pretrain")
-    assert ("second" in stages) is (pipeline.second is not None)
-    accuracies = pipeline.clip_accuracies()
+    assert ("second" in stages) is (pipeline.ensure("second") is not None)
+    accuracies = clip_accuracies(pipeline)
     assert ("finetune" in accuracies) is ("acp_plus" in name)
     assert ("second" in accuracies) is (name in ("mini_acp_arrow", "mini_acp_speed"))
     for facts in accuracies.values():
@@ -69,14 +70,14 @@ def test_every_arm_runs_from_its_recipe_to_a_localiser(name, benchmark_set, tmp_
     if name == "mini_acp_plus_background":
         assert json.loads((tmp_path / "finetune/stage.json").read_text())["result"]["classes"][-1] == "background"
     localizer = Localizer.from_pretrained(results[-1].model, device="cpu")
-    video = pipeline.data.evaluation[0]
+    video = pipeline.data().evaluation[0]
     alone = localizer.predict(video.file.path)
     together = pipeline.detections(results[-1].arm)[video.video_id]
     assert alone.score == pytest.approx(together.score, rel=1e-3)
-    if pipeline.second is not None:
+    if pipeline.ensure("second") is not None:
         parts = localizer.encoder.parts
         assert localizer.encoder.channels == sum(part.channels for part in parts)
-        for part, folder in zip(parts, (pipeline.pretrained, pipeline.second), strict=True):
+        for part, folder in zip(parts, (pipeline.ensure("pretrain"), pipeline.ensure("second")), strict=True):
             for key, value in load_encoder(folder).state_dict().items():
                 assert torch.equal(part.state_dict()[key], value)
 
@@ -114,10 +115,10 @@ def test_an_unreadable_clip_is_left_out_listed_and_counted(changed, benchmark_se
     broken = sorted(clips.rglob("*.mp4"))[0]
     broken.write_bytes(b"no video")
     recipe = changed(data={"clips_root": str(clips)}, pretrain={"epochs": 1})
-    pipeline = Pipeline(recipe, tmp_path / "run", device="cpu", quiet=True)
+    pipeline = Run(recipe, tmp_path / "run", device="cpu", quiet=True)
     with pipeline.open():
-        _ = pipeline.pretrained
-    (lost,) = pipeline.lost_in_training().values()
+        _ = pipeline.ensure("pretrain")
+    (lost,) = lost_in_training(pipeline).values()
     assert list(lost) == [str(broken)]
 
 
@@ -129,26 +130,26 @@ def test_a_class_named_background_is_refused_beside_background_clips(changed, be
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(document))
     recipe = changed(data={"annotations": str(path)}, pretrain=None, finetune={"background": True, "epochs": 1})
-    pipeline = Pipeline(recipe, tmp_path / "run", device="cpu", quiet=True)
+    pipeline = Run(recipe, tmp_path / "run", device="cpu", quiet=True)
     with pipeline.open(), pytest.raises(LofiError, match="background"):
-        _ = pipeline.finetuned
+        _ = pipeline.ensure("finetune")
 
 
 def test_a_budget_sets_strategy_and_parts_and_a_run_keeps_within_it(tiny_recipe, finished_run, tmp_path):
     run, _ = finished_run
     shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
-    largest = Pipeline(tiny_recipe, tmp_path / "x", device="cpu", quiet=True, memory=2**40).plan
+    largest = Run(tiny_recipe, tmp_path / "x", device="cpu", quiet=True, memory=2**40).plan
     budget = int(0.9 * max(row.one_video.peak for row in largest.recommended.rows))
-    pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=budget)
+    pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=budget)
     section = pipeline.recipe.lofi
     assert section.strategy != "plain" or section.accumulate > 1
     assert section.batch == tiny_recipe.lofi.batch
     assert section.lr == tiny_recipe.lofi.lr
     with pipeline.open():
-        path = pipeline.optimised
-    assert json.loads((path / "stage.json").read_text())["result"]["videos"] == len(pipeline.data.train)
+        path = pipeline.ensure("lofi")
+    assert json.loads((path / "stage.json").read_text())["result"]["videos"] == len(pipeline.data().train)
     with pytest.raises(LofiError, match="Nothing fits"):
-        Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=2**20)
+        Run(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=2**20)
 
 
 @pytest.mark.parametrize("step_down", [False, True])
@@ -167,13 +168,13 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
         return real(*args, options=options, **kwargs)
 
     monkeypatch.setattr(lofi_tal.pipeline, "train_lofi", train)
-    pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=step_down)
+    pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=step_down)
     with pipeline.open():
         if not step_down:
             with pytest.raises(RunError, match=r"ran out of memory: plain, accumulate=1 was predicted.*accumulate=2"):
-                _ = pipeline.optimised
+                _ = pipeline.ensure("lofi")
             return
-        assert (pipeline.optimised / "stage.json").exists()
+        assert (pipeline.ensure("lofi") / "stage.json").exists()
     assert tried[:2] == [("plain", 1), ("plain", 2)]
     assert tried[2][0] != "plain"
     assert not pipeline.overwrite  # what comes after stage 2 is replaced only if the user says so
@@ -206,9 +207,9 @@ def test_other_errors_are_not_taken_for_want_of_memory(tiny_recipe, finished_run
         raise RuntimeError("shape mismatch")
 
     monkeypatch.setattr(lofi_tal.pipeline, "train_lofi", train)
-    pipeline = Pipeline(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=True)
+    pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=True)
     with pipeline.open(), pytest.raises(RuntimeError, match="shape mismatch"):
-        _ = pipeline.optimised
+        _ = pipeline.ensure("lofi")
 
 
 @pytest.mark.parametrize(
@@ -231,9 +232,9 @@ def test_statistics_are_estimated_anew_at_full_fidelity(changed, finished_run, t
     for batches in (0, 2):
         shutil.copytree(run.output / "pretrain", tmp_path / str(batches) / "pretrain")
         recipe = changed(lofi={"reestimate": batches, "epochs": 1})
-        pipeline = Pipeline(recipe, tmp_path / str(batches), device="cpu", quiet=True)
+        pipeline = Run(recipe, tmp_path / str(batches), device="cpu", quiet=True)
         with pipeline.open():
-            encoders[batches] = load_encoder(pipeline.optimised)
+            encoders[batches] = load_encoder(pipeline.ensure("lofi"))
     for name, parameter in encoders[0].named_parameters():
         assert torch.equal(parameter, dict(encoders[2].named_parameters())[name])
     moved = [

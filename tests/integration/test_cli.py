@@ -255,16 +255,16 @@ def test_class_scores_go_out_and_come_back(finished_run, tmp_path):
         result = lofi("head", tmp_path / "recipe.yaml", "-o", run, "--overwrite", "--json", "-q", *options)
         assert result.returncode == 0, result.stderr
         external = json.loads(result.stdout)["lofi"]["scores"]["external"]
-        assert external["videos"] == len(pipeline.data.evaluation)
+        assert external["videos"] == len(pipeline.data().evaluation)
         assert external["detections"] > 0
     cuhk = json.loads((tmp_path / "cuhk.json").read_text())
-    assert set(cuhk["results"]) == {video.video_id for video in pipeline.data.evaluation}
-    del cuhk["results"][pipeline.data.evaluation[0].video_id]
+    assert set(cuhk["results"]) == {video.video_id for video in pipeline.data().evaluation}
+    del cuhk["results"][pipeline.data().evaluation[0].video_id]
     (tmp_path / "cuhk.json").write_text(json.dumps(cuhk))
     options = [f"--set=classifier.scores={tmp_path / 'cuhk.json'}"]
     refused = lofi("head", tmp_path / "recipe.yaml", "-o", run, "--overwrite", "-q", *options)
     assert refused.returncode == 3
-    assert pipeline.data.evaluation[0].video_id in refused.stderr
+    assert pipeline.data().evaluation[0].video_id in refused.stderr
 
 
 def test_plan_shows_what_fits_and_fails_if_nothing_does(tiny_recipe, tmp_path):

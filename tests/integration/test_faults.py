@@ -27,7 +27,7 @@ from lofi_tal.config import FeaturesSection, save_recipe
 from lofi_tal.errors import DataError
 from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.video import container, decode_frames, decode_views, probe_video, timeline, watch, write_video
 
@@ -221,14 +221,14 @@ def run(recipe, benchmark_set, tmp_path_factory):
     found = SimpleNamespace(output=folder / "faults", decoded=[])
     options = (folder / "recipe.yaml", "-o", found.output, "-q")
     own = {path.stem: path for path in benchmark_set.videos.iterdir()}
-    whole_run = Pipeline.run
+    whole_run = Run.run
 
     def counted(path, views, **choices):
         found.decoded.append(path.name)
         return decode_views(path, views, **choices)
 
     def interfered(pipeline):
-        found.pipeline, read = pipeline, pipeline.data
+        found.pipeline, read = pipeline, pipeline.data()
         gone, found.changed = [video for video in read.train if video.video_id in own][:2]
         found.gone = [gone, next(video for video in read.evaluation if video.video_id in own)]
         for video in (*found.gone, found.changed):
@@ -243,7 +243,7 @@ def run(recipe, benchmark_set, tmp_path_factory):
         found.filled, found.decoded = found.decoded, []
         found.filling_again = lofi("data", "cache", *options)
         found.filled_again = found.decoded
-        patch.setattr(Pipeline, "run", interfered)
+        patch.setattr(Run, "run", interfered)
         found.running = lofi("run", *options)
     return found
 
@@ -277,7 +277,7 @@ def test_a_file_that_cannot_be_used_is_listed_with_its_reason_and_costs_only_its
 
 @pytest.mark.parametrize("kind", FINE, ids=ascii)
 def test_an_odd_file_takes_part(kind, run):
-    trained = {video.video_id for video in [*run.pipeline.data.train, *run.pipeline.data.selection]}
+    trained = {video.video_id for video in [*run.pipeline.data().train, *run.pipeline.data().selection]}
     assert f"{kind}_training" in trained
     assert f"{kind}_validation" in run.pipeline.detections("lofi")
     assert kind not in run.running.stderr
@@ -298,14 +298,14 @@ def test_a_file_that_vanishes_after_it_was_looked_at_costs_itself(run):
 
 def test_a_file_that_changes_is_read_as_it_is_and_looked_at_again_by_the_next_run(run, recipe):
     assert run.changed.video_id not in run.running.stderr
-    later = Pipeline(recipe, run.output, device="cpu", quiet=True).data
+    later = Run(recipe, run.output, device="cpu", quiet=True).data
     stamps = {video.video_id: video.file.stamp for video in [*later.train, *later.selection]}
     assert stamps[run.changed.video_id] == file_stamp(run.changed.file.path) != run.changed.file.stamp
 
 
 def test_a_cache_is_filled_once_and_a_run_finds_everything_in_it(run):
     assert run.filling.exit_code == run.filling_again.exit_code == 4
-    data = run.pipeline.data
+    data = run.pipeline.data()
     assert set(run.filled) == {video.file.path.name for video in [*data.train, *data.selection, *data.evaluation]}
     assert run.filled_again == []
     # a file that is not there any more, or is another one, is not taken from the cache
@@ -386,7 +386,7 @@ def test_a_rotated_file_is_upright(data):
 
 def test_more_losses_than_allowed_stop_before_training(recipe, tmp_path):
     section = recipe.data.model_copy(update={"max_lost": 0.2})
-    pipeline = Pipeline(recipe.model_copy(update={"data": section}), tmp_path, device="cpu", quiet=True)
+    pipeline = Run(recipe.model_copy(update={"data": section}), tmp_path, device="cpu", quiet=True)
     with pytest.raises(DataError, match=r"data\.max_lost=0\.2 allows; the first, \w+: .* id\. `lofi"):
         pipeline.run()
     assert not (tmp_path / "lofi").exists()
@@ -456,10 +456,10 @@ def test_unreadable_features_count_against_the_limit(sound_recipe, benchmark_set
     ruined = {tmp_path / f"{name}.npy" for name in evaluated[: len(evaluated) // 2]}
     for path in ruined:
         path.write_bytes(b"ruined")
-    _, _, failed = Pipeline(changed, tmp_path / "half", device="cpu", quiet=True).features("features")
+    _, _, failed = Run(changed, tmp_path / "half", device="cpu", quiet=True).features("features")
     assert {tmp_path / f"{name}.npy" for name in failed} == ruined
     (tmp_path / f"{evaluated[-1]}.npy").write_bytes(b"ruined")
-    pipeline = Pipeline(changed, tmp_path / "more", device="cpu", quiet=True)
+    pipeline = Run(changed, tmp_path / "more", device="cpu", quiet=True)
     with pytest.raises(DataError, match=r"features cannot be read, more than data\.max_lost=0\.5 .*npy cannot be read"):
         pipeline.run()
     assert not (tmp_path / "more" / "arms").exists()
@@ -471,7 +471,7 @@ def full(*_, **__):
 
 def test_a_full_disk_stops_the_cache_and_not_the_run(sound_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("lofi_tal.video.cache.np.save", full)
-    pipeline = Pipeline(sound_recipe, tmp_path, device="cpu", quiet=True)
+    pipeline = Run(sound_recipe, tmp_path, device="cpu", quiet=True)
     assert pipeline.fill_cache() == (False, {})
     _, videos, _ = pipeline.extract("lofi")
     assert len(videos) == 12

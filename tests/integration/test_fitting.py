@@ -2,12 +2,14 @@
 
 import torch
 
+from lofi_tal.config import DetectSection
+from lofi_tal.data import Request, as_clips
 from lofi_tal.demo import demo_recipe
 from lofi_tal.encoders import load_encoder
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.snippets import Windows
-from lofi_tal.stages.data import Request, as_clips
-from lofi_tal.stages.detect import DetectOptions, evaluate, localise, truth_document
+from lofi_tal.stages.localise import localise
+from lofi_tal.stages.scoring import evaluate, truth_document
 
 SETTINGS = (
     "data.selection_share=0",
@@ -28,14 +30,14 @@ SETTINGS = (
 
 def test_stage_2_fits_a_few_videos_and_carries_over_to_full_fidelity(benchmark_set, tmp_path, monkeypatch):
     """Eight videos in one batch: mAP of the head of stage 2 on the grid it was trained on, and on one twice as fine."""
-    pipeline = Pipeline(
+    pipeline = Run(
         demo_recipe(benchmark_set, seed=0, overrides=SETTINGS), tmp_path, device="cpu", precision="fp32", quiet=True
     )
-    heads, make_head = [], pipeline._new_head
+    heads, make_head = [], pipeline.new_head
     monkeypatch.setattr(pipeline, "_new_head", lambda channels: heads.append(make_head(channels)) or heads[-1])
-    encoder = load_encoder(pipeline.optimised).eval()
-    videos, labels = pipeline.data.train, pipeline.data.labels
-    dataset, truth = pipeline._snippets(videos), truth_document(videos, labels, "all")
+    encoder = load_encoder(pipeline.ensure("lofi")).eval()
+    videos, labels = pipeline.data().train, pipeline.data().labels
+    dataset, truth = pipeline.snippets(videos), truth_document(videos, labels, "all")
     (low,) = pipeline.schedule.fidelities
     found = {}
     for fidelity in (low, pipeline.full):
@@ -43,7 +45,7 @@ def test_stage_2_fits_a_few_videos_and_carries_over_to_full_fidelity(benchmark_s
         with torch.inference_mode():
             features = [encoder(as_clips(frames)).T for frames in batch.frames]
         windows = Windows(fidelity.snippets, None, pipeline.windows.overlap)
-        detect = DetectOptions(**pipeline.recipe.detect.model_dump())
+        detect = DetectSection(**pipeline.recipe.detect.model_dump())
         proposals = localise(heads[0].eval(), features, windows, detect)
         found[fidelity.snippets] = evaluate(truth, "all", videos, proposals, [], labels).oracle
     assert found[16].mAP[0] > 0.95  # tIoU 0.5

@@ -10,7 +10,7 @@ import pytest
 from conftest import STAGES, assert_same_training, files_of
 
 from lofi_tal.config import save_recipe
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 
 
 def run_with(processes, recipe, folder, *arguments, check=True):
@@ -111,4 +111,4 @@ def test_detection_is_shared_between_processes(finished_run, tmp_path, monkeypat
         found.append({path.stem for path in out.glob("*.json")})
     assert not found[0] & found[1]
     assert len(found[0] | found[1]) == len(list(videos.iterdir()))
-    assert isinstance(pipeline, Pipeline)
+    assert isinstance(pipeline, Run)

@@ -13,11 +13,11 @@ from conftest import files_of
 from lofi_tal.config import save_recipe
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 
 
 def run(recipe, folder, **options):
-    pipeline = Pipeline(recipe, folder, device="cpu", quiet=True, **options)
+    pipeline = Run(recipe, folder, device="cpu", quiet=True, **options)
     with pipeline.open():
         return pipeline, pipeline.run()
 
@@ -54,7 +54,7 @@ def test_the_cycle_visits_its_phases_and_full_fidelity_is_never_trained(finished
 
 def test_selection_videos_are_unseen_by_the_encoder(finished_run):
     pipeline, _ = finished_run
-    data = pipeline.data
+    data = pipeline.data()
     assert len(data.selection) == 2
     assert not {v.video_id for v in data.train} & {v.video_id for v in data.selection}
     assert json.loads((pipeline.output / "lofi" / "stage.json").read_text())["result"]["videos"] == len(data.train)
@@ -114,8 +114,8 @@ def _threads() -> int:
 
 
 def test_two_runs_in_one_folder_are_kept_apart(tiny_recipe, tmp_path):
-    first = Pipeline(tiny_recipe, tmp_path / "run", device="cpu", quiet=True)
-    second = Pipeline(tiny_recipe, tmp_path / "run", device="cpu", quiet=True)
+    first = Run(tiny_recipe, tmp_path / "run", device="cpu", quiet=True)
+    second = Run(tiny_recipe, tmp_path / "run", device="cpu", quiet=True)
     with first.open(), pytest.raises(LofiError, match="Another run"), second.open():
         pass
 
@@ -131,7 +131,7 @@ def test_a_lost_video_is_listed_and_costs_only_itself(tiny_recipe, benchmark_set
     (videos / lost.name).write_text("this is not a video")
     pipeline, results = run(changed(data={"videos": str(videos)}, pretrain=None, lofi=None), tmp_path / "run")
     assert [result.arm for result in results] == ["baseline"]
-    assert list(pipeline.data.failed) == [lost.stem]
+    assert list(pipeline.data().failed) == [lost.stem]
     assert results[0].scores["fused"]["videos"] == 4  # its truth still counts
     assert results[0].scores["fused"]["missing_videos"] == [lost.stem]
 
@@ -144,4 +144,4 @@ def test_a_subset_without_truth_stops_before_any_training(changed, tmp_path):
 
 def test_nothing_to_resume_is_an_error(tiny_recipe, tmp_path):
     with pytest.raises(LofiError, match="nothing to resume"):
-        Pipeline(tiny_recipe, tmp_path / "none", device="cpu", resume=True)
+        Run(tiny_recipe, tmp_path / "none", device="cpu", resume=True)

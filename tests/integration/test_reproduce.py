@@ -25,9 +25,9 @@ from lofi_tal.demo import demo_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation import bootstrap_detections
 from lofi_tal.files import locked
-from lofi_tal.pipeline import Pipeline
 from lofi_tal.reproduce import ROWS, Runner, open_base
 from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack
+from lofi_tal.run import Run
 
 QUICK = ("pretrain.epochs=1", "lofi.epochs=1", "head.lrs=[1e-3]", "head.epochs=1", "classifier.epochs=1")
 PICKED = [ROWS[name] for name in ("motion", "acp", "long", "bmn_acp")]
@@ -159,7 +159,7 @@ def test_what_is_done_is_not_run_again_and_other_settings_are_refused(done, base
     def nothing(*args, **kwargs):
         raise AssertionError("a row was run")
 
-    monkeypatch.setattr(lofi_tal.reproduce.runner, "Pipeline", nothing)
+    monkeypatch.setattr(lofi_tal.reproduce.runner, "Run", nothing)
     again = Runner(runner.base, tmp_path / "out", tmp_path / "results", "cpu", quiet=True)
     assert list(again.run(PICKED, [0])) == []
     changed = base_file.read_text().replace("epochs: 1", "epochs: 2")
@@ -177,16 +177,16 @@ def test_an_interrupted_row_goes_on_in_the_shared_folder(done, monkeypatch, tmp_
     out = tmp_path / "out"
     shutil.copytree(runner.out / "shared", out / "shared", ignore=shutil.ignore_patterns("lofi-*"))
     again = Runner(runner.base, out, tmp_path / "results", "cpu", quiet=True)
-    real = Pipeline._finish_encoder
+    real = Run._finish_encoder
 
     def stop(self, stage, encoder, outcome):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "_finish_encoder", stop)
+    monkeypatch.setattr(Run, "_finish_encoder", stop)
     with pytest.raises(KeyboardInterrupt):
         list(again.run([ROWS["long"]], [0]))
     assert again.state(ROWS["long"], 0) == "missing"
-    monkeypatch.setattr(Pipeline, "_finish_encoder", real)
+    monkeypatch.setattr(Run, "_finish_encoder", real)
     ((_, _, result),) = again.run([ROWS["long"]], [0])
     assert result["scores"] == done[1]["long"]["scores"]
 

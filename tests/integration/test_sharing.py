@@ -14,16 +14,16 @@ from conftest import files_of
 
 from lofi_tal.annotations import check_annotations, load_annotations
 from lofi_tal.config import save_recipe
+from lofi_tal.detection import detect_files
 from lofi_tal.errors import LofiError
-from lofi_tal.localizer import detect_files
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.video import VideoManifest
 
 # a slow extraction that says when it begins: what is killed is at work
 WORKER = """
 import sys, time
 from pathlib import Path
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.recipes import load_recipe
 from lofi_tal.stages import extract
 
@@ -36,7 +36,7 @@ def slowly(*arguments):
 
 extract.encode_snippets = slowly
 recipe, folder = load_recipe(Path(sys.argv[1])), Path(sys.argv[2])
-run = Pipeline(recipe, folder, device="cpu", quiet=True, patience=60)
+run = Run(recipe, folder, device="cpu", quiet=True, patience=60)
 with run.open():
     run.extract("lofi")
 """
@@ -104,7 +104,7 @@ def test_extraction_is_shared_and_says_what_cannot_be_read(run_copy, tmp_path, t
     victim = sorted(videos.iterdir())[0]
     content = tiny_recipe.model_copy(update={"data": tiny_recipe.data.model_copy(update={"videos": videos})})
     recipe.write_text(save_recipe(content))
-    Pipeline(content, run, device="cpu", quiet=True)._read_data()  # the manifest knows all files
+    Run(content, run, device="cpu", quiet=True)._read_data()  # the manifest knows all files
     data = victim.read_bytes()
     stamp = victim.stat()
     victim.write_bytes(b"\0" * len(data))  # of the same size and time: seen only when it is read
@@ -121,17 +121,17 @@ def test_extraction_is_shared_and_says_what_cannot_be_read(run_copy, tmp_path, t
 def test_sharing_needs_finished_stages_and_refuses_what_it_would_break(run_copy, tiny_recipe):
     run, _, _, _ = run_copy
     (run / "lofi/stage.json").unlink()
-    pipeline = Pipeline(tiny_recipe, run, device="cpu", quiet=True, patience=9)
+    pipeline = Run(tiny_recipe, run, device="cpu", quiet=True, patience=9)
     with pipeline.open(), pytest.raises(LofiError, match=r"no finished stage 'lofi'.*run `lofi train` first"):
         pipeline.extract("lofi")
     with pytest.raises(LofiError, match="--share and --overwrite exclude each other"):
-        Pipeline(tiny_recipe, run, device="cpu", quiet=True, patience=9, overwrite=True)
+        Run(tiny_recipe, run, device="cpu", quiet=True, patience=9, overwrite=True)
 
 
 def test_a_run_that_shares_keeps_out_one_that_does_not(run_copy, tiny_recipe):
     run, _, _, _ = run_copy
-    sharing = [Pipeline(tiny_recipe, run, device="cpu", quiet=True, patience=9) for _ in range(2)]
-    alone = Pipeline(tiny_recipe, run, device="cpu", quiet=True)
+    sharing = [Run(tiny_recipe, run, device="cpu", quiet=True, patience=9) for _ in range(2)]
+    alone = Run(tiny_recipe, run, device="cpu", quiet=True)
     with sharing[0].open(), sharing[1].open(), pytest.raises(Exception, match="Another run is at work"):
         alone.open().__enter__()
     with alone.open(), pytest.raises(Exception, match="share with --share"):
@@ -185,7 +185,7 @@ def test_the_cache_is_filled_by_several(run_copy, tiny_recipe):
         return {path.name: path.read_bytes() for path in (run / "cache").glob("*.npy")}
 
     shutil.rmtree(run / "cache")
-    Pipeline(tiny_recipe, run, device="cpu", quiet=True).fill_cache()
+    Run(tiny_recipe, run, device="cpu", quiet=True).fill_cache()
     alone = entries()
     shutil.rmtree(run / "cache")
     noted = (run / "environment.json").read_bytes()
@@ -202,8 +202,8 @@ def test_a_video_that_vanishes_is_no_endless_loop(run_copy, tmp_path, tiny_recip
     videos = shutil.copytree(tiny_recipe.data.videos, tmp_path / "videos")
     shutil.rmtree(run / "cache")
     data = tiny_recipe.data.model_copy(update={"videos": videos})
-    pipeline = Pipeline(tiny_recipe.model_copy(update={"data": data}), run, device="cpu", quiet=True, patience=9)
-    lost = pipeline.data.train[0]
+    pipeline = Run(tiny_recipe.model_copy(update={"data": data}), run, device="cpu", quiet=True, patience=9)
+    lost = pipeline.data().train[0]
     lost.file.path.unlink()
     with pipeline.open(trains=False):
         whole, failed = pipeline.fill_cache()
@@ -212,7 +212,7 @@ def test_a_video_that_vanishes_is_no_endless_loop(run_copy, tmp_path, tiny_recip
 
 
 def test_there_must_be_a_run_to_share(tiny_recipe, tmp_path):
-    pipeline = Pipeline(tiny_recipe, tmp_path / "typo", device="cpu", quiet=True, patience=9)
+    pipeline = Run(tiny_recipe, tmp_path / "typo", device="cpu", quiet=True, patience=9)
     with pytest.raises(LofiError, match="There is no run in"):
         pipeline.open().__enter__()
     assert not (tmp_path / "typo/environment.json").exists()

@@ -2,15 +2,15 @@
 
 import json
 
+import lofi_tal.pipeline
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-import lofi_tal.pipeline
 from lofi_tal.config import make_recipe
 from lofi_tal.localizer import Localizer
-from lofi_tal.pipeline import Pipeline, plan_recipe, write_run_report
+from lofi_tal.run import Run, plan_recipe, write_run_report
 
 WINDOW = 6.0  # the videos take 7 to 10 s, their actions less than 6
 
@@ -23,7 +23,7 @@ def windowed(tiny_recipe, tmp_path_factory):
     content["head"]["lrs"] = [1e-3]
     content |= {"pretrain": None, "baseline": False}
     recipe = make_recipe(content)
-    pipeline = Pipeline(recipe, tmp_path_factory.mktemp("runs") / "windows", device="cpu", quiet=True)
+    pipeline = Run(recipe, tmp_path_factory.mktemp("runs") / "windows", device="cpu", quiet=True)
     with pipeline.open():
         results = pipeline.run()
         write_run_report(pipeline, results)
@@ -38,7 +38,7 @@ def features_of(pipeline, video):
 def test_stage_2_goes_over_the_windows_that_show_an_action(windowed):
     pipeline, _ = windowed
     result = json.loads((pipeline.output / "lofi/stage.json").read_text())["result"]
-    assert result["videos"] == len(pipeline.data.train)
+    assert result["videos"] == len(pipeline.data().train)
     assert result["windows"] > result["videos"]
     lines = [json.loads(line) for line in (pipeline.output / "lofi/metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 * -(-result["windows"] // 2)  # epochs, batches of 2
@@ -46,7 +46,7 @@ def test_stage_2_goes_over_the_windows_that_show_an_action(windowed):
 
 def test_every_snippet_of_a_video_is_encoded_once(windowed):
     pipeline, _ = windowed
-    for video in pipeline.data.evaluation:
+    for video in pipeline.data().evaluation:
         assert len(features_of(pipeline, video)) == round(video.file.duration * 12 / WINDOW)
 
 
@@ -61,7 +61,7 @@ def test_the_localiser_finds_in_a_file_what_the_run_found(windowed):
     pipeline, result = windowed
     localizer = Localizer.from_pretrained(result.model, device="cpu")
     assert localizer.windows == pipeline.windows
-    for video in pipeline.data.evaluation:
+    for video in pipeline.data().evaluation:
         alone = localizer.predict(video.file.path)
         together = pipeline.detections("lofi")[video.video_id]
         features = localizer.features(video.file.path, video.file.duration, video.file.frames)
@@ -73,10 +73,10 @@ def test_the_localiser_finds_in_a_file_what_the_run_found(windowed):
 def test_published_features_of_any_number_are_cut_into_windows(windowed, tmp_path):
     pipeline, _ = windowed
     random = np.random.default_rng(0)
-    for video in [*pipeline.data.train, *pipeline.data.selection, *pipeline.data.evaluation]:
+    for video in [*pipeline.data().train, *pipeline.data().selection, *pipeline.data().evaluation]:
         np.save(tmp_path / f"{video.video_id}.npy", random.normal(size=(random.integers(20, 60), 8)).astype(np.float32))
     content = pipeline.recipe.model_dump(mode="json") | {"features": {"sources": [str(tmp_path)]}, "lofi": None}
-    head = Pipeline(make_recipe(content), tmp_path / "run", device="cpu", quiet=True)
+    head = Run(make_recipe(content), tmp_path / "run", device="cpu", quiet=True)
     with head.open():
         (result,) = head.run()
     assert result.scores["agnostic"]["videos"] == len(head.data.evaluation)

@@ -10,7 +10,7 @@ from lofi_tal.config import make_recipe
 from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.runtime import check_compile, compile_module, compiling, fastest_way, make_fabric, precision_of
 
 
@@ -86,7 +86,7 @@ def test_a_run_keeps_its_precision_and_its_way_to_compile(tmp_path):
     run = tmp_path / "run"
 
     def taken(**options):
-        pipeline = Pipeline(recipe, run, device="cpu", quiet=True, **options)
+        pipeline = Run(recipe, run, device="cpu", quiet=True, **options)
         return precision_of(pipeline.fabric), pipeline.compile
 
     assert taken(precision="fp32") == ("fp32", "off")

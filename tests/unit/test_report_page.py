@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lofi_tal.evaluation import evaluate_detections
-from lofi_tal.report import Arm, Report, StageRecord, TimelineEntry, write_report
+from lofi_tal.report import Arm, Report, StageSummary, TimelineEntry, write_report
 from lofi_tal.segments import Segments
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -62,7 +62,7 @@ def stage(name="lofi", *, skipped=False, metrics=None):
          "snippets": 8, "size": 32, "wait": 0.25, "seconds": 1.0 * i}
         for i in range(12)
     ]  # fmt: skip
-    return StageRecord(name, 75.0, 3 * 2**29, skipped, lines if metrics is None else metrics)
+    return StageSummary(name, 75.0, 3 * 2**29, skipped, lines if metrics is None else metrics)
 
 
 def found(video_id="clip", labels=("jump", "bend")):
@@ -165,7 +165,7 @@ def test_results_of_the_evaluation_fit(tmp_path):
         Report("Many thresholds", arms=[arm("only", thresholds=tuple(np.linspace(0.1, 0.9, 9)))]),
         Report("One threshold", arms=[arm("only", thresholds=(0.5,))]),
         Report("No metrics", stages=[stage(metrics=[]), stage("up to date", skipped=True, metrics=[{}])]),
-        Report("Not measured", stages=[StageRecord("start", 0.0, 0, False)]),
+        Report("Not measured", stages=[StageSummary("start", 0.0, 0, False)]),
         Report("Search", stages=[stage(metrics=[{"candidate_lr": 1e-3, "selection_mAP": 0.2}])]),
         Report("No detections", timelines=[TimelineEntry("v", None, None, Segments.empty("v"), "only")]),
         Report("Lengths only", lengths={"training": [1.0], "none": []}),
@@ -202,7 +202,7 @@ def test_markup_in_any_text_stays_text(tmp_path):
         NASTY,
         NASTY,
         [Arm(NASTY, NASTY, {"fused": score(labels=(NASTY, "b"))}), arm("b")],
-        [StageRecord(NASTY, 1.0, 1, False, [{"loss": 1.0, f"loss/{NASTY}": 2.0, "fidelity": NASTY}])],
+        [StageSummary(NASTY, 1.0, 1, False, [{"loss": 1.0, f"loss/{NASTY}": 2.0, "fidelity": NASTY}])],
         [TimelineEntry(NASTY, None, found(labels=(NASTY,)), found(NASTY, (NASTY,)), NASTY)],
         {NASTY: NASTY},
         [NASTY],

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from lofi_tal.cli.reproduce import _seeds
+from lofi_tal.data import TruthVideo, VideoFile
 from lofi_tal.errors import DataError, LofiError
+from lofi_tal.features import FeatureSet
 from lofi_tal.reproduce import ROWS, TABLES, Runner, find_rows, find_tables, open_base, update_document, write_tables
 from lofi_tal.reproduce.grid import grid_facts
 from lofi_tal.reproduce.probe import average_precision, best_cut, f1, probe
 from lofi_tal.reproduce.results import read_result, read_results, results_folder, settings_hash, write_result
-from lofi_tal.stages.data import TruthVideo, VideoFile
-from lofi_tal.stages.head import FeatureSet
 
 PUBLISHED = Path(__file__).parents[2] / "results"
 BASES = ("bench", "bench_broad", "demo", "anet13_tsm_r18_gtad_long", "hacs_tsm_r18_gtad_long")

@@ -14,9 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lofi_tal.errors import LofiError, RunError
-from lofi_tal.fidelity import Fidelity
-from lofi_tal.stages.data import (
+from lofi_tal.data import (
     FrameDataset,
     Request,
     SnippetDataset,
@@ -30,7 +28,9 @@ from lofi_tal.stages.data import (
     multi_scale_crop,
     split_selection,
 )
-from lofi_tal.stages.lofi import class_loss
+from lofi_tal.errors import LofiError, RunError
+from lofi_tal.fidelity import Fidelity
+from lofi_tal.stages.end_to_end import class_loss
 from lofi_tal.video import FrameCache, watch, write_video
 
 FULL = Fidelity("full", 4, 16)

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lofi_tal.data import Excerpt, TruthVideo, VideoFile, background, excerpts, whole_files_fit
 from lofi_tal.errors import LofiError
 from lofi_tal.snippets import pace_times
-from lofi_tal.stages.data import Excerpt, TruthVideo, VideoFile, background, excerpts
-from lofi_tal.stages.pretrain import examples, random_size, whole_files_fit
+from lofi_tal.tasks import create_task, random_size
 
 
 def video(segments, frames=200, duration=20.0):
@@ -22,17 +22,17 @@ def video(segments, frames=200, duration=20.0):
 
 def test_arrow_shows_every_clip_in_both_directions():
     frames = torch.arange(2 * 3).view(2, 3, 1, 1, 1).expand(2, 3, 4, 4, 3).to(torch.uint8)
-    clips, target = examples("arrow", frames, torch.tensor([5, 6]))
+    clips, target = create_task("arrow").examples(frames, torch.tensor([5, 6]))
     assert clips[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [2, 1, 0], [5, 4, 3]]
     assert target.tolist() == [0, 0, 1, 1]
 
 
 def test_speed_shows_every_clip_at_both_paces_and_acp_its_class():
     frames = torch.arange(2 * 2 * 3).view(2, 2, 3, 1, 1, 1).expand(2, 2, 3, 4, 4, 3).to(torch.uint8)
-    clips, target = examples("speed", frames, torch.tensor([5, 6]))
+    clips, target = create_task("speed").examples(frames, torch.tensor([5, 6]))
     assert clips[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [6, 7, 8], [3, 4, 5], [9, 10, 11]]
     assert target.tolist() == [0, 0, 1, 1]
-    same, numbers = examples("acp", frames[:, 0], torch.tensor([5, 6]))
+    same, numbers = create_task("acp").examples(frames[:, 0], torch.tensor([5, 6]))
     assert torch.equal(same, frames[:, 0])
     assert numbers.tolist() == [5, 6]
 

@@ -9,11 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lofi_tal.errors import DataError, LofiError
-from lofi_tal.fidelity import Fidelity
-from lofi_tal.heads import Proposals
-from lofi_tal.snippets import SnippetGrid, Window, Windows
-from lofi_tal.stages.data import (
+from lofi_tal.config import DetectSection
+from lofi_tal.data import (
     Request,
     SnippetDataset,
     TruthVideo,
@@ -21,8 +18,14 @@ from lofi_tal.stages.data import (
     cut_actions,
     stream_snippets,
     training_windows,
+    within,
 )
-from lofi_tal.stages.detect import DetectOptions, localise, merge_windows, suppress, window_features
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.features import window_features
+from lofi_tal.fidelity import Fidelity
+from lofi_tal.heads import Proposals
+from lofi_tal.snippets import SnippetGrid, Window, Windows
+from lofi_tal.stages.localise import localise, merge_windows, suppress
 from lofi_tal.video import FrameCache, probe_video, write_video
 
 windows_of = st.builds(Windows, st.integers(2, 60), st.floats(1, 50), st.floats(0, 0.95))
@@ -122,7 +125,7 @@ def test_streamed_snippets_are_those_of_one_read_and_windows_slice_them(moving_v
     assert {len(piece) for piece in pieces[:-1]} <= {at_once}
     streamed = torch.cat(pieces)
     video = truth(moving_video.duration, [[0, 1]], moving_video.path, moving_video.frames)
-    items = [video, *(video.within(window) for window in windows.cut(count))]
+    items = [video, *(within(video, window) for window in windows.cut(count))]
     read = SnippetDataset(items, frames=4, stride=3, cache=FrameCache(None, 0))
     assert torch.equal(read[Request(0, Fidelity("full", count, 32), None)].frames, streamed)
     for number, item in enumerate(items[1:], start=1):
@@ -189,7 +192,7 @@ def test_ten_minutes_of_actions_are_found_whatever_the_phase_of_the_windows(coun
     length = windows.snippets(600.0)
     longest = min(32, round(overlap * count)) - 2
     actions = [(s + phase, e + phase) for s, e in action_grid(random, length - phase, longest)]
-    options = DetectOptions(top_k=100)
+    options = DetectSection(top_k=100)
     (found,) = localise(RunHead(labelled=labelled), [track_of(actions, length)], windows, options, batch=7)
     spans = sorted(tuple(span) for span in (found.segments.double() * length).round().int().tolist())
     assert spans == actions
@@ -203,7 +206,7 @@ def test_an_action_that_windows_place_differently_does_not_fall_between_them(see
     random = np.random.default_rng(seed)
     windows = Windows(count=32, seconds=32.0)
     actions = action_grid(random, 200, 12)
-    (found,) = localise(RunHead(noise), [track_of(actions, 200)], windows, DetectOptions(top_k=1000))
+    (found,) = localise(RunHead(noise), [track_of(actions, 200)], windows, DetectSection(top_k=1000))
     spans = found.segments.double().numpy() * 200
     for action in actions:
         assert (np.abs(spans - action).max(1) <= noise + 1e-3).any()
@@ -223,7 +226,7 @@ def test_proposals_end_with_a_video_that_is_shorter_than_a_window():
 def test_what_no_window_sees_whole_is_kept_as_seen():
     """An action longer than a window is proposed in parts: better than not at all."""
     windows = Windows(count=10, seconds=10.0)
-    (found,) = localise(RunHead(), [track_of([(3, 37)], 40)], windows, DetectOptions())
+    (found,) = localise(RunHead(), [track_of([(3, 37)], 40)], windows, DetectSection())
     covered = {i for s, e in (found.segments * 40).round().int().tolist() for i in range(s, e)}
     assert covered == set(range(3, 37))
 
@@ -231,7 +234,7 @@ def test_what_no_window_sees_whole_is_kept_as_seen():
 def test_one_window_is_left_as_it_is_and_long_videos_keep_more():
     seen = Proposals(torch.rand(300, 2).sort(1).values, torch.rand(300))
     assert merge_windows([seen], [Window(0, 10, 10)]) is seen
-    short, long = suppress([seen, seen], [1.0, 2.5], DetectOptions(top_k=20))
+    short, long = suppress([seen, seen], [1.0, 2.5], DetectSection(top_k=20))
     assert len(short.scores) == 20
     assert len(long.scores) == 50
     assert torch.equal(long.scores[:20], short.scores)

@@ -251,11 +251,11 @@ def cache(
 
     Example: lofi data cache recipe.yaml -o runs/mine
     """
-    from lofi_tal.pipeline import Pipeline
     from lofi_tal.recipes import load_recipe
+    from lofi_tal.run import Run
 
     loaded = load_recipe(recipe, tuple(settings or ()))
-    pipeline = Pipeline(
+    run = Run(
         loaded,
         output or Path("runs") / loaded.name,
         device="cpu",
@@ -263,10 +263,10 @@ def cache(
         quiet=quiet,
         patience=patience if share else None,
     )
-    with pipeline.open(command_line(), trains=False):
-        whole, failed = pipeline.fill_cache()
-    held, limit = pipeline.cache.held_bytes() / 2**30, loaded.data.cache_gib
-    say(f"{pipeline.cache.folder}: {held:.2f} GiB (limit {limit:g} GiB)")
+    with run.open(command_line(), trains=False):
+        whole, failed = run.fill_cache()
+    held, limit = run.cache.held_bytes() / 2**30, loaded.data.cache_gib
+    say(f"{run.cache.folder}: {held:.2f} GiB (limit {limit:g} GiB)")
     if not whole:
         complain("The cache or its disk is full: the rest will be decoded whenever it is needed; raise data.cache_gib.")
     for video_id, reason in failed.items():

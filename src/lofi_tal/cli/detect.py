@@ -48,7 +48,7 @@ def detect(
 
     Example: lofi detect holiday.mp4 --model runs/demo --out found/
     """
-    from lofi_tal.localizer import detect_files
+    from lofi_tal.detection import detect_files
 
     results, failed, limit = detect_files(
         videos,

@@ -36,8 +36,7 @@ def plan(
 
     Example: lofi plan recipe.yaml --memory 24GiB --devices 4
     """
-    from lofi_tal.pipeline import plan_recipe
-    from lofi_tal.planning import parse_memory
+    from lofi_tal.planning import parse_memory, plan_recipe
     from lofi_tal.recipes import load_recipe
 
     loaded = load_recipe(recipe, tuple(settings or ()), needs_data=False)

@@ -3,207 +3,121 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lofi_tal.cli.common import (
-    CompileOption,
     DeviceOption,
     JsonOption,
-    MemoryOption,
-    OutputOption,
     OverwriteOption,
     PatienceOption,
-    PrecisionOption,
     QuietOption,
-    RecipeArgument,
-    ResumeOption,
     SetOption,
     ShareOption,
-    StepDownOption,
     command_line,
     complain,
     percent,
     print_json,
     print_table,
     say,
+    show_log,
 )
+from lofi_tal.cli.run_options import RunOptions, with_run_options
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
-    from lofi_tal.pipeline import ArmResult, Pipeline
+    from lofi_tal.run import ArmResult, Run
 
 _MOST = 10  # files that each training names
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("run")(run)
-    _add_stage(app, "pretrain", "Stage 1: train the encoder to classify trimmed clips.", _pretrain)
-    _add_stage(
-        app,
-        "train",
-        "Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date).",
-        _train,
-    )
-    app.command("extract")(extract)
-    app.command("head")(head)
-    app.command("classify")(classify)
+    for command in (run, pretrain, train, extract, head, classify):
+        app.command(command.__name__)(with_run_options(command))
     app.command("init")(init)
     app.command("demo")(demo)
 
 
-def run(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    compiling: CompileOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    memory: MemoryOption = None,
-    step_down: StepDownOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+def run(options: RunOptions, *, as_json: JsonOption = False) -> None:
     """Run all stages of a recipe that are not up to date, evaluate, and write the report.
 
     Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
     """
-    pipeline = _pipeline(
-        recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down
-    )
-    from lofi_tal.pipeline import write_run_report
+    from lofi_tal.run import write_run_report
     from lofi_tal.runtime import on_first
 
-    with _opened(pipeline):
-        results = pipeline.run()
-        page = on_first(lambda: write_run_report(pipeline, results, command=command_line()))
-    _show(pipeline, results, as_json)
+    run = options.open_run()
+    with _opened(run):
+        results = run.run()
+        page = on_first(lambda: write_run_report(run, results, command=command_line()))
+    _show(run, results, as_json)
     say(f"Report: {page}")
-    raise typer.Exit(_status(pipeline, _lost(pipeline, results)))
+    _end(run, _lost(run, results))
 
 
-def _add_stage(app: typer.Typer, name: str, text: str, work: Callable[[Pipeline], int]) -> None:
-    """Add a command that runs one stage of a recipe and those before it; ``work`` returns the exit status."""
+def pretrain(options: RunOptions) -> None:
+    """Stage 1: train the encoder to classify trimmed clips."""
+    from lofi_tal.run.report import clip_accuracies
 
-    @app.command(name, help=text)
-    def stage(
-        recipe: RecipeArgument,
-        output: OutputOption = None,
-        settings: SetOption = None,
-        device: DeviceOption = "auto",
-        precision: PrecisionOption = "auto",
-        compiling: CompileOption = None,
-        resume: ResumeOption = False,
-        overwrite: OverwriteOption = False,
-        memory: MemoryOption = None,
-        step_down: StepDownOption = False,
-        quiet: QuietOption = False,
-    ) -> None:
-        pipeline = _pipeline(
-            recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down
-        )
-        with _opened(pipeline):
-            status = work(pipeline)
-        if status:
-            raise typer.Exit(status)
+    run = options.open_run()
+    with _opened(run):
+        encoder, second = run.ensure("finetune"), run.ensure("second")
+        say(f"Encoder: {encoder}")
+        if second is not None:
+            say(f"Second encoder: {second}")
+        for name, facts in clip_accuracies(run).items():
+            say(f"{name}: {percent(facts['accuracy'])} % of {facts['validation_clips']} held-out clips are right")
+    _end(run, {})
 
 
-def _pretrain(pipeline: Pipeline) -> int:
-    say(f"Encoder: {pipeline.finetuned}")
-    if pipeline.second is not None:
-        say(f"Second encoder: {pipeline.second}")
-    for name, facts in pipeline.clip_accuracies().items():
-        say(f"{name}: {percent(facts['accuracy'])} % of {facts['validation_clips']} held-out clips are right")
-    return _status(pipeline, {})
+def train(options: RunOptions) -> None:
+    """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
+    run = options.open_run()
+    with _opened(run):
+        lost = run.data().failed  # what is wrong with the data is said before any training
+        encoder = run.ensure("lofi")
+        say(f"Encoder: {encoder}")
+    _end(run, lost)
 
 
-def _train(pipeline: Pipeline) -> int:
-    _ = pipeline.data  # what is wrong with the data is said before any training
-    say(f"Encoder: {pipeline.optimised}")
-    return _status(pipeline, pipeline.data.failed)
-
-
-def extract(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    compiling: CompileOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    memory: MemoryOption = None,
-    step_down: StepDownOption = False,
-    share: ShareOption = False,
-    patience: PatienceOption = PATIENCE,
-    quiet: QuietOption = False,
-) -> None:
+def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
     """Features of all videos at full fidelity (after the stages before, if they are not up to date).
 
     Example: lofi extract recipe.yaml -o runs/mine --share (as often, and on as many machines, as you like)
     """
-    pipeline = _pipeline(
-        recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down,
-        patience if share else None,
-    )  # fmt: skip
-    with _opened(pipeline):
-        lost = dict(pipeline.data.failed)
-        for arm in pipeline.arms:
-            store, videos, failed = pipeline.extract(arm)
+    run = options.open_run(patience=patience if share else None)
+    with _opened(run):
+        lost = dict(run.data().failed)
+        for arm in run.arms:
+            store, videos, failed = run.extract(arm)
             say(f"{arm}: features of {len(videos)} videos in {store.folder}")
             lost |= failed
-        status = _status(pipeline, lost)
-    if status:
-        raise typer.Exit(status)
+    _end(run, lost)
 
 
-def head(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    compiling: CompileOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    memory: MemoryOption = None,
-    step_down: StepDownOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
-    pipeline = _pipeline(
-        recipe, output, settings, device, precision, compiling, resume, overwrite, quiet, memory, step_down
-    )
-    with _opened(pipeline):
-        results = pipeline.run()
-    _show(pipeline, results, as_json)
-    raise typer.Exit(_status(pipeline, _lost(pipeline, results)))
+    run = options.open_run()
+    with _opened(run):
+        results = run.run()
+    _show(run, results, as_json)
+    _end(run, _lost(run, results))
 
 
 def classify(
-    recipe: RecipeArgument,
+    options: RunOptions,
+    *,
     scores: Annotated[Path, typer.Option(help="JSON file to write: class scores of every evaluated video.")],
     layout: Annotated[
         str, typer.Option(help="cuhk (BSN, BMN, G-TAD, OpenTAD) or hacs (G-TAD's HACS branch).")
     ] = "cuhk",
     arm: Annotated[str | None, typer.Option(help="Which features: lofi, baseline or features; the last arm's.")] = None,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    compiling: CompileOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Fit the built-in classifier alone and export class scores of whole videos for other systems.
 
@@ -214,9 +128,9 @@ def classify(
 
     if layout not in ("cuhk", "hacs"):
         raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
-    pipeline = _pipeline(recipe, output, settings, device, precision, compiling, resume, overwrite, quiet)
-    with _opened(pipeline):
-        result = pipeline.classify(arm or pipeline.arms[-1])
+    run = options.open_run()
+    with _opened(run):
+        result = run.classify(arm or run.arms[-1])
     if layout == "cuhk":
         write_cuhk_scores(scores, result.scores)
     else:
@@ -225,7 +139,7 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    raise typer.Exit(_status(pipeline, pipeline.data.failed | result.failed))
+    _end(run, run.data().failed | result.failed)
 
 
 def init(
@@ -253,6 +167,7 @@ def init(
     """
     from lofi_tal.initialise import write_recipe
 
+    show_log(quiet)
     reasons = write_recipe(
         output,
         annotations=annotations,
@@ -293,6 +208,7 @@ def demo(
     """
     from lofi_tal.demo import run_demo
 
+    show_log(quiet)
     result = run_demo(
         output or Path("runs") / recipe,
         recipe=recipe,
@@ -305,67 +221,26 @@ def demo(
         quiet=quiet,
         command=command_line(),
     )
-    _show(result.pipeline, result.arms, False)
+    _show(result.run, result.arms, False)
     print_table("", ("stage", "time", "peak memory"), result.stages)
     say(f"Detections on {result.video.name}: {result.timeline}")
     say(f"Report: {result.report}")
 
 
-def _pipeline(
-    recipe: Path,
-    output: Path | None,
-    settings: list[str] | None,
-    device: str,
-    precision: str,
-    compiling: str | None,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
-    memory: str | None = None,
-    step_down: bool = False,
-    patience: float | None = None,
-) -> Pipeline:
-    from lofi_tal.cli.plan import describe
-    from lofi_tal.pipeline import Pipeline
-    from lofi_tal.planning import parse_memory
-    from lofi_tal.recipes import load_recipe
-    from lofi_tal.runtime import describe_device
-
-    loaded = load_recipe(recipe, tuple(settings or ()))
-    pipeline = Pipeline(
-        loaded,
-        output or Path("runs") / loaded.name,
-        device=device,
-        precision=precision,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        memory=None if memory is None else parse_memory(memory),
-        step_down=step_down,
-        patience=patience,
-        compile=compiling,
-    )
-    if pipeline.plan is not None and pipeline.plan.recommended is not None and not quiet:
-        say(f"Planned: {describe(pipeline.plan.recommended, pipeline.plan)}")
-    if not quiet:
-        say(f"{loaded.name}: {describe_device(pipeline.fabric)}; seed {loaded.seed}; {pipeline.output}")
-    return pipeline
-
-
 @contextlib.contextmanager
-def _opened(pipeline: Pipeline) -> Iterator[None]:
+def _opened(run: Run) -> Iterator[None]:
     """Hold the run folder, and say what the next command needs where the disk is full."""
     try:
-        with pipeline.open(command_line()):
+        with run.open(command_line()):
             yield
     except (DiskFullError, OSError) as error:
         if isinstance(error, OSError) and not is_disk_full(error):
             raise
         what = error.what if isinstance(error, DiskFullError) else str(error.filename or "a file")
-        raise DiskFullError(what, " with --resume" if pipeline.interrupted else "") from error
+        raise DiskFullError(what, " with --resume" if run.folder.interrupted else "") from error
 
 
-def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
+def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
     if as_json:
         documents: dict[str, Any] = {
             result.arm: {"scores": result.scores, "chosen": result.chosen, "model": str(result.model)}
@@ -391,21 +266,23 @@ def _show(pipeline: Pipeline, results: list[ArmResult], as_json: bool) -> None:
             at = dict(zip(thresholds, score["mAP"], strict=True))
             rows.append((result.arm, title, *(percent(at[t]) for t in columns), percent(score["average_mAP"])))
     print_table(
-        f"{pipeline.recipe.name}: mAP on {first['videos']} videos, {first['instances']} instances "
-        f"of {pipeline.recipe.data.eval_subset!r}",
+        f"{run.recipe.name}: mAP on {first['videos']} videos, {first['instances']} instances "
+        f"of {run.recipe.data.eval_subset!r}",
         ("arm", "classes", *map(str, columns), "average"),
         rows,
     )
 
 
-def _lost(pipeline: Pipeline, results: list[ArmResult]) -> dict[str, str]:
+def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:
     """Return why videos could not be used, by id."""
-    return pipeline.data.failed | {name: why for result in results for name, why in result.failed.items()}
+    return run.data().failed | {name: why for result in results for name, why in result.failed.items()}
 
 
-def _status(pipeline: Pipeline, lost: dict[str, str]) -> int:
-    """Say which videos and clips a run had to do without, and return the exit status."""
-    trained = pipeline.lost_in_training()
+def _end(run: Run, lost: dict[str, str]) -> None:
+    """Say which videos and clips a run had to do without, and end with the exit status that says so."""
+    from lofi_tal.run.report import lost_in_training
+
+    trained = lost_in_training(run)
     for record, reasons in trained.items():
         for name, reason in list(reasons.items())[:_MOST]:
             complain(f"{record.parent.name}: {name} was left out: {reason}")
@@ -414,4 +291,4 @@ def _status(pipeline: Pipeline, lost: dict[str, str]) -> int:
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    return 4 if lost or trained else 0
+    raise typer.Exit(4 if lost or trained else 0)

@@ -24,7 +24,7 @@ from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
 from lofi_tal.runtime.device import free_unused, give_back_memory
-from lofi_tal.stages.lofi import EndToEnd
+from lofi_tal.stages.end_to_end import EndToEnd
 from lofi_tal.stages.strategies import Strategy
 
 

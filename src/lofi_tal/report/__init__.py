@@ -4,7 +4,7 @@ Nothing is loaded from a network: styles, scripts and figures are inside the pag
 relative to it.
 """
 
-from lofi_tal.report.content import Arm, Report, StageRecord, TimelineEntry
+from lofi_tal.report.content import Arm, Report, StageSummary, TimelineEntry
 from lofi_tal.report.dataset import write_statistics
 from lofi_tal.report.evaluation import evaluation_json, write_evaluation
 from lofi_tal.report.page import write_report
@@ -13,7 +13,7 @@ from lofi_tal.report.timeline import write_timeline
 __all__ = [
     "Arm",
     "Report",
-    "StageRecord",
+    "StageSummary",
     "TimelineEntry",
     "evaluation_json",
     "write_evaluation",

@@ -10,7 +10,7 @@ from lofi_tal.segments import Segments
 
 
 @dataclass(frozen=True)
-class StageRecord:
+class StageSummary:
     """A stage of the run.
 
     Args:
@@ -82,7 +82,7 @@ class Report:
     title: str
     subtitle: str = ""
     arms: list[Arm] = field(default_factory=list)
-    stages: list[StageRecord] = field(default_factory=list)
+    stages: list[StageSummary] = field(default_factory=list)
     timelines: list[TimelineEntry] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lofi_tal.report.content import Arm, StageRecord
+from lofi_tal.report.content import Arm, StageSummary
 from lofi_tal.report.theme import duration, memory, percent, series_colour, signed_percent
 
 COLUMNS = (0.5, 0.75, 0.95)
@@ -45,7 +45,7 @@ class Headline:
     basis: str
 
 
-def tiles(arms: Sequence[Arm], stages: Sequence[StageRecord]) -> list[Tile]:
+def tiles(arms: Sequence[Arm], stages: Sequence[StageSummary]) -> list[Tile]:
     """Return each arm's average mAP with its own class scores, the time of all stages, and the highest memory."""
     found = []
     first: float | None = None
@@ -94,7 +94,7 @@ def headline(arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]]) -> Headli
     return Headline([*(f"{column:g}" for column in columns), "average"], groups, basis)
 
 
-def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
+def stage_rows(stages: Sequence[StageSummary]) -> list[dict[str, Any]]:
     """Return name, time, memory, whether it ran, steps, last loss and the share of waiting for data, as texts."""
     rows = []
     for stage in stages:
@@ -170,6 +170,6 @@ def _difference(value: float | None, other: float | None) -> str:
     return signed_percent(None if value is None or other is None else value - other)
 
 
-def _numbers(stage: StageRecord, key: str) -> list[float]:
+def _numbers(stage: StageSummary, key: str) -> list[float]:
     values = (record.get(key) for record in stage.metrics)
     return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lofi_tal.data import TruthVideo
 from lofi_tal.evaluation import ACTIVITYNET_THRESHOLDS
 from lofi_tal.evaluation.matching import pairwise_tiou
-from lofi_tal.stages.data import TruthVideo
 
 _POSITIVE = 0.9  # tIoU from which on an anchor is a positive of G-TAD's and BMN's classification loss
 

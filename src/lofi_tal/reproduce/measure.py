@@ -15,28 +15,29 @@ from lofi_tal.evaluation.documents import load_detections, load_ground_truth
 from lofi_tal.evaluation.proposals import REPORTED
 from lofi_tal.files import read_json
 from lofi_tal.localizer import Localizer
-from lofi_tal.pipeline import ArmResult, Pipeline
 from lofi_tal.reproduce.grid import grid_facts
 from lofi_tal.reproduce.probe import probe
 from lofi_tal.reproduce.results import REPLICATES, pack
+from lofi_tal.run import ArmResult, Run
+from lofi_tal.run.report import clip_accuracies, stage_summaries
 from lofi_tal.runtime import describe_device, environment
 from lofi_tal.segments import Segments, detections_to_activitynet
-from lofi_tal.stages.detect import with_true_class
 from lofi_tal.stages.extract import usable
+from lofi_tal.stages.scoring import with_true_class
 
 
-def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
+def measure(run: Run, result: ArmResult) -> dict[str, Any]:
     """Return the figures of a run that is done, JSON-like.
 
     Args:
-        pipeline: The run, with its folder open.
+        run: The run, with its folder open.
         result: Stage 3 of the arm in question.
     """
-    data, subset = pipeline.data, pipeline.recipe.data.eval_subset
-    features, _, failed = pipeline.features(result.arm)
+    data, subset = run.data(), run.recipe.data.eval_subset
+    features, _, failed = run.features(result.arm)
     training = features.of(usable([*data.train, *data.selection], failed))
     evaluated = features.of(usable(data.evaluation, failed))
-    found = Localizer.from_pretrained(result.model, device=pipeline.device).localise_features(evaluated.features)
+    found = Localizer.from_pretrained(result.model, device=run.device).localise_features(evaluated.features)
     name = data.labels[0]
     proposals = [
         with_true_class(replace(video, labels=torch.zeros(1, dtype=torch.long)), one, (name,))
@@ -44,10 +45,10 @@ def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
     ]
     oracle = [with_true_class(v, p, data.labels) for v, p in zip(evaluated.videos, found, strict=True)]
     recall = evaluate_proposals(data.truth, detections_to_activitynet(proposals), subset)
-    accuracies = pipeline.clip_accuracies()
-    ways = {"fused": list(pipeline.detections(result.arm).values()), "agnostic": proposals, "oracle": oracle}
+    accuracies = clip_accuracies(run)
+    ways = {"fused": list(run.detections(result.arm).values()), "agnostic": proposals, "oracle": oracle}
     if "external" in result.scores:
-        ways["external"] = list(pipeline.detections(result.arm, external=True).values())
+        ways["external"] = list(run.detections(result.arm, external=True).values())
     return {
         "scores": {
             way: {key: score[key] for key in ("average_mAP", "mAP", "tiou_thresholds", "videos", "instances")}
@@ -55,47 +56,47 @@ def measure(pipeline: Pipeline, result: ArmResult) -> dict[str, Any]:
         },
         "proposals": {"AUC": recall.auc, **{f"AR@{number}": recall.at(number) for number in REPORTED}},
         "probe": probe(training, evaluated),
-        "grids": [asdict(grid_facts(count, data.train, data.evaluation)) for count in _grids(pipeline)],
+        "grids": [asdict(grid_facts(count, data.train, data.evaluation)) for count in _grids(run)],
         "clips": {name: facts["accuracy"] for name, facts in accuracies.items()},
         "chosen": result.chosen,
-        "stages": _stages(pipeline, result),
+        "stages": _stages(run, result),
         "replicates": {
             "count": REPLICATES,
-            **{way: _replicates(pipeline, every, class_agnostic=way == "agnostic") for way, every in ways.items()},
+            **{way: _replicates(run, every, class_agnostic=way == "agnostic") for way, every in ways.items()},
         },
         "failed_videos": {**data.failed, **failed},
-        "device": describe_device(pipeline.fabric),
+        "device": describe_device(run.fabric),
         "environment": environment(),
     }
 
 
-def _grids(pipeline: Pipeline) -> list[int]:
+def _grids(run: Run) -> list[int]:
     """Return the numbers of snippets that the run sees, full fidelity first; none where videos are cut into windows."""
-    if pipeline.windows.seconds is not None:
+    if run.windows.seconds is not None:
         return []
-    low = pipeline.schedule.fidelities if pipeline.recipe.lofi is not None else ()
-    return list(dict.fromkeys([pipeline.recipe.snippets.count, *(fidelity.snippets for fidelity in low)]))
+    low = run.schedule.fidelities if run.recipe.lofi is not None else ()
+    return list(dict.fromkeys([run.recipe.snippets.count, *(fidelity.snippets for fidelity in low)]))
 
 
-def _stages(pipeline: Pipeline, result: ArmResult) -> dict[str, dict[str, float]]:
+def _stages(run: Run, result: ArmResult) -> dict[str, dict[str, float]]:
     """Return time and peak memory of what the row is made of, whether it was done for this row or for one before."""
     stages = {
         stage.name: {"seconds": stage.seconds, "peak_memory_bytes": stage.peak_memory_bytes}
-        for stage in pipeline.stage_records()
+        for stage in stage_summaries(run)
         if not stage.name.startswith(f"{result.arm} ")
     }
     if result.arm != "features":
-        store, _, _ = pipeline.extract(result.arm)
+        store, _, _ = run.extract(result.arm)
         facts = read_json(store.folder.with_suffix(".json"))
         stages["extract"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
     stages["head"] = {key: result.chosen[key] for key in ("seconds", "peak_memory_bytes")}
     return stages
 
 
-def _replicates(pipeline: Pipeline, detections: Sequence[Segments], *, class_agnostic: bool) -> str:
+def _replicates(run: Run, detections: Sequence[Segments], *, class_agnostic: bool) -> str:
     """Return the average mAP on fixed draws of the evaluated videos, as text."""
-    section = pipeline.recipe.data
-    truth = load_ground_truth(pipeline.data.truth, section.eval_subset, class_agnostic=class_agnostic)
+    section = run.recipe.data
+    truth = load_ground_truth(run.data().truth, section.eval_subset, class_agnostic=class_agnostic)
     found = load_detections(detections_to_activitynet(detections), truth)
     matched = match_detections(truth, found, THRESHOLDS[section.tiou])
     return pack(replicated_map(matched, REPLICATES).mean(axis=1))

@@ -13,48 +13,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lofi_tal.data import SnippetDataset, content_hash
 from lofi_tal.errors import RunError
 from lofi_tal.files import atomic_path, hash_object, inside
-from lofi_tal.pipeline import Pipeline
+from lofi_tal.run import Run
 from lofi_tal.runtime import Outcome, PeakMemory, Progress, open_stage
-from lofi_tal.stages.data import SnippetDataset, content_hash
 from lofi_tal.stages.extract import encode_videos
 from lofi_tal.synthetic.controls import difference_features
 
 
-def motion_features(pipeline: Pipeline, shared: Path, *, quiet: bool = False) -> Path:
+def motion_features(run: Run, shared: Path, *, quiet: bool = False) -> Path:
     """Write ``(L, D)`` features of every video and return the stage folder with ``features/<id>.npy``.
 
     They see the same frames as the encoders do at full fidelity, and are standardised with mean and deviation of the
     training videos: how much moves, where, and how strongly (see `lofi_tal.synthetic.controls.difference_features`).
 
     Args:
-        pipeline: Of any row of the same videos.
+        run: Of any row of the same videos.
         shared: Folder in which the stage folder lies, named by what it was made from.
         quiet: No progress.
     """
-    data, section = pipeline.data, pipeline.recipe.snippets
+    data, section = run.data(), run.recipe.snippets
     videos = [*data.train, *data.selection, *data.evaluation]
     inputs = {
         "snippets": section.record(cut=False),
         "videos": content_hash(videos),
         "train": len(data.train),
-        **pipeline.decoder,
+        **run.decoder,
     }
     stage = open_stage(shared / f"motion-{hash_object(inputs)}", "motion", inputs, resume=True)
     if stage.record:
         return stage.path
-    began, peak = time.monotonic(), PeakMemory(pipeline.fabric.device)
-    dataset = SnippetDataset(videos, frames=section.frames, stride=section.stride, cache=pipeline.cache)
+    began, peak = time.monotonic(), PeakMemory(run.fabric.device)
+    dataset = SnippetDataset(videos, frames=section.frames, stride=section.stride, cache=run.cache)
     rows: dict[str, NDArray[np.float64]] = {}
     with Progress("frame differences", len(videos), quiet=quiet) as progress:
         for video, features in encode_videos(
             dataset,
             _differences,
             chosen=range(len(dataset)),
-            windows=pipeline.windows,
-            fidelity=pipeline.full,
-            workers=pipeline.recipe.data.workers,
+            windows=run.windows,
+            fidelity=run.full,
+            workers=run.recipe.data.workers,
         ):
             if not isinstance(features, str):
                 rows[video.video_id] = features.numpy()

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lofi_tal.stages.data import TruthVideo
-from lofi_tal.stages.head import FeatureSet
+from lofi_tal.data import TruthVideo
+from lofi_tal.features import FeatureSet
 from lofi_tal.synthetic.controls import area_under_curve
 
 Floats = NDArray[np.float64]

@@ -23,7 +23,6 @@ from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe, make_benchmark
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.files import hash_file, hash_object, inside, locked, read_json, write_text
-from lofi_tal.pipeline import Pipeline
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
 from lofi_tal.reproduce.measure import measure
 from lofi_tal.reproduce.motion import motion_features
@@ -37,6 +36,7 @@ from lofi_tal.reproduce.results import (
     write_result,
 )
 from lofi_tal.reproduce.tables import Row
+from lofi_tal.run import Run
 from lofi_tal.runtime import InterruptedRunError
 from lofi_tal.synthetic import PRESETS
 from lofi_tal.synthetic.dataset import dataset_paths
@@ -203,21 +203,21 @@ class Runner:
 
     def _figures(self, row: Row, recipe: Recipe, command: str) -> dict[str, Any]:
         folder = self.folder(row, recipe.seed)
-        pipeline = self._pipeline(recipe, folder)
+        run = self._pipeline(recipe, folder)
         stages: dict[str, Any] = {}
         if row.motion:
-            with pipeline.alone_in(self.out / "shared" / "motion"):
-                place = motion_features(pipeline, self.out / "shared", quiet=self.quiet)
+            with run.folder.alone_in(self.out / "shared" / "motion"):
+                place = motion_features(run, self.out / "shared", quiet=self.quiet)
             content = {**recipe.model_dump(mode="json"), "features": {"sources": [str(place / "features")]}}
-            pipeline = self._pipeline(make_recipe(content), folder)
+            run = self._pipeline(make_recipe(content), folder)
             facts = read_json(place / "stage.json")
             stages["motion"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
-        with pipeline.open(command):
-            figures = measure(pipeline, pipeline.head(pipeline.arms[-1]))
+        with run.open(command):
+            figures = measure(run, run.head(run.arms[-1]))
         return {**figures, "stages": {**stages, **figures["stages"]}}
 
-    def _pipeline(self, recipe: Recipe, folder: Path) -> Pipeline:
-        return Pipeline(
+    def _pipeline(self, recipe: Recipe, folder: Path) -> Run:
+        return Run(
             recipe,
             folder,
             device=self.device,

@@ -11,95 +11,28 @@ resumes at the video where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch import Tensor
 
+from lofi_tal.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
 from lofi_tal.encoders import Encoder
-from lofi_tal.errors import DataError
+from lofi_tal.features import FeatureStore
 from lofi_tal.fidelity import Fidelity
-from lofi_tal.files import hash_object, inside, write_bytes
 from lofi_tal.leases import Alone, Leases
 from lofi_tal.runtime import PeakMemory, Progress, gather, on_first, rank_and_size
 from lofi_tal.snippets import Windows
-from lofi_tal.stages.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
 
 FRAMES_AT_ONCE = 256
 """Frames that go through the encoder together; it bounds the memory."""
-_KEY = "features"
-
-
-class FeatureStore:
-    """Features of videos in a folder, ``(N, C)`` float32 each.
-
-    Args:
-        folder: One file a video.
-        provenance: What the features were made from, JSON-like.
-    """
-
-    def __init__(self, folder: Path, provenance: dict[str, Any]) -> None:
-        self.folder = folder
-        self.provenance = hash_object(provenance)
-
-    def path(self, video_id: str) -> Path:
-        """Return the file of a video."""
-        return inside(self.folder, video_id, ".safetensors")
-
-    def has(self, video: TruthVideo) -> bool:
-        """Say whether whole features of this very file and provenance are there."""
-        try:
-            self.read(video)
-        except DataError:
-            return False
-        return True
-
-    def stamp(self, video: TruthVideo) -> tuple[int, int] | None:
-        """Return what changes when the features of a video are written, without reading them; None without a file."""
-        try:
-            status = self.path(video.video_id).stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
-
-    def write(self, video: TruthVideo, features: NDArray[np.float32]) -> None:
-        """Write the features ``(N, C)`` of one video in one atomic step."""
-        features = np.ascontiguousarray(features)
-        metadata = {"provenance": self._stamp(video, features)}  # one key: their order in the file is not fixed
-        write_bytes(self.path(video.video_id), save({_KEY: features}, metadata=metadata))
-
-    def read(self, video: TruthVideo) -> Tensor:
-        """Return the features ``(C, N)``.
-
-        Raises:
-            DataError: If the file is missing or damaged, or holds the features of something else.
-        """
-        path = self.path(video.video_id)
-        try:
-            with safe_open(str(path), framework="numpy") as handle:
-                features: NDArray[np.float32] = handle.get_tensor(_KEY)
-                stamp = (handle.metadata() or {}).get("provenance")
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"Features {path} cannot be read ({error}); run the extraction again.") from error
-        if stamp != self._stamp(video, features):
-            raise DataError(f"Features {path} are damaged or of other inputs; run the extraction again.")
-        return torch.from_numpy(features).T.contiguous()
-
-    def _stamp(self, video: TruthVideo, features: NDArray[np.float32]) -> str:
-        content = hashlib.sha256(features.data).hexdigest()[:16]
-        return hash_object([self.provenance, video.file.stamp, str(features.dtype), features.shape, content])
 
 
 @torch.inference_mode()
@@ -154,40 +87,26 @@ def extract(
     """
     began = time.monotonic()
     peak = PeakMemory(fabric.device)
+    names = [video.video_id for video in videos.videos]
     # one process looks, for all: the others' files appear while it does
     todo = on_first(lambda: [index for index, video in enumerate(videos.videos) if not store.has(video)])
     todo.sort(key=lambda index: -videos.videos[index].file.duration)  # the longest first: no straggler at the end
     rank, ranks = rank_and_size()
     todo = todo[rank::ranks]
+    encode = partial(encode_snippets, encoder.to(fabric.device).eval(), fabric=fabric)
     made, shared = 0, leases or Alone()
-    encoder = encoder.to(fabric.device).eval()
-    title = f"extract {fidelity.snippets}×{fidelity.size}px"
+    is_made = _watch(store, videos, todo) if leases else lambda index: False
     mine = len(videos) if ranks == 1 else len(todo)
-
-    def name(index: int) -> str:
-        return videos.videos[index].video_id
-
-    before = {index: store.stamp(videos.videos[index]) for index in todo} if leases else {}
-
-    def is_made(index: int) -> bool:
-        """Say whether another process has written features since we looked; they are whole when they are there."""
-        return leases is not None and store.stamp(videos.videos[index]) not in (None, before[index])
-
+    title = f"extract {fidelity.snippets}×{fidelity.size}px"
     with Progress(title, mine, done=mine - len(todo), quiet=quiet or rank > 0) as progress:
         for chosen in shared.rounds(
             todo,
-            key=name,
+            key=names.__getitem__,
             done=is_made,
             waiting=lambda left: progress.advance(f"{left} at work elsewhere", 0),
         ):
-            for video, features in encode_videos(
-                videos,
-                lambda frames: encode_snippets(encoder, frames, fabric),
-                chosen=chosen,
-                windows=windows,
-                fidelity=fidelity,
-                workers=workers,
-            ):
+            found = encode_videos(videos, encode, chosen=chosen, windows=windows, fidelity=fidelity, workers=workers)
+            for video, features in found:
                 if isinstance(features, str):
                     shared.fail(video.video_id, features)
                 else:
@@ -195,7 +114,7 @@ def extract(
                     shared.release(video.video_id)
                     made += 1
                 progress.advance(video.video_id)
-    failed = {name(index): reason for index in todo if (reason := shared.failure(name(index)))}
+    failed = {names[index]: reason for index in todo if (reason := shared.failure(names[index]))}
     failed = {key: reason for lost in gather(failed) for key, reason in lost.items()}
     figures = {
         "videos": len(videos) - len(failed),
@@ -204,6 +123,12 @@ def extract(
         "peak_memory_bytes": peak.bytes(),
     }
     return figures, failed
+
+
+def _watch(store: FeatureStore, videos: SnippetDataset, todo: Iterable[int]) -> Callable[[int], bool]:
+    """Return what says whether another process has written features since now; they are whole when they are there."""
+    before = {index: store.stamp(videos.videos[index]) for index in todo}
+    return lambda index: store.stamp(videos.videos[index]) not in (None, before[index])
 
 
 def encode_videos(

@@ -7,16 +7,18 @@ the encoder has not seen either; validation videos take no part in any choice. A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
+from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
+from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import LofiError
+from lofi_tal.features import FeatureSet
 from lofi_tal.heads import Head, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
@@ -29,60 +31,9 @@ from lofi_tal.runtime import (
     open_stage,
 )
 from lofi_tal.snippets import Windows
-from lofi_tal.stages.data import TruthVideo, epoch_batches, steps_per_epoch, training_windows
-from lofi_tal.stages.detect import (
-    DetectOptions,
-    best_threshold,
-    evaluate,
-    fuse,
-    localise,
-    truth_document,
-    window_features,
-)
-from lofi_tal.stages.lofi import video_generator
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """Options of stage 3; the recipe's section `head` documents each."""
-
-    epochs: int
-    batch: int
-    lrs: tuple[float, ...]
-    weight_decay: float
-    refit: bool
-    seed: int
-
-
-@dataclass(frozen=True)
-class ClassifierOptions:
-    """Options of the class scores; the recipe's section `classifier` documents each."""
-
-    epochs: int
-    lr: float
-    hidden: int
-    dropout: float
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureSet:
-    """Videos or windows of them, and their features ``(C, N)`` on the CPU."""
-
-    videos: Sequence[TruthVideo]
-    features: Sequence[Tensor]
-
-    @property
-    def channels(self) -> int:
-        """C."""
-        return self.features[0].shape[0]
-
-    def of(self, videos: Sequence[TruthVideo]) -> FeatureSet:
-        """Return the part of the set that holds ``videos``, or windows of its videos."""
-        place = {video.video_id: i for i, video in enumerate(self.videos)}
-        return FeatureSet(
-            videos, [window_features(self.features[place[video.video_id]], video.window) for video in videos]
-        )
+from lofi_tal.stages.end_to_end import video_generator
+from lofi_tal.stages.localise import fuse, localise
+from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_document
 
 
 def train_head(
@@ -93,34 +44,28 @@ def train_head(
     windows: Windows,
     *,
     lr: float,
-    options: HeadOptions,
+    section: HeadSection,
+    seed: int,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``head`` in place with one learning rate, on windows of the videos."""
     data = data.of(training_windows(data.videos, windows))
-    optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=options.weight_decay)
+    optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=section.weight_decay)
     model, optimizer = fabric.setup(head, optimizer)
-    steps = steps_per_epoch(len(data.videos), options.batch)
     run = TrainingRun(
         folder,
         fabric,
         modules={"head": head},
         optimizer=optimizer,
-        lr_at=lambda epoch: lr * (1.0 if epoch < (options.epochs + 1) // 2 else 0.1),
-        epochs=options.epochs,
-        steps_per_epoch=steps,
-        seed=options.seed,
+        lr_at=lambda epoch: lr * (1.0 if epoch < (section.epochs + 1) // 2 else 0.1),
+        epochs=section.epochs,
+        steps_per_epoch=steps_per_epoch(len(data.videos), section.batch),
+        seed=seed,
         quiet=quiet,
     )
-
-    def batches() -> Iterator[list[int]]:
-        for epoch in range(run.start // steps, options.epochs):
-            order = epoch_batches(len(data.videos), options.batch, options.seed, epoch)
-            yield from order[max(0, run.start - epoch * steps) :]
-
     features = torch.stack(list(data.features)).to(fabric.device)
     model.train()
-    for step, indices in run.batches(batches()):
+    for step, indices in run.batches(_batches(run, len(data.videos), section.batch)):
         mine = indices[fabric.global_rank :: fabric.world_size]
         if not mine:
             raise LofiError(
@@ -128,122 +73,155 @@ def train_head(
                 "processes or a larger head.batch."
             )
         outputs = model(features[mine])
-        draws = [video_generator(options.seed, step.index, data.videos[i].name) for i in mine]
+        draws = [video_generator(seed, step.index, data.videos[i].name) for i in mine]
         segments, labels = zip(*((data.videos[i].segments, data.videos[i].labels) for i in mine), strict=True)
         run.update(head.loss(outputs, segments, labels, draws))
     model.eval()
     return run.outcome({"lr": lr})
 
 
-def fit_on(data: FeatureSet, classes: int, options: ClassifierOptions) -> ProposalClassifier:
+def _batches(run: TrainingRun, count: int, batch: int) -> Iterator[list[int]]:
+    """Yield the indices of every batch from the step at which the run begins."""
+    steps = steps_per_epoch(count, batch)
+    for epoch in range(run.start // steps, run.epochs):
+        yield from epoch_batches(count, batch, run.seed, epoch)[max(0, run.start - epoch * steps) :]
+
+
+def fit_on(data: FeatureSet, classes: int, section: ClassifierSection, seed: int) -> ProposalClassifier:
     """Fit the class scores to the true segments of some videos."""
     return fit_classifier(
         data.features,
         [video.segments for video in data.videos],
         [video.labels for video in data.videos],
         classes,
-        **vars(options),
+        epochs=section.epochs,
+        lr=section.lr,
+        hidden=section.hidden,
+        dropout=section.dropout,
+        seed=seed,
     )
 
 
-def search_head(
-    folder: Path,
-    fabric: Fabric,
-    make_head: Callable[[], Head],
-    *,
-    train: FeatureSet,
-    selection: FeatureSet,
-    windows: Windows,
-    labels: Sequence[str],
-    options: HeadOptions,
-    class_options: ClassifierOptions,
-    detect: DetectOptions,
-    tiou: Sequence[float],
-    inputs: dict[str, Any],
-    resume: bool,
-    overwrite: bool,
-    quiet: bool = False,
-) -> tuple[Head, ProposalClassifier, dict[str, Any]]:
+@dataclass
+class Search:
     """Choose learning rate, class pooling and display threshold on the selection videos; train the final head.
 
     Args:
         folder: Holds one stage folder for each training.
         fabric: Device, precision and processes.
         make_head: Builds a head with random weights.
-        train: Training videos without the selection part.
-        selection: The selection part; without it the first learning rate is taken unseen.
         windows: How videos are cut.
         labels: Class names.
-        options: Of the head's training.
-        class_options: Of the class scores.
+        section: Of the head's training.
+        classifier: Of the class scores.
         detect: Post-processing.
         tiou: Thresholds of the mAP that decides.
         inputs: What the features depend on, for the records.
+        seed: Of weights and orders.
         resume: Go on with interrupted trainings.
         overwrite: Replace outdated ones.
         quiet: No progress.
-
-    Returns:
-        The head (eval mode, CPU), the classifier, and what was chosen and why.
     """
 
-    def trained(name: str, data: FeatureSet, lr: float) -> tuple[Head, StageRecord]:
-        facts = {**inputs, "lr": lr, "videos": [video.video_id for video in data.videos]}
-        stage = on_first(lambda: open_stage(folder / name, f"head {name}", facts, resume=resume, overwrite=overwrite))
+    folder: Path
+    fabric: Fabric
+    make_head: Callable[[], Head]
+    windows: Windows
+    labels: Sequence[str]
+    section: HeadSection
+    classifier: ClassifierSection
+    detect: DetectSection
+    tiou: Sequence[float]
+    inputs: dict[str, Any]
+    seed: int
+    resume: bool
+    overwrite: bool
+    quiet: bool = False
+    records: list[StageRecord] = field(default_factory=list)
+
+    def run(self, train: FeatureSet, selection: FeatureSet) -> tuple[Head, ProposalClassifier, dict[str, Any]]:
+        """Search, and train the final head.
+
+        Args:
+            train: Training videos without the selection part.
+            selection: The selection part; without it the first learning rate is taken unseen.
+
+        Returns:
+            The head (eval mode, CPU), the classifier, and what was chosen and why.
+        """
+        judge = any(len(video.labels) for video in selection.videos)
+        lr, head, candidates = self._best_rate(train, selection, judge)
+        classifier = fit_on(train, len(self.labels), self.classifier, self.seed)
+        chosen: dict[str, Any] = {"lr": lr, "candidates": candidates, "pooling": "proposal", "threshold": 0.0}
+        if judge:
+            chosen |= self._best_pooling(head, classifier, selection)
+        if self.section.refit and len(selection.videos):
+            everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
+            head = self._trained("refit", everything, lr)
+            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed)
+        cost = {
+            "seconds": sum((record.seconds for record in self.records), 0.0),
+            "peak_memory_bytes": max(record.peak_memory_bytes for record in self.records),
+        }
+        return head, classifier, {**chosen, **cost}
+
+    def _best_rate(
+        self, train: FeatureSet, selection: FeatureSet, judge: bool
+    ) -> tuple[float, Head, list[dict[str, Any]]]:
+        """Return the learning rate that wins, its head, and what each of them got."""
+        candidates: list[dict[str, Any]] = []
+        best: tuple[float, float, Head] | None = None
+        for lr in self.section.lrs if judge else self.section.lrs[:1]:
+            head = self._trained(f"lr-{lr:g}", train, lr)
+            score = self._scores(head, selection).oracle.average_mAP if judge else 0.0
+            candidates.append({"lr": lr, "selection_mAP": score})
+            if best is None or score > best[0]:
+                best = (score, lr, head)
+        assert best is not None
+        return best[1], best[2], candidates
+
+    def _best_pooling(self, head: Head, classifier: ProposalClassifier, selection: FeatureSet) -> dict[str, Any]:
+        """Return how class scores are pooled best, from which score on a detection is worth showing, and why."""
+        proposals = localise(head, selection.features, self.windows, self.detect)
+        results = {}
+        for pooling in POOLINGS:
+            fused = [
+                fuse(video.video_id, video.duration, features, found, classifier, self.labels, self.detect, pooling)
+                for video, features, found in zip(selection.videos, selection.features, proposals, strict=True)
+            ]
+            truth = truth_document(selection.videos, self.labels, "selection")
+            scores = evaluate(truth, "selection", selection.videos, proposals, fused, self.labels, self.tiou)
+            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels))
+        pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
+        return {
+            "pooling": pooling,
+            "threshold": results[pooling][1],
+            "selection_mAP": {name: result[0].summary() for name, result in results.items()},
+        }
+
+    def _scores(self, head: Head, selection: FeatureSet) -> Scores:
+        proposals = localise(head, selection.features, self.windows, self.detect)
+        truth = truth_document(selection.videos, self.labels, "selection")
+        return evaluate(truth, "selection", selection.videos, proposals, [], self.labels, self.tiou)
+
+    def _trained(self, name: str, data: FeatureSet, lr: float) -> Head:
+        """Return a head that was trained with a learning rate, now or before."""
+        facts = {**self.inputs, "lr": lr, "videos": [video.video_id for video in data.videos]}
+        stage = on_first(
+            lambda: open_stage(self.folder / name, f"head {name}", facts, resume=self.resume, overwrite=self.overwrite)
+        )
         if stage.record:
-            return load_head(stage.path), stage.record
-        torch.manual_seed(derive_seed(options.seed, "head"))  # the same initial weights for every learning rate
-        head = make_head()
-        outcome = train_head(stage, fabric, head, data, windows, lr=lr, options=options, quiet=quiet)
+            self.records.append(stage.record)
+            return load_head(stage.path)
+        torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
+        head = self.make_head()
+        outcome = train_head(
+            stage, self.fabric, head, data, self.windows, lr=lr, section=self.section, seed=self.seed, quiet=self.quiet
+        )
 
         def finish() -> StageRecord:
             save_head(head, stage.path)
             return stage.finish(outcome)
 
-        record = on_first(finish)
-        return head.cpu().eval(), record
-
-    seconds, peak = 0.0, 0
-    candidates: list[dict[str, Any]] = []
-    best: tuple[float, float, Head] | None = None
-    judge = bool(len(selection.videos)) and any(len(video.labels) for video in selection.videos)
-    truth = truth_document(selection.videos, labels, "selection") if judge else {}
-    for lr in options.lrs if judge else options.lrs[:1]:
-        head, record = trained(f"lr-{lr:g}", train, lr)
-        seconds, peak = seconds + record.seconds, max(peak, record.peak_memory_bytes)
-        score = 0.0
-        if judge:
-            proposals = localise(head, selection.features, windows, detect)
-            scores = evaluate(truth, "selection", selection.videos, proposals, [], labels, tiou)
-            score = scores.oracle.average_mAP
-        candidates.append({"lr": lr, "selection_mAP": score})
-        if best is None or score > best[0]:
-            best = (score, lr, head)
-    assert best is not None
-    _, lr, head = best
-
-    classifier = fit_on(train, len(labels), class_options)
-    chosen: dict[str, Any] = {"lr": lr, "candidates": candidates, "pooling": "proposal", "threshold": 0.0}
-    if judge:
-        proposals = localise(head, selection.features, windows, detect)
-        results = {}
-        for pooling in POOLINGS:
-            ways = replace(detect, pooling=pooling)
-            fused = [
-                fuse(video.video_id, video.duration, features, found, classifier, labels, ways)
-                for video, features, found in zip(selection.videos, selection.features, proposals, strict=True)
-            ]
-            scores = evaluate(truth, "selection", selection.videos, proposals, fused, labels, tiou)
-            results[pooling] = (scores, best_threshold(fused, selection.videos, labels))
-        pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
-        chosen |= {
-            "pooling": pooling,
-            "threshold": results[pooling][1],
-            "selection_mAP": {name: result[0].summary() for name, result in results.items()},
-        }
-    if options.refit and len(selection.videos):
-        everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
-        head, record = trained("refit", everything, lr)
-        seconds, peak = seconds + record.seconds, max(peak, record.peak_memory_bytes)
-        classifier = fit_on(everything, len(labels), class_options)
-    return head, classifier, {**chosen, "seconds": seconds, "peak_memory_bytes": peak}
+        self.records.append(on_first(finish))
+        return head.cpu().eval()

@@ -3,84 +3,27 @@
 Paper sec. 3.2 and 4.3: mini-batches of reduced temporal and/or spatial resolution, a constant batch, SGD without
 momentum, learning rate 0.1 halved every 5 epochs, the same for encoder and head. The head is thrown away afterwards.
 
-Shapes: B videos, L snippets, T frames, S × S pixels, C channels, K classes.
+Shapes: L snippets, T frames, S × S pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
+from lofi_tal.config import LofiSection
+from lofi_tal.data import Request, SnippetDataset, as_clips, epoch_batches, make_batches, make_training_loader
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
-from lofi_tal.fidelity import Fidelity, Schedule
+from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
-from lofi_tal.heads.losses import global_counts, ratio
-from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
-from lofi_tal.stages.data import (
-    Request,
-    SnippetDataset,
-    as_clips,
-    epoch_batches,
-    make_batches,
-    make_training_loader,
-    steps_per_epoch,
-)
-from lofi_tal.stages.strategies import Strategy, encode
-
-PLAIN = Strategy()
-
-
-@dataclass(frozen=True)
-class LofiOptions:
-    """Options of stage 2; the recipe's section of the same name documents each."""
-
-    epochs: int
-    batch: int
-    accumulate: int
-    strategy: str
-    chunk: int
-    gradient_share: float
-    lr: float
-    encoder_lr: float | None
-    optimizer: str
-    momentum: float
-    weight_decay: float
-    lr_step: int
-    lr_gamma: float
-    batchnorm: str
-    clip_norm: float | None
-    reestimate: int
-    class_loss: float
-    workers: int
-    seed: int
-
-
-class EndToEnd(nn.Module):
-    """Encoder, head and, for the class loss, one linear layer on the snippet features (K classes and background)."""
-
-    def __init__(self, encoder: Encoder, head: Head, classes: int | None, strategy: Strategy = PLAIN) -> None:
-        super().__init__()
-        self.strategy = strategy
-        self.encoder, self.head = encoder, head
-        self.snippet_classifier = nn.Linear(encoder.channels, classes + 1) if classes else None
-        if strategy.saves_in_head:
-            head.save_memory()
-
-    def forward(self, frames: Tensor) -> tuple[Any, Tensor | None]:
-        """Map uint8 frames ``(B, L, T, S, S, 3)`` to the head's outputs and snippet logits ``(B, L, K + 1)``."""
-        batch, snippets = frames.shape[:2]
-        features = encode(self.encoder, as_clips(frames.flatten(0, 1)), self.strategy)
-        features = features.view(batch, snippets, -1)  # (B, L, C)
-        logits = self.snippet_classifier(features) if self.snippet_classifier is not None else None
-        with torch.autocast(features.device.type, enabled=False):  # probabilities near 0 and 1 want digits
-            return self.head(features.transpose(1, 2).contiguous()), logits
+from lofi_tal.runtime import Outcome, StageFolder, cosine, derive_seed, falling, make_optimizer
+from lofi_tal.stages.beginning import begin
+from lofi_tal.stages.end_to_end import EndToEnd, video_generator
+from lofi_tal.stages.strategies import Strategy
 
 
 def train_lofi(
@@ -91,9 +34,10 @@ def train_lofi(
     *,
     videos: SnippetDataset,
     classes: int,
-    schedule: Schedule,
     full: Fidelity,
-    options: LofiOptions,
+    section: LofiSection,
+    seed: int,
+    workers: int,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``encoder`` in place and return the outcome.
@@ -105,69 +49,46 @@ def train_lofi(
         head: Trained with it, and thrown away.
         videos: Training videos, or windows of them.
         classes: K, for the class loss.
-        schedule: The fidelity of each step.
-        full: Full fidelity, for the statistics of BatchNorm.
-        options: Epochs, optimiser, strategy.
+        full: Full fidelity, which the schedule's are fractions of.
+        section: Schedule, epochs, optimiser, strategy.
+        seed: Of the order and all that is drawn.
+        workers: Loader processes.
         quiet: No progress.
     """
-    torch.manual_seed(options.seed)
-    strategy = Strategy(options.strategy, options.chunk, options.gradient_share)
-    plain = EndToEnd(encoder, head, classes if options.class_loss > 0 else None, strategy)
-    groups = parameter_groups(plain, options)
-    rates = {"lr": options.lr, "weight_decay": options.weight_decay}
-    if options.optimizer == "adamw":
-        optimizer = make_optimizer("adamw", groups, fabric, **rates)
-        lr_at = cosine(options.lr, options.epochs)
-    else:
-        optimizer = make_optimizer("sgd", groups, fabric, momentum=options.momentum, **rates)
-        lr_at = falling(options.lr, options.lr_gamma, range(options.lr_step, options.epochs, options.lr_step))
-    set_batchnorm_mode(encoder.train(), options.batchnorm)
-    model, optimizer = fabric.setup(plain, optimizer)
-    run = TrainingRun(
-        folder,
-        fabric,
-        modules={"model": plain},
-        optimizer=optimizer,
-        lr_at=lr_at,
-        epochs=options.epochs,
-        steps_per_epoch=steps_per_epoch(len(videos), options.batch),
-        seed=options.seed,
-        clip_norm=options.clip_norm,
-        quiet=quiet,
-    )
+    torch.manual_seed(seed)
+    schedule = section.fidelities_over(full)
+    strategy = Strategy(section.strategy, section.chunk, section.gradient_share)
+    layer = classes if section.class_loss > 0 else None
+    plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss)
+    optimizer, lr_at = _optimizer(plain, section, fabric)
+    set_batchnorm_mode(encoder.train(), section.batchnorm)
+    model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet)
     loader = make_training_loader(
         run,
         videos,
-        batch=options.batch,
+        batch=section.batch,
         fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
         fidelities=schedule.fidelities,
-        workers=options.workers,
+        workers=workers,
     )
     model.train()
-    set_batchnorm_mode(encoder, options.batchnorm)
+    set_batchnorm_mode(encoder, section.batchnorm)
     for step, batch in run.batches(loader):
-        run.lost.update(videos.reasons(batch))
-        fidelity = schedule.at(epoch=step.epoch, step=step.index)
-        facts = {"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size}
-        size = -(-len(batch.indices) // options.accumulate)
-        parts = list(zip(torch.split(batch.frames, size), _split(batch.indices, size), strict=True))
-        for place, (frames, indices) in enumerate(parts):
+        run.lost.update(batch.failed)
+        parts = list(batch.split(section.accumulate))
+        for place, part in enumerate(parts):
             with fabric.no_backward_sync(model, enabled=place < len(parts) - 1):
-                segments = [videos.videos[i].segments for i in indices]
-                labels = [videos.videos[i].labels for i in indices]
-                outputs, logits = model(frames.to(fabric.device, non_blocking=True))
-                draws = [video_generator(options.seed, step.index, videos.videos[i].name) for i in indices]
-                losses = head.loss(outputs, segments, labels, draws)
-                if logits is not None:
-                    losses["class"] = class_loss(logits.float(), segments, labels)
-                    losses["total"] = losses["total"] + options.class_loss * losses["class"]
-                run.backward(losses, len(indices) / len(batch.indices))
-        run.apply(facts)
-    if options.reestimate:
+                outputs = model(part.frames.to(fabric.device, non_blocking=True))
+                draws = [video_generator(seed, step.index, video.name) for video in part.targets]
+                run.backward(plain.losses(outputs, part.targets, draws), len(part) / len(batch))
+        fidelity = batch.fidelity
+        run.apply({"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size})
+    if section.reestimate:
         # as many snippets at once as a step of training encodes pixels of
-        held = max(fidelity.cost() for fidelity in schedule.fidelities) / full.size**2 * options.batch
-        at_once = options.chunk if strategy.name == "chunked" else max(1, round(held / options.accumulate))
-        run.lost.update(reestimate_batchnorm(encoder, fabric, videos, full, options, at_once))
+        held = max(fidelity.cost() for fidelity in schedule.fidelities) / full.size**2 * section.batch
+        at_once = section.chunk if strategy.name == "chunked" else max(1, round(held / section.accumulate))
+        lost = reestimate_batchnorm(encoder, fabric, videos, full, section, at_once, seed=seed, workers=workers)
+        run.lost.update(lost)
     result = {
         "videos": len({video.video_id for video in videos.videos}),
         "windows": len(videos),
@@ -177,27 +98,45 @@ def train_lofi(
     return run.outcome(result)
 
 
-def parameter_groups(model: EndToEnd, options: LofiOptions) -> list[dict[str, Any]]:
+def _optimizer(model: EndToEnd, section: LofiSection, fabric: Fabric) -> tuple[Any, Any]:
+    """Return the optimiser, and the learning rate as a function of the epoch."""
+    groups = parameter_groups(model, section)
+    rates = {"lr": section.lr, "weight_decay": section.weight_decay}
+    if section.optimizer == "adamw":
+        return make_optimizer("adamw", groups, fabric, **rates), cosine(section.lr, section.epochs)
+    optimizer = make_optimizer("sgd", groups, fabric, momentum=section.momentum, **rates)
+    return optimizer, falling(section.lr, section.lr_gamma, range(section.lr_step, section.epochs, section.lr_step))
+
+
+def parameter_groups(model: EndToEnd, section: LofiSection) -> list[dict[str, Any]]:
     """Return the optimiser's groups: one, or the encoder apart if it has a learning rate of its own.
 
     A head starts from random weights and an encoder does not: with one large learning rate for both, the first
     gradients that come through the head can undo what stage 1 taught.
     """
-    if options.encoder_lr is None:
+    if section.encoder_lr is None:
         return [{"params": list(model.parameters())}]
     others = [parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
-    encoder = {"params": list(model.encoder.parameters()), "lr_scale": options.encoder_lr / options.lr}
+    encoder = {"params": list(model.encoder.parameters()), "lr_scale": section.encoder_lr / section.lr}
     return [{"params": others}, encoder]
 
 
 @torch.no_grad()
 def reestimate_batchnorm(
-    encoder: Encoder, fabric: Fabric, videos: SnippetDataset, full: Fidelity, options: LofiOptions, at_once: int
+    encoder: Encoder,
+    fabric: Fabric,
+    videos: SnippetDataset,
+    full: Fidelity,
+    section: LofiSection,
+    at_once: int,
+    *,
+    seed: int,
+    workers: int,
 ) -> dict[str, str]:
     """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
 
     As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
-    parts of ``options.reestimate`` batches; the weights stay as they are. A part has ``at_once`` snippets of its batch,
+    parts of ``section.reestimate`` batches; the weights stay as they are. A part has ``at_once`` snippets of its batch,
     drawn at random: those of one video vary less than all do.
 
     Returns:
@@ -211,17 +150,17 @@ def reestimate_batchnorm(
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
     encoder.train()
-    order = epoch_batches(len(videos), options.batch, options.seed, options.epochs)
-    wanted = [order[place % len(order)] for place in range(options.reestimate)]
-    requests = [[Request(i, full, derive_seed(options.seed, "statistics", i))] for batch in wanted for i in batch]
-    draws = torch.Generator().manual_seed(derive_seed(options.seed, "parts"))
+    order = epoch_batches(len(videos), section.batch, seed, section.epochs)
+    wanted = [order[place % len(order)] for place in range(section.reestimate)]
+    requests = [[Request(i, full, derive_seed(seed, "statistics", i))] for batch in wanted for i in batch]
+    draws = torch.Generator().manual_seed(derive_seed(seed, "parts"))
     lost: dict[str, str] = {}
     # video by video, for loader processes share memory of the size of training's batches at most
-    found = make_batches(videos, requests, options.workers, count=1, fidelities=[full])
+    found = make_batches(videos, requests, workers, count=1, fidelities=[full])
     for batch in wanted:
         frames = []
         for one in islice(found, len(batch)):
-            lost.update(videos.reasons(one))
+            lost.update(one.failed)
             frames.append(one.frames.flatten(0, 1).clone())
         clips = as_clips(torch.cat(frames))
         with fabric.autocast():
@@ -230,49 +169,3 @@ def reestimate_batchnorm(
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     return lost
-
-
-def video_generator(seed: int, step: int, name: str) -> torch.Generator:
-    """Return the source of an item's random draws at a step: the same in whatever batch and process it is."""
-    return torch.Generator().manual_seed(derive_seed(seed, "draw", step, name))
-
-
-def _split(indices: list[int], size: int) -> list[list[int]]:
-    return [indices[i : i + size] for i in range(0, len(indices), size)]
-
-
-def snippet_classes(segments: Tensor, labels: Tensor, snippets: int, background: int) -> Tensor:
-    """Return the class ``(L,)`` of each snippet: that of the shortest segment that covers its centre, or background.
-
-    Args:
-        segments: ``(N, 2)`` as shares of the video, and ``labels`` ``(N,)``; on the CPU, nothing waits for the device.
-        labels: Class indices.
-        snippets: L.
-        background: Index of what no segment covers.
-    """
-    centres = (torch.arange(snippets, device=segments.device) + 0.5) / snippets
-    target = torch.full((snippets,), background, dtype=torch.long, device=segments.device)
-    for i in torch.argsort(segments[:, 0] - segments[:, 1]):  # the longest first, so that shorter ones overwrite
-        target[(centres >= segments[i, 0]) & (centres < segments[i, 1])] = labels[i]
-    return target
-
-
-def class_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-    """Return the cross entropy of snippet logits ``(B, L, K + 1)``; class K is the background.
-
-    Background counts as much as all classes together, so that a video with little action is not all background to the
-    loss.
-    """
-    background = logits.shape[2] - 1
-    target = torch.stack([
-        snippet_classes(spans, classes, logits.shape[1], background)
-        for spans, classes in zip(segments, labels, strict=True)
-    ]).to(logits.device, non_blocking=True)  # fmt: skip
-    losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-    inside = (target != background).flatten()
-    counts = global_counts(inside, ~inside)
-    kinds = (counts > 0).sum()  # 1 if there is only action, or only background
-    return (
-        torch.stack([ratio((losses * mask).sum(), n) for mask, n in zip((inside, ~inside), counts, strict=True)]).sum()
-        / kinds
-    )

@@ -2,21 +2,20 @@
 
 Source of the recipe: public TSM code (`main.py`, `scripts/train_tsm_kinetics_rgb_8f.sh`): SGD with momentum, biases at
 twice the rate without decay, the classification layer at five times the rate, gradient norm 20, dropout before it.
-The paper names no recipe for the other tasks; they take this one. Arrow of Time: Wei et al., "Learning and Using the
-Arrow of Time" (CVPR 2018); SpeedNet: Benaim et al. (CVPR 2020).
+The paper names no recipe for the other tasks; they take this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lofi_tal.config import ClassificationSection
+from lofi_tal.data import ClipDataset, as_clips, centre_requests, make_batches, make_training_loader
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.errors import DataError, RunError
 from lofi_tal.fidelity import Fidelity
@@ -24,7 +23,6 @@ from lofi_tal.runtime import (
     Outcome,
     Progress,
     StageFolder,
-    TrainingRun,
     cosine,
     falling,
     gather,
@@ -32,71 +30,8 @@ from lofi_tal.runtime import (
     rank_and_size,
     share_of_batch,
 )
-from lofi_tal.stages.data import (
-    ClipDataset,
-    Excerpt,
-    as_clips,
-    centre_requests,
-    make_batches,
-    make_training_loader,
-    steps_per_epoch,
-)
-
-TASKS = ("acp", "arrow", "speed")
-TASK_LABELS = {"arrow": ("forwards", "backwards"), "speed": ("own pace", "sped up")}
-"""What the tasks without labels tell apart."""
-_SCALES = (0.5, 1.0)  # of the random size of clips in SpeedNet's task, against cues of scaling and compression
-
-
-def examples(task: str, frames: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what a task shows to the classifier, and what it should answer.
-
-    Args:
-        task: ``acp``, ``arrow`` or ``speed``.
-        frames: ``(B, T, S, S, 3)``; ``(B, 2, T, S, S, 3)`` at two paces for ``speed``.
-        numbers: ``(B,)`` class numbers of the clips; read by ``acp`` alone.
-
-    Returns:
-        Clips ``(N, T, S, S, 3)`` and classes ``(N,)``. Both versions of a clip are in one batch.
-    """
-    if task == "acp":
-        return frames, numbers
-    pair = (frames, frames.flip(1)) if task == "arrow" else frames.unbind(1)
-    return torch.cat(pair), torch.arange(2, device=frames.device).repeat_interleave(len(frames))
-
-
-def random_size(frames: Tensor) -> Tensor:
-    """Scale clips ``(N, T, S, S, 3)`` to one random size of at least 16 pixels (from torch's generator)."""
-    count, length, side = frames.shape[:3]
-    share = _SCALES[0] + (_SCALES[1] - _SCALES[0]) * float(torch.rand(()))
-    size = max(16, round(share * side))
-    flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
-    if flat.is_cuda:  # which has no antialiasing of bytes
-        scaled = functional.interpolate(flat.float(), (size, size), mode="bilinear", antialias=True)
-        scaled = scaled.round_().clamp_(0, 255).to(torch.uint8)
-    else:
-        scaled = functional.interpolate(flat, (size, size), mode="bilinear", antialias=True)
-    return scaled.permute(0, 2, 3, 1).view(count, length, size, size, 3)
-
-
-@dataclass(frozen=True)
-class PretrainOptions:
-    """Options of stage 1; the recipe's section of the same name documents each."""
-
-    task: str
-    epochs: int
-    batch: int
-    lr: float
-    optimizer: str
-    momentum: float
-    weight_decay: float
-    milestones: tuple[float, ...]
-    dropout: float
-    batchnorm: str
-    clip_norm: float | None
-    size: int
-    workers: int
-    seed: int
+from lofi_tal.stages.beginning import begin
+from lofi_tal.tasks import Task
 
 
 class ClipClassifier(nn.Module):
@@ -136,15 +71,29 @@ def parameter_groups(model: ClipClassifier, weight_decay: float) -> list[dict[st
     return [group for group in groups if group["params"]]
 
 
+def _optimizer(model: ClipClassifier, section: ClassificationSection, fabric: Fabric) -> tuple[Any, Any]:
+    """Return the optimiser, and the learning rate as a function of the epoch."""
+    groups = parameter_groups(model, section.weight_decay)
+    if section.optimizer == "adamw":  # adapts each parameter's rate by itself
+        groups = [{**group, "lr_scale": 1.0} for group in groups]
+        return make_optimizer("adamw", groups, fabric, lr=section.lr), cosine(section.lr, section.epochs)
+    optimizer = make_optimizer("sgd", groups, fabric, lr=section.lr, momentum=section.momentum)
+    return optimizer, falling(section.lr, 0.1, [share * section.epochs for share in section.milestones])
+
+
 def pretrain(
     folder: StageFolder,
     fabric: Fabric,
     encoder: Encoder,
     *,
+    task: Task,
     train: ClipDataset,
     validate: ClipDataset | None,
     labels: Sequence[str],
-    options: PretrainOptions,
+    section: ClassificationSection,
+    size: int,
+    seed: int,
+    workers: int,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``encoder`` in place on the clips and return the outcome.
@@ -153,67 +102,49 @@ def pretrain(
         folder: Stage folder.
         fabric: Device, precision and processes.
         encoder: Trained in place.
+        task: What it learns.
         train: Clips to learn from.
         validate: Clips for the accuracy at the end.
-        labels: Classes of ``acp``; the other tasks have their own.
-        options: Task, epochs, optimiser.
+        labels: Classes of the clips; a task may have its own.
+        section: Epochs, optimiser.
+        size: Side of the frames in pixels.
+        seed: Of the layer, the order and all that is drawn.
+        workers: Loader processes.
         quiet: No progress.
 
     Raises:
         DataError: If there are fewer than two classes or no clips.
     """
-    labels = TASK_LABELS.get(options.task, tuple(labels))
+    labels = task.labels or tuple(labels)
     if len(train) == 0 or len(labels) < 2:
         raise DataError(f"Stage 1 needs clips of at least two classes; found {len(train)} clips of {len(labels)}.")
-    torch.manual_seed(options.seed)
-    plain = ClipClassifier(encoder, len(labels), options.dropout)
-    groups = parameter_groups(plain, options.weight_decay)
-    if options.optimizer == "adamw":  # adapts each parameter's rate by itself
-        groups = [{**group, "lr_scale": 1.0} for group in groups]
-        optimizer = make_optimizer("adamw", groups, fabric, lr=options.lr)
-        lr_at = cosine(options.lr, options.epochs)
-    else:
-        optimizer = make_optimizer("sgd", groups, fabric, lr=options.lr, momentum=options.momentum)
-        lr_at = falling(options.lr, 0.1, [share * options.epochs for share in options.milestones])
-    set_batchnorm_mode(encoder.train(), options.batchnorm)
-    model, optimizer = fabric.setup(plain, optimizer)
-    fidelity = Fidelity("clip", 1, options.size)
-    run = TrainingRun(
-        folder,
-        fabric,
-        modules={"model": plain},
-        optimizer=optimizer,
-        lr_at=lr_at,
-        epochs=options.epochs,
-        steps_per_epoch=steps_per_epoch(len(train), options.batch),
-        seed=options.seed,
-        clip_norm=options.clip_norm,
-        quiet=quiet,
-    )
+    torch.manual_seed(seed)
+    plain = ClipClassifier(encoder, len(labels), section.dropout)
+    optimizer, lr_at = _optimizer(plain, section, fabric)
+    set_batchnorm_mode(encoder.train(), section.batchnorm)
+    model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(train), seed=seed, quiet=quiet)
+    fidelity = Fidelity("clip", 1, size)
     loader = make_training_loader(
         run,
         train,
-        batch=options.batch,
+        batch=section.batch,
         fidelity_at=lambda epoch, step: fidelity,
         fidelities=[fidelity],
-        workers=options.workers,
+        workers=workers,
     )
-    numbers = _numbers(train, labels)
     model.train()
-    set_batchnorm_mode(encoder, options.batchnorm)
+    set_batchnorm_mode(encoder, section.batchnorm)
     for _, batch in run.batches(loader):
-        run.lost.update(train.reasons(batch))
-        frames, target = examples(
-            options.task, batch.frames.to(fabric.device, non_blocking=True), numbers[batch.indices].to(fabric.device)
-        )
-        logits = model(as_clips(random_size(frames) if options.task == "speed" else frames)).float()
-        accuracy = (logits.argmax(1) == target).float().mean()
-        loss = functional.cross_entropy(logits, target) * share_of_batch(len(target), fabric)
-        run.update({"total": loss}, {"accuracy": accuracy})
+        run.lost.update(batch.failed)
+        classes = torch.tensor(batch.targets).to(fabric.device)
+        clips, answers = task.examples(batch.frames.to(fabric.device, non_blocking=True), classes)
+        logits = model(as_clips(task.augment(clips))).float()
+        accuracy = (logits.argmax(1) == answers).float().mean()
+        run.update({"total": task.loss(logits, answers) * share_of_batch(len(answers), fabric)}, {"accuracy": accuracy})
 
     result: dict[str, Any] = {"classes": list(labels), "clips": len(train)}
     if validate is not None and len(validate):
-        figures, lost = evaluate_clips(plain, validate, labels, options, fabric, quiet=quiet)
+        figures, lost = evaluate_clips(plain, validate, task, fabric, fidelity, section.batch, workers, quiet=quiet)
         result |= figures
         run.lost.update(lost)
     return run.outcome({**result, "unreadable": run.all_lost()})
@@ -223,31 +154,31 @@ def pretrain(
 def evaluate_clips(
     model: nn.Module,
     clips: ClipDataset,
-    labels: Sequence[str],
-    options: PretrainOptions,
+    task: Task,
     fabric: Fabric,
+    fidelity: Fidelity,
+    count: int,
+    workers: int,
     *,
     quiet: bool = False,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return top-1 and top-5 accuracy on the centre view of each clip, and why clips of this process cannot be read."""
     model.eval()
-    numbers = _numbers(clips, labels)
-    fidelity = Fidelity("clip", 1, options.size)
-    batches = centre_requests(len(clips), options.batch, fidelity)
+    batches = centre_requests(len(clips), count, fidelity)
     correct = torch.zeros(2)
     seen = 0
     lost: dict[str, str] = {}
     rank, ranks = rank_and_size()
     batches = batches[rank::ranks]
     with Progress("clip accuracy", len(batches), quiet=quiet or rank > 0) as progress:
-        for batch in make_batches(clips, batches, options.workers, count=options.batch, fidelities=[fidelity]):
-            lost.update(clips.reasons(batch))
+        for batch in make_batches(clips, batches, workers, count=count, fidelities=[fidelity]):
+            lost.update(batch.failed)
             if batch.indices:
-                frames, target = examples(options.task, batch.frames, numbers[batch.indices])
+                frames, answers = task.examples(batch.frames, torch.tensor(batch.targets))
                 logits = model(as_clips(frames.to(fabric.device))).float().cpu()
-                ranked = logits.argsort(1, descending=True)[:, :5] == target[:, None]
+                ranked = logits.argsort(1, descending=True)[:, :5] == answers[:, None]
                 correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
-                seen += len(target)
+                seen += len(answers)
             progress.advance(f"accuracy {correct[0] / max(1, seen):.2f}")
     model.train()
     counts = gather((seen, *correct.tolist()))
@@ -255,14 +186,3 @@ def evaluate_clips(
     if not seen:
         raise RunError(f"Not one of the {len(clips)} validation clips can be read: see `lofi data check`.")
     return {"validation_clips": seen, "accuracy": first / seen, "accuracy_top5": five / seen}, lost
-
-
-def _numbers(clips: ClipDataset, labels: Sequence[str]) -> Tensor:
-    known = {label: number for number, label in enumerate(labels)}
-    return torch.tensor([known.get(clip.label, -1) for clip in clips.clips], dtype=torch.long)
-
-
-def whole_files_fit(clips: Sequence[Excerpt], size: int, limit_bytes: float) -> bool:
-    """Say whether all frames of all files fit into the cache, at a 4:3 aspect."""
-    pixels = (size * 8 / 7) ** 2 * 4 / 3
-    return sum(file.frames for file in {clip.file for clip in clips}) * pixels * 3 <= limit_bytes

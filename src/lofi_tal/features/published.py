@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from lofi_tal.annotations import Annotations
+from lofi_tal.data import VideoFile
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import atomic_path, file_stamp, hash_object
 
@@ -245,3 +247,18 @@ _READERS: dict[str, Callable[[Path, str], Array]] = {
     ".pt": _read_tensor,
     ".csv": lambda path, _key: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2),
 }
+
+
+def find_features(annotations: Annotations, features: PublishedFeatures) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the feature files of one subset in the place of its videos, and the reason for each other video."""
+    files: dict[str, VideoFile] = {}
+    failed: dict[str, str] = {}
+    for video_id, video in annotations.videos.items():
+        place = features.place(video_id)
+        if isinstance(place, str):
+            failed[video_id] = place
+        elif video.duration is None:
+            failed[video_id] = "has features, but no duration in the annotations to place them in time"
+        else:
+            files[video_id] = VideoFile(place[0], place[1], video.duration, 0)
+    return files, failed

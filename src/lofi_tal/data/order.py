@@ -1,0 +1,86 @@
+"""The order of training: which items at which step and fidelity, as a function of seed, epoch and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from lofi_tal.data.items import Request
+from lofi_tal.errors import LofiError
+from lofi_tal.fidelity import Fidelity
+from lofi_tal.runtime import derive_seed
+
+
+def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the index lists of one epoch's batches, which differ by one item at most.
+
+    They are as many as batches of the full size would be: a last batch of one or two items would train on poor
+    statistics, and could not be spread over several processes.
+    """
+    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
+    return [part.tolist() for part in np.array_split(order, steps_per_epoch(count, batch))]
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+    """Return the number of batches of an epoch."""
+    return -(-count // batch)
+
+
+class StepRequests(Sampler[list[Request]]):
+    """The requests of every step from ``start`` on, for this rank.
+
+    Args:
+        count: Items.
+        batch: Items a step, over all ranks.
+        epochs: Passes.
+        seed: Of order and augmentation.
+        fidelity_at: ``(epoch, step) -> Fidelity``.
+        start: First step (of a resumed run).
+        rank: This process.
+        ranks: Number of processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        batch: int,
+        epochs: int,
+        seed: int,
+        fidelity_at: Callable[[int, int], Fidelity],
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.count, self.batch, self.epochs, self.seed = count, batch, epochs, seed
+        self.fidelity_at, self.start, self.rank, self.ranks = fidelity_at, start, rank, ranks
+        self.steps = steps_per_epoch(count, batch)
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for epoch in range(self.start // self.steps, self.epochs):
+            for place, indices in enumerate(epoch_batches(self.count, self.batch, self.seed, epoch)):
+                step = epoch * self.steps + place
+                if step < self.start:
+                    continue
+                fidelity = self.fidelity_at(epoch, step)
+                if len(indices) < self.ranks:
+                    raise LofiError(
+                        f"A batch of {len(indices)} items cannot be spread over {self.ranks} processes: use fewer "
+                        "processes or a larger batch."
+                    )
+                yield [
+                    Request(index, fidelity, derive_seed(self.seed, "view", epoch, index))
+                    for index in indices[self.rank :: self.ranks]
+                ]
+
+
+def centre_requests(count: int, batch: int, fidelity: Fidelity) -> list[list[Request]]:
+    """Return all items once, in order, centre view."""
+    return [
+        [Request(index, fidelity, None) for index in range(i, min(i + batch, count))] for i in range(0, count, batch)
+    ]

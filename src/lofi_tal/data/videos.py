@@ -1,0 +1,158 @@
+"""Untrimmed videos: the files of a subset, joined with their truth, and split for training and selection.
+
+N: segments of one video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lofi_tal.annotations import Annotations
+from lofi_tal.errors import DataError
+from lofi_tal.files import hash_object
+from lofi_tal.runtime import derive_seed
+from lofi_tal.segments import Segments
+from lofi_tal.snippets import Window
+from lofi_tal.video import VideoManifest, find_videos
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A decodable video file: path, identity, and its time axis (seconds, frames)."""
+
+    path: Path
+    stamp: str
+    duration: float
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class TruthVideo:
+    """An untrimmed video, or a window of it, and its truth on the unit interval.
+
+    Args:
+        video_id: Id in the annotations.
+        file: The file.
+        duration: Seconds by the annotation's clock, which the segments refer to.
+        segments: ``(N, 2)`` start and end as shares of the duration, or of the window, in [0, 1].
+        labels: ``(N,)`` class numbers.
+        window: The part of the video that is meant; None for the whole.
+    """
+
+    video_id: str
+    file: VideoFile
+    duration: float
+    segments: Tensor
+    labels: Tensor
+    window: Window | None = None
+
+    @property
+    def name(self) -> str:
+        """The id, and the first snippet of a window."""
+        return self.video_id if self.window is None else f"{self.video_id}@{self.window.first}"
+
+    def to_segments(self, names: Sequence[str]) -> Segments:
+        """Return the truth in seconds, with the class names."""
+        spans = self.segments.double().numpy() * self.duration
+        labels = tuple(names[int(label)] for label in self.labels)
+        return Segments(self.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(labels)), self.duration)
+
+
+def video_files(
+    paths: Mapping[str, Path | None], manifest: VideoManifest
+) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the readable files by id, and for each other one the reason.
+
+    Args:
+        paths: Id to path; None stands for a missing file.
+        manifest: What is known of files already.
+    """
+    records = manifest.examine(path for path in paths.values() if path is not None)
+    files: dict[str, VideoFile] = {}
+    failed: dict[str, str] = {}
+    for video_id, path in paths.items():
+        if path is None:
+            failed[video_id] = "no file of this id"
+        elif records[path].error:
+            failed[video_id] = records[path].error
+        else:
+            files[video_id] = VideoFile(path, records[path].stamp, records[path].duration, records[path].frames)
+    return files, failed
+
+
+def find_files(
+    annotations: Annotations, folder: Path, manifest: VideoManifest
+) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the readable video files of one subset by id, and the reason for each other video.
+
+    Args:
+        annotations: One subset.
+        folder: Folder of the videos.
+        manifest: What is known of files already.
+    """
+    paths = find_videos(folder)
+    return video_files({video_id: paths.get(video_id) for video_id in annotations.videos}, manifest)
+
+
+def truth_videos(
+    annotations: Annotations, files: Mapping[str, VideoFile], failed: Mapping[str, str], labels: Sequence[str]
+) -> list[TruthVideo]:
+    """Join annotations with the files on disk.
+
+    Args:
+        annotations: One subset, cleaned.
+        files: Files by id.
+        failed: Why each other video has none, for the message.
+        labels: Class names in the order of their numbers.
+
+    Returns:
+        The videos that have a file, in the order of the annotations.
+
+    Raises:
+        DataError: If no video has one.
+    """
+    if not files:
+        reason = next(iter(failed.values()), "the subset is empty")
+        raise DataError(f"None of the {len(failed)} videos can be read; the first: {reason}.")
+    numbers = {label: number for number, label in enumerate(labels)}
+    videos = []
+    for video_id, file in files.items():
+        video = annotations.videos[video_id]
+        duration = video.duration or file.duration
+        spans = np.stack([video.segments.start, video.segments.end], 1) / duration
+        segments = torch.from_numpy(np.clip(spans, 0, 1).astype(np.float32))
+        known = torch.tensor([numbers.get(label, -1) for label in video.segments.label], dtype=torch.long)
+        keep = (known >= 0) & (segments[:, 1] > segments[:, 0])
+        videos.append(TruthVideo(video_id, file, duration, segments[keep], known[keep]))
+    return videos
+
+
+def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tuple[list[TruthVideo], list[TruthVideo]]:
+    """Split training videos into those that stages train on and those on which choices are made.
+
+    Videos are drawn class by class (by their first label), so that small sets keep every class on the training side.
+    """
+    if share <= 0:
+        return list(videos), []
+    groups: dict[int, list[TruthVideo]] = {}
+    for video in videos:
+        groups.setdefault(int(video.labels[0]) if len(video.labels) else -1, []).append(video)
+    wanted = share * len(videos)
+    ranked = []
+    for label, group in groups.items():
+        order = np.random.default_rng(derive_seed(seed, "selection", label)).permutation(len(group))
+        # the last video of a class always stays with the training side
+        ranked += [((place + 0.5) / len(group), label, int(i)) for place, i in enumerate(order[: len(group) - 1])]
+    chosen = {groups[label][i].video_id for _, label, i in sorted(ranked)[: round(wanted)]}
+    return [v for v in videos if v.video_id not in chosen], [v for v in videos if v.video_id in chosen]
+
+
+def content_hash(videos: Sequence[TruthVideo]) -> str:
+    """Return a hash of the files and their truth: what a stage that trains on them depends on."""
+    return hash_object([[v.video_id, v.file.stamp, v.duration, v.segments.tolist(), v.labels.tolist()] for v in videos])

@@ -1,0 +1,208 @@
+"""Detection in many video files, alone or shared with other processes; one that is damaged never ends the others."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import (
+    file_stamp,
+    hash_file,
+    hash_object,
+    inside,
+    read_json,
+    write_json,
+    write_json_once,
+    write_text,
+)
+from lofi_tal.launch import started_rank, started_size
+from lofi_tal.leases import Leases
+from lofi_tal.localizer import Localizer
+from lofi_tal.report import write_timeline
+from lofi_tal.runtime import Progress, make_fabric, precision_of
+from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.video import SUFFIXES, VideoError, VideoManifest
+
+
+def find_model(folder: Path) -> Path:
+    """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
+    candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
+    return next((path for path in candidates if (path / "localizer.json").exists()), folder)
+
+
+def detect_files(
+    videos: Sequence[Path],
+    model: Path,
+    *,
+    out: Path | None = None,
+    threshold: float | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    patience: float | None = None,
+    quiet: bool = False,
+) -> tuple[list[Segments], dict[str, str], float]:
+    """Detect in many files; one that cannot be decoded never ends the others.
+
+    Args:
+        videos: Files, or folders whose video files are taken.
+        model: Model or run folder.
+        out: Folder for ``<name>.json`` (all segments, ActivityNet form), ``.csv``, ``.srt`` and ``.html`` (those above
+            the threshold); two files of the same name in different folders get a number.
+        threshold: Lowest score in CSV and subtitles, and the page's first setting; the model's own if None.
+        device: See :class:`Localizer`.
+        precision: See :class:`Localizer`.
+        patience: Share the files with processes, on any machine, that do the same with the same ``out``; what this
+            model has found there already is left as it is. A process that shows no sign of life for so many seconds is
+            taken for dead.
+        quiet: No progress.
+
+    Returns:
+        The segments of each readable video (of those that this process has seen, if the work is shared), the reason for
+        each other file, and the threshold.
+
+    Raises:
+        DataError: If the folders hold no video file, or there is no model.
+        LofiError: If the work is to be shared and ``out`` is missing.
+    """
+    if patience is not None and out is None:
+        raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
+    files = _video_files(videos)
+    named = dict(zip(files, _unique_names(files), strict=True))
+    rank, ranks = started_rank(), started_size()
+    if ranks > 1 or patience is not None:  # the largest first, each process its share
+        files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
+    if patience is not None and out is not None and precision == "auto":
+        precision = _common_precision(out, device)
+    localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
+    limit = localizer.threshold if threshold is None else threshold
+    named = {path: named[path] for path in files[rank::ranks]}
+    if patience is not None and out is not None:
+        work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit)
+        return *work.run(named, patience, quiet=quiet), limit
+    with Progress("examine", len(named), quiet=quiet or len(named) == 1) as progress:
+        records = VideoManifest(None).examine(named, seen=lambda path, record: progress.advance(path.name))
+    failed = {str(path): records[path].error for path in named if records[path].error}
+    readable = [path for path in named if not records[path].error]
+    snippets = [localizer.windows.snippets(records[path].duration) for path in readable]
+    found: list[Segments] = []
+    with Progress("detect (snippets)", sum(snippets), quiet=quiet) as progress:
+        for path, done in zip(readable, itertools.accumulate(snippets), strict=True):
+            try:
+                segments = localizer.predict(path, video_id=named[path], seen=partial(progress.advance, path.name))
+            except VideoError as error:
+                failed[str(path)] = str(error)
+                progress.advance(path.name, done - progress.done)
+            else:
+                found.append(segments)
+                if out is not None:
+                    _write(segments, path, out, limit)
+    return found, failed, limit
+
+
+@dataclass(frozen=True)
+class _SharedDetection:
+    """Detection that processes share through the folder of results; ``.done`` in it says what made each of them."""
+
+    localizer: Localizer
+    model: str
+    out: Path
+    threshold: float
+
+    def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
+        """Detect in what no other process does; return what was found, and why any of the files cannot be used."""
+        found: list[Segments] = []
+        with (
+            Leases(self.out / ".leases", patience, results=self.out / ".done") as leases,
+            Progress("detect", len(named), quiet=quiet) as progress,
+        ):
+            for chosen in leases.rounds(
+                named,
+                key=named.__getitem__,
+                done=lambda path: self._is_done(path, named[path]),
+                waiting=lambda left: progress.advance(f"{left} at work elsewhere", 0),
+            ):
+                for path in chosen:
+                    result = self._detect(path, named[path])
+                    if isinstance(result, str):
+                        leases.fail(named[path], result)
+                    else:
+                        found.append(result)
+                        leases.release(named[path])
+                    progress.advance(path.name)
+            failed = {str(path): reason for path, name in named.items() if (reason := leases.failure(name))}
+        return found, failed
+
+    def _detect(self, path: Path, name: str) -> Segments | str:
+        """Write what is in one video; or return why it cannot be used."""
+        record = VideoManifest(None, workers=1).examine([path])[path]
+        if record.error:
+            return record.error
+        try:
+            segments = self.localizer.predict(path, video_id=name)
+        except VideoError as error:
+            return str(error)
+        _write(segments, path, self.out, self.threshold)
+        write_json(self._done(name), {"made_of": self._made_of(path)})
+        return segments
+
+    def _is_done(self, path: Path, name: str) -> bool:
+        try:
+            made = inside(self.out, name, ".json").exists()
+            return made and bool(read_json(self._done(name))["made_of"] == self._made_of(path))
+        except (DataError, OSError, KeyError, TypeError):
+            return False
+
+    def _done(self, name: str) -> Path:
+        return inside(self.out / ".done", name, ".json")
+
+    def _made_of(self, path: Path) -> str:
+        return hash_object([self.model, file_stamp(path), self.threshold])
+
+
+def _common_precision(out: Path, device: str) -> str:
+    """Return the precision that the first process to share a folder of results has chosen for all of them."""
+    ours = {"precision": precision_of(make_fabric(device, "auto", alone=True))}
+    return str(write_json_once(out / ".done" / "precision.json", ours)["precision"])
+
+
+def hash_model(folder: Path) -> str:
+    """Return a hash of the weights and settings that a model folder holds."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    return hash_object([[path.name, hash_file(path)] for path in files])
+
+
+def _video_files(videos: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in videos:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        raise DataError(f"There is no video file in {', '.join(map(str, videos))}.")
+    return list(dict.fromkeys(files))
+
+
+def _unique_names(files: Sequence[Path]) -> list[str]:
+    names: dict[str, None] = {}
+    for path in files:
+        stem = os.fsencode(path.stem).decode(errors="replace")  # a name of other bytes is no text for a JSON file
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names[name] = None
+    return list(names)
+
+
+def _write(segments: Segments, video: Path, out: Path, threshold: float) -> None:
+    """Write the four files of one video."""
+    shown = segments.above(threshold)
+    write_json(inside(out, segments.video_id, ".json"), detections_to_activitynet([segments]))
+    write_text(inside(out, segments.video_id, ".csv"), shown.to_csv())
+    write_text(inside(out, segments.video_id, ".srt"), shown.to_srt())
+    write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, threshold=threshold)

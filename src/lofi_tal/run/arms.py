@@ -1,0 +1,341 @@
+"""Stage 3 on the encoder of an arm: its features, its head, its detections and their mAP.
+
+An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `baseline` the one it started from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.classifier import ProposalClassifier, video_probabilities
+from lofi_tal.data import TruthVideo, content_hash
+from lofi_tal.encoders import Encoder, JoinedEncoder, load_encoder
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.evaluation import THRESHOLDS
+from lofi_tal.features import FeatureSet, FeatureStore
+from lofi_tal.files import hash_file, hash_object, read_json, write_json
+from lofi_tal.heads import Head
+from lofi_tal.localizer import Localizer
+from lofi_tal.postprocess import ClassScores
+from lofi_tal.run.context import Context, arm_folder
+from lofi_tal.run.data import check_read, published_features, read_class_scores
+from lofi_tal.run.training import Training
+from lofi_tal.runtime import Outcome, Progress, StageFolder, derive_seed, on_first
+from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.stages.extract import extract, usable
+from lofi_tal.stages.head import Search, fit_on
+from lofi_tal.stages.localise import with_class_scores
+from lofi_tal.stages.scoring import evaluate, evaluate_known
+
+ARMS = {
+    "lofi": "the encoder of stage 2, trained end to end at low fidelity",
+    "baseline": "the encoder that stage 2 started from",
+    "features": "published features",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """Stage 3 on one encoder.
+
+    Args:
+        arm: Name of the arm.
+        scores: ``fused``, ``agnostic`` and ``oracle`` evaluation results, JSON-like.
+        chosen: What the selection videos decided.
+        model: Folder of the localiser.
+        failed: Videos that could not be extracted.
+    """
+
+    arm: str
+    scores: dict[str, dict[str, Any]]
+    chosen: dict[str, Any]
+    model: Path
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Class scores of whole videos.
+
+    Args:
+        scores: Of the evaluated videos.
+        accuracy: ``top1`` and ``top5``: shares of the videos with segments of which a class is among the best.
+        order: Ids of the evaluated subset in the order of the annotation file.
+        failed: Reason for each video without features.
+    """
+
+    scores: ClassScores
+    accuracy: dict[str, float]
+    order: list[str]
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One arm of a run.
+
+    Args:
+        name: Of the arm.
+        context: The run.
+        training: Its encoders.
+    """
+
+    name: str
+    context: Context
+    training: Training
+
+    @property
+    def folder(self) -> Path:
+        """Where head, model and evaluation lie."""
+        return arm_folder(self.context.folder.path, self.name)
+
+    def _encoder_folder(self) -> Path:
+        """Return the folder of the arm's encoder, which is trained if it is not up to date."""
+        if self.name not in self.context.arms:
+            raise LofiError(f"arm {self.name!r} is not one of this recipe's: {', '.join(self.context.arms)}.")
+        if self.name == "features":
+            raise LofiError("The recipe has published features: there is no encoder to extract with; run `lofi head`.")
+        folder = self.training.ensure("lofi") if self.name == "lofi" else self.training.start()
+        assert folder is not None
+        return folder
+
+    def _encoder(self) -> Encoder:
+        """Return the encoder, with the second one beside it if there is one."""
+        encoder, name = load_encoder(self._encoder_folder()), self.context.recipe.encoder.name
+        second = self.training.ensure("second")
+        return encoder if second is None else JoinedEncoder([encoder, load_encoder(second)], [name, name])
+
+    def extract(self) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
+        """Extract the features of all videos.
+
+        Returns:
+            The features, the videos that have them, and the reason for each other video.
+        """
+        context, source = self.context, self._encoder_folder()
+        videos, second = context.data().videos, self.training.ensure("second")
+        provenance = {
+            "encoder": hash_file(source / "encoder.safetensors"),
+            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
+            "snippets": context.recipe.snippets.record(cut=False),
+            **context.provenance(),
+        }
+        folder = self.folder / "features"
+        if context.folder.shared is not None:
+            folder = context.folder.shared / f"features-{hash_object(provenance)}"
+        store = FeatureStore(folder, provenance)
+        with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
+            figures, failed = extract(
+                store,
+                context.fabric,
+                context.ready(self._encoder()),
+                videos=context.snippets(videos),
+                windows=context.windows,
+                fidelity=context.full,
+                workers=context.recipe.data.workers,
+                leases=leases,
+                quiet=context.quiet,
+            )
+            check_read(context.recipe, context.data(), failed)
+            facts = folder.with_suffix(".json")
+            if context.first and (figures["new"] or not facts.exists()):
+                write_json(facts, {**figures, "provenance": provenance, "failed": failed})
+        return store, usable(videos, failed), failed
+
+    def features(self) -> tuple[FeatureSet, str, dict[str, str]]:
+        """Return the features of all videos: extracted with the arm's encoder, or published ones.
+
+        Returns:
+            The videos and their features, a hash of what these come from, and the reason for each video without.
+        """
+        if self.name == "features":
+            return self._published()
+        store, videos, failed = self.extract()
+        return FeatureSet(videos, list(map(store.read, videos))), store.provenance, failed
+
+    def _published(self) -> tuple[FeatureSet, str, dict[str, str]]:
+        context, published = self.context, published_features(self.context.recipe)
+        videos, arrays, failed = [], [], {}
+        everything = context.data().videos
+        with Progress("features", len(everything), quiet=context.quiet) as progress:
+            for video in everything:
+                try:
+                    arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
+                    if arrays[-1].shape[0] != arrays[0].shape[0]:
+                        raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
+                    videos.append(video)
+                except DataError as error:
+                    failed[video.video_id] = str(error)
+                progress.advance(video.video_id)
+        if not arrays:
+            raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
+        check_read(context.recipe, context.data(), failed)
+        return FeatureSet(videos, arrays), published.provenance, failed
+
+    def head(self) -> ArmResult:
+        """Run stage 3: features, head, detections, mAP, localiser."""
+        data, external = self.context.data(), read_class_scores(self.context.recipe, self.context.data())
+        features, provenance, failed = self.features()
+        inputs = self._inputs(provenance)
+        evaluation = self.context.folder.evaluation(
+            self.folder / "evaluation",
+            f"evaluation of {self.name}",
+            self.context.stage_inputs({**inputs, **self._evaluation_inputs()}),
+        )
+        model = self.folder / "model"
+        if evaluation.record and (model / "localizer.json").exists():
+            result = evaluation.record.result
+            return ArmResult(self.name, result["scores"], result["chosen"], model, failed)
+        began = time.monotonic()
+        search = self._search(inputs, features.channels)
+        head, classifier, chosen = search.run(
+            features.of(usable(data.train, failed)), features.of(usable(data.selection, failed))
+        )
+        validation = features.of(usable(data.evaluation, failed))
+
+        def finish() -> dict[str, dict[str, Any]]:
+            localizer = self._localizer(head, classifier, chosen)
+            localizer.save_pretrained(model)
+            scores = self._evaluate(localizer, validation, external)
+            return self._record(evaluation, began, scores, chosen)
+
+        return ArmResult(self.name, on_first(finish), chosen, model, failed)
+
+    def _inputs(self, provenance: str) -> dict[str, Any]:
+        """Return what every head depends on."""
+        context, data = self.context, self.context.data()
+        inputs: dict[str, Any] = {
+            "features": provenance,
+            "head": context.recipe.head.model_dump(mode="json", exclude={"lrs", "refit"}),
+            "data": content_hash([*data.train, *data.selection]),
+        }
+        if context.windows.seconds is not None:
+            inputs["windows"] = vars(context.windows)
+        if context.recipe.data.tiou != "activitynet":
+            inputs["tiou"] = list(self._tiou)
+        return inputs
+
+    def _evaluation_inputs(self) -> dict[str, Any]:
+        """Return what the evaluation depends on besides."""
+        recipe = self.context.recipe
+        return {
+            "search": recipe.head.model_dump(mode="json", include={"lrs", "refit"}),
+            "classifier": recipe.classifier.model_dump(mode="json"),
+            "class_scores": recipe.classifier.scores and hash_file(recipe.classifier.scores),
+            "detect": recipe.detect.model_dump(mode="json"),
+            "truth": hash_file(recipe.data.annotations),
+            "evaluated": content_hash(self.context.data().evaluation),
+        }
+
+    @property
+    def _tiou(self) -> Sequence[float]:
+        return THRESHOLDS[self.context.recipe.data.tiou]
+
+    @property
+    def _seed(self) -> int:
+        return derive_seed(self.context.recipe.seed, "head")
+
+    def _search(self, inputs: dict[str, Any], channels: int) -> Search:
+        context, recipe = self.context, self.context.recipe
+        return Search(
+            self.folder / "head",
+            context.exact,
+            lambda: context.new_head(channels),
+            windows=context.windows,
+            labels=context.data().labels,
+            section=recipe.head,
+            classifier=recipe.classifier,
+            detect=recipe.detect,
+            tiou=self._tiou,
+            inputs=inputs,
+            seed=self._seed,
+            resume=True,
+            overwrite=context.folder.overwrite,
+            quiet=context.quiet,
+        )
+
+    def _localizer(self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any]) -> Localizer:
+        context, recipe = self.context, self.context.recipe
+        return Localizer(
+            encoder=None if self.name == "features" else self._encoder(),
+            encoder_name=recipe.encoder.name if recipe.second is None else "joined",
+            head=head,
+            classifier=classifier,
+            labels=context.data().labels,
+            snippets=recipe.snippets.record(),
+            detect=recipe.detect,
+            pooling=chosen["pooling"],
+            threshold=chosen["threshold"],
+            decoder=context.cache.decoder,
+            facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, "chosen": chosen},
+            device=context.device,
+            precision=context.precision,
+        )
+
+    def _evaluate(
+        self, localizer: Localizer, validation: FeatureSet, external: ClassScores | None
+    ) -> dict[str, dict[str, Any]]:
+        """Write the detections and return how good they are."""
+        data, subset = self.context.data(), self.context.recipe.data.eval_subset
+        found = localizer.localise_features(validation.features)
+        fused = [
+            localizer.fuse(video.video_id, video.duration, one, proposals)
+            for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
+        ]
+        write_json(self.folder / "detections.json", detections_to_activitynet(fused))
+        scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels, self._tiou).to_json()
+        if external is not None:
+            classes = self.context.recipe.detect.classes
+            with_file = [
+                with_class_scores(video.video_id, video.duration, proposals, external, classes)
+                for video, proposals in zip(validation.videos, found, strict=True)
+            ]
+            write_json(self.folder / "detections-external.json", detections_to_activitynet(with_file))
+            scores["external"] = evaluate_known(data.truth, subset, with_file, self._tiou).to_json()
+        return scores
+
+    @staticmethod
+    def _record(
+        evaluation: StageFolder, began: float, scores: dict[str, dict[str, Any]], chosen: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        result = {"scores": scores, "chosen": chosen}
+        evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result))
+        return scores
+
+    def classify(self) -> Classification:
+        """Fit the built-in classifier alone, and score every evaluated video as a whole."""
+        data, (features, _, failed) = self.context.data(), self.features()
+        train = features.of(usable([*data.train, *data.selection], failed))
+        classifier = fit_on(train, len(data.labels), self.context.recipe.classifier, self._seed)
+        evaluated = features.of(usable(data.evaluation, failed))
+        alphabetical = sorted(range(len(data.labels)), key=data.labels.__getitem__)  # as HACS numbers its classes
+        labels = tuple(data.labels[number] for number in alphabetical)
+        scores = {
+            video.video_id: video_probabilities(classifier, one).double().numpy()[alphabetical]
+            for video, one in zip(evaluated.videos, evaluated.features, strict=True)
+        }
+        order = data.evaluated_ids(self.context.recipe.data.eval_subset)
+        found = ClassScores(labels, scores)
+        return Classification(found, _accuracy(found, evaluated.videos, data.labels), order, failed)
+
+
+def _accuracy(scores: ClassScores, videos: Sequence[TruthVideo], labels: Sequence[str]) -> dict[str, float]:
+    """Return the shares of the videos with segments of which a class is the best, and among the best five."""
+    ranked = [
+        [
+            labels.index(scores.labels[number]) in video.labels.tolist()
+            for number in scores.scores[video.video_id].argsort(kind="stable")[::-1]
+        ]
+        for video in videos
+        if len(video.labels)
+    ]
+    return {f"top{n}": sum(any(row[:n]) for row in ranked) / max(1, len(ranked)) for n in (1, 5)}
+
+
+def read_detections(folder: Path, *, external: bool = False) -> dict[str, Segments]:
+    """Return the detections of an arm by video id, with its own class scores or with those of another system."""
+    results = read_json(folder / ("detections-external.json" if external else "detections.json"))["results"]
+    return {video_id: Segments.from_activitynet(video_id, records) for video_id, records in results.items()}

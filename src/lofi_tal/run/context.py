@@ -1,0 +1,182 @@
+"""What every part of a run needs: recipe, devices, folder, data, and how encoders, heads and data sets are made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from lofi_tal.config import Recipe
+from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
+from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, public_weights
+from lofi_tal.errors import LofiError
+from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
+from lofi_tal.files import hash_file
+from lofi_tal.heads import Head, create_head, takes_classes
+from lofi_tal.run.data import RunData, read_data
+from lofi_tal.run.folder import RunFolder
+from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
+from lofi_tal.snippets import Windows
+from lofi_tal.video import FrameCache, VideoManifest
+
+logger = logging.getLogger("lofi_tal")
+
+
+class Context:
+    """What every part of a run needs.
+
+    Args:
+        recipe: What to do.
+        folder: Where to.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        compile: Whether encoders are compiled.
+        quiet: No progress.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: str = "off",
+        quiet: bool = False,
+    ) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.device, self.precision, self.compile, self.quiet = device, precision, compile, quiet
+        self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
+        self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
+        self.cache = FrameCache(
+            folder.common / "cache" if recipe.data.cache_gib else None,
+            limit_bytes=int(recipe.data.cache_gib * 2**30),
+            decoder=recipe.data.decoder,
+        )
+        manifest = recipe.data.manifest or folder.common / "videos.jsonl"
+        self.manifest = VideoManifest(manifest, workers=recipe.data.workers, patience=folder.patience)
+        self._data: RunData | None = None
+
+    def data(self) -> RunData:
+        """Return the videos, after all checks that need no training; they are read at the first call.
+
+        Raises:
+            DataError: If a subset has no truth or no readable video.
+        """
+        if self._data is None:
+            self._data = on_first(lambda: read_data(self.recipe, self.manifest))
+        return self._data
+
+    @property
+    def output(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what several processes make together."""
+        return bool(self.fabric.global_rank == 0)
+
+    @property
+    def full(self) -> Fidelity:
+        """Full fidelity."""
+        return full_fidelity(self.recipe.snippets.count, self.recipe.snippets.size)
+
+    @property
+    def windows(self) -> Windows:
+        """How videos are cut."""
+        section = self.recipe.snippets
+        return Windows(section.count, section.window, section.overlap)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The fidelities of stage 2."""
+        section = self.recipe.lofi
+        if section is None:
+            raise LofiError("The recipe has no stage 2 (`lofi: null`).")
+        return section.fidelities_over(self.full)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms of this recipe, the baseline first."""
+        if self.recipe.features is not None:
+            return ("features",)
+        if self.recipe.lofi is None:
+            return ("baseline",)
+        return ("baseline", "lofi") if self.recipe.baseline else ("lofi",)
+
+    @property
+    def decoder(self) -> dict[str, str]:
+        """What decodes, where it is not the usual one: its pictures differ by rounding."""
+        return {} if self.cache.decoder == "pyav" else {"decoder": self.cache.decoder}
+
+    def provenance(self) -> dict[str, str]:
+        """Return what features and weights depend on besides the recipe: decoder and compiling if they are unusual."""
+        compiled = {} if self.compile == "off" else {"compile": self.compile}
+        return {"precision": str(self.fabric.strategy.precision.precision), **self.decoder, **compiled}
+
+    def stage_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return what a stage depends on: its own inputs, the seed, and what all stages depend on."""
+        return {**inputs, "seed": self.recipe.seed, **self.provenance()}
+
+    def encoder_inputs(self) -> dict[str, Any]:
+        """Return what a new encoder depends on."""
+        section = self.recipe.encoder
+        path = section.weights
+        file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
+        return {"encoder": section.model_dump(mode="json"), "weights": None if file is None else hash_file(file)}
+
+    def new_encoder(self) -> Encoder:
+        """Return the encoder that the recipe starts from: with its weights, or random ones."""
+        section = self.recipe.encoder
+        if section.weights is not None and section.weights.is_dir():
+            return load_encoder(section.weights)
+        torch.manual_seed(derive_seed(self.recipe.seed, "encoder"))
+        encoder = create_encoder(section.name, **section.options)
+        path = section.weights if section.pretrained is None else public_weights(section.pretrained, section.name)
+        if path is not None:
+            logger.info("%s: %s", path, load_weights(encoder, path))
+        return encoder
+
+    def new_head(self, channels: int) -> Head:
+        """Return the recipe's head with random weights."""
+        section = self.recipe.head
+        classes = {"num_classes": len(self.data().labels)} if takes_classes(section.name) else {}
+        return create_head(section.name, channels, **{**classes, **section.options})
+
+    def ready(self, encoder: Encoder) -> Encoder:
+        """Return an encoder as this run executes it."""
+        compile_module(encoder, self.compile)
+        return encoder
+
+    def fastest_way(self) -> str:
+        """Time the encoder on two videos at the first fidelity that it trains at, and say what is the fastest."""
+        fidelity = self.full if self.recipe.lofi is None else self.schedule.fidelities[0]
+        shape = (2 * fidelity.snippets, self.recipe.snippets.frames, fidelity.size, fidelity.size, 3)
+        way, seconds = fastest_way(self.new_encoder(), as_clips(torch.zeros(shape, dtype=torch.uint8)), self.fabric)
+        told = ", ".join(f"{name} {time:.3f} s" for name, time in seconds.items())
+        logger.info("Compile: %s (a training step of 2 videos at %s: %s)", way, fidelity, told)
+        return way
+
+    def snippets(
+        self, videos: Sequence[TruthVideo], *, flip: bool = False, fidelities: Sequence[Fidelity] = ()
+    ) -> SnippetDataset:
+        """Return videos as their snippets are read; ``fidelities`` are kept of each video that has to be decoded."""
+        section, cache = self.recipe.snippets, self.cache
+        return SnippetDataset(
+            videos, frames=section.frames, stride=section.stride, cache=cache, flip=flip, fidelities=fidelities
+        )
+
+    def stage2_videos(self) -> SnippetDataset:
+        """Return the videos, or windows of them, on which stage 2 trains."""
+        videos = training_windows(self.data().train, self.windows)
+        return self.snippets(videos, flip=self.recipe.data.flip, fidelities=self.schedule.fidelities)
+
+
+def arm_folder(output: Path, arm: str) -> Path:
+    """Return the folder of an arm."""
+    return output / "arms" / arm

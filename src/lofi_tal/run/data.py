@@ -1,0 +1,182 @@
+"""What a run reads before it trains: videos with truth, clips, class scores of another system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lofi_tal.annotations import Annotations, load_annotations, load_clip_list, require_truth
+from lofi_tal.config import Recipe
+from lofi_tal.data import Excerpt, TruthVideo, find_files, split_selection, truth_videos, video_files
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.features import PublishedFeatures, find_features
+from lofi_tal.files import read_json
+from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
+from lofi_tal.video import VideoManifest
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """The videos of a run.
+
+    Args:
+        labels: Class names in the order of their numbers.
+        train: Training videos without the selection part.
+        selection: Training videos on which choices are made.
+        evaluation: Videos that are evaluated.
+        failed: Reason for each video that cannot be read.
+        truth: The annotation document, for evaluation.
+    """
+
+    labels: tuple[str, ...]
+    train: list[TruthVideo]
+    selection: list[TruthVideo]
+    evaluation: list[TruthVideo]
+    failed: dict[str, str]
+    truth: dict[str, Any]
+
+    @property
+    def videos(self) -> list[TruthVideo]:
+        """All of them."""
+        return [*self.train, *self.selection, *self.evaluation]
+
+    def evaluated_ids(self, subset: str) -> list[str]:
+        """Return the ids of a subset in the order of the annotation file, those without a file among them."""
+        return [key for key, entry in self.truth["database"].items() if entry["subset"] == subset]
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """The clips of stage 1.
+
+    Args:
+        train: To learn from.
+        validate: For the accuracy at the end.
+        labels: Class names in the order of their numbers.
+        missing: Reason for each clip that is not there or cannot be read.
+    """
+
+    train: list[Excerpt]
+    validate: list[Excerpt]
+    labels: list[str]
+    missing: dict[str, str]
+
+
+def published_features(recipe: Recipe) -> PublishedFeatures:
+    """Return the recipe's published features.
+
+    Raises:
+        LofiError: If it has none.
+    """
+    section = recipe.features
+    if section is None:
+        raise LofiError("The recipe has no published features (features.sources).")
+    return PublishedFeatures(section.sources, recipe.snippets.count, resize=section.resize, axes=section.axes)
+
+
+def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
+    """Read annotations and join them with the files, after all checks that need no training.
+
+    Raises:
+        DataError: If a subset has no truth or no readable video, or too many videos are lost.
+    """
+    section = recipe.data
+    annotations = load_annotations(section.annotations)
+    require_truth(annotations, section.train_subset)
+    require_truth(annotations, section.eval_subset)
+    cleaned, _ = annotations.clean()
+    labels = cleaned.subset(section.train_subset).labels
+    train, failed = _truth(recipe, manifest, cleaned.subset(section.train_subset), labels)
+    train = [video for video in train if len(video.labels)]
+    if not train:
+        raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
+    kept, selection = split_selection(train, section.selection_share, recipe.seed)
+    evaluation, lost = _truth(recipe, manifest, cleaned.subset(section.eval_subset), labels)
+    return RunData(labels, kept, selection, evaluation, failed | lost, read_json(section.annotations))
+
+
+def _truth(
+    recipe: Recipe, manifest: VideoManifest, annotations: Annotations, labels: Sequence[str]
+) -> tuple[list[TruthVideo], dict[str, str]]:
+    """Return the videos of one subset that have a video file or features, and the reason for each other one."""
+    if recipe.features is not None:
+        files, failed = find_features(annotations, published_features(recipe))
+    else:
+        assert recipe.data.videos is not None
+        files, failed = find_files(annotations, recipe.data.videos, manifest)
+    check_losses(recipe, failed, len(annotations))
+    return truth_videos(annotations, files, failed, labels), failed
+
+
+def check_losses(recipe: Recipe, failed: dict[str, str], count: int) -> None:
+    """Stop a run that has lost too many of its videos.
+
+    Args:
+        recipe: Says how many may be lost.
+        failed: Reason for each lost video.
+        count: Of all videos.
+
+    Raises:
+        DataError: If the share is above data.max_lost; the message names the first of them.
+    """
+    limit = recipe.data.max_lost
+    if len(failed) > limit * count:
+        video_id, reason = next(iter(failed.items()))
+        what, hint = ("videos", " `lofi data check` lists them all.") if recipe.features is None else ("features", "")
+        raise DataError(
+            f"{len(failed)} of {count} {what} cannot be read, more than data.max_lost={limit:g} allows; the first, "
+            f"{video_id}: {reason.removesuffix('.')}.{hint}"
+        )
+
+
+def check_read(recipe: Recipe, data: RunData, failed: dict[str, str]) -> None:
+    """Stop a run that has features of too few videos of a subset; ``failed`` says why of each without them."""
+    for videos in ([*data.train, *data.selection], data.evaluation):
+        ids = [video.video_id for video in videos]
+        check_losses(recipe, {video_id: failed[video_id] for video_id in ids if video_id in failed}, len(ids))
+
+
+def read_clips(recipe: Recipe, manifest: VideoManifest) -> Clips:
+    """Read the clips of stage 1.
+
+    Raises:
+        LofiError: If the recipe has none.
+    """
+    section = recipe.data
+    if section.clips is None or section.clips_root is None:
+        raise LofiError(
+            "Stage 1 needs data.clips (a CSV label,youtube_id,time_start,time_end,split) and data.clips_root; "
+            "without clips set `pretrain: null`, and encoder.weights or encoder.pretrained."
+        )
+    clips, missing = load_clip_list(section.clips, section.clips_root)
+    files, failed = video_files({str(clip.path): clip.path for clip in clips}, manifest)
+    good = [(clip, Excerpt.whole(files[str(clip.path)], clip.label)) for clip in clips if str(clip.path) in files]
+    train = [excerpt for clip, excerpt in good if clip.split == "train"]
+    labels = sorted({excerpt.label for excerpt in train})
+    validate = [excerpt for clip, excerpt in good if clip.split != "train" and excerpt.label in set(labels)]
+    return Clips(train, validate, labels, {str(name): "no such file" for name in missing} | failed)
+
+
+def read_class_scores(recipe: Recipe, data: RunData) -> ClassScores | None:
+    """Read the recipe's class scores from another system, if it has any.
+
+    Raises:
+        DataError: If the file is malformed, or lacks an evaluated video or every class.
+    """
+    section = recipe.classifier
+    if section.scores is None:
+        return None
+    if section.layout == "cuhk":
+        scores = read_cuhk_scores(section.scores)
+    else:
+        videos = data.evaluated_ids(recipe.data.eval_subset)
+        scores = read_hacs_scores(section.scores, sorted(data.labels), videos)
+    if not set(scores.labels) & set(data.labels):
+        raise DataError(
+            f"{section.scores} scores none of the classes of {recipe.data.annotations}: it has "
+            f"{', '.join(scores.labels[:3])}, ..., the annotations have {', '.join(data.labels[:3])}, ..."
+        )
+    for video in data.evaluation:
+        scores.of(video.video_id)
+    return scores

@@ -1,0 +1,155 @@
+"""The folder of a run: its lock, its stages, and what it shares with other runs and processes.
+
+A run folder holds:
+
+    recipe.yaml, environment.json, command.txt   what was asked for, and where it ran
+    videos.jsonl, cache/                          what is known of the files, decoded frames
+    pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
+    arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
+    report.html, report.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import hash_object, locked, read_json
+from lofi_tal.leases import Leases
+from lofi_tal.runtime import StageFolder, on_first, open_stage
+
+logger = logging.getLogger("lofi_tal")
+
+
+class RunFolder:
+    """Where a run keeps its stages.
+
+    Args:
+        path: The folder.
+        shared: Folder for what runs can have in common, by what it was made from; None keeps it in ``path``.
+        patience: Share extraction and cache with processes that are not joined to this one; seconds without a sign of
+            life after which one of them is taken for dead.
+        resume: Go on with interrupted stages.
+        overwrite: Replace stages that were made from other inputs.
+
+    Raises:
+        LofiError: If there is nothing to resume, or ``overwrite`` is asked of processes that share their work.
+    """
+
+    def __init__(
+        self, path: Path, *, shared: Path | None, patience: float | None, resume: bool, overwrite: bool
+    ) -> None:
+        if resume and not (path / "recipe.yaml").exists():
+            raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
+        if patience is not None and overwrite:
+            raise LofiError(
+                "--share and --overwrite exclude each other: one process cannot replace what others work on."
+            )
+        self.path, self.shared, self.patience = path, shared, patience
+        self.resume, self.overwrite = resume, overwrite
+        self.skipped: set[Path] = set()
+        self.opened: dict[str, Path] = {}
+        """Folders of the stages that train an encoder, once they have been opened."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run."""
+        return (self.path / "recipe.yaml").exists()
+
+    @property
+    def common(self) -> Path:
+        """Where what runs can have in common lies."""
+        return self.shared or self.path
+
+    def noted(self, name: str, allowed: Sequence[str]) -> str | None:
+        """Return what the run in the folder has taken; None if there is none, or it shall be replaced."""
+        try:
+            noted = read_json(self.path / "environment.json")[name]
+        except (DataError, KeyError, TypeError):  # no run, or one of an earlier version
+            return None
+        return noted if noted in allowed and not self.overwrite else None
+
+    def stage_folder(self, name: str) -> Path:
+        """Return the folder of a stage that trains an encoder."""
+        return self.opened.get(name, self.path / name)
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Return what keeps a second run out of the folder, unless both share their work."""
+        sharing = self.patience is not None
+        refusal = f"Another run is at work in {self.path}; choose another output folder" + (
+            ", or wait until it has ended to share with --share." if sharing else "."
+        )
+        return locked(self.path / ".lock", refusal, shared=sharing)
+
+    @contextlib.contextmanager
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        """Hold a folder that runs share: wait for another process that makes what is in it, and keep others out."""
+        if self.shared is None or self.shared not in folder.parents:
+            yield
+            return
+        lock = folder.with_name(f"{folder.name}.lock")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, "held"))
+            except LofiError:
+                logger.info("Waiting for another process, which is making %s.", folder.name)
+                stack.enter_context(locked(lock, "held", wait=True))
+            yield
+
+    def leases(self, folder: Path) -> contextlib.AbstractContextManager[Leases | None]:
+        """Return what shares the work whose results lie in ``folder``, if this run shares any."""
+        if self.patience is None:
+            return contextlib.nullcontext()
+        return Leases(folder.with_name(f"{folder.name}.leases"), self.patience, results=folder)
+
+    @contextlib.contextmanager
+    def training(
+        self, name: str, stage: str, inputs: dict[str, Any], *, overwrite: bool | None = None
+    ) -> Iterator[StageFolder]:
+        """Hold a stage that trains an encoder.
+
+        A stage that runs share lies in a folder of its own, which any run of these inputs goes on with, and is this
+        run's alone until it is finished.
+
+        Args:
+            name: Of its folder in the run.
+            stage: What it is.
+            inputs: All that it depends on.
+            overwrite: Begin it again if it was made from other inputs; as the run says without it.
+
+        Raises:
+            LofiError: If it is not finished, and this process shares its work.
+        """
+        folder, resume = self.path / name, self.resume
+        if self.shared is not None:
+            folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
+        with self.alone_in(folder):
+            if self.patience is not None and not (folder / "stage.json").exists():
+                raise LofiError(
+                    f"{folder} holds no finished stage {stage!r}, which only one run can make: run "
+                    f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
+                )
+            overwrite = self.overwrite if overwrite is None else overwrite
+            yield self._opened(name, folder, stage, inputs, resume, overwrite)
+
+    def evaluation(self, folder: Path, stage: str, inputs: dict[str, Any]) -> StageFolder:
+        """Open the evaluation of an arm, which goes on wherever it was interrupted."""
+        return on_first(lambda: open_stage(folder, stage, inputs, resume=True, overwrite=self.overwrite))
+
+    def _opened(
+        self, name: str, folder: Path, stage: str, inputs: dict[str, Any], resume: bool, overwrite: bool
+    ) -> StageFolder:
+        opened = on_first(lambda: open_stage(folder, stage, inputs, resume=resume, overwrite=overwrite))
+        self.opened[name] = folder
+        if opened.record:
+            self.skipped.add(folder)
+        return opened
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a stage has been begun that another run goes on with only if it is told to resume."""
+        return self.shared is None and any(not (path / "stage.json").exists() for path in self.opened.values())

@@ -1,0 +1,130 @@
+"""What a run has to tell: its finished stages, what it had to do without, and the report page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.data import cut_actions
+from lofi_tal.files import read_json
+from lofi_tal.report import Arm, Report, StageSummary, TimelineEntry, write_report
+from lofi_tal.run.arms import ARMS, ArmResult
+from lofi_tal.run.context import arm_folder
+from lofi_tal.run.run import Run
+from lofi_tal.runtime import StageRecord, describe_device, environment
+
+
+def stage_summaries(run: Run) -> list[StageSummary]:
+    """Return the finished stages with their metrics, in order."""
+    folders = {name: run.folder.stage_folder(name) for name in ("pretrain", "second", "finetune", "lofi")}
+    for arm in run.arms:
+        trainings = (arm_folder(run.output, arm) / "head").glob("*/stage.json")
+        for path in sorted(trainings, key=lambda path: path.stat().st_mtime):
+            folders[f"{arm} {read_json(path)['stage']}"] = path.parent
+    found = []
+    for name, folder in folders.items():
+        if not (folder / "stage.json").exists():
+            continue
+        record = StageRecord(**read_json(folder / "stage.json"))
+        name = record.stage if record.stage == "start" else name  # weights that were only taken over
+        metrics = folder / "metrics.jsonl"
+        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+        rows = [json.loads(line) for line in lines]
+        skipped = folder in run.folder.skipped
+        found.append(StageSummary(name, record.seconds, record.peak_memory_bytes, skipped, rows))
+    return found
+
+
+def lost_in_training(run: Run) -> dict[Path, dict[str, str]]:
+    """Return the videos and clips that trainings of an encoder had to do without and why, by the stage's record."""
+    results = {run.folder.opened[name] / "stage.json": result for name, result in _training_results(run).items()}
+    lost = {path: result.get("missing_clips", {}) | result.get("unreadable", {}) for path, result in results.items()}
+    return {path: reasons for path, reasons in lost.items() if reasons}
+
+
+def clip_accuracies(run: Run) -> dict[str, dict[str, Any]]:
+    """Return, for each finished training on clips that had a validation split, its accuracy there."""
+    return {name: result for name, result in _training_results(run).items() if "accuracy" in result}
+
+
+def _training_results(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the results of the stages that train an encoder, those that this run needs and that are finished."""
+    paths = {name: folder / "stage.json" for name, folder in run.folder.opened.items()}
+    return {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
+
+
+def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
+    """Write ``report.html`` (and ``report.json``) of a run and return its path.
+
+    Args:
+        run: The run.
+        results: Its arms.
+        command: How it was started.
+        most: Number of videos shown on a timeline.
+    """
+    data = run.data()
+    report = Report(
+        title=run.recipe.name,
+        subtitle="temporal action localisation: own class scores, class-agnostic, and with the true class",
+        arms=[Arm(result.arm, ARMS[result.arm], result.scores) for result in results],
+        stages=stage_summaries(run),
+        timelines=list(_timelines(run, results, most)),
+        facts=_facts(run, command),
+        notes=list(_notes(run, results)),
+        lengths={
+            name: [float(e - s) * video.duration for video in videos for s, e in video.segments.tolist()]
+            for name, videos in (("training", [*data.train, *data.selection]), ("evaluation", data.evaluation))
+        },
+    )
+    path = run.output / "report.html"
+    write_report(path, report)
+    return path
+
+
+def _timelines(run: Run, results: list[ArmResult], most: int) -> Iterator[TimelineEntry]:
+    data = run.data()
+    for video in [video for video in data.evaluation if len(video.labels)][:most]:
+        for result in results:
+            if video.video_id not in result.failed:
+                yield TimelineEntry(
+                    video_id=video.video_id,
+                    video=video.file.path,
+                    truth=video.to_segments(data.labels),
+                    detections=run.detections(result.arm)[video.video_id],
+                    arm=result.arm,
+                    threshold=result.chosen["threshold"],
+                )
+
+
+def _facts(run: Run, command: str) -> dict[str, str]:
+    machine, data = environment(), run.data()
+    return {
+        "command": command,
+        "seed": str(run.recipe.seed),
+        "device": describe_device(run.fabric),
+        "processor": f"{machine['processor']}, {machine['cores']} cores",
+        "videos": f"{len(data.train)} training, {len(data.selection)} selection, {len(data.evaluation)} evaluation",
+        "classes": str(len(data.labels)),
+        "full fidelity": str(run.full),
+        "low fidelity": ", ".join(map(str, run.schedule.fidelities)) if run.recipe.lofi else "none",
+        "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+    }
+
+
+def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
+    """Yield what a reader of the report should know: what was lost, and what no window shows."""
+    data = run.data()
+    lost = dict(data.failed)
+    for result in results:
+        lost |= result.failed
+    for video_id, reason in lost.items():
+        yield f"{video_id} was left out: {reason}"
+    for record, reasons in lost_in_training(run).items():
+        yield f"{len(reasons)} files could not be read in training; {record} lists them all"
+    if cut := cut_actions(data.train, run.windows):
+        yield (
+            f"{cut} of {sum(len(video.labels) for video in data.train)} training actions lie whole in no window of "
+            f"{run.windows.seconds:g} s: raise snippets.window to twice the length of the longest actions"
+        )

@@ -1,0 +1,181 @@
+"""From features to detections: the head's proposals, soft-NMS and class scores.
+
+The head looks at windows; their proposals are brought together as shares of the video, and all that follows knows
+whole videos only.
+
+Shapes: C channels, L snippets of a window, S of a video, N proposals of one video, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lofi_tal.classifier import ProposalClassifier, class_probabilities
+from lofi_tal.config import DetectSection
+from lofi_tal.errors import DataError
+from lofi_tal.features import window_features
+from lofi_tal.heads import Head, Proposals
+from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices
+from lofi_tal.segments import Segments
+from lofi_tal.snippets import Window, Windows
+
+SLACK = 2.0
+"""Snippets by which a window must see a proposal better than another one to have it alone."""
+
+
+@torch.inference_mode()
+def localise(
+    head: Head, features: Sequence[Tensor], windows: Windows, options: DetectSection, *, batch: int = 32
+) -> list[Proposals]:
+    """Return the proposals of each video after soft-NMS, as shares of the video, by falling score.
+
+    Args:
+        head: In eval mode.
+        features: ``(C, S)`` on the CPU for each video; moved to the head's device batch by batch.
+        windows: How videos are cut.
+        options: Decoding preset, soft-NMS.
+        batch: Windows at once.
+    """
+    device = next(head.parameters()).device
+    cut = [windows.cut(video.shape[1]) for video in features]
+    items = [(video, window) for video, parts in zip(features, cut, strict=True) for window in parts]
+    seen: list[Proposals] = []
+    for first in range(0, len(items), batch):
+        part = torch.stack([window_features(*item) for item in items[first : first + batch]])
+        seen += head.proposals(head(part.to(device)), options.preset)
+    found = []
+    for parts in cut:
+        found.append(merge_windows(seen[: len(parts)], parts))
+        del seen[: len(parts)]
+    return suppress(found, [parts[0].of / parts[0].count for parts in cut], options)
+
+
+def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Proposals:
+    """Bring the proposals of one video's windows together, without seams.
+
+    A proposal counts in the window that sees it best: the one in which it lies farthest from the window's ends (an end
+    that is the video's own does not count). So what one window cuts is left to the one that sees it whole, and no
+    action is reported by several windows. A proposal is dropped if another window sees all of it at least
+    :data:`SLACK` snippets farther from its ends. As long as windows place an action within that of each other, it
+    cannot fall between them; where they are as good, both may propose it, and equal segments are taken once.
+    What lies beyond the end of a short video is cut.
+
+    Args:
+        found: Proposals of each window, as shares of the window.
+        windows: All windows of the video, in order.
+
+    Returns:
+        Proposals as shares of the video; those of several windows by falling score.
+    """
+    if windows[0].whole:
+        return found[0]
+    count, total = windows[0].count, windows[0].of
+    first = torch.tensor([window.first for window in windows], dtype=torch.float64)
+    low = torch.where(first == 0, -torch.inf, first)
+    high = torch.where(first + count >= total, torch.inf, first + count)
+    places, kept = [], []
+    for number, proposals in enumerate(found):
+        # in snippets of the video, rounded: the same anchor has the same numbers in every window
+        span = (proposals.segments.double() * count + first[number]).round(decimals=3).clamp(max=total)
+        others = ((first - first[number]).abs() < count) & (first != first[number])
+        margin = torch.minimum(span[:, 0] - low[number], high[number] - span[:, 1])
+        elsewhere = torch.minimum(span[:, :1] - low[others], high[others] - span[:, 1:])  # (N, others), below 0 if cut
+        keep = (elsewhere < margin[:, None] + SLACK).all(1) & (span[:, 0] < total)
+        places.append(span[keep])
+        kept.append(keep)
+    scores = torch.cat([p.scores[keep] for p, keep in zip(found, kept, strict=True)])
+    labels = [p.labels[keep] for p, keep in zip(found, kept, strict=True) if p.labels is not None]
+    spans = torch.cat(places)
+    order = scores.argsort(descending=True, stable=True)
+    rows = torch.cat([spans, torch.cat(labels)[:, None]], 1) if labels else spans
+    _, once = np.unique(rows[order].numpy(), axis=0, return_index=True)  # the best of equal ones
+    chosen = order[torch.from_numpy(np.sort(once))]
+    return Proposals((spans[chosen] / total).float(), scores[chosen], torch.cat(labels)[chosen] if labels else None)
+
+
+def suppress(found: Sequence[Proposals], lengths: Sequence[float], options: DetectSection) -> list[Proposals]:
+    """Return the proposals of each video after soft-NMS, by falling score.
+
+    Args:
+        found: Proposals of each video.
+        lengths: Of the videos in windows; a video of several keeps so many times ``top_k`` proposals.
+        options: Soft-NMS.
+    """
+    limits = [math.ceil(options.top_k * max(1.0, length)) for length in lengths]
+    labels = [p.labels for p in found if p.labels is not None]  # classes do not suppress each other
+    kept = soft_nms_indices(
+        [p.segments for p in found],
+        [p.scores for p in found],
+        Suppression(sigma=options.sigma, top_k=max(limits, default=options.top_k), keep_last=True),
+        labels=labels if len(labels) == len(found) else None,
+    )
+    results = []
+    for p, limit, (places, scores) in zip(found, limits, kept, strict=True):
+        index = torch.from_numpy(places[:limit])
+        results.append(
+            Proposals(
+                p.segments[index],
+                torch.from_numpy(scores[:limit]).float(),
+                None if p.labels is None else p.labels[index],
+            )
+        )
+    return results
+
+
+def fuse(
+    video_id: str,
+    duration: float,
+    features: Tensor,
+    proposals: Proposals,
+    classifier: ProposalClassifier | None,
+    labels: Sequence[str],
+    options: DetectSection,
+    pooling: str = "proposal",
+) -> Segments:
+    """Give proposals their classes: each one is emitted for its best classes with score × class probability.
+
+    Args:
+        video_id: Id of the video.
+        duration: Seconds, which turn shares of the video into times.
+        features: ``(C, L)`` on the CPU.
+        proposals: After soft-NMS.
+        classifier: Class scores; None for a head whose proposals carry labels.
+        labels: Class names.
+        options: How many classes each proposal gets.
+        pooling: Over what the class scores are taken; one of :data:`~lofi_tal.classifier.POOLINGS`.
+    """
+    if proposals.labels is not None or classifier is None:
+        if proposals.labels is None:
+            raise DataError("This head gives no classes and there is no classifier: fit one with the head.")
+        return labelled(video_id, duration, proposals.segments, proposals.scores, proposals.labels, labels)
+    probabilities = class_probabilities(classifier, features, proposals.segments, proposals.scores, pooling)
+    best = probabilities.topk(min(options.classes, len(labels)), dim=1)
+    count = best.indices.shape[1]
+    scores = (proposals.scores[:, None] * best.values).flatten()
+    segments = proposals.segments.repeat_interleave(count, 0)
+    return labelled(video_id, duration, segments, scores, best.indices.flatten(), labels).sorted()
+
+
+def with_class_scores(
+    video_id: str, duration: float, proposals: Proposals, scores: ClassScores, classes: int
+) -> Segments:
+    """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion)."""
+    place, kind, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
+    segments = proposals.segments[torch.from_numpy(place)]
+    return labelled(
+        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(kind), scores.labels
+    ).sorted()
+
+
+def labelled(
+    video_id: str, duration: float, segments: Tensor, scores: Tensor, classes: Tensor, labels: Sequence[str]
+) -> Segments:
+    """Return segments ``(N, 2)``, shares of the video, with the names of their classes ``(N,)``, in seconds."""
+    spans = segments.double().clamp(0, 1).numpy() * duration
+    names = tuple(labels[i] for i in classes.tolist())
+    return Segments(video_id, spans[:, 0], spans[:, 1], names, scores.double().numpy(), duration)
