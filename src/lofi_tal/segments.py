@@ -1,27 +1,50 @@
 """Segments: the one result type. Truth, proposals and detections of one video, in seconds.
 
-N: number of segments.
+N: number of segments. numpy is all that importing this needs; matplotlib and pandas are loaded by what uses them.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.errors import DataError
+from lofi_tal import display
+from lofi_tal.errors import DataError, LofiError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+class Segment(NamedTuple):
+    """One labelled, scored time span.
+
+    Args:
+        start: Seconds.
+        end: Seconds.
+        label: Class name.
+        score: Confidence, larger is better; 1 for ground truth.
+    """
+
+    start: float
+    end: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Segments:
     """Labelled, scored time spans of one video.
+
+    A notebook shows them as a table. A loop goes through them one by one, as :class:`Segment`.
 
     Args:
         video_id: Id of the video in its annotation file.
@@ -33,6 +56,14 @@ class Segments:
 
     Raises:
         DataError: If the fields differ in length or a number is not finite.
+
+    >>> segments = Segments("match", [2, 12], [5.5, 15], ("jump", "throw"), [0.4, 0.9], duration=20)
+    >>> segments
+    Segments('match': 2 segments of 2 classes in 20.00 s)
+      12.00 to 15.00 s  0.900  throw
+        2.00 to 5.50 s  0.400  jump
+    >>> [segment.label for segment in segments if segment.end - segment.start > 3.2]
+    ['jump']
     """
 
     video_id: str
@@ -84,9 +115,37 @@ class Segments:
     def __len__(self) -> int:
         return len(self.label)
 
-    def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Segments:
-        """Select by slice, boolean mask or positions."""
-        chosen = np.arange(len(self))[index]
+    def __iter__(self) -> Iterator[Segment]:
+        """Go through the segments in their order."""
+        return map(Segment, self.start.tolist(), self.end.tolist(), self.label, self.score.tolist())
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Segment: ...
+
+    @overload
+    def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Segments: ...
+
+    def __getitem__(self, index: int | np.integer[Any] | slice | NDArray[Any] | Sequence[int]) -> Segment | Segments:
+        """Return one segment by its index, or select some by slice, boolean mask or indices.
+
+        Raises:
+            IndexError: If an index is not below N, a mask has another length than N, or ``index`` is none of these.
+
+        >>> segments = Segments("match", [2, 12], [5.5, 15], ("jump", "throw"), [0.4, 0.9])
+        >>> segments[-1]
+        Segment(start=12.0, end=15.0, label='throw', score=0.9)
+        >>> segments[segments.score < 0.5].label
+        ('jump',)
+        """
+        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"Segments of {self.video_id!r}: index {index} of {len(self)} segments.")
+            return Segment(
+                float(self.start[index]), float(self.end[index]), self.label[int(index)], float(self.score[index])
+            )
+        chosen = np.arange(len(self))[list(index) if isinstance(index, tuple) else index]
+        if chosen.ndim != 1:
+            raise IndexError(f"Segments cannot be selected by {index!r}; use an index, a slice, a mask or indices.")
         return Segments(
             self.video_id,
             self.start[chosen],
@@ -96,21 +155,45 @@ class Segments:
             self.duration,
         )
 
+    def __repr__(self) -> str:
+        return display.to_text(self.video_id, list(self), self.duration)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the best 20 as a table, and where in the video segments lie."""
+        return display.to_html(self.video_id, list(self), self.duration)
+
     def sorted(self) -> Segments:
-        """Return the segments by falling score; equal scores keep their order."""
+        """Return the segments by falling score; equal scores keep their order.
+
+        >>> Segments("match", [2, 12], [5.5, 15], ("jump", "throw"), [0.4, 0.9]).sorted().label
+        ('throw', 'jump')
+        """
         return self[np.argsort(-self.score, kind="stable")]
 
     def above(self, threshold: float) -> Segments:
-        """Return the segments whose score is at least ``threshold``."""
+        """Return the segments whose score is at least ``threshold``.
+
+        >>> Segments("match", [2, 12], [5.5, 15], ("jump", "throw"), [0.4, 0.9]).above(0.5).label
+        ('throw',)
+        """
         return self[self.score >= threshold]
 
     def to_activitynet(self) -> list[dict[str, Any]]:
-        """Return ``[{"label", "score", "segment": [s, e]}]``, as the official evaluator reads it."""
+        """Return ``[{"label", "score", "segment": [s, e]}]``, as the official evaluator reads it.
+
+        >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_activitynet()
+        [{'label': 'jump', 'score': 0.4, 'segment': [2.0, 5.5]}]
+        """
         rows = zip(self.label, self.score, self.start, self.end, strict=True)
         return [{"label": label, "score": float(p), "segment": [float(s), float(e)]} for label, p, s, e in rows]
 
     def to_csv(self) -> str:
-        """Return CSV text ``video,start,end,label,score`` with a header, times in seconds."""
+        """Return CSV text ``video,start,end,label,score`` with a header, times in seconds.
+
+        >>> print(Segments("match", [2], [5.5], ("jump",), [0.4]).to_csv(), end="")
+        video,start,end,label,score
+        match,2.000,5.500,jump,0.400000
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["video", "start", "end", "label", "score"])
@@ -119,13 +202,50 @@ class Segments:
         return text.getvalue()
 
     def to_srt(self) -> str:
-        """Return subtitles (SubRip) in the order of time, one for each segment."""
+        """Return subtitles (SubRip) in the order of time, one for each segment.
+
+        >>> print(Segments("match", [2], [5.5], ("jump",), [0.4]).to_srt(), end="")
+        1
+        00:00:02,000 --> 00:00:05,500
+        jump 0.40
+        """
         order = np.lexsort((self.end, self.start))
         blocks = [
             f"{number}\n{_srt_time(self.start[i])} --> {_srt_time(self.end[i])}\n{self.label[i]} {self.score[i]:.2f}\n"
             for number, i in enumerate(order, start=1)
         ]
         return "\n".join(blocks)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas table, one row for each segment: video, start and end in seconds, label, score.
+
+        Raises:
+            LofiError: If pandas is not installed.
+
+        >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_dataframe().to_dict("records")
+        [{'video': 'match', 'start': 2.0, 'end': 5.5, 'label': 'jump', 'score': 0.4}]
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise LofiError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
+        columns = {"start": self.start, "end": self.end, "label": list(self.label), "score": self.score}
+        table = pd.DataFrame({"video": [self.video_id] * len(self), **columns})
+        return table.astype({"video": "str", "label": "str"})  # the same types without any row
+
+    def plot(self, ax: Axes | None = None, truth: Segments | None = None) -> Axes:
+        """Draw the segments over time, one lane for each class; a higher score is a stronger colour.
+
+        Args:
+            ax: matplotlib axes to draw on. Without it a new figure is made with pyplot, and it is not shown: a notebook
+                does that, a script calls ``ax.figure.savefig`` or ``pyplot.show``.
+            truth: Ground truth of the same video, drawn beside the segments.
+
+        Returns:
+            The axes: seconds on x, classes on y.
+        """
+        duration = self.duration if self.duration is not None or truth is None else truth.duration
+        return display.draw(ax, list(self), truth=None if truth is None else list(truth), duration=duration)
 
 
 def _srt_time(seconds: float) -> str:

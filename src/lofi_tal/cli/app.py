@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from lofi_tal import __version__
 from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
 from lofi_tal.cli.common import VERBOSE, complain
 from lofi_tal.errors import DiskFullError, LofiError
@@ -38,9 +39,7 @@ reproduce.register(app)
 
 def _version(shown: bool) -> None:
     if shown:
-        from importlib import metadata
-
-        typer.echo(f"lofi-tal {metadata.version('lofi-tal')}")
+        typer.echo(f"lofi-tal {__version__}")
         raise typer.Exit
 
 
