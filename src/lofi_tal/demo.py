@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.detection import detect_files
+from lofi_tal.progress import Progress, duration_text
 from lofi_tal.recipes import apply_overrides, shipped_recipe
 from lofi_tal.run import ArmResult, Run, write_run_report
 from lofi_tal.run.report import stage_summaries
-from lofi_tal.runtime import InterruptedRunError, Progress, duration_text
+from lofi_tal.runtime import InterruptedRunError
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
 from lofi_tal.synthetic.dataset import dataset_paths
 

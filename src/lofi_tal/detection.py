@@ -23,8 +23,9 @@ from lofi_tal.files import (
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
 from lofi_tal.localizer import Localizer
+from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
-from lofi_tal.runtime import Progress, make_fabric, precision_of
+from lofi_tal.runtime import make_fabric, precision_of
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.video import SUFFIXES, VideoError, VideoManifest
 
@@ -84,6 +85,13 @@ def detect_files(
     if patience is not None and out is not None:
         work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit)
         return *work.run(named, patience, quiet=quiet), limit
+    return *_detect_alone(localizer, named, out, limit, quiet=quiet), limit
+
+
+def _detect_alone(
+    localizer: Localizer, named: Mapping[Path, str], out: Path | None, threshold: float, *, quiet: bool
+) -> tuple[list[Segments], dict[str, str]]:
+    """Detect in files that no other process looks at; return what was found, and why any of them cannot be used."""
     with Progress("examine", len(named), quiet=quiet or len(named) == 1) as progress:
         records = VideoManifest(None).examine(named, seen=lambda path, record: progress.advance(path.name))
     failed = {str(path): records[path].error for path in named if records[path].error}
@@ -100,8 +108,8 @@ def detect_files(
             else:
                 found.append(segments)
                 if out is not None:
-                    _write(segments, path, out, limit)
-    return found, failed, limit
+                    _write(segments, path, out, threshold)
+    return found, failed
 
 
 @dataclass(frozen=True)

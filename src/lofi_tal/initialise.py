@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from lofi_tal.annotations import Annotations, load_annotations, require_truth
 from lofi_tal.config import Recipe, commented_recipe, make_recipe
@@ -24,6 +24,8 @@ from lofi_tal.stages.scoring import truth_document
 from lofi_tal.video import VideoManifest
 
 _MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
+
+logger = logging.getLogger("lofi_tal")
 
 
 @dataclass(frozen=True)
@@ -310,8 +312,7 @@ def with_tried_class_loss(
                 "baseline": False,
             }
         )
-        if not quiet:
-            Console(stderr=True).print(trial.name, highlight=False)
+        logger.info("%s", trial.name)
         result = Run(trial, scratch / f"trial-{weight:g}", quiet=quiet).run()[0]
         scores[weight] = result.scores["fused"]["average_mAP"]
     wins = scores[1.0] > scores[0.0]

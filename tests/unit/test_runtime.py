@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 import lofi_tal.runtime.training
+from lofi_tal.cli.log import show_log
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import read_json
 from lofi_tal.launch import started_here, started_rank, started_size
-from lofi_tal.runtime import InterruptedRunError, Outcome, Progress, TrainingRun, derive_seed, make_fabric, open_stage
+from lofi_tal.progress import Progress
+from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
 
 EPOCHS, STEPS = 3, 4
 
@@ -150,6 +152,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_progress_shows_names_as_they_are_on_one_line(terminal, monkeypatch, capsys):
     monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
     monkeypatch.setenv("COLUMNS", "200")
+    show_log()
     with Progress("examine", 1) as progress:
         progress.advance("[/b] a\nb.mp4")
     assert "[/b] a\\nb.mp4" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import typer
 from lofi_tal import __version__
 from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
 from lofi_tal.cli.common import VERBOSE, complain
+from lofi_tal.cli.log import show_log
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.launch import started_size
@@ -49,6 +50,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")] = False,
 ) -> None:
     VERBOSE["on"] = verbose
+    show_log()
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -86,22 +85,6 @@ def say(message: str) -> None:
     if not speaks():
         return
     Console(stderr=True).print(one_line(message), markup=False, highlight=False, soft_wrap=True)
-
-
-class _Lines(logging.Handler):
-    """Shows what the library logs as lines of information."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        say(record.getMessage())
-
-
-def show_log(quiet: bool) -> None:
-    """Show what the library logs: information too, unless the user wants quiet."""
-    logger = logging.getLogger("lofi_tal")
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    logger.handlers = [_Lines()]
-    logger.propagate = False
 
 
 def print_json(value: Any) -> None:

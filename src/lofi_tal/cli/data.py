@@ -47,7 +47,7 @@ def check(
     Exit status 3 if there is an error; warnings alone give 0.
     """
     from lofi_tal.annotations import check_annotations, load_annotations
-    from lofi_tal.runtime import Progress
+    from lofi_tal.progress import Progress
     from lofi_tal.video import VideoManifest
 
     loaded = load_annotations(annotations)

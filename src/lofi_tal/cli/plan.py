@@ -81,22 +81,11 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     ]
     if measured:
         columns += ["measured", "error"]
-    rows = []
-    for place, row in enumerate(shown):
-        cells: list[object] = [
-            str(row.fidelity), str(row.strategy), row.precision, _gib(row.one_video.peak),
-            row.videos_at_once or "none", _gib(row.step.peak) if row.fits else "-", row.parts if row.fits else "-",
-            f"{row.compute:.2f}", f"{row.seconds:.1f} s",
-        ]  # fmt: skip
-        if measured:
-            found = measured[place]
-            cells += [_gib(found["peak"]), f"{100 * (row.one_video.peak / found['peak'] - 1):+.1f} %"]
-        rows.append(cells)
     print_table(
         f"{_gib(result.budget)} on {each}{devices}, {result.batch} videos an optimiser step (GiB; compute: of a video, "
         "full fidelity = 1; time: of a step, at the speed of this machine)",
         columns,
-        rows,
+        [_cells(row, measured[number] if measured else None) for number, row in enumerate(shown)],
     )
     share = percent(result.phases_equal)
     say(
@@ -121,6 +110,17 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
         return
     say(f"Recommended: {describe(result.recommended, result)}")
     say(result.reason)
+
+
+def _cells(row: Row, measured: dict[str, Any] | None) -> list[object]:
+    cells: list[object] = [
+        str(row.fidelity), str(row.strategy), row.precision, _gib(row.one_video.peak),
+        row.videos_at_once or "none", _gib(row.step.peak) if row.fits else "-", row.parts if row.fits else "-",
+        f"{row.compute:.2f}", f"{row.seconds:.1f} s",
+    ]  # fmt: skip
+    if measured is not None:
+        cells += [_gib(measured["peak"]), f"{100 * (row.one_video.peak / measured['peak'] - 1):+.1f} %"]
+    return cells
 
 
 def describe(choice: Choice, result: Plan) -> str:

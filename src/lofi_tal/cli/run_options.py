@@ -21,8 +21,8 @@ from lofi_tal.cli.common import (
     SetOption,
     StepDownOption,
     say,
-    show_log,
 )
+from lofi_tal.cli.log import show_log
 
 if TYPE_CHECKING:
     from lofi_tal.run import Run

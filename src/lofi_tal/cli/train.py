@@ -23,8 +23,8 @@ from lofi_tal.cli.common import (
     print_json,
     print_table,
     say,
-    show_log,
 )
+from lofi_tal.cli.log import show_log
 from lofi_tal.cli.run_options import RunOptions, with_run_options
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full

@@ -16,8 +16,9 @@ from torch import Tensor
 from lofi_tal.data import SnippetDataset, content_hash
 from lofi_tal.errors import RunError
 from lofi_tal.files import atomic_path, hash_object, inside
+from lofi_tal.progress import Progress
 from lofi_tal.run import Run
-from lofi_tal.runtime import Outcome, PeakMemory, Progress, open_stage
+from lofi_tal.runtime import Outcome, PeakMemory, open_stage
 from lofi_tal.stages.extract import encode_videos
 from lofi_tal.synthetic.controls import difference_features
 

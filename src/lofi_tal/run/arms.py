@@ -13,20 +13,19 @@ from typing import Any
 
 from lofi_tal.classifier import ProposalClassifier, video_probabilities
 from lofi_tal.data import TruthVideo, content_hash
-from lofi_tal.encoders import Encoder, JoinedEncoder, load_encoder
-from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
-from lofi_tal.features import FeatureSet, FeatureStore
-from lofi_tal.files import hash_file, hash_object, read_json, write_json
+from lofi_tal.features import FeatureSet
+from lofi_tal.files import hash_file, read_json, write_json
 from lofi_tal.heads import Head
 from lofi_tal.localizer import Localizer
 from lofi_tal.postprocess import ClassScores
+from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import Context, arm_folder
-from lofi_tal.run.data import check_read, published_features, read_class_scores
+from lofi_tal.run.data import read_class_scores
 from lofi_tal.run.training import Training
-from lofi_tal.runtime import Outcome, Progress, StageFolder, derive_seed, on_first
+from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first
 from lofi_tal.segments import Segments, detections_to_activitynet
-from lofi_tal.stages.extract import extract, usable
+from lofi_tal.stages.extract import usable
 from lofi_tal.stages.head import Search, fit_on
 from lofi_tal.stages.localise import with_class_scores
 from lofi_tal.stages.scoring import evaluate, evaluate_known
@@ -91,94 +90,17 @@ class ArmRun:
     @property
     def folder(self) -> Path:
         """Where head, model and evaluation lie."""
-        return arm_folder(self.context.folder.path, self.name)
+        return arm_folder(self.context.output, self.name)
 
-    def _encoder_folder(self) -> Path:
-        """Return the folder of the arm's encoder, which is trained if it is not up to date."""
-        if self.name not in self.context.arms:
-            raise LofiError(f"arm {self.name!r} is not one of this recipe's: {', '.join(self.context.arms)}.")
-        if self.name == "features":
-            raise LofiError("The recipe has published features: there is no encoder to extract with; run `lofi head`.")
-        folder = self.training.ensure("lofi") if self.name == "lofi" else self.training.start()
-        assert folder is not None
-        return folder
-
-    def _encoder(self) -> Encoder:
-        """Return the encoder, with the second one beside it if there is one."""
-        encoder, name = load_encoder(self._encoder_folder()), self.context.recipe.encoder.name
-        second = self.training.ensure("second")
-        return encoder if second is None else JoinedEncoder([encoder, load_encoder(second)], [name, name])
-
-    def extract(self) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
-        """Extract the features of all videos.
-
-        Returns:
-            The features, the videos that have them, and the reason for each other video.
-        """
-        context, source = self.context, self._encoder_folder()
-        videos, second = context.data().videos, self.training.ensure("second")
-        provenance = {
-            "encoder": hash_file(source / "encoder.safetensors"),
-            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
-            "snippets": context.recipe.snippets.record(cut=False),
-            **context.provenance(),
-        }
-        folder = self.folder / "features"
-        if context.folder.shared is not None:
-            folder = context.folder.shared / f"features-{hash_object(provenance)}"
-        store = FeatureStore(folder, provenance)
-        with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
-            figures, failed = extract(
-                store,
-                context.fabric,
-                context.ready(self._encoder()),
-                videos=context.snippets(videos),
-                windows=context.windows,
-                fidelity=context.full,
-                workers=context.recipe.data.workers,
-                leases=leases,
-                quiet=context.quiet,
-            )
-            check_read(context.recipe, context.data(), failed)
-            facts = folder.with_suffix(".json")
-            if context.first and (figures["new"] or not facts.exists()):
-                write_json(facts, {**figures, "provenance": provenance, "failed": failed})
-        return store, usable(videos, failed), failed
-
-    def features(self) -> tuple[FeatureSet, str, dict[str, str]]:
-        """Return the features of all videos: extracted with the arm's encoder, or published ones.
-
-        Returns:
-            The videos and their features, a hash of what these come from, and the reason for each video without.
-        """
-        if self.name == "features":
-            return self._published()
-        store, videos, failed = self.extract()
-        return FeatureSet(videos, list(map(store.read, videos))), store.provenance, failed
-
-    def _published(self) -> tuple[FeatureSet, str, dict[str, str]]:
-        context, published = self.context, published_features(self.context.recipe)
-        videos, arrays, failed = [], [], {}
-        everything = context.data().videos
-        with Progress("features", len(everything), quiet=context.quiet) as progress:
-            for video in everything:
-                try:
-                    arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
-                    if arrays[-1].shape[0] != arrays[0].shape[0]:
-                        raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
-                    videos.append(video)
-                except DataError as error:
-                    failed[video.video_id] = str(error)
-                progress.advance(video.video_id)
-        if not arrays:
-            raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
-        check_read(context.recipe, context.data(), failed)
-        return FeatureSet(videos, arrays), published.provenance, failed
+    @property
+    def features(self) -> ArmFeatures:
+        """What its head is trained on."""
+        return ArmFeatures(self.name, self.context, self.training)
 
     def head(self) -> ArmResult:
         """Run stage 3: features, head, detections, mAP, localiser."""
         data, external = self.context.data(), read_class_scores(self.context.recipe, self.context.data())
-        features, provenance, failed = self.features()
+        features, provenance, failed = self.features.read()
         inputs = self._inputs(provenance)
         evaluation = self.context.folder.evaluation(
             self.folder / "evaluation",
@@ -260,7 +182,7 @@ class ArmRun:
     def _localizer(self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any]) -> Localizer:
         context, recipe = self.context, self.context.recipe
         return Localizer(
-            encoder=None if self.name == "features" else self._encoder(),
+            encoder=None if self.name == "features" else self.features.encoder(),
             encoder_name=recipe.encoder.name if recipe.second is None else "joined",
             head=head,
             classifier=classifier,
@@ -307,7 +229,7 @@ class ArmRun:
 
     def classify(self) -> Classification:
         """Fit the built-in classifier alone, and score every evaluated video as a whole."""
-        data, (features, _, failed) = self.context.data(), self.features()
+        data, (features, _, failed) = self.context.data(), self.features.read()
         train = features.of(usable([*data.train, *data.selection], failed))
         classifier = fit_on(train, len(data.labels), self.context.recipe.classifier, self._seed)
         evaluated = features.of(usable(data.evaluation, failed))

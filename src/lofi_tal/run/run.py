@@ -13,6 +13,8 @@ from lofi_tal.features import FeatureSet, FeatureStore
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import write_json, write_text
 from lofi_tal.planning import Plan
+from lofi_tal.progress import Progress
+from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.folder import RunFolder
@@ -21,7 +23,6 @@ from lofi_tal.run.training import Training
 from lofi_tal.runtime import (
     COMPILE,
     PRECISIONS,
-    Progress,
     check_common_folder,
     check_compile,
     environment,
@@ -140,12 +141,12 @@ class Run(Context):
         return self.training.ensure(stage)
 
     def extract(self, arm: str) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
-        """Extract the features of all videos with the encoder of an arm; see :meth:`ArmRun.extract`."""
-        return ArmRun(arm, self, self.training).extract()
+        """Extract the features of all videos with the encoder of an arm; see :meth:`ArmFeatures.extract`."""
+        return ArmFeatures(arm, self, self.training).extract()
 
     def features(self, arm: str) -> tuple[FeatureSet, str, dict[str, str]]:
-        """Return the features of all videos for an arm; see :meth:`ArmRun.features`."""
-        return ArmRun(arm, self, self.training).features()
+        """Return the features of all videos for an arm; see :meth:`ArmFeatures.read`."""
+        return ArmFeatures(arm, self, self.training).read()
 
     def head(self, arm: str) -> ArmResult:
         """Run stage 3 on the encoder of an arm: features, head, detections, mAP, localiser."""

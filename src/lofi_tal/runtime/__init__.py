@@ -23,7 +23,6 @@ from lofi_tal.runtime.parallel import (
     rank_and_size,
     share_of_batch,
 )
-from lofi_tal.runtime.progress import Progress, duration_text
 from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, open_stage
 from lofi_tal.runtime.seeding import derive_seed
 from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun, cosine, falling
@@ -34,7 +33,6 @@ __all__ = [
     "InterruptedRunError",
     "Outcome",
     "PeakMemory",
-    "Progress",
     "StageFolder",
     "StageRecord",
     "Step",
@@ -46,7 +44,6 @@ __all__ = [
     "cosine",
     "derive_seed",
     "describe_device",
-    "duration_text",
     "environment",
     "falling",
     "fastest_way",

@@ -28,9 +28,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import write_bytes, write_text
+from lofi_tal.progress import Progress
 from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
 from lofi_tal.runtime.parallel import gather, mean_over_processes
-from lofi_tal.runtime.progress import Progress
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
 

@@ -28,7 +28,8 @@ from lofi_tal.encoders import Encoder
 from lofi_tal.features import FeatureStore
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.leases import Alone, Leases
-from lofi_tal.runtime import PeakMemory, Progress, gather, on_first, rank_and_size
+from lofi_tal.progress import Progress
+from lofi_tal.runtime import PeakMemory, gather, on_first, rank_and_size
 from lofi_tal.snippets import Windows
 
 FRAMES_AT_ONCE = 256

@@ -16,11 +16,20 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lofi_tal.config import LofiSection
-from lofi_tal.data import Request, SnippetDataset, as_clips, epoch_batches, make_batches, make_training_loader
+from lofi_tal.data import (
+    Batch,
+    Request,
+    SnippetDataset,
+    TruthVideo,
+    as_clips,
+    epoch_batches,
+    make_batches,
+    make_training_loader,
+)
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
-from lofi_tal.runtime import Outcome, StageFolder, cosine, derive_seed, falling, make_optimizer
+from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
 from lofi_tal.stages.beginning import begin
 from lofi_tal.stages.end_to_end import EndToEnd, video_generator
 from lofi_tal.stages.strategies import Strategy
@@ -75,19 +84,9 @@ def train_lofi(
     set_batchnorm_mode(encoder, section.batchnorm)
     for step, batch in run.batches(loader):
         run.lost.update(batch.failed)
-        parts = list(batch.split(section.accumulate))
-        for place, part in enumerate(parts):
-            with fabric.no_backward_sync(model, enabled=place < len(parts) - 1):
-                outputs = model(part.frames.to(fabric.device, non_blocking=True))
-                draws = [video_generator(seed, step.index, video.name) for video in part.targets]
-                run.backward(plain.losses(outputs, part.targets, draws), len(part) / len(batch))
-        fidelity = batch.fidelity
-        run.apply({"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size})
+        _train_step(run, fabric, model, plain, batch, section.accumulate, step.index)
     if section.reestimate:
-        # as many snippets at once as a step of training encodes pixels of
-        held = max(fidelity.cost() for fidelity in schedule.fidelities) / full.size**2 * section.batch
-        at_once = section.chunk if strategy.name == "chunked" else max(1, round(held / section.accumulate))
-        lost = reestimate_batchnorm(encoder, fabric, videos, full, section, at_once, seed=seed, workers=workers)
+        lost = reestimate_batchnorm(encoder, fabric, videos, full, section, seed=seed, workers=workers)
         run.lost.update(lost)
     result = {
         "videos": len({video.video_id for video in videos.videos}),
@@ -96,6 +95,20 @@ def train_lofi(
         "unreadable": run.all_lost(),
     }
     return run.outcome(result)
+
+
+def _train_step(
+    run: TrainingRun, fabric: Fabric, model: Any, plain: EndToEnd, batch: Batch[TruthVideo], parts: int, index: int
+) -> None:
+    """Take one step of the optimiser, with the batch in micro-batches; ``model`` is ``plain`` as it is called."""
+    micro_batches = list(batch.split(parts))
+    for number, part in enumerate(micro_batches, start=1):
+        with fabric.no_backward_sync(model, enabled=number < len(micro_batches)):
+            outputs = model(part.frames.to(fabric.device, non_blocking=True))
+            draws = [video_generator(run.seed, index, video.name) for video in part.targets]
+            run.backward(plain.losses(outputs, part.targets, draws), len(part) / len(batch))
+    fidelity = batch.fidelity
+    run.apply({"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size})
 
 
 def _optimizer(model: EndToEnd, section: LofiSection, fabric: Fabric) -> tuple[Any, Any]:
@@ -128,7 +141,6 @@ def reestimate_batchnorm(
     videos: SnippetDataset,
     full: Fidelity,
     section: LofiSection,
-    at_once: int,
     *,
     seed: int,
     workers: int,
@@ -136,8 +148,8 @@ def reestimate_batchnorm(
     """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
 
     As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
-    parts of ``section.reestimate`` batches; the weights stay as they are. A part has ``at_once`` snippets of its batch,
-    drawn at random: those of one video vary less than all do.
+    parts of ``section.reestimate`` batches; the weights stay as they are. A part has as many snippets of its batch,
+    drawn at random, as a step of training encodes pixels of: those of one video vary less than all do.
 
     Returns:
         Why videos could not be read, by id.
@@ -145,6 +157,7 @@ def reestimate_batchnorm(
     norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return {}
+    at_once = _snippets_at_once(section, full)
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -169,3 +182,11 @@ def reestimate_batchnorm(
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     return lost
+
+
+def _snippets_at_once(section: LofiSection, full: Fidelity) -> int:
+    """Return the snippets of full fidelity that have as many pixels as a step of training encodes together."""
+    if section.strategy == "chunked":
+        return section.chunk
+    held = max(fidelity.cost() for fidelity in section.fidelities_over(full).fidelities) / full.size**2 * section.batch
+    return max(1, round(held / section.accumulate))

@@ -15,14 +15,15 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lofi_tal.config import ClassificationSection
-from lofi_tal.data import ClipDataset, as_clips, centre_requests, make_batches, make_training_loader
+from lofi_tal.data import Batch, ClipDataset, as_clips, centre_requests, make_batches, make_training_loader
 from lofi_tal.encoders import Encoder, set_batchnorm_mode
 from lofi_tal.errors import DataError, RunError
 from lofi_tal.fidelity import Fidelity
+from lofi_tal.progress import Progress
 from lofi_tal.runtime import (
     Outcome,
-    Progress,
     StageFolder,
+    TrainingRun,
     cosine,
     falling,
     gather,
@@ -125,22 +126,13 @@ def pretrain(
     model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(train), seed=seed, quiet=quiet)
     fidelity = Fidelity("clip", 1, size)
     loader = make_training_loader(
-        run,
-        train,
-        batch=section.batch,
-        fidelity_at=lambda epoch, step: fidelity,
-        fidelities=[fidelity],
-        workers=workers,
+        run, train, batch=section.batch, fidelity_at=lambda *_: fidelity, fidelities=[fidelity], workers=workers
     )
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
     for _, batch in run.batches(loader):
         run.lost.update(batch.failed)
-        classes = torch.tensor(batch.targets).to(fabric.device)
-        clips, answers = task.examples(batch.frames.to(fabric.device, non_blocking=True), classes)
-        logits = model(as_clips(task.augment(clips))).float()
-        accuracy = (logits.argmax(1) == answers).float().mean()
-        run.update({"total": task.loss(logits, answers) * share_of_batch(len(answers), fabric)}, {"accuracy": accuracy})
+        _train_step(run, fabric, model, task, batch)
 
     result: dict[str, Any] = {"classes": list(labels), "clips": len(train)}
     if validate is not None and len(validate):
@@ -148,6 +140,14 @@ def pretrain(
         result |= figures
         run.lost.update(lost)
     return run.outcome({**result, "unreadable": run.all_lost()})
+
+
+def _train_step(run: TrainingRun, fabric: Fabric, model: Any, task: Task, batch: Batch[int]) -> None:
+    classes = torch.tensor(batch.targets).to(fabric.device)
+    clips, answers = task.examples(batch.frames.to(fabric.device, non_blocking=True), classes)
+    logits = model(as_clips(task.augment(clips))).float()
+    accuracy = (logits.argmax(1) == answers).float().mean()
+    run.update({"total": task.loss(logits, answers) * share_of_batch(len(answers), fabric)}, {"accuracy": accuracy})
 
 
 @torch.no_grad()

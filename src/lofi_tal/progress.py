@@ -1,16 +1,16 @@
-"""Progress: a live bar on a terminal, single lines elsewhere, silence when asked. Always on stderr."""
+"""Progress of a task: shown by what a front end puts here, as lines of the log otherwise, or not at all."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from typing import Protocol
 
 from lofi_tal.errors import one_line
+
+logger = logging.getLogger("lofi_tal")
 
 
 def duration_text(seconds: float) -> str:
@@ -20,6 +20,29 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+class Bar(Protocol):
+    """What a front end shows of one task."""
+
+    def update(self, done: int, detail: str) -> None:
+        """Show how much is done."""
+
+    def close(self) -> None:
+        """End."""
+
+
+MakeBar = Callable[[str, int, int], Bar | None]
+"""Makes what shows a task, from its title, its units of work, and those done already; None where nothing can."""
+
+
+class _Shown:
+    make: MakeBar = staticmethod(lambda title, total, done: None)
+
+
+def show_progress(make: MakeBar) -> None:
+    """Let a front end show the progress of every task from now on."""
+    _Shown.make = staticmethod(make)
+
+
 class Progress:
     """Progress of one task.
 
@@ -27,7 +50,7 @@ class Progress:
         title: What is done.
         total: Units of work.
         done: Units that an earlier run has finished.
-        every: Seconds between two lines where there is no terminal.
+        every: Seconds between two lines of the log, where nothing else shows it.
         quiet: Show nothing.
     """
 
@@ -35,48 +58,30 @@ class Progress:
         self.title, self.total, self.done, self.every, self.quiet = title, total, done, every, quiet
         self.started = self.spoken = time.monotonic()
         self.first = done
-        self.console = Console(stderr=True)
         self.bar: Bar | None = None
-        if self.console.is_terminal and not quiet:
-            self.bar = Bar(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}", markup=False),
-                console=self.console,
-            )
-            self.task = self.bar.add_task(title, total=total, completed=done, detail="")
 
     def __enter__(self) -> Progress:
-        if self.bar:
-            self.bar.start()
+        if not self.quiet:
+            self.bar = _Shown.make(self.title, self.total, self.done)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.bar:
-            with contextlib.suppress(OSError):  # the terminal may have been closed
-                self.bar.stop()
+            self.bar.close()
 
     def advance(self, detail: str = "", units: int = 1) -> None:
         """Count ``units`` more as done and show ``detail``, on the same line."""
         self.done += units
         detail = one_line(detail)
         if self.bar:
-            self.bar.update(self.task, completed=self.done, detail=detail)
+            self.bar.update(self.done, detail)
             return
         now = time.monotonic()
         if not self.quiet and (now - self.spoken >= self.every or self.done == self.total):
             self.spoken = now
             elapsed = now - self.started
-            left = elapsed / max(1, self.done - self.first) * (self.total - self.done)
-            self.console.print(
-                f"{self.title} {self.done}/{self.total} {duration_text(elapsed)} ETA {duration_text(left)} {detail}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            left = duration_text(elapsed / max(1, self.done - self.first) * (self.total - self.done))
+            done = f"{self.title} {self.done}/{self.total} {duration_text(elapsed)}"
+            logger.info("%s ETA %s %s", done, left, detail)

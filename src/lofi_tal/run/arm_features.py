@@ -1,0 +1,114 @@
+"""The features of an arm: extracted with its encoder, or published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lofi_tal.data import TruthVideo
+from lofi_tal.encoders import Encoder, JoinedEncoder, load_encoder
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.features import FeatureSet, FeatureStore
+from lofi_tal.files import hash_file, hash_object, write_json
+from lofi_tal.progress import Progress
+from lofi_tal.run.context import Context, arm_folder
+from lofi_tal.run.data import check_read, published_features
+from lofi_tal.run.training import Training
+from lofi_tal.stages.extract import extract, usable
+
+
+@dataclass(frozen=True)
+class ArmFeatures:
+    """The features of an arm.
+
+    Args:
+        name: Of the arm.
+        context: The run.
+        training: Its encoders.
+    """
+
+    name: str
+    context: Context
+    training: Training
+
+    def encoder_folder(self) -> Path:
+        """Return the folder of the arm's encoder, which is trained if it is not up to date."""
+        if self.name not in self.context.arms:
+            raise LofiError(f"arm {self.name!r} is not one of this recipe's: {', '.join(self.context.arms)}.")
+        if self.name == "features":
+            raise LofiError("The recipe has published features: there is no encoder to extract with; run `lofi head`.")
+        folder = self.training.ensure("lofi") if self.name == "lofi" else self.training.start()
+        assert folder is not None
+        return folder
+
+    def encoder(self) -> Encoder:
+        """Return the encoder, with the second one beside it if there is one."""
+        encoder, name = load_encoder(self.encoder_folder()), self.context.recipe.encoder.name
+        second = self.training.ensure("second")
+        return encoder if second is None else JoinedEncoder([encoder, load_encoder(second)], [name, name])
+
+    def extract(self) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
+        """Extract the features of all videos.
+
+        Returns:
+            The features, the videos that have them, and the reason for each other video.
+        """
+        context, source = self.context, self.encoder_folder()
+        videos, second = context.data().videos, self.training.ensure("second")
+        provenance = {
+            "encoder": hash_file(source / "encoder.safetensors"),
+            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
+            "snippets": context.recipe.snippets.record(cut=False),
+            **context.provenance(),
+        }
+        folder = arm_folder(context.output, self.name) / "features"
+        if context.folder.shared is not None:
+            folder = context.folder.shared / f"features-{hash_object(provenance)}"
+        store = FeatureStore(folder, provenance)
+        with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
+            figures, failed = extract(
+                store,
+                context.fabric,
+                context.ready(self.encoder()),
+                videos=context.snippets(videos),
+                windows=context.windows,
+                fidelity=context.full,
+                workers=context.recipe.data.workers,
+                leases=leases,
+                quiet=context.quiet,
+            )
+            check_read(context.recipe, context.data(), failed)
+            facts = folder.with_suffix(".json")
+            if context.first and (figures["new"] or not facts.exists()):
+                write_json(facts, {**figures, "provenance": provenance, "failed": failed})
+        return store, usable(videos, failed), failed
+
+    def read(self) -> tuple[FeatureSet, str, dict[str, str]]:
+        """Return the features of all videos: extracted with the arm's encoder, or published ones.
+
+        Returns:
+            The videos and their features, a hash of what these come from, and the reason for each video without.
+        """
+        if self.name == "features":
+            return self._published()
+        store, videos, failed = self.extract()
+        return FeatureSet(videos, list(map(store.read, videos))), store.provenance, failed
+
+    def _published(self) -> tuple[FeatureSet, str, dict[str, str]]:
+        context, published = self.context, published_features(self.context.recipe)
+        videos, arrays, failed = [], [], {}
+        everything = context.data().videos
+        with Progress("features", len(everything), quiet=context.quiet) as progress:
+            for video in everything:
+                try:
+                    arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
+                    if arrays[-1].shape[0] != arrays[0].shape[0]:
+                        raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
+                    videos.append(video)
+                except DataError as error:
+                    failed[video.video_id] = str(error)
+                progress.advance(video.video_id)
+        if not arrays:
+            raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
+        check_read(context.recipe, context.data(), failed)
+        return FeatureSet(videos, arrays), published.provenance, failed
