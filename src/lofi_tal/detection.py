@@ -22,18 +22,12 @@ from lofi_tal.files import (
 )
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
-from lofi_tal.localizer import Localizer
+from lofi_tal.localizer import Localizer, find_model
 from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.video import SUFFIXES, VideoError, VideoManifest
-
-
-def find_model(folder: Path) -> Path:
-    """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
-    candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
-    return next((path for path in candidates if (path / "localizer.json").exists()), folder)
 
 
 def detect_files(

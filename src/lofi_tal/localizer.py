@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,14 @@ from lofi_tal.config import DetectSection
 from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import (
-    read_json,
-    write_json,
-)
+from lofi_tal.files import read_json, write_json
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.localise import fuse, localise
-from lofi_tal.video import check_decoder, probe_video
+from lofi_tal.video import VideoError, VideoInfo, check_decoder, probe_video
 
 FORMAT = 1
 WINDOWS_AT_ONCE = 4
@@ -85,10 +82,15 @@ class Localizer:
     def from_pretrained(cls, folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Localizer:
         """Load what :meth:`save_pretrained` wrote; no code in the folder is run.
 
+        Args:
+            folder: Model folder, or a run folder, of which the arm `lofi` is taken before the baseline.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+
         Raises:
             DataError: If the folder does not hold a localiser of this version.
         """
-        folder = Path(folder)
+        folder = find_model(Path(folder))
         description = folder / "localizer.json"
         if not description.exists():
             raise DataError(
@@ -113,7 +115,7 @@ class Localizer:
                 device=device,
                 precision=precision,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{description} lacks or misnames a setting: {error}.") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -175,27 +177,54 @@ class Localizer:
         """
         path = Path(video)
         info = probe_video(path)
-        name = video_id or path.stem
-        features = self.features(path, info.duration, info.frames, seen=seen)
-        segments = self.predict_features(features, info.duration, video_id=name)
+        segments = self.predict_features(
+            self._features(path, info, seen), info.duration, video_id=video_id or path.stem
+        )
         return segments if threshold is None else segments.above(threshold)
 
-    def features(
-        self, path: Path, duration: float, frames: int, *, seen: Callable[[int], None] = lambda snippets: None
-    ) -> Tensor:
+    def predict_many(
+        self, videos: Iterable[str | Path], *, threshold: float | None = None
+    ) -> tuple[list[Segments], dict[str, str]]:
+        """Detect actions in several video files; one that cannot be decoded does not end the others.
+
+        Args:
+            videos: Files.
+            threshold: Keep only segments with at least this score; None keeps all.
+
+        Returns:
+            The segments of each video that can be decoded, in order, and the reason for each other path.
+        """
+        found, failed = [], {}
+        for video in videos:
+            try:
+                found.append(self.predict(video, threshold=threshold))
+            except VideoError as error:
+                failed[str(video)] = str(error)
+        return found, failed
+
+    def features(self, video: str | Path, *, seen: Callable[[int], None] = lambda snippets: None) -> Tensor:
         """Return the features ``(C, N)`` of a video file at full fidelity; N = L if it is one window.
 
+        Args:
+            video: Any file that FFmpeg decodes.
+            seen: Called with the number of snippets that have been encoded since it was called last.
+
         Raises:
+            VideoError: If the file cannot be decoded.
             LofiError: If the model has no encoder.
         """
+        path = Path(video)
+        return self._features(path, probe_video(path), seen)
+
+    def _features(self, path: Path, info: VideoInfo, seen: Callable[[int], None]) -> Tensor:
         if self.encoder is None:
             raise LofiError(
                 "This model was trained on published features and has no encoder: give predict_features() the same "
                 "features of your video, or train on videos."
             )
         pieces = stream_snippets(
-            VideoFile(path, "", duration, frames),
-            replace(self.grid, snippets=self.windows.snippets(duration)),
+            VideoFile(path, "", info.duration, info.frames),
+            replace(self.grid, snippets=self.windows.snippets(info.duration)),
             self.size,
             at_once=snippets_at_once(self.grid.frames),
             decoder=self.decoder,
@@ -218,3 +247,9 @@ class Localizer:
     def fuse(self, video_id: str, duration: float, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times."""
         return fuse(video_id, duration, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+
+
+def find_model(folder: Path) -> Path:
+    """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
+    candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
+    return next((path for path in candidates if (path / "localizer.json").exists()), folder)

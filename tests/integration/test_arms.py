@@ -188,10 +188,10 @@ def test_the_decoder_of_the_training_travels_with_the_model(finished_run, tmp_pa
     again = Localizer.from_pretrained(tmp_path, device="cpu")
     asked = []
     monkeypatch.setattr(
-        lofi_tal.stages.data, "stream_frames", lambda *args, decoder, **more: asked.append(decoder) or iter(())
+        lofi_tal.data.snippets, "stream_frames", lambda *args, decoder, **more: asked.append(decoder) or iter(())
     )
     with pytest.raises(RuntimeError):  # no frames come
-        again.features(finished_run[0].data.evaluation[0].file.path, 5.0, 50)
+        again.features(finished_run[0].data().evaluation[0].file.path)
     assert asked == ["torchcodec"]
     content = json.loads((tmp_path / "localizer.json").read_text())
     (tmp_path / "localizer.json").write_text(json.dumps({**content, "decoder": "ffmpg"}))

@@ -79,7 +79,7 @@ def test_published_features_of_any_number_are_cut_into_windows(windowed, tmp_pat
     head = Run(make_recipe(content), tmp_path / "run", device="cpu", quiet=True)
     with head.open():
         (result,) = head.run()
-    assert result.scores["agnostic"]["videos"] == len(head.data.evaluation)
+    assert result.scores["agnostic"]["videos"] == len(head.data().evaluation)
     features, _, _ = head.features("features")
     lengths = [one.shape for one in features.features]
     assert lengths == [(8, round(video.duration * 12 / WINDOW)) for video in features.videos]
