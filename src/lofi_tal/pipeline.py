@@ -423,7 +423,7 @@ class Pipeline:
             train += background(data.train, BACKGROUND, least=least)
             validate += background(data.selection, BACKGROUND, least=least)
         inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
-        return self._classify("finetune", section, inputs, lambda: load_encoder(start), train, validate, labels)
+        return self._classify("finetune", section, inputs, lambda: self._saved_encoder(start), train, validate, labels)
 
     def _pretrain(self, name: str, section: PretrainSection) -> Path:
         """Run stage 1 on the trimmed clips; the clips that are not there or cannot be read go into its record."""
@@ -586,7 +586,7 @@ class Pipeline:
         )
         if stage.record:
             return stage.path
-        encoder = self._ready(load_encoder(start))
+        encoder = self._ready(self._saved_encoder(start))
         torch.manual_seed(derive_seed(self.seed, "lofi head"))
         outcome = train_lofi(
             stage,
@@ -960,10 +960,10 @@ class Pipeline:
 
     def _whole_encoder(self, arm: str) -> Encoder:
         """Return the encoder of an arm, with the second one beside it if there is one."""
-        encoder, name = load_encoder(self._encoder_folder(arm)), self.recipe.encoder.name
+        encoder, name = self._saved_encoder(self._encoder_folder(arm)), self.recipe.encoder.name
         if self.second is None:
             return encoder
-        return JoinedEncoder([encoder, load_encoder(self.second)], [name, name])
+        return JoinedEncoder([encoder, self._saved_encoder(self.second)], [name, name])
 
     def _snippets(
         self, videos: Sequence[TruthVideo], *, flip: bool = False, fidelities: Sequence[Fidelity] = ()
@@ -1011,7 +1011,7 @@ class Pipeline:
     def _new_encoder(self) -> Encoder:
         section = self.recipe.encoder
         if section.weights is not None and section.weights.is_dir():
-            return load_encoder(section.weights)
+            return self._saved_encoder(section.weights)
         torch.manual_seed(derive_seed(self.seed, "encoder"))
         encoder = create_encoder(section.name, **section.options)
         path = section.weights if section.pretrained is None else public_weights(section.pretrained, section.name)
@@ -1020,6 +1020,9 @@ class Pipeline:
             if not self.quiet and self.fabric.global_rank == 0:
                 Console(stderr=True).print(f"{path}: {report}", highlight=False, markup=False, soft_wrap=True)
         return encoder
+
+    def _saved_encoder(self, folder: Path) -> Encoder:
+        return load_encoder(folder, trusted=self.recipe.encoder.name)  # the recipe is the user's; a folder may not be
 
     def _new_head(self, channels: int) -> Head:
         section = self.recipe.head

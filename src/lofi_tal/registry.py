@@ -77,10 +77,17 @@ class Registry(Generic[T]):
         Raises:
             LofiError: If the name is unknown.
         """
-        packages = self._packages(name)
-        if not packages:
+        return ", ".join(self._packages(self.checked(name)))
+
+    def checked(self, name: str) -> str:
+        """Return ``name``, for settings that name a component.
+
+        Raises:
+            LofiError: If it is unknown.
+        """
+        if name not in self:
             raise self._unknown(name)
-        return ", ".join(packages)
+        return name
 
     def outside(self) -> dict[str, str]:
         """Return name and package of each component that is not built in."""
@@ -105,9 +112,7 @@ class Registry(Generic[T]):
                     f"it in its package as an entry point of the group {self.group!r}, and use the name it has there."
                 )
             return self._import(EntryPoint(name, name, self.group), f"{self.kind} {name!r} cannot be loaded")
-        packages = self._packages(name)
-        if not packages:
-            raise self._unknown(name)
+        packages = self._packages(self.checked(name))
         if len(packages) > 1:
             raise LofiError(
                 f"{self.kind} {name!r} is declared by several packages: {', '.join(packages)}. Uninstall all but one "

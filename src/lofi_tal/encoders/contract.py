@@ -43,6 +43,11 @@ class Encoder(nn.Module, abc.ABC):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each colour channel ``(1, 3, 1, 1)``, for frames scaled to [0, 1]."""
+        return 1 / self.inverse_std
+
     def forward(self, clips: Tensor) -> Tensor:
         """Encode clips.
 

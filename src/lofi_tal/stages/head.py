@@ -191,7 +191,7 @@ def search_head(
         facts = {**inputs, "lr": lr, "videos": [video.video_id for video in data.videos]}
         stage = on_first(lambda: open_stage(folder / name, f"head {name}", facts, resume=resume, overwrite=overwrite))
         if stage.record:
-            return load_head(stage.path), stage.record
+            return load_head(stage.path, trusted=make_head().name), stage.record
         torch.manual_seed(derive_seed(options.seed, "head"))  # the same initial weights for every learning rate
         head = make_head()
         outcome = train_head(stage, fabric, head, data, windows, lr=lr, options=options, quiet=quiet)
