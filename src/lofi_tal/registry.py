@@ -74,9 +74,13 @@ class Registry(Generic[T]):
     def package(self, name: str) -> str:
         """Return the package that a component comes from, ``lofi-tal`` for built-in ones; several if they clash.
 
+        Of a path to code, ``package.module:factory``, it is the first part.
+
         Raises:
             LofiError: If the name is unknown.
         """
+        if ":" in name:
+            return name.partition(":")[0].partition(".")[0]
         return ", ".join(self._packages(self.checked(name)))
 
     def checked(self, name: str) -> str:

@@ -125,6 +125,7 @@ def test_a_path_to_code_is_followed_only_where_it_is_allowed(install):
     with pytest.raises(LofiError, match=r"'path_things:A\.f' is a path to code.*group 'lofi_tal\.things'"):
         things.get("path_things:A.f")
     assert things.get("path_things:A.f", dotted=True)() == "ran"
+    assert things.package("path_things:A.f") == "path_things"
     with pytest.raises(LofiError, match=r"thing 'no_things:f' cannot be loaded: .*ModuleNotFoundError"):
         things.get("no_things:f", dotted=True)
     with pytest.raises(LofiError, match="cannot be loaded"):
