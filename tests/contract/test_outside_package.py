@@ -43,6 +43,8 @@ for block in encoder.blocks():
     by_hand = block(by_hand)
 assert torch.allclose((clips.flatten(0, 1) / 255 - encoder.mean) / encoder.std, frames, atol=1e-5)
 assert torch.allclose(by_hand.mean((2, 3)).view(3, 4, 16).mean(1), features, atol=1e-6)
+with torch.autocast("cpu", torch.bfloat16):
+    assert encoder(clips).dtype == torch.float32  # what heads need
 save_encoder(encoder, "own_encoder", folder / "encoder")
 assert torch.equal(load_encoder(folder / "encoder").eval()(clips), features)
 again = create_encoder("own_encoder", channels=16, pretrained=folder / "encoder").eval()
