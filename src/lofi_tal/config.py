@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.fidelity import Fidelity, Schedule, create_schedule
+from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
+from lofi_tal.tasks import TASKS
 
 
 class _Section(BaseModel):
@@ -136,9 +137,9 @@ class ClassificationSection(_Section):
 class PretrainSection(ClassificationSection):
     """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
 
-    task: Literal["acp", "arrow", "speed"] = "acp"
-    """acp: the class of a clip; arrow: whether it runs forwards; speed: whether it is sped up. The last two need no
-    labels, and encode every clip twice."""
+    task: Annotated[str, AfterValidator(TASKS.checked)] = "acp"
+    """One of `lofi models list`: the class of a clip (acp), whether it runs forwards (arrow), or whether it is sped up
+    (speed). The last two need no labels, and encode every clip twice."""
 
 
 class FinetuneSection(ClassificationSection):
@@ -159,8 +160,8 @@ class FinetuneSection(ClassificationSection):
 class LofiSection(_Section):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    schedule: Literal["full", "s", "t", "st", "short", "long"] = "long"
-    """Which fidelity when: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity throughout."""
+    schedule: Annotated[str, AfterValidator(SCHEDULES.checked)] = "long"
+    """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
     r_t: float = Field(4.0, ge=1)
     """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
     r_s: float = Field(2.0, ge=1)
@@ -291,6 +292,8 @@ class Recipe(_Section):
     def _one_start(self) -> Self:
         if self.encoder.weights is not None and self.encoder.pretrained is not None:
             raise ValueError("encoder.weights and encoder.pretrained exclude each other: give one of them")
+        if "pretrained" in self.encoder.options:
+            raise ValueError("`pretrained` is no option of an encoder: set encoder.pretrained or encoder.weights")
         return self
 
     @model_validator(mode="after")
@@ -379,7 +382,8 @@ def _explain(item: Any) -> str:
         known = list(section.model_fields) if section else []
         return f"{place!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
     if item["type"] == "value_error":
-        return str(item["msg"]).removeprefix("Value error, ") + "."
+        message = str(item["msg"]).removeprefix("Value error, ")
+        return (f"{place!r}: " if place else "") + message + ("" if message.endswith((".", "?")) else ".")
     if item["type"] == "missing":
         return f"{place!r} is missing."
     return f"{place!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
@@ -390,9 +394,7 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
     model: type[BaseModel] = Recipe
     for key in location:
         field = model.model_fields.get(str(key))
-        if field is None:
-            return None
-        inner = _model_of(field.annotation)
+        inner = None if field is None else _model_of(field.annotation)
         if inner is None:
             return None
         model = inner

@@ -18,7 +18,6 @@ from lofi_tal.files import (
     read_json,
     write_json,
     write_json_once,
-    write_text,
 )
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
@@ -26,8 +25,9 @@ from lofi_tal.localizer import Localizer, find_model
 from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of
-from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.segments import Segments
 from lofi_tal.video import SUFFIXES, VideoError, VideoManifest
+from lofi_tal.writers import DEFAULT_FORMATS, PAGE, check_formats, detection_files, write_detections
 
 
 def detect_files(
@@ -40,6 +40,7 @@ def detect_files(
     precision: str = "auto",
     patience: float | None = None,
     quiet: bool = False,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> tuple[list[Segments], dict[str, str], float]:
     """Detect in many files; one that cannot be decoded never ends the others.
 
@@ -55,6 +56,7 @@ def detect_files(
             model has found there already is left as it is. A process that shows no sign of life for so many seconds is
             taken for dead.
         quiet: No progress.
+        formats: What is written into ``out``: names of :func:`lofi_tal.writers.list_writers`, and ``html``.
 
     Returns:
         The segments of each readable video (of those that this process has seen, if the work is shared), the reason for
@@ -62,8 +64,9 @@ def detect_files(
 
     Raises:
         DataError: If the folders hold no video file, or there is no model.
-        LofiError: If the work is to be shared and ``out`` is missing.
+        LofiError: If the work is to be shared and ``out`` is missing, or a format is unknown.
     """
+    formats = check_formats(formats)
     if patience is not None and out is None:
         raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
     files = _video_files(videos)
@@ -77,13 +80,19 @@ def detect_files(
     limit = localizer.threshold if threshold is None else threshold
     named = {path: named[path] for path in files[rank::ranks]}
     if patience is not None and out is not None:
-        work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit)
+        work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit, formats)
         return *work.run(named, patience, quiet=quiet), limit
-    return *_detect_alone(localizer, named, out, limit, quiet=quiet), limit
+    return *_detect_alone(localizer, named, out, limit, formats, quiet=quiet), limit
 
 
 def _detect_alone(
-    localizer: Localizer, named: Mapping[Path, str], out: Path | None, threshold: float, *, quiet: bool
+    localizer: Localizer,
+    named: Mapping[Path, str],
+    out: Path | None,
+    threshold: float,
+    formats: Sequence[str],
+    *,
+    quiet: bool,
 ) -> tuple[list[Segments], dict[str, str]]:
     """Detect in files that no other process looks at; return what was found, and why any of them cannot be used."""
     with Progress("examine", len(named), quiet=quiet or len(named) == 1) as progress:
@@ -102,7 +111,7 @@ def _detect_alone(
             else:
                 found.append(segments)
                 if out is not None:
-                    _write(segments, path, out, threshold)
+                    _write(segments, path, out, threshold, formats)
     return found, failed
 
 
@@ -114,6 +123,7 @@ class _SharedDetection:
     model: str
     out: Path
     threshold: float
+    formats: tuple[str, ...]
 
     def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
         """Detect in what no other process does; return what was found, and why any of the files cannot be used."""
@@ -148,13 +158,13 @@ class _SharedDetection:
             segments = self.localizer.predict(path, video_id=name)
         except VideoError as error:
             return str(error)
-        _write(segments, path, self.out, self.threshold)
+        _write(segments, path, self.out, self.threshold, self.formats)
         write_json(self._done(name), {"made_of": self._made_of(path)})
         return segments
 
     def _is_done(self, path: Path, name: str) -> bool:
         try:
-            made = inside(self.out, name, ".json").exists()
+            made = all(file.exists() for file in detection_files(self.out, name, self.formats))
             return made and bool(read_json(self._done(name))["made_of"] == self._made_of(path))
         except (DataError, OSError, KeyError, TypeError):
             return False
@@ -163,7 +173,8 @@ class _SharedDetection:
         return inside(self.out / ".done", name, ".json")
 
     def _made_of(self, path: Path) -> str:
-        return hash_object([self.model, file_stamp(path), self.threshold])
+        formats = [] if self.formats == DEFAULT_FORMATS else [self.formats]
+        return hash_object([self.model, file_stamp(path), self.threshold, *formats])
 
 
 def _common_precision(out: Path, device: str) -> str:
@@ -201,10 +212,8 @@ def _unique_names(files: Sequence[Path]) -> list[str]:
     return list(names)
 
 
-def _write(segments: Segments, video: Path, out: Path, threshold: float) -> None:
-    """Write the four files of one video."""
-    shown = segments.above(threshold)
-    write_json(inside(out, segments.video_id, ".json"), detections_to_activitynet([segments]))
-    write_text(inside(out, segments.video_id, ".csv"), shown.to_csv())
-    write_text(inside(out, segments.video_id, ".srt"), shown.to_srt())
-    write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, threshold=threshold)
+def _write(segments: Segments, video: Path, out: Path, threshold: float, formats: Sequence[str]) -> None:
+    """Write the files of one video."""
+    write_detections(segments, out, threshold, formats)
+    if PAGE in formats:
+        write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, threshold=threshold)

@@ -70,14 +70,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON in one atomic step; NaN and infinity are refused."""
+def json_text(value: Any) -> str:
+    """Return ``value`` as indented JSON; NaN and infinity are refused."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # names of files that are no text
         text = json.dumps(value, indent=1, allow_nan=False)
-    write_text(path, text + "\n")
+    return text + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON in one atomic step; NaN and infinity are refused."""
+    write_text(path, json_text(value))
 
 
 def write_json_once(path: Path, value: Any) -> Any:

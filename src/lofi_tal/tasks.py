@@ -8,15 +8,20 @@ Shapes: B clips of the data, N examples, T frames, S × S pixels, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.registry import Registry
 
+TASKS: Registry[Callable[[], Task]] = Registry("task", "lofi_tal.tasks")
+"""Tasks by name; those of other packages are entry points of the group `lofi_tal.tasks`."""
 _SCALES = (0.5, 1.0)  # of the random size of clips in SpeedNet's task, against cues of scaling and compression
 
 
+@TASKS.register("acp")
 class Task:
     """Action classification (ACP), and the base of every other task."""
 
@@ -46,6 +51,7 @@ class Task:
         return functional.cross_entropy(logits, answers)
 
 
+@TASKS.register("arrow")
 class ArrowOfTime(Task):
     """Whether a clip runs forwards; both versions of a clip are in one batch."""
 
@@ -56,6 +62,7 @@ class ArrowOfTime(Task):
         return _pair(frames, frames.flip(1))
 
 
+@TASKS.register("speed")
 class Speed(Task):
     """Whether a clip is sped up (SpeedNet); both versions of a clip are in one batch."""
 
@@ -89,15 +96,15 @@ def random_size(frames: Tensor) -> Tensor:
     return scaled.permute(0, 2, 3, 1).view(count, length, size, size, 3)
 
 
-_TASKS: dict[str, type[Task]] = {"acp": Task, "arrow": ArrowOfTime, "speed": Speed}
+def list_tasks() -> tuple[str, ...]:
+    """Return the names that :func:`create_task` knows."""
+    return TASKS.names()
 
 
 def create_task(name: str) -> Task:
-    """Return a task of stage 1 by its name.
+    """Return a task of stage 1 by its name, or by ``package.module:factory``, which runs the code of that module.
 
     Raises:
         LofiError: If there is none of this name.
     """
-    if name not in _TASKS:
-        raise LofiError(f"task {name!r} is unknown; known: {', '.join(_TASKS)}.{nearest(name, _TASKS)}")
-    return _TASKS[name]()
+    return TASKS.get(name, dotted=True)()

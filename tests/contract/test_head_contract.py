@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from lofi_tal.errors import LofiError
-from lofi_tal.heads import PRESETS, create_head, list_heads, load_head, save_head
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.heads import PRESETS, create_head, list_heads, load_head, save_head, takes_classes
 
 SMALL = {
     "gtad": {"hidden_1d": 16, "hidden_2d": 8, "hidden_3d": 16, "inner_bins": 8},
@@ -158,3 +158,20 @@ def test_unknown_names_and_options_are_errors():
         create_head("gtad", 12, map_kernel=2)
     with pytest.raises(LofiError, match="positive whole number"):
         create_head("bmn", 12, bins=0)
+
+
+def test_a_path_to_code_is_accepted_from_the_user_and_not_from_a_folder(tmp_path):
+    name = "lofi_tal.heads.gtad:GTAD"
+    head = create_head(name, 12, **SMALL["gtad"])
+    assert head.name == name
+    assert not takes_classes(name)
+    save_head(head, tmp_path)
+    with pytest.raises(DataError, match=r"head\.json: head '.*' is a path to code.*registered components only"):
+        load_head(tmp_path)
+    assert load_head(tmp_path, trusted=name).config == head.config
+    with pytest.raises(LofiError, match="builds a OrderedDict"):
+        create_head("collections:OrderedDict", 12)
+
+
+def test_classes_are_asked_of_known_heads_only():
+    assert [takes_classes(name) for name in ("anchor_free", "gtad", "gtda")] == [True, False, False]

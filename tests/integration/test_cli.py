@@ -67,6 +67,12 @@ def test_detect_writes_json_csv_subtitles_and_a_page(finished_run, benchmark_set
     assert " --> " in (tmp_path / f"{video.stem}.srt").read_text()
     assert video.name in (tmp_path / f"{video.stem}.html").read_text()
     assert segments[0]["label"] in result.stdout
+    some, options = tmp_path / "some", ("--format", "srt", "--format", "csv", "-q")
+    result = lofi("detect", video, "--model", pipeline.output, "--out", some, "--threshold", 0, *options)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.suffix for path in some.iterdir()) == [".csv", ".srt"]
+    result = lofi("detect", video, "--model", pipeline.output, *options)
+    assert (result.returncode, "--out" in result.stderr) == (2, True)
 
 
 def test_detect_equals_the_runs_own_detections(finished_run, benchmark_set):

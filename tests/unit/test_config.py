@@ -19,6 +19,12 @@ DATA = {"annotations": "labels.json", "videos": "videos"}
         ({"data": DATA, "hed": {}}, r"'hed' is not a known setting. Did you mean 'head'"),
         ({"data": DATA, "lofi": {"r_t": -1}}, r"'lofi.r_t' is -1"),
         ({"data": DATA, "snippets": {"count": "many"}}, r"'snippets.count' is 'many'"),
+        ({"data": DATA, "lofi": {"schedule": 3}}, r"'lofi.schedule' is 3: input should be a valid string"),
+        (
+            {"data": DATA, "lofi": {"schedule": "shrot"}},
+            r"'lofi.schedule': schedule 'shrot' is unknown; known: full, s, t, .* Did you mean 'short'\?$",
+        ),
+        ({"data": DATA, "encoder": {"options": {"pretrained": "imagenet"}}}, r": set encoder\.pretrained or .*\.$"),
         ({"data": {"annotations": "a.json"}}, r"data.videos \(a folder of videos\) is missing"),
     ],
 )

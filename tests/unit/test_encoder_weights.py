@@ -139,3 +139,77 @@ def test_public_weights_that_do_not_exist_are_refused():
     with pytest.raises(LofiError, match="unknown"):
         public_weights("ResNet18_Weights.NONE", "tsm_resnet18")
     assert {name for names in PUBLIC_WEIGHTS.values() for name in names} <= set(list_encoders())
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_an_encoder_starts_from_a_file_or_a_folder(as_text, tmp_path):
+    source = create_encoder("tsm_resnet18", **SMALL)
+    save_encoder(source, "tsm_resnet18", tmp_path / "folder")
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    for path in (tmp_path / "folder", tmp_path / "weights.pth"):
+        encoder = create_encoder("tsm_resnet18", pretrained=str(path) if as_text else path, **SMALL)
+        for key, value in source.state_dict().items():
+            assert torch.equal(encoder.state_dict()[key], value), key
+    with pytest.raises(DataError, match="does not exist"):
+        create_encoder("tsm_resnet18", pretrained="missing.pth", **SMALL)
+    with pytest.raises(DataError, match="another shape"):
+        create_encoder("tsm_resnet18", pretrained=tmp_path / "folder")
+
+
+def test_an_encoder_starts_from_public_weights_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    source = resnet18(weights=None)
+    torch.save(source.state_dict(), tmp_path / "hub/checkpoints/resnet18-f37072fd.pth")
+    for name in ("imagenet", "ResNet18_Weights.IMAGENET1K_V1"):
+        encoder = create_encoder("tsm_resnet18", pretrained=name)
+        assert torch.equal(encoder.state_dict()["base_model.conv1.weight"], source.conv1.weight)
+    with pytest.raises(LofiError, match=r"'imagent' is unknown.*Did you mean 'imagenet'"):
+        create_encoder("tsm_resnet18", pretrained="imagent")
+
+
+def test_std_is_what_the_frames_are_divided_by():
+    encoder = create_encoder("tsm_resnet18", **SMALL)
+    assert encoder.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+
+
+DOTTED = "lofi_tal.encoders.registry:tsm_resnet18"
+
+
+def test_a_path_to_code_is_accepted_from_the_user_and_not_from_a_folder(tmp_path):
+    encoder = create_encoder(DOTTED, **SMALL)
+    save_encoder(encoder, DOTTED, tmp_path)
+    with pytest.raises(DataError, match=r"encoder\.json: encoder '.*' is a path to code.*registered components only"):
+        load_encoder(tmp_path)
+    assert load_encoder(tmp_path, trusted=DOTTED).config == encoder.config
+    with pytest.raises(DataError, match="is a path to code"):
+        load_encoder(tmp_path, trusted="other:thing")
+
+
+def test_parts_of_a_joined_encoder_are_held_to_the_same(tmp_path):
+    joined = create_encoder("joined", parts=[{"name": DOTTED, **SMALL}, {"name": "tsm_resnet18", **SMALL}])
+    save_encoder(joined, "joined", tmp_path)
+    with pytest.raises(DataError, match="is a path to code"):
+        load_encoder(tmp_path)
+    text = (tmp_path / "encoder.json").read_text()
+    (tmp_path / "encoder.json").write_text(text.replace('"parts"', '"dotted": true, "parts"'))
+    with pytest.raises(DataError, match="is a path to code"):
+        load_encoder(tmp_path)
+
+
+def test_a_folder_of_a_package_that_is_not_installed_says_which(tmp_path):
+    save_encoder(create_encoder("tsm_resnet18", **SMALL), "tsm_resnet18", tmp_path)
+    text = (tmp_path / "encoder.json").read_text()
+    (tmp_path / "encoder.json").write_text(
+        text.replace('"name": "tsm_resnet18"', '"package": "own-encoder", "name": "own"')
+    )
+    with pytest.raises(DataError, match=r"encoder 'own' is unknown; .* from the package 'own-encoder'"):
+        load_encoder(tmp_path)
+    (tmp_path / "encoder.json").write_text('{"name": "tsm_resnet18", "config": {"pretrained": "imagenet"}}')
+    with pytest.raises(DataError, match="unexpected keyword argument 'pretrained'"):  # a folder downloads nothing
+        load_encoder(tmp_path)
+
+
+def test_what_builds_no_encoder_is_refused():
+    with pytest.raises(LofiError, match="builds a OrderedDict"):
+        create_encoder("collections:OrderedDict")

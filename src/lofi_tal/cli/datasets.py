@@ -46,7 +46,7 @@ def convert(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     source: Annotated[
         str | None,
-        typer.Option("--from", help="activitynet, csv, elan, via, label-studio, cvat or thumos; seen from the files."),
+        typer.Option("--from", help="Format, one of `lofi models list`; told from the files without it."),
     ] = None,
     target: Annotated[str, typer.Option("--to", help="activitynet, csv, opentad or actionformer.")] = "activitynet",
     videos: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,11 @@ from lofi_tal.cli.common import (
     print_table,
     say,
 )
+from lofi_tal.errors import LofiError
 from lofi_tal.leases import PATIENCE
+
+if TYPE_CHECKING:
+    from lofi_tal.segments import Segments
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +35,14 @@ def detect(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files or folders of videos.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or the run folder that holds it.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html.")
+        Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html; see --format.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Format to write, one of `lofi models list`; may be repeated. Without it: json, csv, srt and html.",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -49,7 +60,10 @@ def detect(
     Example: lofi detect holiday.mp4 --model runs/demo --out found/
     """
     from lofi_tal.detection import detect_files
+    from lofi_tal.writers import DEFAULT_FORMATS
 
+    if formats and out is None:
+        raise LofiError("--format says what is written: give the folder with --out.")
     results, failed, limit = detect_files(
         videos,
         model,
@@ -59,6 +73,7 @@ def detect(
         precision=precision,
         patience=patience if share else None,
         quiet=quiet,
+        formats=formats or DEFAULT_FORMATS,
     )
     if as_json:
         from lofi_tal.segments import detections_to_activitynet
@@ -66,22 +81,26 @@ def detect(
         print_json(detections_to_activitynet(results))
     else:
         for segments in results:
-            shown = segments.above(limit)
-            shown = shown[shown.start.argsort(kind="stable")]
-            title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
-            if not len(shown):
-                say(title)
-                continue
-            rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
-            print_table(title, ("start", "end", "label", "score"), [
-                (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
-            ])  # fmt: skip
+            _show(segments, limit)
     if out is not None and results:
         say(f"Written to {out}" + (f": {len(results)} by this process" if share else ""))
     for reason in failed.values():
         complain(reason)
     if failed:
         raise typer.Exit(4 if results or share else 3)
+
+
+def _show(segments: Segments, limit: float) -> None:
+    """Print the segments of one video that score at least ``limit``."""
+    shown = segments.above(limit)
+    shown = shown[shown.start.argsort(kind="stable")]
+    title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
+    if not len(shown):
+        say(title)
+        return
+    rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
+    cells = [(clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows]
+    print_table(title, ("start", "end", "label", "score"), cells)
 
 
 def clock(seconds: float) -> str:

@@ -1,48 +1,88 @@
-"""Commands on what there is: encoders, heads, schedules, recipes."""
+"""Commands on what there is: encoders, heads, schedules, formats, recipes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lofi_tal.cli.common import JsonOption, print_json, print_table, say
 
+if TYPE_CHECKING:
+    from lofi_tal.registry import Registry
+
+_TITLES = {
+    "importers": "annotation formats: lofi data convert --from",
+    "writers": "detection formats, beside html: lofi detect --format",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    models = typer.Typer(help="Encoders, heads, schedules and shipped recipes.", no_args_is_help=True)
+    models = typer.Typer(help="Encoders, heads, schedules, formats and shipped recipes.", no_args_is_help=True)
     models.command("list")(list_models)
     models.command("info")(info)
     app.add_typer(models, name="models")
 
 
 def list_models(as_json: JsonOption = False) -> None:
-    """List encoders, heads, fidelity schedules and shipped recipes."""
-    from lofi_tal.encoders import create_encoder, list_encoders
-    from lofi_tal.fidelity import SCHEDULES
-    from lofi_tal.heads import list_heads
+    """List encoders, heads, fidelity schedules, formats and shipped recipes, and the packages that they come from."""
+    from lofi_tal.encoders import list_encoders
     from lofi_tal.recipes import recipe_names
 
-    encoders = {name: create_encoder(name) for name in list_encoders()}
-    parameters = {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
+    encoders = {name: _encoder_row(name) for name in list_encoders()}
+    registries = _registries()
     if as_json:
-        rows = {name: {"channels": e.channels, "parameters": parameters[name]} for name, e in encoders.items()}
-        names = {"heads": list(list_heads()), "schedules": list(SCHEDULES), "recipes": list(recipe_names())}
-        print_json({"encoders": rows, **names})
+        print_json({
+            "encoders": encoders,
+            **{title: list(registry.names()) for title, registry in registries.items()},
+            "recipes": list(recipe_names()),
+            "packages": {title: registry.outside() for title, registry in registries.items()},
+        })  # fmt: skip
         return
     print_table(
         "encoders",
-        ("name", "channels", "parameters", "public weights"),
+        ("name", "channels", "parameters", "public weights", "package"),
         [
-            (name, encoder.channels, f"{parameters[name] / 1e6:.2f} M", ", ".join(_sources(name)) or "-")
-            for name, encoder in encoders.items()
+            (name, "-", "-", f"cannot be built: {row['error']}", row["package"])
+            if "error" in row
+            else (
+                name,
+                row["channels"],
+                f"{row['parameters'] / 1e6:.2f} M",
+                ", ".join(_sources(name)) or "-",
+                row["package"],
+            )
+            for name, row in encoders.items()
         ],
     )
-    print_table("heads", ("name",), [(name,) for name in list_heads()])
-    print_table("schedules", ("name",), [(name,) for name in SCHEDULES])
+    for title, registry in registries.items():
+        rows = [(name, registry.package(name)) for name in registry.names()]
+        print_table(_TITLES.get(title, title), ("name", "package"), rows)
     print_table("recipes", ("name",), [(name,) for name in recipe_names()])
+
+
+def _registries() -> dict[str, Registry[Any]]:
+    """Return what is listed by name alone."""
+    from lofi_tal.annotations.formats import READERS
+    from lofi_tal.fidelity import SCHEDULES
+    from lofi_tal.heads import HEADS
+    from lofi_tal.writers import WRITERS
+
+    return {"heads": HEADS, "schedules": SCHEDULES, "importers": READERS, "writers": WRITERS}
+
+
+def _encoder_row(name: str) -> dict[str, Any]:
+    """Return what is known of an encoder; one of another package may need options, or fail."""
+    from lofi_tal.encoders import ENCODERS, create_encoder
+
+    package = {"package": ENCODERS.package(name)}
+    try:
+        encoder = create_encoder(name)
+    except Exception as error:
+        return {"error": str(error) or type(error).__name__, **package}
+    return {"channels": encoder.channels, "parameters": sum(p.numel() for p in encoder.parameters()), **package}
 
 
 def info(
@@ -55,18 +95,19 @@ def info(
     """Say what an encoder is (channels, parameters, preprocessing, public weights) and whether a weights file fits."""
     from torch import nn
 
-    from lofi_tal.encoders import create_encoder, load_weights
+    from lofi_tal.encoders import ENCODERS, create_encoder, load_weights
 
     encoder = create_encoder(name)
     norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     facts: dict[str, object] = {
         "name": name,
+        "package": ENCODERS.package(name),
         "options": encoder.config,
         "channels": encoder.channels,
         "parameters": sum(p.numel() for p in encoder.parameters()),
         "batchnorm layers": len(norms),
         "mean": [round(float(value), 6) for value in encoder.mean.flatten()],
-        "std": [round(1 / float(value), 6) for value in encoder.inverse_std.flatten()],
+        "std": [round(float(value), 6) for value in encoder.std.flatten()],
         "public weights": _sources(name),
     }
     if weights is not None:

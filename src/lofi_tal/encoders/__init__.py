@@ -1,19 +1,22 @@
 """Video encoders under one contract: clips in, a feature vector for each clip out."""
 
 from lofi_tal.encoders.contract import BATCHNORM_MODES, Encoder, set_batchnorm_mode
+from lofi_tal.encoders.create import create_encoder
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
-from lofi_tal.encoders.registry import create_encoder, list_encoders
+from lofi_tal.encoders.registry import ENCODERS, build_encoder, list_encoders
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 from lofi_tal.encoders.weights import LoadReport, load_encoder, load_weights, read_state_dict, save_encoder
 
 __all__ = [
     "BATCHNORM_MODES",
+    "ENCODERS",
     "PUBLIC_WEIGHTS",
     "Encoder",
     "JoinedEncoder",
     "LoadReport",
     "TSMResNet",
+    "build_encoder",
     "create_encoder",
     "list_encoders",
     "load_encoder",

@@ -43,6 +43,11 @@ class Encoder(nn.Module, abc.ABC):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each colour channel ``(1, 3, 1, 1)``, for frames scaled to [0, 1]."""
+        return 1 / self.inverse_std
+
     def forward(self, clips: Tensor) -> Tensor:
         """Encode clips.
 
@@ -50,12 +55,13 @@ class Encoder(nn.Module, abc.ABC):
             clips: ``(N, T, 3, H, W)``; uint8 frames in RGB, or floating point frames that are normalised already.
 
         Returns:
-            Features ``(N, C)``: the mean over the T frames. No information passes between clips.
+            Features ``(N, C)`` in fp32: the mean over the T frames. No information passes between clips.
         """
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise LofiError(f"clips have shape {tuple(clips.shape)}; expected (N, T, 3, H, W).")
         count, frames = clips.shape[:2]
-        return self.encode(self.normalise(clips.flatten(0, 1)), frames).view(count, self.channels)
+        features = self.encode(self.normalise(clips.flatten(0, 1)), frames)
+        return features.float().view(count, self.channels)  # autocast may have left them in half precision
 
     def normalise(self, frames: Tensor) -> Tensor:
         """Return uint8 frames ``(N·T, 3, H, W)`` as normalised float; floating point frames pass unchanged."""

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lofi_tal.encoders.contract import Encoder
-from lofi_tal.encoders.registry import create_encoder
-from lofi_tal.errors import DataError
+from lofi_tal.encoders.registry import ENCODERS, build_encoder
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
@@ -47,24 +47,39 @@ class LoadReport:
 def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from)."""
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    package = {"package": outside[name]} if name in (outside := ENCODERS.outside()) else {}
     write_bytes(folder / "encoder.safetensors", save(state))
-    write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {})})
+    write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {}), **package})
 
 
-def load_encoder(folder: Path) -> Encoder:
+def load_encoder(folder: Path, *, trusted: str | None = None) -> Encoder:
     """Rebuild an encoder that :func:`save_encoder` wrote.
 
+    The folder may come from a stranger, so it may name registered encoders only: those of this package and of installed
+    ones.
+
+    Args:
+        folder: Folder of the encoder.
+        trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
+
     Raises:
-        DataError: If the folder does not hold an encoder or the weights do not fit it exactly.
+        DataError: If the folder does not hold an encoder, it names one that is not registered, or the weights do not
+            fit it exactly.
     """
-    description = read_json(folder / "encoder.json")
+    path = folder / "encoder.json"
+    description = read_json(path)
     try:
-        encoder = create_encoder(description["name"], **description["config"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / 'encoder.json'} does not describe an encoder of this version: {error}.") from error
+        name = description["name"]
+        encoder = build_encoder(name, dict(description["config"]), dotted=name == trusted)
+    except LofiError as error:
+        package = description.get("package")
+        hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
+        raise DataError(f"{path}: {error}{hint}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} does not describe an encoder of this version: {error}.") from error
     report = load_weights(encoder, folder / "encoder.safetensors")
     if report.missing or report.unused:
-        raise DataError(f"{folder / 'encoder.safetensors'} does not fit {description['name']!r}: {report}.")
+        raise DataError(f"{folder / 'encoder.safetensors'} does not fit {name!r}: {report}.")
     return encoder
 
 

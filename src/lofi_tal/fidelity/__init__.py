@@ -7,6 +7,7 @@ from lofi_tal.fidelity.schedules import (
     CyclicSchedule,
     Schedule,
     create_schedule,
+    list_schedules,
 )
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Schedule",
     "create_schedule",
     "full_fidelity",
+    "list_schedules",
     "reduced",
     "s_lofi",
     "st_lofi",

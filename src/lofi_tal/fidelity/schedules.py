@@ -4,19 +4,25 @@ Every rank and every loader worker can ask and gets the same answer; nothing has
 The paper's order is S, T, ST, S, ...; the long cycle changes at epoch starts, every c_l epochs, the short
 one every c_s mini-batches, counted across epochs (the paper does not say whether an epoch resets the
 counter; a running one keeps the shares of the three phases equal).
+
+Other packages add schedules as entry points of the group ``lofi_tal.schedules``: a function
+``(full, **settings) -> Schedule``, which is given those of the settings of :func:`create_schedule` that it takes.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import LofiError
 from lofi_tal.fidelity.fidelity import Fidelity, reduced, s_lofi, st_lofi, t_lofi
+from lofi_tal.registry import Registry
 
-SCHEDULES = ("full", "s", "t", "st", "short", "long")
+Cycle = Sequence[tuple[float, float]]
+"""``(r_t, r_s)`` of each phase."""
 
 
 class Schedule(Protocol):
@@ -74,6 +80,15 @@ class CyclicSchedule:
         return self.fidelities[position // self.every % len(self.fidelities)]
 
 
+SCHEDULES: Registry[Callable[..., Schedule]] = Registry("schedule", "lofi_tal.schedules")
+"""Every schedule that is installed."""
+
+
+def list_schedules() -> tuple[str, ...]:
+    """Return the names of all schedules: the paper's, then those of other packages in alphabetical order."""
+    return SCHEDULES.names()
+
+
 def create_schedule(
     name: str,
     full: Fidelity,
@@ -82,12 +97,12 @@ def create_schedule(
     r_s: float = 2.0,
     c_l: int = 1,
     c_s: int = 16,
-    cycle: Sequence[tuple[float, float]] | None = None,
+    cycle: Cycle | None = None,
 ) -> Schedule:
-    """Build one of the paper's schedules by name.
+    """Build a schedule by name.
 
     Args:
-        name: ``full``, ``s``, ``t``, ``st``, ``short`` or ``long``.
+        name: One of :func:`list_schedules`.
         full: Full fidelity (L, S), from which every phase is derived.
         r_t: Temporal ratio of T-LoFi; ST-LoFi takes its square root.
         r_s: Spatial ratio of S-LoFi; ST-LoFi takes its square root.
@@ -96,7 +111,63 @@ def create_schedule(
         cycle: ``(r_t, r_s)`` of each phase of a cycle, instead of S, T, ST.
 
     Raises:
-        LofiError: If the name is unknown or a ratio is not usable.
+        LofiError: If the name is unknown, a ratio is not usable, or ``cycle`` is given and the schedule has none.
+    """
+    factory = SCHEDULES.get(name)
+    settings: dict[str, Any] = {"r_t": r_t, "r_s": r_s, "c_l": c_l, "c_s": c_s, "cycle": cycle}
+    parameters = inspect.signature(factory).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        settings = {key: value for key, value in settings.items() if key in parameters}
+    if cycle is not None and "cycle" not in settings:
+        raise LofiError(f"schedule {name!r} has no phases to list in `cycle`: use short or long.")
+    try:
+        return factory(full, **settings)
+    except TypeError as error:
+        raise LofiError(f"schedule {name!r}: {error}.") from error
+
+
+@SCHEDULES.register("full")
+def full_schedule(full: Fidelity, *, r_t: float, r_s: float) -> Schedule:
+    """Full fidelity throughout; the ratios are only checked."""
+    _phases(full, r_t, r_s)
+    return ConstantSchedule(full)
+
+
+@SCHEDULES.register("s")
+def s_schedule(full: Fidelity, *, r_t: float, r_s: float) -> Schedule:
+    """S-LoFi: smaller frames."""
+    return ConstantSchedule(_phases(full, r_t, r_s)[0])
+
+
+@SCHEDULES.register("t")
+def t_schedule(full: Fidelity, *, r_t: float, r_s: float) -> Schedule:
+    """T-LoFi: fewer snippets."""
+    return ConstantSchedule(_phases(full, r_t, r_s)[1])
+
+
+@SCHEDULES.register("st")
+def st_schedule(full: Fidelity, *, r_t: float, r_s: float) -> Schedule:
+    """ST-LoFi: both, each to the square root."""
+    return ConstantSchedule(_phases(full, r_t, r_s)[2])
+
+
+@SCHEDULES.register("short")
+def short_cycle(full: Fidelity, *, r_t: float, r_s: float, c_s: int, cycle: Cycle | None) -> Schedule:
+    """Short Cyclic LoFi: another phase every ``c_s`` mini-batches."""
+    return CyclicSchedule(_phases(full, r_t, r_s, cycle), c_s, "step")
+
+
+@SCHEDULES.register("long")
+def long_cycle(full: Fidelity, *, r_t: float, r_s: float, c_l: int, cycle: Cycle | None) -> Schedule:
+    """Long Cyclic LoFi: another phase every ``c_l`` epochs."""
+    return CyclicSchedule(_phases(full, r_t, r_s, cycle), c_l, "epoch")
+
+
+def _phases(full: Fidelity, r_t: float, r_s: float, cycle: Cycle | None = None) -> tuple[Fidelity, ...]:
+    """Return the phases of ``cycle``, or S, T and ST.
+
+    Raises:
+        LofiError: If a ratio of any of S, T and ST or of the cycle is not usable.
     """
     phases: tuple[Fidelity, ...] = (
         s_lofi(full, r_s),
@@ -104,16 +175,5 @@ def create_schedule(
         st_lofi(full, math.sqrt(max(r_t, 0)), math.sqrt(max(r_s, 0))),
     )
     if cycle is not None:
-        if name not in ("short", "long"):
-            raise LofiError(f"schedule {name!r} has no phases to list in `cycle`: use short or long.")
         phases = tuple(reduced(f"r{place + 1}", full, *ratios) for place, ratios in enumerate(cycle))
-    match name:
-        case "full":
-            return ConstantSchedule(full)
-        case "s" | "t" | "st":
-            return ConstantSchedule(phases[("s", "t", "st").index(name)])
-        case "long":
-            return CyclicSchedule(phases, c_l, "epoch")
-        case "short":
-            return CyclicSchedule(phases, c_s, "step")
-    raise LofiError(f"schedule {name!r} is unknown; known: {', '.join(SCHEDULES)}.{nearest(name, SCHEDULES)}")
+    return phases

@@ -5,17 +5,19 @@ from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.boundary_matching import BoundaryMatchingOutputs
 from lofi_tal.heads.contract import PRESETS, Head, Proposals
 from lofi_tal.heads.gtad import GTAD
-from lofi_tal.heads.registry import create_head, list_heads, takes_classes
+from lofi_tal.heads.registry import HEADS, build_head, create_head, list_heads, takes_classes
 from lofi_tal.heads.weights import load_head, save_head
 
 __all__ = [
     "BMN",
     "GTAD",
+    "HEADS",
     "PRESETS",
     "AnchorFree",
     "BoundaryMatchingOutputs",
     "Head",
     "Proposals",
+    "build_head",
     "create_head",
     "list_heads",
     "load_head",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -43,8 +43,8 @@ class Head(nn.Module, abc.ABC):
             rebuilds the head.
     """
 
-    name: ClassVar[str]
-    """The name under which :func:`lofi_tal.heads.create_head` knows the head."""
+    name: str
+    """The name under which :func:`lofi_tal.heads.create_head` knows the head, which sets it."""
     num_classes: int | None = None
     """Number of classes the head tells apart; None if its proposals have no labels."""
 

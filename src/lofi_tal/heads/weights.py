@@ -7,29 +7,50 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.heads.contract import Head
-from lofi_tal.heads.registry import create_head
+from lofi_tal.heads.registry import HEADS, build_head
 
 
 def save_head(head: Head, folder: Path) -> None:
-    """Write ``folder/head.safetensors`` and ``folder/head.json``."""
-    state = {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()}
-    write_bytes(folder / "head.safetensors", save(state))
-    write_json(folder / "head.json", {"name": head.name, "config": head.config})
-
-
-def load_head(folder: Path) -> Head:
-    """Rebuild a head that :func:`save_head` wrote, in eval mode.
+    """Write ``folder/head.safetensors`` and ``folder/head.json``.
 
     Raises:
-        DataError: If the folder does not hold a head of this version.
+        LofiError: If the head has no name: it was built neither by :func:`lofi_tal.heads.create_head` nor by a class
+            that has one.
+    """
+    name = getattr(head, "name", None)
+    if not name:
+        raise LofiError(f"{type(head).__name__} has no name to save it under: set the class attribute `name`.")
+    package = {"package": outside[name]} if name in (outside := HEADS.outside()) else {}
+    state = {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()}
+    write_bytes(folder / "head.safetensors", save(state))
+    write_json(folder / "head.json", {"name": name, "config": head.config, **package})
+
+
+def load_head(folder: Path, *, trusted: str | None = None) -> Head:
+    """Rebuild a head that :func:`save_head` wrote, in eval mode.
+
+    The folder may come from a stranger, so it may name registered heads only: those of this package and of installed
+    ones.
+
+    Args:
+        folder: Folder of the head.
+        trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
+
+    Raises:
+        DataError: If the folder does not hold a head of this version, or names one that is not registered.
     """
     description = read_json(folder / "head.json")
     try:
-        head = create_head(description["name"], **description["config"])
+        name = description["name"]
+        head = build_head(name, dict(description["config"]), dotted=name == trusted)
         head.load_state_dict(load_file(folder / "head.safetensors"))
-    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+    except LofiError as error:
+        package = description.get("package")
+        hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
+        raise DataError(f"{folder / 'head.json'}: {error}{hint}") from error
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{folder} does not hold a head of this version: {error}.") from error
     return head.eval()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lofi_tal.data import TruthVideo
-from lofi_tal.encoders import Encoder, JoinedEncoder, load_encoder
+from lofi_tal.encoders import Encoder, JoinedEncoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.features import FeatureSet, FeatureStore
 from lofi_tal.files import hash_file, hash_object, write_json
@@ -43,9 +43,9 @@ class ArmFeatures:
 
     def encoder(self) -> Encoder:
         """Return the encoder, with the second one beside it if there is one."""
-        encoder, name = load_encoder(self.encoder_folder()), self.context.recipe.encoder.name
+        encoder, name = self.context.saved_encoder(self.encoder_folder()), self.context.recipe.encoder.name
         second = self.training.ensure("second")
-        return encoder if second is None else JoinedEncoder([encoder, load_encoder(second)], [name, name])
+        return encoder if second is None else JoinedEncoder([encoder, self.context.saved_encoder(second)], [name, name])
 
     def extract(self) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
         """Extract the features of all videos.

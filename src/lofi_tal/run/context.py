@@ -134,13 +134,17 @@ class Context:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
         section = self.recipe.encoder
         if section.weights is not None and section.weights.is_dir():
-            return load_encoder(section.weights)
+            return self.saved_encoder(section.weights)
         torch.manual_seed(derive_seed(self.recipe.seed, "encoder"))
         encoder = create_encoder(section.name, **section.options)
         path = section.weights if section.pretrained is None else public_weights(section.pretrained, section.name)
         if path is not None:
             logger.info("%s: %s", path, load_weights(encoder, path))
         return encoder
+
+    def saved_encoder(self, folder: Path) -> Encoder:
+        """Return the encoder in a folder; the recipe, which is the user's, may name what a folder may not."""
+        return load_encoder(folder, trusted=self.recipe.encoder.name)
 
     def new_head(self, channels: int) -> Head:
         """Return the recipe's head with random weights."""

@@ -11,7 +11,7 @@ import torch
 
 from lofi_tal.config import FinetuneSection, PretrainSection
 from lofi_tal.data import ClipDataset, Excerpt, background, content_hash, excerpts, whole_files_fit
-from lofi_tal.encoders import Encoder, load_encoder, save_encoder
+from lofi_tal.encoders import Encoder, save_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.files import hash_file, hash_object
 from lofi_tal.run.context import Context
@@ -104,7 +104,9 @@ class Training:
             validate += background(data.selection, BACKGROUND, least=least)
         inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
         clips = Clips(train, validate, list(labels), {})
-        return self._classify("finetune", "finetune", section, inputs, lambda: load_encoder(start), clips, "acp")
+        return self._classify(
+            "finetune", "finetune", section, inputs, lambda: context.saved_encoder(start), clips, "acp"
+        )
 
     def _classify(
         self,
@@ -197,7 +199,7 @@ class Training:
         with context.folder.training("lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite) as stage:
             if stage.record:
                 return stage.path
-            encoder = context.ready(load_encoder(start))
+            encoder = context.ready(context.saved_encoder(start))
             torch.manual_seed(derive_seed(context.recipe.seed, "lofi head"))
             outcome = train_lofi(
                 stage,

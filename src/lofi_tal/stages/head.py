@@ -212,7 +212,7 @@ class Search:
         )
         if stage.record:
             self.records.append(stage.record)
-            return load_head(stage.path)
+            return load_head(stage.path, trusted=self.section.name)
         torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
         head = self.make_head()
         outcome = train_head(

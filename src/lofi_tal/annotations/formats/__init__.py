@@ -1,6 +1,8 @@
 """Annotations in the formats that tools and benchmarks have, read into the one form of this package.
 
-Each importer is a function ``(path, collector)`` in a module of its own; :data:`READERS` names them.
+Each importer is a function ``(path, collector)`` in a module of its own; :data:`READERS` names them. Other packages add
+importers as entry points of the group ``lofi_tal.importers``; an attribute ``suffixes`` of the function, such as
+``(".own",)``, says which files it recognises.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from lofi_tal.annotations.formats.elan import read_elan
 from lofi_tal.annotations.formats.label_studio import read_label_studio
 from lofi_tal.annotations.formats.thumos import class_files, read_thumos
 from lofi_tal.annotations.formats.via import read_via
-from lofi_tal.errors import DataError, LofiError, nearest
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json
+from lofi_tal.registry import Registry
 
 __all__ = [
     "READERS",
+    "Collector",
     "ImportOptions",
     "Imported",
     "VideoFacts",
@@ -37,6 +41,7 @@ __all__ = [
     "canonical_subset",
     "guess_format",
     "import_annotations",
+    "list_formats",
     "video_id_of",
 ]
 
@@ -50,18 +55,23 @@ def read_activitynet(path: Path, into: Collector) -> None:
             into.adopt(video)
 
 
-READERS: dict[str, Callable[[Path, Collector], None]] = {
-    "activitynet": read_activitynet,
-    "csv": read_csv,
-    "elan": read_elan,
-    "via": read_via,
-    "label-studio": read_label_studio,
-    "cvat": read_cvat,
-    "thumos": read_thumos,
-}
+READERS: Registry[Callable[[Path, Collector], None]] = Registry("format", "lofi_tal.importers")
 """Importers by the name of their format."""
 
+READERS.register("activitynet")(read_activitynet)
+READERS.register("csv")(read_csv)
+READERS.register("elan")(read_elan)
+READERS.register("via")(read_via)
+READERS.register("label-studio")(read_label_studio)
+READERS.register("cvat")(read_cvat)
+READERS.register("thumos")(read_thumos)
+
 _SUFFIXES = {".csv": "csv", ".tsv": "csv", ".eaf": "elan", ".xml": "cvat", ".txt": "thumos"}
+
+
+def list_formats() -> tuple[str, ...]:
+    """Return the names of all formats: the built-in ones, then those of other packages in alphabetical order."""
+    return READERS.names()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,22 +94,22 @@ def import_annotations(
 
     Args:
         paths: Files, or a folder of THUMOS14's class files; together they are one data set.
-        name: One of :data:`READERS`; told from the files without it.
+        name: One of :func:`list_formats`; told from the files without it.
         options: Defaults without them.
 
     Raises:
-        LofiError: If the format is unknown.
+        LofiError: If the format is unknown or its package cannot be imported.
         DataError: If something cannot be used (strict options), or nothing is left.
     """
-    if name is not None and name not in READERS:
-        raise LofiError(f"format {name!r} is unknown; allowed: {', '.join(READERS)}.{nearest(name, READERS)}")
+    reader = None if name is None else READERS.get(name)
     collector = Collector(options or ImportOptions())
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise LofiError(f"{path} is given twice.")
-        source = path.parent if path.suffix.lower() == ".txt" else path  # a class file alone is part of its folder
+        is_class_file = path.suffix.lower() == ".txt" and name in (None, "thumos")
+        source = path.parent if is_class_file else path  # a class file alone is part of its folder
         with collector.source(source):
-            READERS[name or guess_format(path)](path, collector)
+            (reader or READERS.get(guess_format(path)))(path, collector)
     return Imported(collector.result(), tuple(collector.remarks))
 
 
@@ -122,4 +132,24 @@ def guess_format(path: Path) -> str:
             return "activitynet"
         if isinstance(document, dict) and "metadata" in document:
             return "via"
-    raise DataError(f"{path}: the format cannot be told from the file; name it with --from: {', '.join(READERS)}.")
+    return _guess_outside(path)
+
+
+def _guess_outside(path: Path) -> str:
+    """Return the format of another package that claims the suffix of a file."""
+    claims, problems = [], ""
+    for name in READERS.outside():
+        try:
+            suffixes = getattr(READERS.get(name), "suffixes", ())
+        except LofiError as error:  # broken, but perhaps not the one that is needed
+            problems += f" {error}"
+            continue
+        if path.suffix.lower() in suffixes:
+            claims.append(name)
+    if len(claims) == 1:
+        return claims[0]
+    if claims:
+        raise DataError(f"{path} may be of several formats: name one with --from: {', '.join(claims)}.")
+    raise DataError(
+        f"{path}: the format cannot be told from the file; name it with --from: {', '.join(READERS)}.{problems}"
+    )

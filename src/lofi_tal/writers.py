@@ -1,0 +1,108 @@
+"""Detections of one video as text, in formats by name.
+
+Other packages add formats as entry points of the group ``lofi_tal.writers``: a function ``(Segments) -> str``, or a
+:class:`Writer` where the suffix is another than the name of the format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lofi_tal.errors import LofiError, nearest
+from lofi_tal.files import inside, json_text, write_text
+from lofi_tal.registry import Registry
+from lofi_tal.segments import Segments, detections_to_activitynet
+
+PAGE = "html"
+"""The timeline page, which needs the video as well: the one format of `lofi detect` that is no text writer."""
+DEFAULT_FORMATS = ("json", "csv", "srt", PAGE)
+"""What `lofi detect` writes unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A format.
+
+    Args:
+        text: Returns the text of a file.
+        suffix: Of the file, such as ``.csv``.
+        all_segments: It is given all segments, not only those whose score is at least the threshold.
+    """
+
+    text: Callable[[Segments], str]
+    suffix: str
+    all_segments: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("__module__", "__qualname__"):  # tell the registry where the function comes from
+            object.__setattr__(self, name, getattr(self.text, name))
+
+    def __call__(self, segments: Segments) -> str:
+        """Return the text of the file of one video."""
+        return self.text(segments)
+
+
+WRITERS: Registry[Callable[[Segments], str]] = Registry("format", "lofi_tal.writers")
+"""Every format that is installed, but the page."""
+
+
+def list_writers() -> tuple[str, ...]:
+    """Return the names of all text formats: the built-in ones, then those of other packages in alphabetical order."""
+    return WRITERS.names()
+
+
+def get_writer(name: str) -> Writer:
+    """Return a format; the suffix of a plain function is ``.name``.
+
+    Raises:
+        LofiError: If the name is unknown or its package cannot be imported.
+    """
+    found = WRITERS.get(name)
+    return found if isinstance(found, Writer) else Writer(found, f".{name}")
+
+
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of formats, each once.
+
+    Raises:
+        LofiError: If one is unknown or cannot be imported, or two write the same file.
+    """
+    known = (*list_writers(), PAGE)
+    suffixes: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if name not in known:
+            raise LofiError(f"format {name!r} is unknown; known: {', '.join(known)}.{nearest(name, known)}")
+        suffix = _suffix(name)
+        if suffix in suffixes:
+            raise LofiError(f"The formats {suffixes[suffix]!r} and {name!r} both write *{suffix} files: choose one.")
+        suffixes[suffix] = name
+    return tuple(suffixes.values())
+
+
+def detection_files(out: Path, video_id: str, formats: Sequence[str]) -> list[Path]:
+    """Return the files of one video, in the order of the formats."""
+    return [inside(out, video_id, _suffix(name)) for name in formats]
+
+
+def write_detections(segments: Segments, out: Path, threshold: float, formats: Sequence[str]) -> None:
+    """Write the text formats among ``formats``, each into ``out/<video id><suffix>``."""
+    for name in formats:
+        if name != PAGE:
+            writer = get_writer(name)
+            text = writer(segments if writer.all_segments else segments.above(threshold))
+            write_text(inside(out, segments.video_id, writer.suffix), text)
+
+
+def _suffix(name: str) -> str:
+    return f".{PAGE}" if name == PAGE else get_writer(name).suffix
+
+
+def _json(segments: Segments) -> str:
+    return json_text(detections_to_activitynet([segments]))
+
+
+WRITERS.register("json")(Writer(_json, ".json", all_segments=True))
+WRITERS.register("csv")(Writer(Segments.to_csv, ".csv"))
+WRITERS.register("srt")(Writer(Segments.to_srt, ".srt"))
