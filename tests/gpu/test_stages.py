@@ -173,6 +173,9 @@ class Numbers(FrameDataset):
     def name(self, index):
         return str(index)
 
+    def target(self, index):
+        return index
+
     def shape(self, fidelity):
         return (2, fidelity.size, fidelity.size, 3)
 

@@ -159,6 +159,9 @@ class Numbers(FrameDataset):
     def name(self, index):
         return f"video {index}"
 
+    def target(self, index):
+        return index
+
     def shape(self, fidelity):
         return (2, fidelity.size, fidelity.size, 3)
 
@@ -186,11 +189,11 @@ def test_a_batch_keeps_what_can_be_read_and_is_never_empty(lost, indices, count)
     good = [index for index in indices[:count] if index not in lost]
     if good:
         assert batch.indices == good
-        assert batch.failed == {index: "broken" for index in indices[:count] if index in lost}
+        assert batch.failed == {f"video {index}": "broken" for index in indices[:count] if index in lost}
     else:  # the next one after the last that was asked for
         last = indices[count - 1]
         assert batch.indices == [next(i % 6 for i in range(last, last + 6) if i % 6 not in lost)]
-        assert set(batch.failed) <= lost
+        assert set(batch.failed) <= {f"video {index}" for index in lost}
     assert batch.frames.shape == (len(batch.indices), 2, 16, 16, 3)
     assert batch.frames[:, 0, 0, 0, 0].tolist() == batch.indices
     assert (batch.frames == batch.frames[:, :1, :1, :1, :1]).all()
@@ -198,7 +201,7 @@ def test_a_batch_keeps_what_can_be_read_and_is_never_empty(lost, indices, count)
 
 def test_a_centre_view_has_no_stand_in():
     batch = Numbers(lost={1, 2}).batch(asked(1, 2, seed=None))
-    assert (batch.indices, batch.failed) == ([], {1: "broken", 2: "broken"})
+    assert (batch.indices, batch.failed) == ([], {"video 1": "broken", "video 2": "broken"})
     assert len(batch.frames) == 0
 
 
@@ -233,8 +236,8 @@ def test_a_file_that_hangs_in_a_loader_process_costs_itself(monkeypatch):
     wanted = [asked(0), asked(1, 2), asked(3), asked(4, 5), asked(2), asked(0)]
     batches = list(make_batches(Files(lost={1, 3}), wanted, 2, count=2, fidelities=[FULL]))
     assert [batch.indices for batch in batches] == [[0], [2], [4], [4, 5], [2], [0]]
-    assert [list(batch.failed) for batch in batches] == [[], [1], [3], [], [], []]
-    assert batches[1].failed[1] == "1.mp4: hangs (it gave nothing for 0.5 s)"
+    assert [list(batch.failed) for batch in batches] == [[], ["video 1"], ["video 3"], [], [], []]
+    assert batches[1].failed["video 1"] == "1.mp4: hangs (it gave nothing for 0.5 s)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

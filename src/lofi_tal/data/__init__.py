@@ -9,6 +9,7 @@ from lofi_tal.data.snippets import SnippetDataset, fill, stream_snippets
 from lofi_tal.data.videos import (
     TruthVideo,
     VideoFile,
+    Videos,
     content_hash,
     find_files,
     split_selection,
@@ -19,8 +20,8 @@ from lofi_tal.data.windows import VISIBLE, WHOLE, cut_actions, training_windows,
 
 __all__ = [
     "RESIZE", "VISIBLE", "WHOLE", "Batch", "ClipDataset", "Excerpt", "FrameDataset", "Request", "Sample",
-    "SnippetDataset", "Square", "StepRequests", "TruthVideo", "VideoFile", "as_clips", "background", "centre_requests",
-    "content_hash", "crop", "cut_actions", "epoch_batches", "excerpts", "fill", "find_files",
+    "SnippetDataset", "Square", "StepRequests", "TruthVideo", "VideoFile", "Videos", "as_clips", "background",
+    "centre_requests", "content_hash", "crop", "cut_actions", "epoch_batches", "excerpts", "fill", "find_files",
     "make_batches", "make_loader", "make_training_loader", "multi_scale_crop", "split_selection", "steps_per_epoch",
     "stream_snippets", "training_windows", "truth_videos", "video_files", "whole_files_fit", "within",
 ]  # fmt: skip

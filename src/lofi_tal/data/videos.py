@@ -6,8 +6,9 @@ N: segments of one video.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -62,6 +63,36 @@ class TruthVideo:
         spans = self.segments.double().numpy() * self.duration
         labels = tuple(names[int(label)] for label in self.labels)
         return Segments(self.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(labels)), self.duration)
+
+
+@dataclass(frozen=True, eq=False)
+class Videos(Sequence[TruthVideo]):
+    """The videos of a subset, in the order of the annotations.
+
+    Args:
+        videos: Those that can be read.
+        labels: Class names in the order of their numbers.
+        failed: Reason for each video that cannot be read, by id.
+    """
+
+    videos: list[TruthVideo]
+    labels: tuple[str, ...]
+    failed: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    @overload
+    def __getitem__(self, index: int) -> TruthVideo: ...
+    @overload
+    def __getitem__(self, index: slice) -> Videos: ...
+    def __getitem__(self, index: int | slice) -> TruthVideo | Videos:
+        """Return one video, or a part of them."""
+        return replace(self, videos=self.videos[index]) if isinstance(index, slice) else self.videos[index]
+
+    def __repr__(self) -> str:
+        lost = f", {len(self.failed)} that cannot be read" if self.failed else ""
+        return f"Videos({len(self)} videos, {len(self.labels)} classes{lost})"
 
 
 def video_files(

@@ -26,6 +26,8 @@ class Encoder(nn.Module, abc.ABC):
         std: Of each colour channel.
     """
 
+    name: str | None = None
+    """The name by which :func:`lofi_tal.create_encoder` has built it."""
     mean: Tensor
     inverse_std: Tensor
 

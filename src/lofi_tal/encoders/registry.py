@@ -112,4 +112,5 @@ def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool = False
         raise LofiError(f"encoder {name!r}: {error}.") from error
     if not isinstance(encoder, Encoder):
         raise LofiError(f"encoder {name!r} builds a {type(encoder).__name__}: it must be a lofi_tal.encoders.Encoder.")
+    encoder.name = name
     return encoder
