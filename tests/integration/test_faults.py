@@ -29,7 +29,7 @@ from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
 from lofi_tal.pipeline import Pipeline
 from lofi_tal.stages.lofi import train_lofi
-from lofi_tal.video import container, decode_frames, decode_views, probe_video, timeline, watch, write_video
+from lofi_tal.video import container, decode_frames, decode_views, frame_times, probe_video, watch, write_video
 
 SUBSETS = ("training", "validation")
 RANDOM = np.random.default_rng(0)
@@ -350,8 +350,8 @@ def test_a_file_that_hangs_costs_itself(others, run, data, tmp_path, monkeypatch
             time.sleep(60)
         yield from container.packets(file, stream)
 
-    timeline._recent.clear()  # what this process knows of the files from tests before
-    monkeypatch.setattr(timeline, "packets", hanging)
+    frame_times._recent.clear()  # what this process knows of the files from tests before
+    monkeypatch.setattr(frame_times, "packets", hanging)
     monkeypatch.setattr(watch, "SILENCE_SECONDS", 1.0)
     files = [data[1] / f"{kind}_training.mp4" for kind in ("one_frame", *others)]
     result = lofi("detect", "-q", "-o", tmp_path, "-m", run.output / "arms/lofi/model", *files)
