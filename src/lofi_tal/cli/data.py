@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lofi_tal.cli import annotations
+from lofi_tal.cli import annotations as annotation_commands
 from lofi_tal.cli.common import (
     OutputOption,
     PatienceOption,
@@ -25,7 +25,7 @@ from lofi_tal.leases import PATIENCE
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     data = typer.Typer(help="Check, convert, split and describe data sets, or make one.", no_args_is_help=True)
-    annotations.register(data)
+    annotation_commands.register(data)
     data.command("cache")(cache)
     data.command("export-features")(export_features)
     data.command("synth")(synth)
