@@ -1,6 +1,6 @@
 """Video encoders under one contract: clips in, a feature vector for each clip out."""
 
-from lofi_tal.encoders.contract import BATCHNORM_MODES, Encoder, set_batchnorm_mode
+from lofi_tal.encoders.contract import BATCHNORM_MODES, BatchNorm, Encoder, batchnorms, set_batchnorm_mode
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
 from lofi_tal.encoders.registry import create_encoder, list_encoders
@@ -10,10 +10,12 @@ from lofi_tal.encoders.weights import LoadReport, load_encoder, load_weights, re
 __all__ = [
     "BATCHNORM_MODES",
     "PUBLIC_WEIGHTS",
+    "BatchNorm",
     "Encoder",
     "JoinedEncoder",
     "LoadReport",
     "TSMResNet",
+    "batchnorms",
     "create_encoder",
     "list_encoders",
     "load_encoder",
