@@ -46,7 +46,7 @@ def ways(
     device = fabric.device
     ours = create_encoder("tsm_resnet18", **options).to(device)
     if compiled is not None:
-        torch._dynamo.reset()  # code for earlier shapes counts against a limit, beyond which nothing is compiled
+        torch.compiler.reset()  # code for earlier shapes counts against a limit, beyond which nothing is compiled
         mode = {"mode": compiled} if backend == "inductor" else {}
         ours.compile(backend=backend, dynamic=False, **mode)
     frames = clips.flatten(0, 1).float().div(255).sub(0.45).div(0.225).contiguous()

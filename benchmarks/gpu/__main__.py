@@ -71,7 +71,7 @@ def run(setting: Setting, names: list[str], minutes: float) -> int:
                 left += 1
                 continue
             results.add(key, attempt(work, box - (time.monotonic() - started)))
-            torch._dynamo.reset()  # compiled code and CUDA graphs of a row must not weigh on the next
+            torch.compiler.reset()  # compiled code and CUDA graphs of a row must not weigh on the next
             free_unused()
         spare = box - (time.monotonic() - started)  # negative, if the last row took longer than there was time for
         good = {key: row for key, row in results.rows.items() if not row.keys() & {"error", LATER}}

@@ -23,6 +23,7 @@ from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_bytes, write_json
 
 POOLINGS = ("proposal", "video")
+_BATCH = 64  # segments
 _WINDOWS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
@@ -138,19 +139,29 @@ def fit_classifier(
         plain = _pool_all(features, segments)
         model.mean.copy_(plain.mean(0))
         model.std.copy_(plain.std(0, correction=0).clamp(min=1e-4))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
-        batch = 64
-        steps = epochs * -(-len(target) // batch)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(epochs):
-            pooled = _pool_all(features, [_jittered(spans, jitter) for spans in segments])
-            for chosen in torch.split(torch.randperm(len(target)), batch):
-                loss = functional.cross_entropy(model(pooled[chosen]), target[chosen], label_smoothing=0.05)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
+        _train(model, features, segments, target, epochs, lr, jitter)
     return model.eval()
+
+
+def _train(
+    model: ProposalClassifier,
+    features: Sequence[Tensor],
+    segments: Sequence[Tensor],
+    target: Tensor,
+    epochs: int,
+    lr: float,
+    jitter: float,
+) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(target) // _BATCH))
+    for _ in range(epochs):
+        pooled = _pool_all(features, [_jittered(spans, jitter) for spans in segments])
+        for chosen in torch.split(torch.randperm(len(target)), _BATCH):
+            loss = functional.cross_entropy(model(pooled[chosen]), target[chosen], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
 
 
 def _jittered(spans: Tensor, jitter: float) -> Tensor:

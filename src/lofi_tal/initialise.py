@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from lofi_tal.annotations import Annotations, load_annotations, require_truth
-from lofi_tal.config import Recipe, commented_recipe, make_recipe
+from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.data import TruthVideo, find_files, split_selection, truth_videos
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
+from lofi_tal.recipes.commented import commented_recipe
 from lofi_tal.run import Run
 from lofi_tal.stages.scoring import truth_document
 from lofi_tal.video import VideoManifest
@@ -37,18 +38,9 @@ class Proposal:
     heading: str
 
 
-def propose_recipe(
-    annotations: Path,
-    videos: Path,
-    *,
-    clips: Path | None = None,
-    clips_root: Path | None = None,
-    weights: Path | None = None,
-    index: Path,
-    train_subset: str = "training",
-    eval_subset: str = "validation",
-) -> Proposal:
-    """Derive a recipe from annotations, videos and the machine.
+@dataclass(frozen=True)
+class Sources:
+    """What a recipe is derived from.
 
     Args:
         annotations: ActivityNet-style JSON.
@@ -56,57 +48,80 @@ def propose_recipe(
         clips: Kinetics-style CSV for stage 1, if there is one.
         clips_root: Folder of the clips.
         weights: Encoder weights to start from, if there are any.
-        index: JSON file in which the time axes of the videos are kept.
         train_subset: Subset to train on.
         eval_subset: Subset to evaluate.
+    """
+
+    annotations: Path
+    videos: Path
+    clips: Path | None = None
+    clips_root: Path | None = None
+    weights: Path | None = None
+    train_subset: str = "training"
+    eval_subset: str = "validation"
+
+
+def propose_recipe(sources: Sources, index: Path) -> Proposal:
+    """Derive a recipe from annotations, videos and the machine.
+
+    Args:
+        sources: Files and subsets.
+        index: JSON file in which the time axes of the videos are kept.
 
     Raises:
         DataError: If a subset has no truth or no video can be read.
     """
-    loaded = load_annotations(annotations)
-    require_truth(loaded, train_subset)
-    require_truth(loaded, eval_subset)
-    cleaned: Annotations = loaded.clean()[0].subset(train_subset)
-    files, failed = find_files(cleaned, videos, VideoManifest(index))
+    loaded = load_annotations(sources.annotations)
+    require_truth(loaded, sources.train_subset)
+    require_truth(loaded, sources.eval_subset)
+    cleaned: Annotations = loaded.clean()[0].subset(sources.train_subset)
+    files, failed = find_files(cleaned, sources.videos, VideoManifest(index))
     train = [video for video in truth_videos(cleaned, files, failed, cleaned.labels) if len(video.labels)]
     gpu = torch.cuda.is_available()
     reasons: dict[str, str] = {}
+    path = sources.annotations
     snippets = _snippets(train, gpu, reasons)
     lofi = _fidelity(train, snippets["count"], reasons) | _schedule(len(train), reasons)
     content: dict[str, Any] = {
-        "name": annotations.parent.name if annotations.stem in ("annotations", "labels") else annotations.stem,
-        "data": _data(cleaned, len(train), annotations, videos, clips, clips_root, train_subset, eval_subset, reasons),
-        "encoder": {"name": "tsm_resnet18" if gpu or weights else "tsm_resnet18_narrow"},
+        "name": path.parent.name if path.stem in ("annotations", "labels") else path.stem,
+        "data": _data(cleaned, len(train), sources, reasons),
+        "encoder": _encoder(sources, gpu, reasons),
         "snippets": snippets,
-        "pretrain": _pretrain(clips, reasons),
+        "pretrain": _pretrain(sources.clips, reasons),
         "lofi": lofi,
         "head": _head(len(train), gpu, reasons),
         "baseline": True,
     }
+    reasons["baseline"] = "stage 3 also runs on the encoder that stage 2 starts from, so that the gain is seen"
+    return Proposal(make_recipe(content), reasons, _heading(sources, cleaned, train, len(failed)))
+
+
+def _heading(sources: Sources, annotations: Annotations, train: list[TruthVideo], failed: int) -> str:
+    heading = (
+        f"Recipe for {sources.annotations.name}: {len(train)} training videos, {sum(len(v.labels) for v in train)} "
+        f"segments, {len(annotations.labels)} classes."
+    )
+    if failed:
+        heading += f"\n{failed} videos of {sources.train_subset!r} cannot be read; `lofi data check` lists them."
+    return heading + "\nRun:  lofi run <this file>      one value:  lofi run <this file> --set lofi.epochs=6"
+
+
+def _encoder(sources: Sources, gpu: bool, reasons: dict[str, str]) -> dict[str, Any]:
+    large = gpu or sources.weights is not None
     reasons["encoder.name"] = (
         "the paper's encoder"
-        if gpu or weights
+        if large
         else "a quarter of the width and a compact stem: no GPU here; tsm_resnet18 is the paper's"
     )
-    if weights:
-        content["encoder"]["weights"] = str(weights)
-    elif clips is None:
+    encoder = {"name": "tsm_resnet18" if large else "tsm_resnet18_narrow"}
+    if sources.weights is not None:
+        encoder["weights"] = str(sources.weights)
+    elif sources.clips is None:
         reasons["encoder.weights"] = (
             "no clips and no weights: the encoder starts from random weights; give it public TSM or ResNet weights "
             "(.pth, .safetensors) if you can"
         )
-    reasons["baseline"] = "stage 3 also runs on the encoder that stage 2 starts from, so that the gain is seen"
-    heading = (
-        f"Recipe for {annotations.name}: {len(train)} training videos, {sum(len(v.labels) for v in train)} segments, "
-        f"{len(cleaned.labels)} classes."
-        + (
-            f"\n{len(failed)} videos of {train_subset!r} cannot be read; `lofi data check` lists them."
-            if failed
-            else ""
-        )
-        + "\nRun:  lofi run <this file>      one value:  lofi run <this file> --set lofi.epochs=6"
-    )
-    return Proposal(make_recipe(content), reasons, heading)
+    return encoder
 
 
 def share_unseen(videos: list[TruthVideo], snippets: int) -> float:
@@ -189,17 +204,7 @@ def _head(videos: int, gpu: bool, reasons: dict[str, str]) -> dict[str, Any]:
     return head
 
 
-def _data(
-    annotations: Annotations,
-    videos: int,
-    path: Path,
-    folder: Path,
-    clips: Path | None,
-    clips_root: Path | None,
-    train_subset: str,
-    eval_subset: str,
-    reasons: dict[str, str],
-) -> dict[str, Any]:
+def _data(annotations: Annotations, videos: int, sources: Sources, reasons: dict[str, str]) -> dict[str, Any]:
     mirrored = [label for label in annotations.labels if _MIRRORED.search(label)]
     reasons["data.flip"] = (
         f"a mirrored action would be another class ({', '.join(mirrored[:3])})"
@@ -210,12 +215,12 @@ def _data(
     reasons["data.selection_share"] = "of the training videos, unseen by the encoder: choices are made there"
     workers = max(1, min(8, (os.cpu_count() or 2) // 2))
     return {
-        "annotations": str(path),
-        "videos": str(folder),
-        "clips": str(clips) if clips else None,
-        "clips_root": str(clips_root) if clips_root else None,
-        "train_subset": train_subset,
-        "eval_subset": eval_subset,
+        "annotations": str(sources.annotations),
+        "videos": str(sources.videos),
+        "clips": str(sources.clips) if sources.clips else None,
+        "clips_root": str(sources.clips_root) if sources.clips_root else None,
+        "train_subset": sources.train_subset,
+        "eval_subset": sources.eval_subset,
         "selection_share": share,
         "flip": not mirrored,
         "workers": workers,
@@ -232,7 +237,7 @@ def write_recipe(
         trial: Decide about the class loss of stage 2 by trying both on a part of the training videos.
         overwrite: Replace the file if it is there.
         quiet: No progress.
-        sources: See :func:`propose_recipe`.
+        sources: See :class:`Sources`.
 
     Raises:
         LofiError: If the file is there and is not to be replaced.
@@ -243,7 +248,7 @@ def write_recipe(
         key: value.resolve() if isinstance(value, Path) else value for key, value in sources.items()
     }
     with tempfile.TemporaryDirectory(prefix="lofi-init-") as scratch:
-        proposal = propose_recipe(**absolute, index=Path(scratch) / "videos.jsonl")
+        proposal = propose_recipe(Sources(**absolute), Path(scratch) / "videos.jsonl")
         if trial:
             proposal = with_tried_class_loss(proposal, Path(scratch), quiet=quiet)
     text = commented_recipe(proposal.recipe, proposal.heading, proposal.reasons)
@@ -274,15 +279,7 @@ def with_tried_class_loss(
         epochs: Epochs of stage 2 in a trial.
     """
     recipe = proposal.recipe
-    assert recipe.lofi is not None
-    content = recipe.model_dump(mode="json")
-    document = load_annotations(recipe.data.annotations)
-    subset = recipe.data.train_subset
-    labels = document.subset(subset).labels
-    index = VideoManifest(scratch / "videos.jsonl")
-    cleaned = document.clean()[0].subset(subset)
-    assert recipe.data.videos is not None
-    videos = truth_videos(cleaned, *find_files(cleaned, recipe.data.videos, index), labels)
+    labels, videos = _training_videos(recipe, scratch)
     _, part = (
         split_selection(videos, min(0.999, most / len(videos)), recipe.seed) if len(videos) > most else ([], videos)
     )
@@ -295,30 +292,39 @@ def with_tried_class_loss(
     write_json(scratch / "trial.json", truth)
     scores = {}
     for weight in (0.0, 1.0):
-        trial = make_recipe(
-            {
-                **content,
-                "name": f"trial with class loss {weight:g}",
-                "data": {
-                    **content["data"],
-                    "annotations": str(scratch / "trial.json"),
-                    "train_subset": "training",
-                    "eval_subset": "validation",
-                    "selection_share": 0.0,
-                },
-                "pretrain": None,
-                "lofi": {**content["lofi"], "epochs": epochs, "lr_step": max(1, epochs // 3), "class_loss": weight},
-                "head": {**content["head"], "lrs": [1e-3], "refit": False},
-                "baseline": False,
-            }
-        )
+        trial = _trial_recipe(recipe, scratch / "trial.json", weight, epochs)
         logger.info("%s", trial.name)
         result = Run(trial, scratch / f"trial-{weight:g}", quiet=quiet).run()[0]
         scores[weight] = result.scores["fused"]["average_mAP"]
-    wins = scores[1.0] > scores[0.0]
+    content = recipe.model_dump(mode="json")
+    content["lofi"]["class_loss"] = 1.0 if scores[1.0] > scores[0.0] else 0.0
     reason = (
         f"average mAP on {len(judge)} training videos held out from a short trial on {len(learn)}: "
         f"{100 * scores[1.0]:.1f} with it, {100 * scores[0.0]:.1f} without (off in the paper)"
     )
-    content["lofi"]["class_loss"] = 1.0 if wins else 0.0
     return replace(proposal, recipe=make_recipe(content), reasons={**proposal.reasons, "lofi.class_loss": reason})
+
+
+def _training_videos(recipe: Recipe, scratch: Path) -> tuple[tuple[str, ...], list[TruthVideo]]:
+    """Return the classes and the videos of the recipe's training subset."""
+    assert recipe.data.videos is not None
+    document = load_annotations(recipe.data.annotations)
+    labels = document.subset(recipe.data.train_subset).labels
+    cleaned = document.clean()[0].subset(recipe.data.train_subset)
+    index = VideoManifest(scratch / "videos.jsonl")
+    return labels, truth_videos(cleaned, *find_files(cleaned, recipe.data.videos, index), labels)
+
+
+def _trial_recipe(recipe: Recipe, annotations: Path, class_loss: float, epochs: int) -> Recipe:
+    """Return the recipe of a short run on ``annotations`` whose stage 2 has this class loss."""
+    content = recipe.model_dump(mode="json")
+    content["data"] |= {
+        "annotations": str(annotations),
+        "train_subset": "training",
+        "eval_subset": "validation",
+        "selection_share": 0.0,
+    }
+    content["lofi"] |= {"epochs": epochs, "lr_step": max(1, epochs // 3), "class_loss": class_loss}
+    content["head"] |= {"lrs": [1e-3], "refit": False}
+    name = f"trial with class loss {class_loss:g}"
+    return make_recipe({**content, "name": name, "pretrain": None, "baseline": False})

@@ -90,33 +90,7 @@ class Localizer:
         Raises:
             DataError: If the folder does not hold a localiser of this version.
         """
-        folder = find_model(Path(folder))
-        description = folder / "localizer.json"
-        if not description.exists():
-            raise DataError(
-                f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
-            )
-        facts = read_json(description)
-        if facts.get("format") != FORMAT:
-            raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
-        try:
-            return cls(
-                encoder=load_encoder(folder) if facts.get("has_encoder", True) else None,
-                encoder_name=read_json(folder / "encoder.json")["name"] if facts.get("has_encoder", True) else "",
-                head=load_head(folder),
-                classifier=load_classifier(folder)[0] if facts["has_classifier"] else None,
-                labels=facts["labels"],
-                snippets=facts["snippets"],
-                detect=DetectSection(**{key: value for key, value in facts["detect"].items() if key != "pooling"}),
-                pooling=facts["detect"].get("pooling", "proposal"),
-                threshold=float(facts["threshold"]),
-                decoder=facts.get("decoder", "pyav"),
-                facts=facts["facts"],
-                device=device,
-                precision=precision,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{description} lacks or misnames a setting: {error}.") from error
+        return cls(**_settings_in(find_model(Path(folder))), device=device, precision=precision)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights as safetensors and settings as JSON; ``localizer.json`` comes last."""
@@ -126,29 +100,7 @@ class Localizer:
         save_head(self.head, folder)
         if self.classifier is not None:
             save_classifier(self.classifier, folder, {})
-        write_json(
-            folder / "localizer.json",
-            {
-                "format": FORMAT,
-                "labels": list(self.labels),
-                "snippets": {
-                    **asdict(self.grid),
-                    "count": self.grid.snippets,
-                    "size": self.size,
-                    **(
-                        {}
-                        if self.windows.seconds is None
-                        else {"window": self.windows.seconds, "overlap": self.windows.overlap}
-                    ),
-                },
-                "detect": {**self.detect.model_dump(mode="json"), "pooling": self.pooling},
-                "threshold": self.threshold,
-                **({} if self.decoder == "pyav" else {"decoder": self.decoder}),
-                "has_encoder": self.encoder is not None,
-                "has_classifier": self.classifier is not None,
-                "facts": self.facts,
-            },
-        )
+        write_json(folder / "localizer.json", _settings_of(self))
 
     def predict(
         self,
@@ -253,3 +205,50 @@ def find_model(folder: Path) -> Path:
     """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
     candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
     return next((path for path in candidates if (path / "localizer.json").exists()), folder)
+
+
+def _settings_of(localizer: Localizer) -> dict[str, Any]:
+    """Return the content of ``localizer.json``."""
+    windows = localizer.windows
+    cut = {} if windows.seconds is None else {"window": windows.seconds, "overlap": windows.overlap}
+    grid = {**asdict(localizer.grid), "count": localizer.grid.snippets, "size": localizer.size, **cut}
+    return {
+        "format": FORMAT,
+        "labels": list(localizer.labels),
+        "snippets": grid,
+        "detect": {**localizer.detect.model_dump(mode="json"), "pooling": localizer.pooling},
+        "threshold": localizer.threshold,
+        **({} if localizer.decoder == "pyav" else {"decoder": localizer.decoder}),
+        "has_encoder": localizer.encoder is not None,
+        "has_classifier": localizer.classifier is not None,
+        "facts": localizer.facts,
+    }
+
+
+def _settings_in(folder: Path) -> dict[str, Any]:
+    """Return the arguments of the localiser in a model folder, weights loaded."""
+    description = folder / "localizer.json"
+    if not description.exists():
+        raise DataError(
+            f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
+        )
+    facts = read_json(description)
+    if facts.get("format") != FORMAT:
+        raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
+    try:
+        has_encoder, detect = facts.get("has_encoder", True), dict(facts["detect"])
+        return {
+            "encoder": load_encoder(folder) if has_encoder else None,
+            "encoder_name": read_json(folder / "encoder.json")["name"] if has_encoder else "",
+            "head": load_head(folder),
+            "classifier": load_classifier(folder)[0] if facts["has_classifier"] else None,
+            "labels": facts["labels"],
+            "snippets": facts["snippets"],
+            "pooling": detect.pop("pooling", "proposal"),
+            "detect": DetectSection(**detect),
+            "threshold": float(facts["threshold"]),
+            "decoder": facts.get("decoder", "pyav"),
+            "facts": facts["facts"],
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{description} lacks or misnames a setting: {error}.") from error

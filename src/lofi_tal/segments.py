@@ -77,12 +77,7 @@ class Segments:
         for name in ("start", "end", "score"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64).reshape(-1))
         object.__setattr__(self, "label", tuple(self.label))
-        lengths = {
-            "start": len(self.start),
-            "end": len(self.end),
-            "label": len(self.label),
-            "score": len(self.score),
-        }
+        lengths = {name: len(getattr(self, name)) for name in ("start", "end", "label", "score")}
         if len(set(lengths.values())) != 1:
             raise DataError(f"Segments of {self.video_id!r}: the fields differ in length: {lengths}.")
         for name in ("start", "end", "score"):

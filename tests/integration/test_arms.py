@@ -3,11 +3,11 @@
 import json
 import shutil
 
-import lofi_tal.pipeline
 import pytest
 import torch
 from conftest import SETTINGS, losses_of
 
+import lofi_tal.run.training
 from lofi_tal.demo import demo_recipe
 from lofi_tal.encoders import load_encoder
 from lofi_tal.errors import LofiError, RunError
@@ -159,7 +159,7 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
     run, _ = finished_run
     shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
     tried = []
-    real = lofi_tal.pipeline.train_lofi
+    real = lofi_tal.run.training.train_lofi
 
     def train(*args, options, **kwargs):
         tried.append((options.strategy, options.accumulate))
@@ -167,7 +167,7 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return real(*args, options=options, **kwargs)
 
-    monkeypatch.setattr(lofi_tal.pipeline, "train_lofi", train)
+    monkeypatch.setattr(lofi_tal.run.training, "train_lofi", train)
     pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=step_down)
     with pipeline.open():
         if not step_down:
@@ -206,7 +206,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(tiny_recipe, finished_run
     def train(*args, **kwargs):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(lofi_tal.pipeline, "train_lofi", train)
+    monkeypatch.setattr(lofi_tal.run.training, "train_lofi", train)
     pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=True)
     with pipeline.open(), pytest.raises(RuntimeError, match="shape mismatch"):
         _ = pipeline.ensure("lofi")

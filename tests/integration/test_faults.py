@@ -29,7 +29,7 @@ from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
 from lofi_tal.run import Run
 from lofi_tal.stages.lofi import train_lofi
-from lofi_tal.video import container, decode_frames, decode_views, probe_video, timeline, watch, write_video
+from lofi_tal.video import container, decode_frames, decode_views, frame_times, probe_video, watch, write_video
 
 SUBSETS = ("training", "validation")
 RANDOM = np.random.default_rng(0)
@@ -350,8 +350,8 @@ def test_a_file_that_hangs_costs_itself(others, run, data, tmp_path, monkeypatch
             time.sleep(60)
         yield from container.packets(file, stream)
 
-    timeline._recent.clear()  # what this process knows of the files from tests before
-    monkeypatch.setattr(timeline, "packets", hanging)
+    frame_times._recent.clear()  # what this process knows of the files from tests before
+    monkeypatch.setattr(frame_times, "packets", hanging)
     monkeypatch.setattr(watch, "SILENCE_SECONDS", 1.0)
     files = [data[1] / f"{kind}_training.mp4" for kind in ("one_frame", *others)]
     result = lofi("detect", "-q", "-o", tmp_path, "-m", run.output / "arms/lofi/model", *files)
@@ -436,7 +436,7 @@ def test_a_video_that_is_lost_in_stage_2_alone_is_said_and_counts(sound_recipe, 
         finally:
             away.rename(video.file.path)
 
-    monkeypatch.setattr("lofi_tal.pipeline.train_lofi", train_without_one)
+    monkeypatch.setattr("lofi_tal.run.training.train_lofi", train_without_one)
     output = tmp_path / "run"
     for _ in range(2):  # the second time from the record
         result = lofi("train", tmp_path / "recipe.yaml", "-o", output, "-q")

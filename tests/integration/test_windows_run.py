@@ -2,12 +2,12 @@
 
 import json
 
-import lofi_tal.pipeline
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
+import lofi_tal.planning.choosing
 from lofi_tal.config import make_recipe
 from lofi_tal.localizer import Localizer
 from lofi_tal.run import Run, plan_recipe, write_run_report
@@ -96,7 +96,7 @@ def test_another_overlap_cuts_otherwise_but_needs_no_other_features(windowed):
 
 def test_segments_are_measured_by_the_window_when_planning(windowed, monkeypatch):
     pipeline, _ = windowed
-    monkeypatch.setattr(lofi_tal.pipeline, "make_plan", lambda *_, lengths, **__: lengths)
+    monkeypatch.setattr(lofi_tal.planning.choosing, "make_plan", lambda *_, lengths, **__: lengths)
     lengths = []
     for window in (None, WINDOW):
         content = pipeline.recipe.model_dump(mode="json")

@@ -63,7 +63,7 @@ def test_what_a_killed_process_held_is_taken_over(tmp_path, seed):
 
 def lease_of_another_machine(folder, key, patience=0.01):
     with Leases(folder, patience) as leases:
-        assert leases._take(key)
+        assert leases.take(key)
         lease, _ = leases.held.pop(key)
     holder = json.loads(lease.read_text())
     lease.write_text(json.dumps({**holder, "machine": "another"}))
@@ -75,12 +75,12 @@ def test_a_lease_of_another_machine_is_stale_when_it_has_not_changed_for_so_long
     (tmp_path / "item 0").unlink(missing_ok=True)
     with Leases(tmp_path / "leases", 0.4) as leases:
         began = time.monotonic()
-        assert not leases._take("item 0")
+        assert not leases.take("item 0")
         for _ in range(3):  # a sign of life: the clock begins anew
             time.sleep(0.25)
             os.utime(lease)
-            assert not leases._take("item 0")
-        while not leases._take("item 0"):
+            assert not leases.take("item 0")
+        while not leases.take("item 0"):
             time.sleep(0.02)
         assert time.monotonic() - began >= 0.75 + 0.4
         assert leases.held["item 0"][0].suffix == ".1"
@@ -90,29 +90,29 @@ def test_a_lease_of_another_machine_is_stale_when_it_has_not_changed_for_so_long
 
 def test_a_late_owner_does_not_release_what_was_taken_over(tmp_path):
     with Leases(tmp_path, 60.0) as slow, Leases(tmp_path, 60.0) as fast:
-        assert slow._take("a")
-        fast._seen[slow.held["a"][0]] = (slow.held["a"][0].stat().st_mtime_ns, time.monotonic() - 100)
-        assert fast._take("a")
+        assert slow.take("a")
+        fast.files.seen[slow.held["a"][0]] = (slow.held["a"][0].stat().st_mtime_ns, time.monotonic() - 100)
+        assert fast.take("a")
         slow.release("a")
         assert fast.held["a"][0].exists()
         with Leases(tmp_path, 60.0) as third:
-            assert not third._take("a")
+            assert not third.take("a")
 
 
 def test_only_one_of_many_takes_over(tmp_path):
     lease_of_another_machine(tmp_path, "a")
     contenders = [Leases(tmp_path, 0.01) for _ in range(8)]
     for one in contenders:
-        one._take("a")
+        one.take("a")
     time.sleep(0.05)
     with multiprocessing.pool.ThreadPool(8) as pool:
-        taken = pool.map(lambda one: one._take("a"), contenders)
+        taken = pool.map(lambda one: one.take("a"), contenders)
     assert sum(taken) == 1
 
 
 def test_signs_of_life_are_shown(tmp_path):
     with Leases(tmp_path, 0.2) as leases:
-        assert leases._take("a")
+        assert leases.take("a")
         before = leases.held["a"][0].stat().st_mtime_ns
         time.sleep(0.3)
         assert leases.held["a"][0].stat().st_mtime_ns > before
@@ -133,14 +133,14 @@ def test_failures_are_known_to_all_and_tried_again_by_the_next(tmp_path):
 def test_half_a_lease_is_no_reason_to_stop(tmp_path):
     (tmp_path / "a.0").write_text('{"machine": "x", "pi')
     with Leases(tmp_path, 0.05) as leases:
-        assert not leases._take("a")
+        assert not leases.take("a")
         time.sleep(0.1)
-        assert leases._take("a")
+        assert leases.take("a")
 
 
 def test_names_of_items_reach_no_other_folder(tmp_path):
     with Leases(tmp_path / "leases", 1.0) as leases:
-        assert leases._take("../../x")
+        assert leases.take("../../x")
         assert leases.held["../../x"][0].parent == tmp_path / "leases"
 
 
@@ -153,9 +153,9 @@ def test_patience_must_be_positive(patience):
 def test_the_longer_patience_counts(tmp_path):
     lease_of_another_machine(tmp_path, "a", patience=60.0)
     with Leases(tmp_path, 0.01) as leases:
-        leases._take("a")
+        leases.take("a")
         time.sleep(0.1)
-        assert not leases._take("a")
+        assert not leases.take("a")
 
 
 def test_an_item_that_ends_its_processes_is_given_up(tmp_path):
@@ -169,7 +169,7 @@ def test_an_item_that_ends_its_processes_is_given_up(tmp_path):
         assert "5 processes ended in the middle of it" in leases.failure("a")
         assert leases.failure("b") == ""
     with Leases(tmp_path, 0.01) as later:
-        assert later._take("a")
+        assert later.take("a")
 
 
 def test_what_was_ended_is_not_offered_again(tmp_path):
@@ -195,7 +195,7 @@ def test_a_folder_that_others_remove_is_made_again(tmp_path):
     def come_and_go(_):
         for _ in range(50):
             with Leases(tmp_path / "leases", 1.0) as leases:
-                leases._take("a")
+                leases.take("a")
 
     with multiprocessing.pool.ThreadPool(6) as pool:
         pool.map(come_and_go, range(6))

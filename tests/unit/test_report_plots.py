@@ -1,5 +1,6 @@
 """Figures of a run: what is drawn, for whole and for odd records, without a trace of pyplot."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -9,8 +10,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from lofi_tal.report import plots
+from lofi_tal.report import dataset_plots, evaluation_plots, training_plots
 from lofi_tal.report.comparison import Dots, rows_with_intervals
+from lofi_tal.report.plot_style import to_svg
 from lofi_tal.report.theme import DARK, LIGHT, duration, memory, percent, signed_percent
 
 FIDELITIES = [("S", 48, 32), ("ST", 24, 45), ("T", 12, 64)]
@@ -29,19 +31,19 @@ def records(epochs=6, steps=5, *, cycle="long", parts=("boundary", "regression")
 
 def drawn(figure, name="f"):
     """Return the texts of the figure as a browser shows them; the SVG must be well formed."""
-    svg = plots.to_svg(figure, name)
+    svg = to_svg(figure, name)
     root = ET.fromstring(svg.replace("xlink:", ""))
     return svg, [text.strip() for text in root.itertext() if text.strip()]
 
 
 def test_long_cycle_gives_one_phase_an_epoch():
-    phases = plots.fidelity_phases(records())
+    phases = training_plots.fidelity_phases(records())
     assert [phase.label for phase in phases] == ["S 48×32", "ST 24×45", "T 12×64"] * 2
     assert [(phase.start, phase.stop) for phase in phases[:2]] == [(1, 5), (6, 10)]
 
 
 def test_phases_are_shaded_and_named():
-    figure = plots.training_curves(records())
+    figure = training_plots.training_curves(records())
     loss, rate = figure.axes
     assert len(loss.patches) == len(rate.patches) == 6
     names = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -49,7 +51,7 @@ def test_phases_are_shaded_and_named():
 
 
 def test_short_cycle_gives_one_line_a_fidelity_instead_of_stripes():
-    figure = plots.training_curves(records(40, 5, cycle="short"))
+    figure = training_plots.training_curves(records(40, 5, cycle="short"))
     assert not figure.axes[0].patches
     names = {text.get_text() for text in figure.legends[0].get_texts()}
     assert names == {"S 48×32", "ST 24×45", "T 12×64"}
@@ -57,19 +59,23 @@ def test_short_cycle_gives_one_line_a_fidelity_instead_of_stripes():
 
 def test_epoch_means_are_means_of_their_steps():
     lines = records(4, 10)
-    thick = plots.training_curves(lines).axes[0].lines[1]
+    thick = training_plots.training_curves(lines).axes[0].lines[1]
     expected = [np.mean([line["loss"] for line in lines if line["epoch"] == epoch]) for epoch in range(4)]
     np.testing.assert_allclose(thick.get_ydata(), expected)
 
 
 def test_many_steps_are_thinned_out():
-    figure = plots.training_curves(records(100, 100))
-    assert len(figure.axes[0].lines[0].get_xdata()) == plots.MOST_POINTS
+    figure = training_plots.training_curves(records(100, 100))
+    assert len(figure.axes[0].lines[0].get_xdata()) == training_plots.MOST_POINTS
 
 
 def test_stage_1_has_a_panel_for_accuracy():
     lines = [{"step": i + 1, "epoch": i // 3, "lr": 0.1, "loss": 1.0, "accuracy": i / 9} for i in range(9)]
-    assert [axis.get_ylabel() for axis in plots.training_curves(lines).axes] == ["loss", "accuracy", "learning rate"]
+    assert [axis.get_ylabel() for axis in training_plots.training_curves(lines).axes] == [
+        "loss",
+        "accuracy",
+        "learning rate",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,30 +92,32 @@ def test_stage_1_has_a_panel_for_accuracy():
     ],
 )
 def test_missing_keys_and_odd_values_are_drawn_around(lines):
-    drawn(plots.training_curves(lines))
+    drawn(training_plots.training_curves(lines))
 
 
 def test_learning_rate_search_marks_the_best():
     lines = [{"candidate_lr": lr, "selection_mAP": score} for lr, score in ((1e-3, 0.2), (3e-3, 0.4), (1e-4, 0.1))]
-    figure = plots.learning_rate_search(lines)
+    figure = training_plots.learning_rate_search(lines)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.003"]
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [10, 20, 40])
-    drawn(plots.learning_rate_search(lines[:1]))
+    drawn(training_plots.learning_rate_search(lines[:1]))
 
 
 def test_map_curves_are_in_per_cent_on_a_common_scale():
     thresholds = [0.5, 0.75, 0.95]
-    figure = plots.map_against_tiou({"a": (thresholds, [0.4, 0.2, 0.0]), "b": (thresholds, [0.5, 0.3, 0.1])}, 0.8)
+    figure = evaluation_plots.map_against_tiou(
+        {"a": (thresholds, [0.4, 0.2, 0.0]), "b": (thresholds, [0.5, 0.3, 0.1])}, 0.8
+    )
     axis = figure.axes[0]
     np.testing.assert_allclose(axis.lines[1].get_ydata(), [50, 30, 10])
     assert axis.get_ylim() == (0, pytest.approx(84))
     assert len({line.get_marker() for line in axis.lines}) == 2  # not told apart by colour alone
-    drawn(plots.map_against_tiou({}))
-    drawn(plots.map_against_tiou({"zero": (thresholds, [0.0, 0.0, 0.0])}))
+    drawn(evaluation_plots.map_against_tiou({}))
+    drawn(evaluation_plots.map_against_tiou({"zero": (thresholds, [0.0, 0.0, 0.0])}))
 
 
 def test_bars_of_the_arms_are_paired_by_class():
-    figure = plots.class_ap_bars({"a": {"x": 0.5, "y": 0.25}, "b": {"x": 0.1}}, ["x", "y"])
+    figure = evaluation_plots.class_ap_bars({"a": {"x": 0.5, "y": 0.25}, "b": {"x": 0.1}}, ["x", "y"])
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == [50, 25, pytest.approx(10)]
     assert abs(bars[0].get_y() - bars[2].get_y()) < 0.5 < abs(bars[0].get_y() - bars[1].get_y())
@@ -117,33 +125,33 @@ def test_bars_of_the_arms_are_paired_by_class():
 
 
 def test_costs_show_time_and_memory_as_people_say_them():
-    figure = plots.stage_costs(["pretrain", "lofi"], [61.0, 4.2], [3 * 2**29, 0])
+    figure = training_plots.stage_costs(["pretrain", "lofi"], [61.0, 4.2], [3 * 2**29, 0])
     texts = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert texts == ["1 min 01 s", "4.2 s", "1.50 GiB", "–"]
 
 
 def test_length_histogram_counts_every_positive_length():
-    figure = plots.length_histogram({"train": [1.0, 1.5, 2.0, 0.0, -1.0], "empty": []})
+    figure = dataset_plots.length_histogram({"train": [1.0, 1.5, 2.0, 0.0, -1.0], "empty": []})
     heights = figure.axes[0].patches[0].get_data().values
     assert heights.sum() == pytest.approx(100)
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train (3)"]
-    assert plots.length_histogram({"wide": [0.1, 100.0]}).axes[0].get_xscale() == "log"
+    assert dataset_plots.length_histogram({"wide": [0.1, 100.0]}).axes[0].get_xscale() == "log"
     for odd in ({}, {"one": [3.0]}, {"same": [2.0, 2.0]}):
-        drawn(plots.length_histogram(odd))
+        drawn(dataset_plots.length_histogram(odd))
 
 
 def test_labels_are_text_whatever_they_hold():
     labels = ["<script>alert(1)</script>", "costs $5 & $6", "日本語", "two\nlines", "x" * 200]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        svg, texts = drawn(plots.class_ap_bars({"<b>arm</b>": dict.fromkeys(labels, 0.5)}, labels))
+        svg, texts = drawn(evaluation_plots.class_ap_bars({"<b>arm</b>": dict.fromkeys(labels, 0.5)}, labels))
     assert "<script" not in svg
     assert {"<script>alert(1)</script>", "costs $5 & $6", "日本語", "two lines"} <= set(texts)
     assert max(map(len, texts)) <= 28
 
 
 def test_svg_follows_the_theme_of_the_page():
-    svg, _ = drawn(plots.map_against_tiou({"a": ([0.5, 0.6], [0.4, 0.2])}))
+    svg, _ = drawn(evaluation_plots.map_against_tiou({"a": ([0.5, 0.6], [0.4, 0.2])}))
     assert "var(--c0)" in svg
     assert "var(--ink)" in svg
     assert not any(value in svg for value in LIGHT.values())
@@ -152,23 +160,24 @@ def test_svg_follows_the_theme_of_the_page():
 
 
 def test_ids_of_two_figures_of_a_page_differ():
-    figure = plots.map_against_tiou({"a": ([0.5, 0.6], [0.4, 0.2])})
-    first, second = (set(plots.re.findall(r' id="([^"]+)"', plots.to_svg(figure, name))) for name in ("one", "two"))
+    figure = evaluation_plots.map_against_tiou({"a": ([0.5, 0.6], [0.4, 0.2])})
+    first, second = (set(re.findall(r' id="([^"]+)"', to_svg(figure, name))) for name in ("one", "two"))
     assert first
     assert not first & second
-    assert plots.to_svg(figure, "one") == plots.to_svg(figure, "one")
+    assert to_svg(figure, "one") == to_svg(figure, "one")
 
 
 def test_settings_of_matplotlib_are_as_before():
     before = dict(mpl.rcParams)
-    drawn(plots.training_curves(records()))
+    drawn(training_plots.training_curves(records()))
     assert dict(mpl.rcParams) == before
 
 
 def test_pyplot_is_never_loaded():
     code = (
-        "import sys; from lofi_tal.report import plots; "
-        "plots.to_svg(plots.stage_costs(['a'], [1.0], [2.0]), 'x'); assert 'matplotlib.pyplot' not in sys.modules"
+        "import sys; from lofi_tal.report import plot_style, training_plots; "
+        "plot_style.to_svg(training_plots.stage_costs(['a'], [1.0], [2.0]), 'x'); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

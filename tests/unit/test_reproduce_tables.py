@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lofi_tal.cli.reproduce import _seeds
+from lofi_tal.cli.reproduce import parse_seeds
 from lofi_tal.data import TruthVideo, VideoFile
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.features import FeatureSet
@@ -97,9 +97,9 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path):
         open_base("bensh", tmp_path)
     for text in ("0", "4-2", "a", "1,2"):
         with pytest.raises(LofiError, match="--seeds"):
-            _seeds(text)
-    assert _seeds("3") == [0, 1, 2]
-    assert _seeds("3-4") == [3, 4]
+            parse_seeds(text)
+    assert parse_seeds("3") == [0, 1, 2]
+    assert parse_seeds("3-4") == [3, 4]
 
 
 def video(segments, name="v", labels=None):

@@ -14,7 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lofi_tal.errors import LofiError
-from lofi_tal.video import VideoError, decode, decode_frames, probe_video, stream_frames, write_video
+from lofi_tal.video import (
+    VideoError,
+    decode,
+    decode_frames,
+    frame_reader,
+    frame_times,
+    probe_video,
+    stream_frames,
+    write_video,
+)
+from lofi_tal.video.pictures import Scaler
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 BITS = 8
@@ -58,7 +68,7 @@ def cfr(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("jump", [2, 30, 10**6], ids=["often", "normal", "never"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_any_selection_in_any_order_gives_the_right_frames(cfr, monkeypatch, jump, threads):
-    monkeypatch.setattr(decode, "_WORTH_A_JUMP", jump)
+    monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", jump)
     random = np.random.default_rng(jump)
     for count in (1, 2, 5, 30):
         chosen = random.integers(0, 200, count)
@@ -91,8 +101,10 @@ def test_each_time_stands_for_itself(cfr, times):
 def watch(monkeypatch) -> list[int]:
     """Return a list that grows by the time stamp of each decoded frame."""
     seen: list[int] = []
-    original = decode.all_frames
-    monkeypatch.setattr(decode, "all_frames", lambda *a: (seen.append(frame.pts) or frame for frame in original(*a)))
+    original = frame_reader.all_frames
+    monkeypatch.setattr(
+        frame_reader, "all_frames", lambda *a: (seen.append(frame.pts) or frame for frame in original(*a))
+    )
     return seen
 
 
@@ -114,11 +126,11 @@ def test_gradual_refresh_is_read_from_the_start(tmp_path, monkeypatch):
     path = encode(
         tmp_path / "refresh.mkv", np.arange(120) * 40, options={"x264-params": "intra-refresh=1:keyint=20:bframes=0"}
     )
-    assert len(decode.scan(path).keys) > 3
+    assert len(frame_times.scan(path).keys) > 3
     chosen = np.array([3, 70, 110])
-    monkeypatch.setattr(decode, "_WORTH_A_JUMP", 10**6)
+    monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 10**6)
     straight = decode_frames(path, chosen / 25)
-    monkeypatch.setattr(decode, "_WORTH_A_JUMP", 2)
+    monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 2)
     np.testing.assert_array_equal(decode_frames(path, chosen / 25).frames, straight.frames)
     assert numbers(straight.frames) == chosen.tolist()
 
@@ -141,7 +153,7 @@ def test_gradual_refresh_is_read_from_the_start(tmp_path, monkeypatch):
 def test_codecs_and_containers_give_the_right_frames(tmp_path, monkeypatch, name, codec, options):
     if codec not in av.codecs_available:
         pytest.skip(f"{codec} is not in this FFmpeg")
-    monkeypatch.setattr(decode, "_WORTH_A_JUMP", 2)
+    monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 2)
     base = Fraction(1, 25)
     if codec == "mjpeg":
         path = tmp_path / name
@@ -274,13 +286,13 @@ def test_damaged_frames_are_replaced_by_the_nearest(tmp_path, capfd):
 
 
 def test_damaged_key_frame_does_not_change_what_a_jump_finds(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "_WORTH_A_JUMP", 2)
+    monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 2)
     write_video(tmp_path / "whole.mp4", (numbered(i) for i in range(60)), fps=25, gop=10)
     path = damage(tmp_path / "whole.mp4", range(40, 41))
     for wanted in (40, 43):
-        monkeypatch.setattr(decode, "_WORTH_A_JUMP", 10**6)
+        monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 10**6)
         straight = decode_frames(path, [0, wanted / 25])
-        monkeypatch.setattr(decode, "_WORTH_A_JUMP", 2)
+        monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 2)
         jumped = decode_frames(path, [0, wanted / 25])
         np.testing.assert_array_equal(jumped.frames, straight.frames)
         np.testing.assert_array_equal(jumped.times, straight.times)
@@ -356,14 +368,14 @@ def reference(path: Path) -> list[av.VideoFrame]:
     ],
 )
 def test_real_files_give_the_frames_of_a_full_decode(name, monkeypatch):
-    monkeypatch.setattr(decode, "_WORTH_A_JUMP", 4)
+    monkeypatch.setattr(frame_reader, "_WORTH_A_JUMP", 4)
     path = SHARED / name
     info = probe_video(path)
     frames = reference(path)
     assert len(frames) == info.frames
     chosen = np.unique(np.random.default_rng(0).integers(0, info.frames, 12))
     result = decode_frames(path, info.times[chosen], short_side=40)
-    to_rgb = decode._Scaler(path, result.frames.shape[1:3], info.rotation // 90)
+    to_rgb = Scaler(path, result.frames.shape[1:3], info.rotation // 90)
     for picture, number in zip(result.frames, chosen, strict=True):
         np.testing.assert_array_equal(picture, to_rgb(number, frames[number]).array())
     assert result.missing == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lofi_tal.video import VideoError, find_video, find_videos
+from lofi_tal.video import VideoError, find_videos
 
 
 def touch(path):
@@ -40,9 +40,9 @@ def test_duplicates_have_one_choice(tmp_path):
     touch(tmp_path / "b" / "x.mp4")
     touch(tmp_path / "a" / "x.mp4")
     touch(tmp_path / "a" / "x.avi")
-    assert find_video(tmp_path, "x") == tmp_path / "a" / "x.mp4"
+    assert find_videos(tmp_path).find("x") == tmp_path / "a" / "x.mp4"
     touch(tmp_path / "x.avi")
-    assert find_video(tmp_path, "x") == tmp_path / "x.avi"
+    assert find_videos(tmp_path).find("x") == tmp_path / "x.avi"
     assert len(find_videos(tmp_path).ambiguous["x"]) == 4
 
 
@@ -50,15 +50,15 @@ def test_a_link_that_leads_nowhere_is_found_and_gives_way_to_any_file(tmp_path):
     (tmp_path / "x.mp4").symlink_to(tmp_path / "gone")
     (tmp_path / "y.mp4").symlink_to(tmp_path / "y.mp4")
     (tmp_path / "z.mp4").symlink_to(touch(tmp_path / "a" / "x.avi"))
-    assert find_video(tmp_path, "x") == tmp_path / "a" / "x.avi"
-    assert find_video(tmp_path, "y") == tmp_path / "y.mp4"
-    assert find_video(tmp_path, "z") == tmp_path / "z.mp4"
+    assert find_videos(tmp_path).find("x") == tmp_path / "a" / "x.avi"
+    assert find_videos(tmp_path).find("y") == tmp_path / "y.mp4"
+    assert find_videos(tmp_path).find("z") == tmp_path / "z.mp4"
 
 
 def test_missing_file_names_id_folder_and_the_nearest(tmp_path):
     touch(tmp_path / "v_abcdef.mp4")
     with pytest.raises(VideoError, match="'abcdeg'") as caught:
-        find_video(tmp_path, "abcdeg")
+        find_videos(tmp_path).find("abcdeg")
     assert str(tmp_path) in str(caught.value)
     assert "v_abcdef" in str(caught.value)
 
@@ -68,7 +68,7 @@ def test_ids_never_leave_the_folder(tmp_path):
     (tmp_path / "videos").mkdir()
     for video_id in ("../secret", str(tmp_path / "secret"), ""):
         with pytest.raises(VideoError):
-            find_video(tmp_path / "videos", video_id)
+            find_videos(tmp_path / "videos").find(video_id)
 
 
 def test_folder_that_is_none_is_refused(tmp_path):

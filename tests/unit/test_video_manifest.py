@@ -14,7 +14,7 @@ import pytest
 
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import append_line
-from lofi_tal.video import VideoManifest, VideoRecord, container, manifest, timeline, watch, write_video
+from lofi_tal.video import VideoManifest, VideoRecord, container, frame_times, manifest, watch, write_video
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_file_that_takes_long_but_goes_on_is_not_given_up(videos, monkeypatch,
             time.sleep(0.1)
             yield packet
 
-    monkeypatch.setattr(timeline, "packets", slow)
+    monkeypatch.setattr(frame_times, "packets", slow)
     assert VideoManifest(None).examine([videos[1]])[videos[1]].frames == 20  # 2 s
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,8 +81,7 @@ def detect(
 
         print_json(detections_to_activitynet(results))
     else:
-        for segments in results:
-            _show(segments, limit)
+        show_segments(results, limit)
     if out is not None and results:
         say(f"Written to {out}" + (f": {len(results)} by this process" if share else ""))
     for reason in failed.values():
@@ -90,17 +90,19 @@ def detect(
         raise typer.Exit(4 if results or share else 3)
 
 
-def _show(segments: Segments, limit: float) -> None:
-    """Print the segments of one video that score at least ``limit``."""
-    shown = segments.above(limit)
-    shown = shown[shown.start.argsort(kind="stable")]
-    title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
-    if not len(shown):
-        say(title)
-        return
-    rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
-    cells = [(clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows]
-    print_table(title, ("start", "end", "label", "score"), cells)
+def show_segments(results: Iterable[Segments], limit: float) -> None:
+    """Print, for each video, a table of the segments that score at least ``limit``, by their start."""
+    for segments in results:
+        shown = segments.above(limit)
+        shown = shown[shown.start.argsort(kind="stable")]
+        title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
+        if not len(shown):
+            say(title)
+            continue
+        rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
+        print_table(title, ("start", "end", "label", "score"), [
+            (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
+        ])  # fmt: skip
 
 
 def clock(seconds: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +19,32 @@ if TYPE_CHECKING:
 _NAMED = {"activitynet": None, "thumos": (0.3, 0.4, 0.5, 0.6, 0.7)}
 _DRAWS = 1000
 
+TiouOption = Annotated[
+    str, typer.Option(help="Thresholds: activitynet (0.5:0.05:0.95), thumos (0.3:0.1:0.7), a:step:b or a,b,c.")
+]
+ProtocolOption = Annotated[
+    str | None, typer.Option(help="ActivityNet-1.3 videos that count: 4728 (G-TAD, BMN, LoFi) or 4926 (all).")
+]
+OnlyOption = Annotated[
+    Path | None, typer.Option(help="Evaluate only these videos: ids line by line, a JSON list, or annotations.")
+]
+AmbiguousOption = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-ambiguous",
+        help="As the THUMOS14 challenge: detections that match nothing and overlap an ambiguous part do not count.",
+    ),
+]
+BootstrapOption = Annotated[
+    int, typer.Option(help="Also 95 % intervals from so many draws of the videos; 0 for none.", min=0)
+]
+AgainstOption = Annotated[
+    Path | None, typer.Option(help="Another system's result JSON: the interval of the difference to it.")
+]
+PageOption = Annotated[
+    Path | None, typer.Option(help="Write an HTML page with plots (and its numbers as .json beside it).")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -28,88 +55,38 @@ def evaluate(
     annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
     detections: Annotated[Path, typer.Argument(help='Result JSON: {"version", "results", "external_data"}.')],
     subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
-    tiou: Annotated[
-        str, typer.Option(help="Thresholds: activitynet (0.5:0.05:0.95), thumos (0.3:0.1:0.7), a:step:b or a,b,c.")
-    ] = "activitynet",
-    protocol: Annotated[
-        str | None, typer.Option(help="ActivityNet-1.3 videos that count: 4728 (G-TAD, BMN, LoFi) or 4926 (all).")
-    ] = None,
-    only: Annotated[
-        Path | None, typer.Option(help="Evaluate only these videos: ids line by line, a JSON list, or annotations.")
-    ] = None,
+    tiou: TiouOption = "activitynet",
+    protocol: ProtocolOption = None,
+    only: OnlyOption = None,
     exclude: Annotated[Path | None, typer.Option(help="Leave these videos out on both sides; the same forms.")] = None,
     class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Take all labels as one.")] = False,
-    ignore_ambiguous: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-ambiguous",
-            help="As the THUMOS14 challenge: detections that match nothing and overlap an ambiguous part do not count.",
-        ),
-    ] = False,
+    ignore_ambiguous: AmbiguousOption = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Also AR@AN and its AUC, labels aside.")] = False,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Also what kinds of errors cost how much.")] = False,
-    bootstrap: Annotated[
-        int, typer.Option(help="Also 95 % intervals from so many draws of the videos; 0 for none.", min=0)
-    ] = 0,
-    against: Annotated[
-        Path | None, typer.Option(help="Another system's result JSON: the interval of the difference to it.")
-    ] = None,
-    page: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with plots (and its numbers as .json beside it).")
-    ] = None,
+    bootstrap: BootstrapOption = 0,
+    against: AgainstOption = None,
+    page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Detection mAP with the semantics of the official ActivityNet evaluator; on request recall, errors, intervals.
 
     Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """
-    from lofi_tal.evaluation import (
-        bootstrap_detections,
-        diagnose_detections,
-        evaluate_detections,
-        evaluate_proposals,
-        read_video_ids,
-        require_protocol,
-    )
-    from lofi_tal.files import read_json
-    from lofi_tal.report import evaluation_json, write_evaluation
-
     thresholds = parse_thresholds(tiou)
-    kept = None if protocol is None else require_protocol(protocol, annotations, subset)
-    if only is not None:
-        kept = read_video_ids(only) if kept is None else kept & read_video_ids(only)
-    left_out = frozenset() if exclude is None else read_video_ids(exclude)
-
+    kept, left_out = _choose_videos(annotations, subset, protocol, only, exclude)
+    task = _Evaluation(
+        annotations, detections, subset, thresholds, left_out, kept, class_agnostic, ignore_ambiguous, against
+    )
     draws = bootstrap or (_DRAWS if against is not None else 0)
-    more = proposals or diagnose or draws
-
-    result = evaluate_detections(
-        annotations, detections, subset, thresholds, exclude=left_out, only=kept, class_agnostic=class_agnostic,
-        ignore_ambiguous=ignore_ambiguous,
-    )  # fmt: skip
-    truth, found = (read_json(annotations), read_json(detections)) if more else ({}, {})
-    recall = evaluate_proposals(truth, found, subset, thresholds, exclude=left_out, only=kept) if proposals else None
-    errors = intervals = None
-    if diagnose:
-        errors = diagnose_detections(
-            truth, found, subset, thresholds, exclude=left_out, only=kept, ignore_ambiguous=ignore_ambiguous
-        )
-    if draws:
-        intervals = bootstrap_detections(
-            truth, found, subset, thresholds, baseline=None if against is None else read_json(against),
-            replicates=draws, exclude=left_out, only=kept, class_agnostic=class_agnostic,
-            ignore_ambiguous=ignore_ambiguous,
-        )  # fmt: skip
+    parts = task.evaluate(proposals=proposals, diagnose=diagnose, draws=draws)
     if page is not None:
-        facts = {"command": command_line(), "annotations": str(annotations), "detections": str(detections)}
-        if against is not None:
-            facts["compared with"] = str(against)
-        write_evaluation(
-            page, detections.name, result, recall, errors, intervals, difference=against is not None, facts=facts
-        )
+        task.write_page(page, parts)
     if as_json:
-        print_json(evaluation_json(result, recall, errors, intervals))
+        from lofi_tal.report import evaluation_json
+
+        print_json(evaluation_json(*parts))
         return
+    result, recall, errors, intervals = parts
     show_detections(result, intervals, difference=against is not None)
     if recall is not None:
         show_recall(recall)
@@ -117,6 +94,93 @@ def evaluate(
         show_diagnosis(errors)
     if page is not None:
         say(f"Page: {page}")
+
+
+def _choose_videos(
+    annotations: Path, subset: str, protocol: str | None, only: Path | None, exclude: Path | None
+) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """Return the ids to keep, None for all, and those to leave out."""
+    from lofi_tal.evaluation import read_video_ids, require_protocol
+
+    kept = None if protocol is None else require_protocol(protocol, annotations, subset)
+    if only is not None:
+        kept = read_video_ids(only) if kept is None else kept & read_video_ids(only)
+    return kept, frozenset() if exclude is None else read_video_ids(exclude)
+
+
+class _Parts(NamedTuple):
+    """What was evaluated; None where it was not asked for."""
+
+    result: DetectionResult
+    recall: ProposalResult | None
+    errors: Diagnosis | None
+    intervals: BootstrapResult | None
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """The files of an evaluation and what counts in them: the same for all its parts."""
+
+    annotations: Path
+    detections: Path
+    subset: str
+    thresholds: Sequence[float] | None
+    exclude: frozenset[str]
+    only: frozenset[str] | None
+    class_agnostic: bool
+    ignore_ambiguous: bool
+    against: Path | None
+
+    def evaluate(self, *, proposals: bool, diagnose: bool, draws: int) -> _Parts:
+        """Compute mAP, and what else is asked for."""
+        from lofi_tal.evaluation import evaluate_detections, evaluate_proposals
+        from lofi_tal.files import read_json
+
+        result = evaluate_detections(
+            self.annotations, self.detections, self.subset, self.thresholds, exclude=self.exclude, only=self.only,
+            class_agnostic=self.class_agnostic, ignore_ambiguous=self.ignore_ambiguous,
+        )  # fmt: skip
+        if not (proposals or diagnose or draws):
+            return _Parts(result, None, None, None)
+        truth, found = read_json(self.annotations), read_json(self.detections)
+        recall = errors = intervals = None
+        if proposals:
+            recall = evaluate_proposals(
+                truth, found, self.subset, self.thresholds, exclude=self.exclude, only=self.only
+            )
+        if diagnose:
+            errors = self._errors(truth, found)
+        if draws:
+            intervals = self._intervals(truth, found, draws)
+        return _Parts(result, recall, errors, intervals)
+
+    def _errors(self, truth: Any, found: Any) -> Diagnosis:
+        from lofi_tal.evaluation import diagnose_detections
+
+        return diagnose_detections(
+            truth, found, self.subset, self.thresholds, exclude=self.exclude, only=self.only,
+            ignore_ambiguous=self.ignore_ambiguous,
+        )  # fmt: skip
+
+    def _intervals(self, truth: Any, found: Any, draws: int) -> BootstrapResult:
+        from lofi_tal.evaluation import bootstrap_detections
+        from lofi_tal.files import read_json
+
+        return bootstrap_detections(
+            truth, found, self.subset, self.thresholds,
+            baseline=None if self.against is None else read_json(self.against), replicates=draws,
+            exclude=self.exclude, only=self.only, class_agnostic=self.class_agnostic,
+            ignore_ambiguous=self.ignore_ambiguous,
+        )  # fmt: skip
+
+    def write_page(self, page: Path, parts: _Parts) -> None:
+        """Write the HTML page, and its numbers beside it."""
+        from lofi_tal.report import write_evaluation
+
+        facts = {"command": command_line(), "annotations": str(self.annotations), "detections": str(self.detections)}
+        if self.against is not None:
+            facts["compared with"] = str(self.against)
+        write_evaluation(page, self.detections.name, *parts, difference=self.against is not None, facts=facts)
 
 
 def parse_thresholds(text: str) -> Sequence[float] | None:

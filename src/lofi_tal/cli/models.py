@@ -93,19 +93,16 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Say what an encoder is (channels, parameters, preprocessing, public weights) and whether a weights file fits."""
-    from torch import nn
-
-    from lofi_tal.encoders import ENCODERS, create_encoder, load_weights
+    from lofi_tal.encoders import ENCODERS, batchnorms, create_encoder, load_weights
 
     encoder = create_encoder(name)
-    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     facts: dict[str, object] = {
         "name": name,
         "package": ENCODERS.package(name),
         "options": encoder.config,
         "channels": encoder.channels,
         "parameters": sum(p.numel() for p in encoder.parameters()),
-        "batchnorm layers": len(norms),
+        "batchnorm layers": len(batchnorms(encoder)),
         "mean": [round(float(value), 6) for value in encoder.mean.flatten()],
         "std": [round(float(value), 6) for value in encoder.std.flatten()],
         "public weights": _sources(name),

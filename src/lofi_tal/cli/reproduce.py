@@ -14,6 +14,23 @@ from lofi_tal.launch import started_size
 
 if TYPE_CHECKING:
     from lofi_tal.reproduce import Row, Runner
+    from lofi_tal.reproduce.tables import Table
+
+TablesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[TABLE]...", help="1, 2, 5, 6, 7, A, B, budget, boundary.")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(help="Recipe that the rows change: a file, or a shipped name; `bench` (embedded data) without it."),
+]
+RunsOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder of the runs; runs/reproduce-<data> without it.")
+]
+DocumentOption = Annotated[
+    Path | None, typer.Option(help="Markdown file whose marked blocks get the tables; their plots go beside it.")
+]
+ShowOption = Annotated[bool, typer.Option("--show", "--dry-run", help="Show rows and what is missing; run nothing.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16 or fp16 (results in <data>-bf16 ...); never by trial.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,31 +39,16 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
-    tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="1, 2, 5, 6, 7, A, B, budget, boundary.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Recipe that the rows change: a file, or a shipped name; `bench` (embedded data) without it."
-        ),
-    ] = None,
+    tables: TablesArgument = None,
+    data: DataOption = None,
     seeds: Annotated[str, typer.Option(help="How many seeds (5: seeds 0 to 4), or which (2-4, 3-3).")] = "5",
     rows: Annotated[str | None, typer.Option(help="Only these rows, such as acp,long.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the runs; runs/reproduce-<data> without it.")
-    ] = None,
+    out: RunsOption = None,
     results: Annotated[Path, typer.Option(help="Folder of the results: <data>/<row>/seed-<n>.json.")] = Path("results"),
-    document: Annotated[
-        Path | None, typer.Option(help="Markdown file whose marked blocks get the tables; their plots go beside it.")
-    ] = None,
-    show: Annotated[
-        bool, typer.Option("--show", "--dry-run", help="Show rows and what is missing; run nothing.")
-    ] = False,
+    document: DocumentOption = None,
+    show: ShowOption = False,
     device: DeviceOption = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16 (results in <data>-bf16 ...); never by trial.")
-    ] = "fp32",
+    precision: PrecisionOption = "fp32",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -58,17 +60,7 @@ def reproduce(
 
     Example: lofi reproduce 1 2 --seeds 5
     """
-    from lofi_tal.reproduce import (
-        DEFAULT,
-        Runner,
-        find_rows,
-        find_tables,
-        open_base,
-        reproduce_command,
-        results_folder,
-        update_document,
-        write_tables,
-    )
+    from lofi_tal.reproduce import find_rows, find_tables, reproduce_command, update_document
 
     chosen = find_tables(tables or [])
     if not chosen and rows is None and document is None:
@@ -78,28 +70,54 @@ def reproduce(
     failed = False
     if chosen or rows is not None:
         wanted = find_rows(chosen, None if rows is None else [name.strip() for name in rows.split(",")])
-        name = Path(data or DEFAULT).stem
-        folder = out or Path("runs") / f"reproduce-{name}"
-        base = open_base(data, folder)
         command = reproduce_command(data, precision, device)
-        place = results_folder(results, base.name, precision)
-        runner = Runner(base, folder, place, device, precision, command, overwrite, quiet)
-        numbers = _seeds(seeds)
+        runner = _open_runner(data, out, results, device, precision, command, overwrite=overwrite, quiet=quiet)
+        numbers = parse_seeds(seeds)
         if show:
             _show(runner, wanted, numbers)
         else:
             failed = _run(runner, wanted, numbers)
-            for summary in write_tables(runner.results, chosen, command):
-                _print(summary)
-            if chosen:
-                say(f"Tables: {runner.results}/table-*.md, .json, .svg, .png")
+            _write_tables(runner, chosen, command)
     if document is not None:
         say(f"{document}: {', '.join(update_document(document, results))}")
     if failed:
         raise typer.Exit(4)
 
 
-def _seeds(text: str) -> list[int]:
+def _open_runner(
+    data: str | None,
+    out: Path | None,
+    results: Path,
+    device: str,
+    precision: str,
+    command: str,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> Runner:
+    from lofi_tal.reproduce import DEFAULT, Runner, open_base, results_folder
+
+    folder = out or Path("runs") / f"reproduce-{Path(data or DEFAULT).stem}"
+    base = open_base(data, folder)
+    place = results_folder(results, base.name, precision)
+    return Runner(base, folder, place, device, precision, command, overwrite, quiet)
+
+
+def _write_tables(runner: Runner, chosen: list[Table], command: str) -> None:
+    from lofi_tal.reproduce import write_tables
+
+    for summary in write_tables(runner.results, chosen, command):
+        _print(summary)
+    if chosen:
+        say(f"Tables: {runner.results}/table-*.md, .json, .svg, .png")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of ``5`` (0 to 4) or ``2-4``.
+
+    Raises:
+        LofiError: If the text is neither.
+    """
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or -1))
     if match is None or (match[2] is None and first < 1) or (match[2] is not None and last < first):

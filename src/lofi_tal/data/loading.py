@@ -90,7 +90,8 @@ def make_batches(
     largest = count * max(math.prod(dataset.shape(fidelity)) for fidelity in fidelities)
     turns = workers * _AHEAD + 2  # those under way, the one in use and the next
     _check_shared_memory(turns * largest)
-    storage = torch.UntypedStorage._new_shared(turns * largest)  # type: ignore[no-untyped-call]
+    # torch has no public name for it
+    storage = torch.UntypedStorage._new_shared(turns * largest)  # type: ignore[no-untyped-call]  # noqa: SLF001
     memory = torch.empty(0, dtype=torch.uint8).set_(storage).view(turns, largest)
     keys = ((number % turns, wanted) for number, wanted in enumerate(requests))
     items = make_loader(functools.partial(_write_batch, dataset, memory), keys, workers)

@@ -1,6 +1,6 @@
 """Video encoders under one contract: clips in, a feature vector for each clip out."""
 
-from lofi_tal.encoders.contract import BATCHNORM_MODES, Encoder, set_batchnorm_mode
+from lofi_tal.encoders.contract import BATCHNORM_MODES, BatchNorm, Encoder, batchnorms, set_batchnorm_mode
 from lofi_tal.encoders.create import create_encoder
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
@@ -12,10 +12,12 @@ __all__ = [
     "BATCHNORM_MODES",
     "ENCODERS",
     "PUBLIC_WEIGHTS",
+    "BatchNorm",
     "Encoder",
     "JoinedEncoder",
     "LoadReport",
     "TSMResNet",
+    "batchnorms",
     "build_encoder",
     "create_encoder",
     "list_encoders",

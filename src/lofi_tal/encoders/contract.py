@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from lofi_tal.errors import LofiError
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+"""Every layer with batch statistics; good for annotations and for ``isinstance``."""
+
 BATCHNORM_MODES = ("train", "frozen_stats", "frozen")
 
 
@@ -81,6 +84,11 @@ class Encoder(nn.Module, abc.ABC):
         """Return features ``(N, C)`` of normalised frames ``(N·T, 3, H, W)``."""
 
 
+def batchnorms(module: nn.Module) -> list[BatchNorm]:
+    """Return the BatchNorm layers of a module, in the order of their registration."""
+    return [part for part in module.modules() if isinstance(part, BatchNorm)]
+
+
 def set_batchnorm_mode(encoder: nn.Module, mode: str) -> None:
     """Choose how BatchNorm behaves while ``encoder`` is trained; call it after every ``encoder.train()``.
 
@@ -94,8 +102,7 @@ def set_batchnorm_mode(encoder: nn.Module, mode: str) -> None:
     """
     if mode not in BATCHNORM_MODES:
         raise LofiError(f"batchnorm {mode!r} is unknown; allowed: {', '.join(BATCHNORM_MODES)}.")
-    for module in encoder.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train(encoder.training and mode == "train")
-            for parameter in module.parameters():
-                parameter.requires_grad_(mode != "frozen")
+    for norm in batchnorms(encoder):
+        norm.train(encoder.training and mode == "train")
+        for parameter in norm.parameters():
+            parameter.requires_grad_(mode != "frozen")

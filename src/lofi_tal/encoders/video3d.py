@@ -77,7 +77,9 @@ class VideoResNet18(_Encoder3D):
             model.stem = _narrow(model.stem, width)
             model.inplanes = width
             for place, convolution in enumerate(convolutions):
-                layer = model._make_layer(BasicBlock, convolution, width * 2**place, 2, stride=1 if place == 0 else 2)
+                stride = 1 if place == 0 else 2
+                # torchvision has no public way to make a stage of another width
+                layer = model._make_layer(BasicBlock, convolution, width * 2**place, 2, stride)  # noqa: SLF001
                 setattr(model, f"layer{place + 1}", layer)
         model.fc = nn.Identity()
         for module in model.modules():

@@ -130,10 +130,16 @@ def bootstrap_detections(
     truth = load_ground_truth(
         ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic, ambiguous=ignore_ambiguous
     )
-    matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds)
-    systems = [matched]
-    if baseline is not None:
-        systems.append(match_detections(truth, load_detections(baseline, truth), tiou_thresholds))
+    systems = [
+        match_detections(truth, load_detections(document, truth), tiou_thresholds)
+        for document in (detections, baseline)
+        if document is not None
+    ]
+    return _intervals(systems, replicates, confidence, seed)
+
+
+def _intervals(systems: Sequence[Matched], replicates: int, confidence: float, seed: int) -> BootstrapResult:
+    """Return the intervals of one system, or of the first minus the second."""
     value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
     samples = _difference([replicated_map(system, replicates, seed) for system in systems])
     samples += value - samples.mean(axis=0)
@@ -141,10 +147,10 @@ def bootstrap_detections(
     return BootstrapResult(
         average_mAP=_interval(float(value.mean()), average, confidence),
         mAP=tuple(_interval(float(v), s, confidence) for v, s in zip(value, samples.T, strict=True)),
-        tiou_thresholds=tuple(matched.thresholds.tolist()),
+        tiou_thresholds=tuple(systems[0].thresholds.tolist()),
         confidence=confidence,
         replicates=replicates,
-        videos=len(truth.videos),
+        videos=len(systems[0].truth.videos),
         positive=float((average > 0).mean()),
     )
 

@@ -164,8 +164,12 @@ def evaluate_detections(
     truth = load_ground_truth(
         ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic, ambiguous=ignore_ambiguous
     )
-    found = load_detections(detections, truth)
-    matched = match_detections(truth, found, tiou_thresholds, ties=ties)
+    matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds, ties=ties)
+    return _summarise(matched, subset)
+
+
+def _summarise(matched: Matched, subset: str) -> DetectionResult:
+    truth, found = matched.truth, matched.detections
     ap, counts = class_average_precision(matched)
     instances = np.bincount(truth.label, minlength=len(truth.labels))
     in_subset = set(truth.videos)
@@ -187,7 +191,7 @@ def evaluate_detections(
         extra_videos=tuple(sorted(with_detections - in_subset)),
         excluded_videos=truth.excluded,
         ignored_labels=found.ignored_labels,
-        ambiguous_parts=len(truth.ambiguous_video) if ignore_ambiguous else None,
+        ambiguous_parts=None if matched.counted is None else len(truth.ambiguous_video),
         ambiguous_detections=() if matched.counted is None else tuple((~matched.counted).sum(axis=0).tolist()),
     )
 

@@ -146,6 +146,11 @@ def diagnose_detections(
         raise LofiError(f"tiou_thresholds must be above {MINIMUM_TIOU} for a diagnosis; got {tiou_thresholds}.")
     if multiples < 1:
         raise LofiError(f"multiples={multiples} must be at least 1.")
+    return _diagnose(matched, multiples)
+
+
+def _diagnose(matched: Matched, multiples: int) -> Diagnosis:
+    truth = matched.truth
     ap, counts = class_average_precision(matched)
     kinds = false_positive_kinds(matched)
     limited = _limit(matched, multiples)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -119,54 +119,74 @@ def load_ground_truth(
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):
         raise DataError(f"{name} has no 'database': expected annotations in ActivityNet's layout.")
-    excluded, kept = set(exclude), None if only is None else set(only)
-    videos: list[str] = []
-    left_out: list[str] = []
-    durations: list[float] = []
-    rows: list[tuple[int, str, Any]] = []
-    parts: list[tuple[int, Any]] = []
-    known: set[str] = set()
+    found = _read_subset(database, name, subset, set(exclude), None if only is None else set(only), ambiguous)
+    _require_instances(found, database, name, subset, ambiguous)
+    labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in found.instances))
+    position = dict.fromkeys(found.known, 0) if class_agnostic else {label: i for i, label in enumerate(labels)}
+    return GroundTruth(
+        videos=tuple(found.videos),
+        labels=labels,
+        video=np.array([row[0] for row in found.instances]),
+        label=np.array([position[row[1]] for row in found.instances]),
+        segment=np.array([[float(edge) for edge in row[2]] for row in found.instances]),
+        duration=np.array(found.durations, dtype=np.float64),
+        excluded=tuple(found.left_out),
+        known_labels=frozenset(found.known),
+        class_agnostic=class_agnostic,
+        ambiguous_video=np.array([video for video, _ in found.ambiguous], dtype=np.int64),
+        ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in found.ambiguous]).reshape(-1, 2),
+    )
+
+
+@dataclass
+class _Subset:
+    """What a document holds of a subset, as it is written."""
+
+    videos: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
+    instances: list[tuple[int, str, Any]] = field(default_factory=list)  # place of the video, label, segment
+    ambiguous: list[tuple[int, Any]] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)  # labels anywhere in the document
+
+
+def _read_subset(
+    database: Mapping[str, Any], name: str, subset: str, excluded: set[str], kept: set[str] | None, ambiguous: bool
+) -> _Subset:
+    """Read the videos of a subset; every video of the document is checked."""
+    found = _Subset()
     for video_id, entry in database.items():
         place = f"{name}: database[{video_id!r}]"
         annotations = _annotations(entry, place)
-        known.update(str(annotation["label"]) for annotation in annotations)
+        found.known.update(str(annotation["label"]) for annotation in annotations)
         if entry.get("subset") != subset:
             continue
         if video_id in excluded or (kept is not None and video_id not in kept):
-            left_out.append(video_id)
+            found.left_out.append(video_id)
             continue
-        rows.extend((len(videos), str(a["label"]), a["segment"]) for a in annotations)
+        number = len(found.videos)
+        found.instances.extend((number, str(a["label"]), a["segment"]) for a in annotations)
         if ambiguous:
-            parts.extend((len(videos), part["segment"]) for part in _ignored(entry, place))
-        videos.append(video_id)
-        durations.append(_number(entry.get("duration")))
-    if not rows:
+            found.ambiguous.extend((number, part["segment"]) for part in _ignored(entry, place))
+        found.videos.append(video_id)
+        found.durations.append(_number(entry.get("duration")))
+    return found
+
+
+def _require_instances(found: _Subset, database: Mapping[str, Any], name: str, subset: str, ambiguous: bool) -> None:
+    """Refuse a subset without instances, or without the ambiguous parts that were asked for."""
+    if not found.instances:
         subsets = sorted({str(e.get("subset")) for e in database.values()})
         raise DataError(
-            f"{name} has no instance in subset {subset!r} ({len(videos)} videos of it, {len(left_out)} excluded); "
-            f"its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
+            f"{name} has no instance in subset {subset!r} ({len(found.videos)} videos of it, {len(found.left_out)} "
+            f"excluded); its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
         )
-    if ambiguous and not parts:
+    if ambiguous and not found.ambiguous:
         raise DataError(
-            f"{name}: none of the {len(videos)} evaluated videos of subset {subset!r} has an ambiguous part (key "
+            f"{name}: none of the {len(found.videos)} evaluated videos of subset {subset!r} has an ambiguous part (key "
             "'ignored'). `lofi data convert --from thumos` writes those of THUMOS14; where there are none, evaluate "
             "without ignoring them."
         )
-    labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in rows))
-    position = dict.fromkeys(known, 0) if class_agnostic else {label: i for i, label in enumerate(labels)}
-    return GroundTruth(
-        videos=tuple(videos),
-        labels=labels,
-        video=np.array([row[0] for row in rows]),
-        label=np.array([position[row[1]] for row in rows]),
-        segment=np.array([[float(edge) for edge in row[2]] for row in rows]),
-        duration=np.array(durations, dtype=np.float64),
-        excluded=tuple(left_out),
-        known_labels=frozenset(known),
-        class_agnostic=class_agnostic,
-        ambiguous_video=np.array([video for video, _ in parts], dtype=np.int64),
-        ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in parts]).reshape(-1, 2),
-    )
 
 
 def read_video_ids(path: Path | str) -> frozenset[str]:

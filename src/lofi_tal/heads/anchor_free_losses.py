@@ -80,19 +80,28 @@ def assign_points(
                 f"labels of video {index} in the batch are not all in 0 ... {classes - 1}: {labels.tolist()}."
             )
         segments, labels = (part.to(points.device, non_blocking=True) for part in (segments, labels))
-        start, end = segments.unbind(1)
-        distance = torch.stack([points[:, None] - start, end - points[:, None]], dim=2)  # (P, N, 2)
-        reach = distance.amax(dim=2)
-        central = (points[:, None] - (start + end) / 2).abs() <= radius * strides[:, None]
-        responsible = (reach >= ranges[:, :1]) & (reach <= ranges[:, 1:])
-        ours = (distance.amin(dim=2) > 0) & central & responsible
-        length = torch.where(ours, end - start, torch.inf)
-        same = ours & (length <= length.amin(dim=1, keepdim=True) + _SAME_LENGTH)
-        chosen = same.int().argmax(dim=1)  # the first of them
+        same, distance = _assign(segments, points, strides, ranges, radius)
         one_hot = functional.one_hot(labels, classes).to(points.dtype)
         class_target[index] = (same.to(points.dtype) @ one_hot).clamp(max=1)
-        distance_target[index] = distance[torch.arange(len(points), device=points.device), chosen] / strides[:, None]
+        distance_target[index] = distance / strides[:, None]
     return class_target, distance_target
+
+
+def _assign(segments: Tensor, points: Tensor, strides: Tensor, ranges: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Return the instances whose classes each point learns ``(P, N)``, and the distances to the first ``(P, 2)``.
+
+    Segments ``(N, 2)``, points and distances are in snippets.
+    """
+    start, end = segments.unbind(1)
+    distance = torch.stack([points[:, None] - start, end - points[:, None]], dim=2)  # (P, N, 2)
+    reach = distance.amax(dim=2)
+    central = (points[:, None] - (start + end) / 2).abs() <= radius * strides[:, None]
+    responsible = (reach >= ranges[:, :1]) & (reach <= ranges[:, 1:])
+    ours = (distance.amin(dim=2) > 0) & central & responsible
+    length = torch.where(ours, end - start, torch.inf)
+    same = ours & (length <= length.amin(dim=1, keepdim=True) + _SAME_LENGTH)
+    chosen = same.int().argmax(dim=1)  # the first of them
+    return same, distance[torch.arange(len(points), device=points.device), chosen]
 
 
 def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

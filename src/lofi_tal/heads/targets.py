@@ -30,33 +30,17 @@ class BoundaryMatchingTargets(NamedTuple):
     iou_map: Tensor
 
 
-def boundary_matching_targets(
-    segments: Tensor, snippets: int, max_duration: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the targets of one video.
-
-    Args:
-        segments: ``(N, 2)`` start and end as shares of the video; clipped to [0, 1]. N may be 0.
-        snippets: L.
-        max_duration: D; L if not given.
-
-    Returns:
-        ``start (L,)`` and ``end (L,)``: the share of a two-snippet window around each cell that lies within
-        1.5 snippets of a boundary, positive where ``> 0.5``; ``iou_map (D, L)``: the best IoU of the anchor
-        that begins at snippet ``s`` (column) and is ``d + 1`` snippets long (row ``d``) with any instance,
-        zero where it leaves the video.
-    """
-    targets = batch_targets([segments], snippets, max_duration)
-    return targets.start[0], targets.end[0], targets.iou_map[0]
-
-
 def batch_targets(
     segments: Sequence[Tensor], snippets: int, max_duration: int | None = None, device: torch.device | None = None
 ) -> BoundaryMatchingTargets:
-    """Return the targets of a batch of videos; see :func:`boundary_matching_targets`.
+    """Return the targets of a batch of videos.
+
+    ``start`` and ``end``: the share of a two-snippet window around each cell that lies within 1.5 snippets of a
+    boundary, positive where ``> 0.5``. ``iou_map``: the best IoU of the anchor that begins at snippet ``s`` (column)
+    and is ``d + 1`` snippets long (row ``d``) with any instance, zero where it leaves the video.
 
     Args:
-        segments: B tensors ``(N_i, 2)``.
+        segments: B tensors ``(N_i, 2)``: start and end as shares of the video, clipped to [0, 1]. N_i may be 0.
         snippets: L.
         max_duration: D; L if not given.
         device: Where the targets are wanted; that of the segments without it. They are computed there, in fp64, which

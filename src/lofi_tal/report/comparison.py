@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lofi_tal.report.plots import MARKERS, STYLE, WIDE, colour, shorten
+from lofi_tal.report.plot_style import MARKERS, STYLE, WIDE, colour, shorten
 from lofi_tal.report.theme import LIGHT
 
 

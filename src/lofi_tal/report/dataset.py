@@ -29,7 +29,8 @@ def write_statistics(path: Path, title: str, figures: Statistics, *, facts: dict
         figures: What it shows.
         facts: Files, subset and the like, by name.
     """
-    from lofi_tal.report import dataset_plots, plots
+    from lofi_tal.report import dataset_plots
+    from lofi_tal.report.plot_style import to_svg
 
     document = figures.to_json()
     write_text(path.with_suffix(".json"), json.dumps(document, indent=1, allow_nan=False) + "\n")
@@ -47,17 +48,17 @@ def write_statistics(path: Path, title: str, figures: Statistics, *, facts: dict
             Picture(
                 "Lengths",
                 "in brackets how many; up to 0.1 s stands at 0.1",
-                plots.to_svg(dataset_plots.lengths(figures), "lengths"),
+                to_svg(dataset_plots.lengths(figures), "lengths"),
             ),
             Picture(
                 "What a grid of L snippets resolves",
                 "segments left of a dashed line are shorter than one of L equal steps",
-                plots.to_svg(dataset_plots.resolution(figures), "resolution"),
+                to_svg(dataset_plots.resolution(figures), "resolution"),
             ),
-            Picture("Where the actions are", "", plots.to_svg(dataset_plots.profile(figures), "profile")),
-            Picture("Segments a video", "", plots.to_svg(dataset_plots.segments_per_video(figures), "per-video")),
+            Picture("Where the actions are", "", to_svg(dataset_plots.profile(figures), "profile")),
+            Picture("Segments a video", "", to_svg(dataset_plots.segments_per_video(figures), "per-video")),
         ],
-        classes=Picture("Instances of each class", detail, plots.to_svg(dataset_plots.class_counts(drawn), "classes")),
+        classes=Picture("Instances of each class", detail, to_svg(dataset_plots.class_counts(drawn), "classes")),
         facts=facts,
         json_name=path.with_suffix(".json").name,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lofi_tal.annotations import Statistics
 from lofi_tal.annotations.statistics import ClassStatistics
-from lofi_tal.report.plots import STYLE, WIDE, colour, length_histogram, shorten
+from lofi_tal.report.plot_style import STYLE, WIDE, colour, plain_log_ticks, shorten
 from lofi_tal.report.theme import LIGHT
 
 _MOST_SEGMENTS = 10  # a video; more of them share one bar
@@ -21,6 +21,38 @@ def lengths(figures: Statistics) -> Figure:
     groups = {"segments": figures.seconds, "gaps": figures.gaps, "videos": figures.durations}
     figure = length_histogram({name: np.maximum(values, 0.1).tolist() for name, values in groups.items()})
     figure.axes[0].set_ylabel("share (%)")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def length_histogram(groups: Mapping[str, Sequence[float]], bins: int = 24) -> Figure:
+    """Draw how long segments are, as a share of each group, on a logarithmic axis where they differ widely.
+
+    Args:
+        groups: Lengths in seconds by the name of the group; lengths that are not positive are left out.
+        bins: Number of bins.
+    """
+    figure = Figure(figsize=(WIDE, 2.9))
+    axis = figure.subplots()
+    kept = {name: np.asarray([x for x in values if x > 0], np.float64) for name, values in groups.items()}
+    kept = {name: values for name, values in kept.items() if len(values)}
+    if kept:
+        low, high = min(v.min() for v in kept.values()), max(v.max() for v in kept.values())
+        wide = high > 10 * low
+        high = max(high, low * 1.01)
+        edges = np.geomspace(low, high, bins + 1) if wide else np.linspace(low, high, bins + 1)
+        for i, (name, values) in enumerate(kept.items()):
+            share = 100 * np.histogram(values, edges)[0] / len(values)
+            label = f"{shorten(name)} ({len(values)})"
+            axis.stairs(share, edges, color=colour(i), linewidth=1.7, label=label)
+            axis.stairs(share, edges, color=colour(i), fill=True, alpha=0.12)
+        if wide:
+            axis.set_xscale("log")
+            plain_log_ticks(axis.xaxis)
+        axis.legend()
+    axis.set_xlabel("length (s)")
+    axis.set_ylabel("segments (%)")
+    axis.set_ylim(bottom=0)
     return figure
 
 

@@ -47,38 +47,8 @@ def write_evaluation(
         difference: The intervals are those of the difference to another system.
         facts: Files, protocol and the like, by name.
     """
-    from lofi_tal.report import evaluation_plots, plots
-
     document = evaluation_json(result, proposals, diagnosis, bootstrap)
     write_text(path.with_suffix(".json"), json.dumps(document, indent=1, allow_nan=False) + "\n")
-    line = {"mAP": (result.tiou_thresholds, result.mAP)}
-    pictures = [Picture("mAP against tIoU", "", plots.to_svg(plots.map_against_tiou(line), "tiou"))]
-    if proposals is not None:
-        detail = f"AUC {100 * proposals.auc:.2f} %"
-        pictures.append(
-            Picture("Recall of proposals", detail, plots.to_svg(evaluation_plots.recall_curve(proposals), "recall"))
-        )
-    errors: list[Picture] = []
-    if diagnosis is not None:
-        place = diagnosis.nearest_threshold()
-        at = f"at tIoU {diagnosis.tiou_thresholds[place]:g}"
-        profile = evaluation_plots.false_positive_profile(diagnosis, place)
-        errors = [
-            Picture("What detections are", at, plots.to_svg(profile, "profile")),
-            Picture("Cost of each kind of error", "", plots.to_svg(evaluation_plots.gains(diagnosis), "gain")),
-        ]
-        for character in diagnosis.sensitivity:
-            figure = evaluation_plots.sensitivity(diagnosis, character, place)
-            detail = "number of instances in brackets; the dashed line is all of them"
-            errors.append(
-                Picture(f"Which instances are hard: {character}", detail, plots.to_svg(figure, f"by-{character}"))
-            )
-    plain = {"detections": result.to_json()}
-    labels, detail = class_rows(plain)
-    averages = {"detections": {name: one.average for name, one in result.per_class.items()}}
-    classes = Picture(
-        "Average AP of each class", detail, plots.to_svg(plots.class_ap_bars(averages, labels), "classes")
-    )
     write_page(
         path,
         "evaluation.html",
@@ -88,10 +58,48 @@ def write_evaluation(
         diagnosis=diagnosis,
         bootstrap=bootstrap,
         bootstrap_difference=difference,
-        charts=pictures,
-        errors=errors,
-        classes=classes,
-        class_rows=class_table(plain),
+        charts=_curves(result, proposals),
+        errors=[] if diagnosis is None else _errors(diagnosis),
+        classes=_classes(result),
+        class_rows=class_table({"detections": result.to_json()}),
         facts=facts or {},
         json_name=path.with_suffix(".json").name,
     )
+
+
+def _curves(result: DetectionResult, proposals: ProposalResult | None) -> list[Picture]:
+    from lofi_tal.report.evaluation_plots import map_against_tiou, recall_curve
+    from lofi_tal.report.plot_style import to_svg
+
+    line = {"mAP": (result.tiou_thresholds, result.mAP)}
+    pictures = [Picture("mAP against tIoU", "", to_svg(map_against_tiou(line), "tiou"))]
+    if proposals is not None:
+        detail = f"AUC {100 * proposals.auc:.2f} %"
+        pictures.append(Picture("Recall of proposals", detail, to_svg(recall_curve(proposals), "recall")))
+    return pictures
+
+
+def _errors(diagnosis: Diagnosis) -> list[Picture]:
+    from lofi_tal.report.evaluation_plots import false_positive_profile, gains, sensitivity
+    from lofi_tal.report.plot_style import to_svg
+
+    place = diagnosis.nearest_threshold()
+    at = f"at tIoU {diagnosis.tiou_thresholds[place]:g}"
+    pictures = [
+        Picture("What detections are", at, to_svg(false_positive_profile(diagnosis, place), "profile")),
+        Picture("Cost of each kind of error", "", to_svg(gains(diagnosis), "gain")),
+    ]
+    detail = "number of instances in brackets; the dashed line is all of them"
+    for character in diagnosis.sensitivity:
+        svg = to_svg(sensitivity(diagnosis, character, place), f"by-{character}")
+        pictures.append(Picture(f"Which instances are hard: {character}", detail, svg))
+    return pictures
+
+
+def _classes(result: DetectionResult) -> Picture:
+    from lofi_tal.report.evaluation_plots import class_ap_bars
+    from lofi_tal.report.plot_style import to_svg
+
+    labels, detail = class_rows({"detections": result.to_json()})
+    averages = {"detections": {name: one.average for name, one in result.per_class.items()}}
+    return Picture("Average AP of each class", detail, to_svg(class_ap_bars(averages, labels), "classes"))

@@ -1,12 +1,14 @@
-"""Figures of an evaluation: recall of proposals, kinds of false positives, sensitivity to the instances' character."""
+"""Figures of an evaluation: mAP and classes, recall of proposals, false positives, character of instances."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from lofi_tal.evaluation import KINDS, Bin, Diagnosis, ProposalResult
-from lofi_tal.report.plots import NARROW, STYLE, colour
+from lofi_tal.report.plot_style import MARKERS, NARROW, STYLE, WIDE, colour, legend_above, shorten
 from lofi_tal.report.theme import LIGHT
 
 _KIND_COLOURS = (2, 5, 4, 0, 3, 1)
@@ -17,6 +19,57 @@ _CHARACTERS = {
     "instances": "instances of the class in the video",
 }
 _UNITS = {"coverage": "", "length": " s", "instances": ""}
+
+
+@mpl.rc_context(STYLE)
+def map_against_tiou(
+    arms: Mapping[str, tuple[Sequence[float], Sequence[float]]], highest: float | None = None
+) -> Figure:
+    """Draw mAP over the tIoU threshold.
+
+    Args:
+        arms: ``(thresholds, mAP)`` by arm, shares in [0, 1].
+        highest: The mAP that the axis must reach, so that several figures have one scale.
+    """
+    figure = Figure(figsize=(NARROW, 2.8))
+    axis = figure.subplots()
+    for i, (name, (thresholds, values)) in enumerate(arms.items()):
+        marker = MARKERS[i % len(MARKERS)]
+        percents = [100 * value for value in values]
+        axis.plot(thresholds, percents, color=colour(i), marker=marker, markersize=4.5, label=shorten(name))
+    axis.set_xlabel("tIoU threshold")
+    axis.set_ylabel("mAP (%)")
+    values = [value for _, series in arms.values() for value in series]
+    axis.set_ylim(0, max(1.0, 105 * max([*values, highest or 0.0])))
+    if arms:
+        axis.legend()
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def class_ap_bars(arms: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> Figure:
+    """Draw the average precision of each class, one bar for each arm.
+
+    Args:
+        arms: Average AP in [0, 1] by label, by arm; a class that an arm lacks has no bar.
+        labels: Classes from top to bottom.
+    """
+    figure = Figure(figsize=(WIDE, 0.9 + len(labels) * (0.12 + 0.13 * max(1, len(arms)))))
+    axis = figure.subplots()
+    height = 0.8 / max(1, len(arms))
+    for i, (name, values) in enumerate(arms.items()):
+        places = [(row, 100 * values[label]) for row, label in enumerate(labels) if label in values]
+        rows = [row + (i - (len(arms) - 1) / 2) * height for row, _ in places]
+        axis.barh(rows, [value for _, value in places], height * 0.9, color=colour(i), label=shorten(name))
+    axis.set_yticks(range(len(labels)), [shorten(label) for label in labels])
+    axis.set_ylim(len(labels) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
+    axis.set_xlim(0, max(1.0, axis.get_xlim()[1]))
+    axis.set_xlabel("average AP (%)")
+    axis.grid(False, axis="y")
+    if len(arms) > 1:
+        legend_above(figure, axis)
+    return figure
 
 
 @mpl.rc_context(STYLE)

@@ -126,27 +126,29 @@ def _viewers(path: Path, report: Report) -> list[tuple[str, dict[str, Any]]]:
 
 def _pictures(report: Report, fused: dict[str, dict[str, Any]]) -> dict[str, list[Picture]]:
     """Draw every figure that there are numbers for."""
-    from lofi_tal.report import plots  # matplotlib takes half a second to load, and a timeline does without
+    # matplotlib takes half a second to load, and a timeline does without
+    from lofi_tal.report import dataset_plots, evaluation_plots, training_plots
+    from lofi_tal.report.plot_style import to_svg
 
     curves, costs, lengths, against_tiou, per_class = [], [], [], [], []
     for i, stage in enumerate(report.stages):
         if any("loss" in record for record in stage.metrics):
-            svg = plots.to_svg(plots.training_curves(stage.metrics), f"curves{i}")
+            svg = to_svg(training_plots.training_curves(stage.metrics), f"curves{i}")
             curves.append(Picture(stage.name, "", svg))
-        if plots.search_records(stage.metrics):
-            svg = plots.to_svg(plots.learning_rate_search(stage.metrics), f"search{i}")
+        if training_plots.search_records(stage.metrics):
+            svg = to_svg(training_plots.learning_rate_search(stage.metrics), f"search{i}")
             curves.append(
                 Picture(f"{stage.name}: learning-rate search", "on selection videos, none of them evaluated", svg)
             )
     if report.stages:
-        figure = plots.stage_costs(
+        figure = training_plots.stage_costs(
             [stage.name for stage in report.stages],
             [stage.seconds for stage in report.stages],
             [stage.peak_memory_bytes for stage in report.stages],
         )
-        costs.append(Picture("Time and peak memory", "", plots.to_svg(figure, "costs")))
+        costs.append(Picture("Time and peak memory", "", to_svg(figure, "costs")))
     if any(report.lengths.values()):
-        svg = plots.to_svg(plots.length_histogram(report.lengths), "lengths")
+        svg = to_svg(dataset_plots.length_histogram(report.lengths), "lengths")
         lengths.append(Picture("Lengths of segments", "share of each group; the count in brackets", svg))
     highest = max(
         (value for arm in report.arms for score in arm.scores.values() for value in score["mAP"]), default=0.0
@@ -159,11 +161,11 @@ def _pictures(report: Report, fused: dict[str, dict[str, Any]]) -> dict[str, lis
         }
         if lines:
             against_tiou.append(
-                Picture(heading, detail, plots.to_svg(plots.map_against_tiou(lines, highest), f"tiou-{way}"))
+                Picture(heading, detail, to_svg(evaluation_plots.map_against_tiou(lines, highest), f"tiou-{way}"))
             )
     labels, detail = class_rows(fused)
     if labels:
         averages = {name: {k: v["average"] for k, v in score["per_class"].items()} for name, score in fused.items()}
-        svg = plots.to_svg(plots.class_ap_bars(averages, labels), "classes")
+        svg = to_svg(evaluation_plots.class_ap_bars(averages, labels), "classes")
         per_class.append(Picture("Average AP of each class", detail, svg))
     return {"curves": curves, "costs": costs, "lengths": lengths, "against_tiou": against_tiou, "per_class": per_class}

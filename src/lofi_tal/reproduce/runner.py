@@ -203,20 +203,20 @@ class Runner:
 
     def _figures(self, row: Row, recipe: Recipe, command: str) -> dict[str, Any]:
         folder = self.folder(row, recipe.seed)
-        run = self._pipeline(recipe, folder)
+        run = self._open(recipe, folder)
         stages: dict[str, Any] = {}
         if row.motion:
             with run.folder.alone_in(self.out / "shared" / "motion"):
                 place = motion_features(run, self.out / "shared", quiet=self.quiet)
             content = {**recipe.model_dump(mode="json"), "features": {"sources": [str(place / "features")]}}
-            run = self._pipeline(make_recipe(content), folder)
+            run = self._open(make_recipe(content), folder)
             facts = read_json(place / "stage.json")
             stages["motion"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
         with run.open(command):
             figures = measure(run, run.head(run.arms[-1]))
         return {**figures, "stages": {**stages, **figures["stages"]}}
 
-    def _pipeline(self, recipe: Recipe, folder: Path) -> Run:
+    def _open(self, recipe: Recipe, folder: Path) -> Run:
         return Run(
             recipe,
             folder,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lofi_tal.reproduce.intervals import Floats, Spread, paired, spread
 from lofi_tal.reproduce.results import WAYS, main_way, unpack
-from lofi_tal.reproduce.statistics import Floats, Spread, paired, spread
 from lofi_tal.reproduce.tables import ROWS, Entry, Question, Table
 
 Result = Mapping[str, Any]

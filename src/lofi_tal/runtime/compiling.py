@@ -32,7 +32,7 @@ def compile_module(module: nn.Module, way: str) -> None:
         way: ``off``, ``on`` or ``graphs``.
     """
     if way != "off":
-        dynamo: Any = torch._dynamo
+        dynamo: Any = torch._dynamo  # noqa: SLF001 (the limit below has no public name)
         # all encoders of a process share one limit: beyond the usual 8 shapes and modes, they would run as they are
         dynamo.config.recompile_limit = max(_SHAPES, dynamo.config.recompile_limit)
         module.compile(**_WAYS[way], dynamic=False)

@@ -99,7 +99,7 @@ def cpu_gains_from_bf16() -> bool:
     fast, and on others slower than fp32. The fastest of several rounds on one thread counts, which other work on the
     machine disturbs least: a command that goes on with a run must come to the same answer.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001 (torch has no public name for it)
         return False
     frames = torch.randn(16, 64, 28, 28).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -9,10 +9,8 @@ all that a checkpoint needs.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
-import pickle
 import signal
 import threading
 import time
@@ -26,9 +24,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from lofi_tal.errors import DataError, LofiError, RunError
-from lofi_tal.files import write_bytes, write_text
+from lofi_tal.errors import LofiError, RunError
+from lofi_tal.files import write_text
 from lofi_tal.progress import Progress
+from lofi_tal.runtime.checkpoint import Checkpoint, Course
 from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
 from lofi_tal.runtime.parallel import gather, mean_over_processes
 from lofi_tal.runtime.records import Outcome, StageFolder
@@ -105,68 +104,88 @@ class TrainingRun:
         self.lr_at, self.epochs, self.steps_per_epoch, self.seed = lr_at, epochs, steps_per_epoch, seed
         self.clip_norm, self.checkpoint_seconds, self.quiet = clip_norm, checkpoint_seconds, quiet
         self.total = epochs * steps_per_epoch
-        self.checkpoint = folder.path / "checkpoint.pt"
-        self.lost: dict[str, str] = {}
-        self.start, self.seconds = self._load() if folder.resumed and self.checkpoint.exists() else (0, 0.0)
+        path = folder.path / "checkpoint.pt"
+        self.checkpoint = Checkpoint(path, folder.fingerprint, fabric, self.modules, optimizer)
+        course = self.checkpoint.load() if folder.resumed and path.exists() else Course(0, 0.0, {})
+        self.start, self.seconds, self.lost = course.step, course.seconds, course.lost
         self.peak = PeakMemory(fabric.device)
         self.pending: dict[str, Any] = {}
         self.sums: dict[str, Tensor] = {}
 
     def batches(self, loader: Iterable[Any]) -> Iterator[tuple[Step, Any]]:
-        """Yield each step with its batch; ``loader`` begins at the batch of step ``self.start``."""
+        """Yield each step with its batch; ``loader`` begins at the batch of step ``self.start``.
+
+        Raises:
+            InterruptedRunError: If the run was asked to stop; the checkpoint has been written.
+        """
         iterator = iter(loader)
-        lines = _MetricLines(self.folder.path, self.start, write=self.fabric.global_rank == 0)
+        first = self.fabric.global_rank == 0
+        lines = _MetricLines(self.folder.path, self.start, write=first)
         title = f"{self.folder.stage}"
         saved = time.monotonic()
-        quiet = self.quiet or self.fabric.global_rank != 0
-        epoch_waits: list[tuple[float, float]] = []
+        waits: list[tuple[float, float]] = []  # for data, of the time of each step in this epoch
         with (
             contextlib.closing(lines),
-            Progress(title, self.total, done=self.start, quiet=quiet) as progress,
+            Progress(title, self.total, done=self.start, quiet=self.quiet or not first) as progress,
             _stop_requests() as stop_requested,
             tuned_convolutions(self.fabric.device),
         ):
             for index in range(self.start, self.total):
                 began = time.monotonic()
-                try:
-                    batch = next(iterator)
-                except RuntimeError as error:
-                    if not stop_requested.is_set():
-                        raise
-                    lines.flush()  # the loader processes were asked to stop, too, before this batch was ready
-                    self._save(index)
-                    raise self._interrupted(index) from error
+                batch = self._next_batch(iterator, index, lines, stop_requested)
                 waited = time.monotonic() - began
-                step = Step(index // self.steps_per_epoch, index, self.lr_at(index // self.steps_per_epoch))
-                for group in self.optimizer.param_groups:
-                    group["lr"] = step.lr * group.get("lr_scale", 1.0)
-                torch.manual_seed(derive_seed(self.seed, self.folder.stage, index, self.fabric.global_rank))
+                step = self._begin(index)
                 yield step, batch
 
                 took = time.monotonic() - began
                 self.seconds += took
                 if index % self.steps_per_epoch == 0:
-                    epoch_waits.clear()
-                epoch_waits.append((waited, took))
-                wait = sum(w for w, _ in epoch_waits) / max(1e-9, sum(t for _, t in epoch_waits))
-                lines.write(
-                    {
-                        "step": index + 1,
-                        "epoch": step.epoch,
-                        "lr": step.lr,
-                        **self.pending,
-                        "wait": round(waited / took, 4),
-                        "seconds": round(self.seconds, 3),
-                    }
-                )
+                    waits.clear()
+                waits.append((waited, took))
+                lines.write(self._record(step, waited / took))
+                wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
                 progress.advance(self._detail(step, wait))
                 done = index + 1 == self.total
                 if done or stop_requested.is_set() or time.monotonic() - saved >= self.checkpoint_seconds:
-                    lines.flush()
-                    self._save(index + 1)
+                    self._save(index + 1, lines)
                     saved = time.monotonic()
                 if stop_requested.is_set() and not done:
                     raise self._interrupted(index + 1)
+
+    def _next_batch(
+        self, iterator: Iterator[Any], index: int, lines: _MetricLines, stop_requested: threading.Event
+    ) -> Any:
+        try:
+            return next(iterator)
+        except RuntimeError as error:
+            if not stop_requested.is_set():
+                raise
+            self._save(index, lines)  # the loader processes were asked to stop, too, before this batch was ready
+            raise self._interrupted(index) from error
+
+    def _begin(self, index: int) -> Step:
+        """Set learning rate and seed of a step."""
+        epoch = index // self.steps_per_epoch
+        step = Step(epoch, index, self.lr_at(epoch))
+        for group in self.optimizer.param_groups:
+            group["lr"] = step.lr * group.get("lr_scale", 1.0)
+        torch.manual_seed(derive_seed(self.seed, self.folder.stage, index, self.fabric.global_rank))
+        return step
+
+    def _record(self, step: Step, wait: float) -> dict[str, Any]:
+        """Return the line of a step in metrics.jsonl; ``wait`` is the share of its time without data."""
+        return {
+            "step": step.index + 1,
+            "epoch": step.epoch,
+            "lr": step.lr,
+            **self.pending,
+            "wait": round(wait, 4),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _save(self, step: int, lines: _MetricLines) -> None:
+        lines.flush()
+        self.checkpoint.save(Course(step, self.seconds, self.lost))
 
     def update(self, losses: Mapping[str, Tensor], figures: Mapping[str, Tensor] | None = None) -> None:
         """Take one optimiser step on ``losses["total"]`` and note losses and ``figures`` for the metrics of this step.
@@ -239,42 +258,6 @@ class TrainingRun:
             f"Stopped as asked after step {step} of {self.total} of stage {self.folder.stage!r}; "
             "the same command with --resume goes on from here."
         )
-
-    def _save(self, step: int) -> None:
-        if self.fabric.global_rank != 0:
-            return
-        state = {
-            "fingerprint": self.folder.fingerprint,
-            "step": step,
-            "seconds": self.seconds,
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),  # fp16: the scale of the gradients
-            "lost": self.lost,
-        }
-        buffer = io.BytesIO()  # torch.save to a file hides the reason of a failed write, such as a full disk
-        torch.save(state, buffer)
-        write_bytes(self.checkpoint, buffer.getbuffer())
-
-    def _load(self) -> tuple[int, float]:
-        try:
-            state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
-            if state["fingerprint"] != self.folder.fingerprint:
-                raise DataError(
-                    f"{self.checkpoint} belongs to other inputs; add --overwrite to begin this stage again."
-                )
-            for name, module in self.modules.items():
-                module.load_state_dict(state["modules"][name])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if scale := state.get("precision"):  # checkpoints of earlier versions have none
-                self.fabric.strategy.precision.load_state_dict(scale)
-            self.lost.update(state.get("lost", {}))
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-            raise DataError(
-                f"{self.checkpoint} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
-                "add --overwrite to begin this stage again."
-            ) from error
-        return int(state["step"]), float(state["seconds"])
 
 
 class _MetricLines:

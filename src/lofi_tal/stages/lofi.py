@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from lofi_tal.config import LofiSection
 from lofi_tal.data import (
@@ -26,7 +25,7 @@ from lofi_tal.data import (
     make_batches,
     make_training_loader,
 )
-from lofi_tal.encoders import Encoder, set_batchnorm_mode
+from lofi_tal.encoders import Encoder, batchnorms, set_batchnorm_mode
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
@@ -154,7 +153,7 @@ def reestimate_batchnorm(
     Returns:
         Why videos could not be read, by id.
     """
-    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = batchnorms(encoder)
     if not norms:
         return {}
     at_once = _snippets_at_once(section, full)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lofi_tal.config import ClassificationSection
 from lofi_tal.data import Batch, ClipDataset, as_clips, centre_requests, make_batches, make_training_loader
-from lofi_tal.encoders import Encoder, set_batchnorm_mode
+from lofi_tal.encoders import BatchNorm, Encoder, set_batchnorm_mode
 from lofi_tal.errors import DataError, RunError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.progress import Progress
@@ -57,7 +57,7 @@ def parameter_groups(model: ClipClassifier, weight_decay: float) -> list[dict[st
     weights, biases, norms = [], [], []
     for module in model.encoder.modules():
         own = list(module.named_parameters(recurse=False))
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, BatchNorm):
             norms += [parameter for _, parameter in own]
         else:
             weights += [parameter for name, parameter in own if name != "bias"]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lofi_tal.encoders import Encoder
+from lofi_tal.encoders import Encoder, batchnorms
 from lofi_tal.errors import LofiError
 
 STRATEGIES = ("plain", "checkpoint", "chunked")
@@ -102,7 +102,7 @@ def _contexts(encoder: nn.Module) -> tuple[AbstractContextManager[None], Abstrac
 @contextlib.contextmanager
 def _statistics_kept(encoder: nn.Module) -> Iterator[None]:
     """Let BatchNorm see its batch without noting it: the first pass has done so."""
-    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms = [norm for norm in batchnorms(encoder) if norm.training]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -45,23 +45,15 @@ Source classes, in the trimmed clips that encoders are pretrained on; made of th
     square: along the sides of a square.
 """
 
-from lofi_tal.synthetic.controls import Controls, measure_controls, watch_dataset
-from lofi_tal.synthetic.dataset import SyntheticDataset, make_dataset, open_dataset
-from lofi_tal.synthetic.motions import SOURCE, TARGET
+from lofi_tal.synthetic.controls import Controls, measure_controls
+from lofi_tal.synthetic.dataset import SyntheticDataset, make_dataset
 from lofi_tal.synthetic.plans import PRESETS, Preset
-
-SOURCE_CLASSES = tuple(SOURCE)
-TARGET_CLASSES = tuple(TARGET)
 
 __all__ = [
     "PRESETS",
-    "SOURCE_CLASSES",
-    "TARGET_CLASSES",
     "Controls",
     "Preset",
     "SyntheticDataset",
     "make_dataset",
     "measure_controls",
-    "open_dataset",
-    "watch_dataset",
 ]

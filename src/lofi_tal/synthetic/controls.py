@@ -11,15 +11,13 @@ N: number of windows, T: frames of a window, S: side of a frame in pixels, D: nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.synthetic.dataset import SyntheticDataset, plan_dataset, read_identity
-from lofi_tal.synthetic.plans import FPS, Plan, find_preset
-from lofi_tal.video import decode_frames
+from lofi_tal.synthetic.plans import Plan
 
 Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
@@ -77,18 +75,6 @@ def watch(frames: Frames, plan: Plan) -> Watched:
     differences = np.stack([difference_features(gray[window]) for window in windows])
     thumbnails = np.stack([thumbnail(frames[window[WINDOW // 2]]) for window in windows])
     return Watched(plan.subset, plan.label, differences, thumbnails, inside)
-
-
-def watch_dataset(dataset: SyntheticDataset) -> Iterator[Watched]:
-    """Decode the videos of a data set, one at a time, and take the features.
-
-    Raises:
-        DataError: If ``dataset.json`` or a video cannot be read.
-    """
-    preset, seed = read_identity(dataset.root)
-    for plan in plan_dataset(find_preset(preset), seed)[0]:
-        times = np.arange(plan.frames) / FPS
-        yield watch(decode_frames(dataset.videos / f"{plan.id}.mp4", times).frames, plan)
 
 
 def difference_features(gray: NDArray[np.float32]) -> Floats:

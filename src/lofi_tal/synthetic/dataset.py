@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import DataError, LofiError, RunError
+from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import hash_object, read_json, write_json, write_text
 from lofi_tal.synthetic.plans import (
     FPS,
-    PRESETS,
     ROLES,
     SIZE,
     SUBSETS,
@@ -97,28 +96,6 @@ def make_dataset(
 def dataset_paths(root: Path) -> SyntheticDataset:
     """Return where the files of a data set in ``root`` lie, made or not."""
     return SyntheticDataset(root, root / "annotations.json", root / "videos", root / "clips.csv", root / "clips")
-
-
-def open_dataset(root: Path) -> SyntheticDataset:
-    """Return the paths of a data set that was made before.
-
-    Raises:
-        DataError: If there is none in ``root``.
-    """
-    read_identity(root)
-    return dataset_paths(root)
-
-
-def read_identity(root: Path) -> tuple[str, int]:
-    """Return preset and seed of the data set in ``root``.
-
-    Raises:
-        DataError: If ``dataset.json`` is missing or not of this version.
-    """
-    found = read_json(root / "dataset.json")
-    if not isinstance(found, dict) or found.get("version") != VERSION or found.get("preset") not in PRESETS:
-        raise DataError(f"{root / 'dataset.json'} is not of a synthetic data set of version {VERSION}; make it anew.")
-    return str(found["preset"]), int(found["seed"])
 
 
 def plan_dataset(preset: Preset, seed: int) -> tuple[list[Plan], list[Plan]]:

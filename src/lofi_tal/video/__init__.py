@@ -4,16 +4,16 @@ from lofi_tal.video.cache import FrameCache
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import (
     DecodedFrames,
-    Picture,
     View,
     check_decoder,
     decode_frames,
     decode_views,
     stream_frames,
 )
-from lofi_tal.video.index import SUFFIXES, VideoIndex, find_video, find_videos
+from lofi_tal.video.frame_times import VideoInfo, probe_video
+from lofi_tal.video.index import SUFFIXES, VideoIndex, find_videos
 from lofi_tal.video.manifest import VideoManifest, VideoRecord
-from lofi_tal.video.timeline import VideoInfo, probe_video
+from lofi_tal.video.pictures import Picture
 from lofi_tal.video.writing import write_video
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "check_decoder",
     "decode_frames",
     "decode_views",
-    "find_video",
     "find_videos",
     "probe_video",
     "stream_frames",

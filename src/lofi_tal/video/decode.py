@@ -5,35 +5,24 @@ N: number of requested times; H, W: display pixels.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.frame import PictureType, VideoFrame
-from av.video.plane import VideoPlane
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.frame import VideoFrame
 from numpy.typing import ArrayLike, NDArray
 
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.video.container import VideoError, all_frames, open_video
-from lofi_tal.video.timeline import Floats, Integers, Timeline, scan
+from lofi_tal.video.frame_reader import FrameReader
+from lofi_tal.video.frame_times import Floats, Integers, Timeline, scan
+from lofi_tal.video.pictures import Picture, Scaler
 from lofi_tal.video.torchcodec import torchcodec_frames
 
 Pictures = NDArray[np.uint8]
-Plane = NDArray[np.uint8]
-
-_WORTH_A_JUMP = 30
-"""Frames that a seek has to spare: it empties the decoder's pipeline, which costs a few frames itself."""
-
 
 DECODERS = ("pyav", "torchcodec")
 """Decoders: PyAV brings FFmpeg along; torchcodec is optional."""
-
-_SPARING = ("h264", "hevc", "mpeg4")
-"""Codecs whose decoders in FFmpeg leave out a frame of their own accord the moment they are told (dav1d does not)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +43,6 @@ class DecodedFrames:
     def missing(self) -> int:
         """Number of requested times whose frame had to be replaced by one that is not next to it."""
         return int(self.replaced.sum())
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture whose colours are still apart: what of it is wanted is interleaved where it is wanted.
-
-    Args:
-        planes: Red, green and blue, ``(H, W)`` uint8 each, in memory of swscale's frame, or of the decoder's where
-            nothing had to be done: not to be written.
-    """
-
-    planes: tuple[Plane, Plane, Plane]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """H and W."""
-        height, width = self.planes[0].shape
-        return height, width
-
-    def write(self, into: NDArray[np.uint8], top: int = 0, left: int = 0, *, mirrored: bool = False) -> None:
-        """Write the part of the size of ``into``, ``(h, w, 3)``, that begins at ``top`` and ``left``."""
-        height, width = into.shape[:2]
-        for channel, plane in enumerate(self.planes):
-            part = plane[top : top + height, left : left + width]
-            into[..., channel] = part[:, ::-1] if mirrored else part
-
-    def array(self) -> NDArray[np.uint8]:
-        """Return the whole as ``(H, W, 3)``, C-contiguous."""
-        into = np.empty((*self.shape, 3), dtype=np.uint8)
-        self.write(into)
-        return into
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +184,7 @@ def stream_frames(
 
 
 def _stream(path: Path, view: View, threads: int, timeline: Timeline, decoder: str) -> Iterator[tuple[int, Picture]]:
-    to_rgb = _Scaler(path, view.shape(timeline), _turns(timeline, decoder))
+    to_rgb = Scaler(path, view.shape(timeline), _turns(timeline, decoder))
     numbers = timeline.on_screen(view.times)
     places = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
     for same, (_, found) in zip(places, _found(path, timeline, np.unique(numbers), threads, decoder), strict=True):
@@ -262,7 +220,7 @@ def _found(
     if decoder != "pyav":
         yield from torchcodec_frames(path, timeline, numbers, threads)
         return
-    with _Reader(path, timeline, threads, wanted=numbers) as reader:
+    with FrameReader(path, timeline, threads, wanted=numbers) as reader:
         for wanted in numbers.tolist():
             yield wanted, reader.nearest(wanted)
 
@@ -272,7 +230,7 @@ class _Output:
 
     def __init__(self, path: Path, view: View, timeline: Timeline, turns: int) -> None:
         shape = view.shape(timeline)
-        self.timeline, self.to_rgb = timeline, _Scaler(path, shape, turns)
+        self.timeline, self.to_rgb = timeline, Scaler(path, shape, turns)
         self.numbers = timeline.on_screen(view.times)
         self.order = np.argsort(self.numbers, kind="stable")
         self.sorted = self.numbers[self.order]
@@ -294,124 +252,3 @@ class _Output:
         """What has been taken."""
         replaced = np.abs(self.chosen - self.numbers) > 1
         return DecodedFrames(self.pictures, self.timeline.times[self.chosen], replaced)
-
-
-class _Scaler:
-    """Decoded frames to RGB pictures of one display size, whatever size the frames have.
-
-    swscale scales straight to planar RGB, and only what is wanted of it is interleaved: against scaling to packed RGB
-    this takes less than half the time at 256 pixels, keeps chroma at full resolution, and has no bias (packed RGB came
-    out 1.4 levels dark).
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int], turns: int) -> None:
-        self.path = path
-        self.height, self.width = shape[::-1] if turns % 2 else shape
-        self.turns = turns
-        self.scale = VideoReformatter()
-        self.last: tuple[int, Picture] | None = None
-
-    def __call__(self, number: int, frame: VideoFrame) -> Picture:
-        """Return frame ``number`` as a picture; the last one is kept, for it may stand for several."""
-        if self.last is None or self.last[0] != number:
-            try:
-                scaled = self.scale.reformat(
-                    frame,
-                    width=self.width,
-                    height=self.height,
-                    format="gbrp",
-                    interpolation=Interpolation.BILINEAR,
-                    threads=1,
-                )
-            except av.error.FFmpegError as error:
-                size = f"{self.width} × {self.height}"
-                raise VideoError(f"{self.path}: a frame cannot be scaled to {size} ({error.strerror}).") from error
-            green, blue, red = map(self._upright, scaled.planes)
-            self.last = number, Picture((red, green, blue))
-        return self.last[1]
-
-    def _upright(self, plane: VideoPlane) -> Plane:
-        """Return a plane as an array of its memory, whose lines may be longer than the picture is wide."""
-        lines: Plane = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)[
-            : self.height, : self.width
-        ]
-        return np.rot90(lines, self.turns) if self.turns else lines
-
-
-class _Reader:
-    """Frames of one file by rising number, with jumps over what nobody needs.
-
-    Between the wanted frames the decoder leaves out those that no other frame refers to (most of the B-frames).
-    A jump goes to a key frame, and counts only if the decoder then really begins with that frame, intra-coded;
-    otherwise (gradual refresh, a wrong index) the file is read again from its start, without jumps.
-    """
-
-    def __init__(self, path: Path, timeline: Timeline, threads: int, *, wanted: Integers) -> None:
-        self.path, self.timeline, self.threads = path, timeline, threads
-        # frames that are told apart by their rank must all come; several threads decode ahead of what is set here
-        spares = threads == 1 and not timeline.by_rank and timeline.codec in _SPARING
-        self.wanted = set(timeline.ticks[np.unique(wanted)].tolist()) if spares else None
-        self.keys = timeline.keys
-        self.before: tuple[int, VideoFrame] | None = None
-        self.now: tuple[int, VideoFrame] | None = None
-
-    def __enter__(self) -> _Reader:
-        self._open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def _open(self) -> None:
-        self.stack = ExitStack()
-        self.container, self.stream = self.stack.enter_context(open_video(self.path, self.threads))
-        self.frames = self._numbered()
-
-    def nearest(self, wanted: int) -> tuple[int, VideoFrame]:
-        """Return frame ``wanted``, or the nearest one that can be decoded; ``wanted`` must not fall."""
-        if self.now is None or self.now[0] < wanted:
-            self._jump(wanted)
-        while self.now is None or self.now[0] < wanted:
-            following = next(self.frames, None)
-            if following is None:
-                break
-            self.before, self.now = self.now, following
-        found = [pair for pair in (self.before, self.now) if pair is not None]
-        if not found:
-            raise VideoError(f"{self.path}: not one frame can be decoded.")
-        return min(found, key=lambda pair: abs(pair[0] - wanted))
-
-    def _numbered(self) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Yield frames with their numbers, which rise; those that come out of turn are left out."""
-        ticks = self.timeline.ticks
-        for rank, frame in enumerate(all_frames(self.container, self.stream, self.wanted)):
-            if self.timeline.by_rank:
-                number = rank
-            elif frame.pts is None:
-                continue
-            else:
-                number = int(np.searchsorted(ticks, frame.pts, side="right")) - 1
-            if (-1 if self.now is None else self.now[0]) < number < len(ticks):
-                yield number, frame
-
-    def _jump(self, wanted: int) -> None:
-        """Go to the last key frame up to ``wanted`` if that spares enough frames."""
-        place = int(np.searchsorted(self.keys, wanted, side="right")) - 1
-        here = -1 if self.now is None else self.now[0]
-        if place < 0 or self.keys[place] - here < _WORTH_A_JUMP:
-            return
-        key = int(self.keys[place])
-        self.frames.close()  # or the time since its last packet would count as that of the seek
-        try:
-            self.container.seek(int(self.timeline.ticks[key]), stream=self.stream, backward=True)
-            self.frames = self._numbered()
-            # frames before the key frame may lean on what was skipped
-            landed = next((pair for pair in self.frames if pair[0] >= key), None)
-        except av.error.FFmpegError:
-            landed = None
-        if landed is not None and landed[0] == key and landed[1].pict_type == PictureType.I:
-            self.before, self.now = self.now, landed
-        else:
-            self.stack.close()
-            self.keys = self.keys[:0]
-            self._open()

@@ -90,15 +90,6 @@ def find_videos(folder: Path | str) -> VideoIndex:
     return VideoIndex(folder, dict(sorted(files.items())))
 
 
-def find_video(folder: Path | str, video_id: str) -> Path:
-    """Return the file of one video; index the folder once with :func:`find_videos` to look up many.
-
-    Raises:
-        VideoError: If there is no such file or folder.
-    """
-    return find_videos(folder).find(video_id)
-
-
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return [entry for entry in entries if not entry.name.startswith(".")]

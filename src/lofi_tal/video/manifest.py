@@ -27,7 +27,7 @@ from lofi_tal.leases import Leases
 from lofi_tal.video import watch
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
-from lofi_tal.video.timeline import probe_video
+from lofi_tal.video.frame_times import probe_video
 
 _AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _LEASED = 32  # files that a process takes for itself where several share them

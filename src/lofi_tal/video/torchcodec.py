@@ -1,6 +1,6 @@
 """torchcodec as the decoder: an alternative to PyAV under other licences, with FFmpeg's libraries from the system.
 
-It counts frames as :mod:`lofi_tal.video.timeline` does, in the order of presentation. It gives whole RGB pictures,
+It counts frames as :mod:`lofi_tal.video.frame_times` does, in the order of presentation. It gives whole RGB pictures,
 which are then scaled as PyAV's are: the results differ by rounding, as colours are converted before instead of after.
 """
 
@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from lofi_tal.errors import LofiError
 from lofi_tal.video.container import VideoError
-from lofi_tal.video.timeline import Integers, Timeline
+from lofi_tal.video.frame_times import Integers, Timeline
 
 _AT_ONCE = 16  # whole pictures that are held together
 

@@ -56,21 +56,27 @@ def write_video(
         options |= {"bf": "0", "threads": "1"}
     with atomic_path(Path(path)) as temporary:
         try:
-            # bitexact leaves library versions and dates out of the file
-            container = av.open(
-                str(temporary), mode="w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
-            )
-            with container:
-                stream = container.add_stream("libx264", rate=rate, options=options)
-                for number, picture in enumerate(frames):
-                    if number == 0:
-                        _begin(stream, picture, rate)
-                    container.mux(stream.encode(_to_yuv(stream, picture, number)))
-                if not stream.codec_context.is_open:
-                    raise LofiError(f"{path}: there are no frames to write.")
-                container.mux(stream.encode(None))
+            written = _encode(temporary, frames, rate, options)
         except av.error.FFmpegError as error:
             raise RunError(f"{path} cannot be encoded: {error.strerror}.") from error
+        if not written:
+            raise LofiError(f"{path}: there are no frames to write.")
+
+
+def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction, options: dict[str, str]) -> bool:
+    """Write all frames; say whether there were any."""
+    # bitexact leaves library versions and dates out of the file
+    container = av.open(str(path), mode="w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"})
+    with container:
+        stream = container.add_stream("libx264", rate=rate, options=options)
+        for number, picture in enumerate(frames):
+            if number == 0:
+                _begin(stream, picture, rate)
+            container.mux(stream.encode(_to_yuv(stream, picture, number)))
+        if not stream.codec_context.is_open:
+            return False
+        container.mux(stream.encode(None))
+    return True
 
 
 def _begin(stream: VideoStream, picture: NDArray[np.uint8], rate: Fraction) -> None:

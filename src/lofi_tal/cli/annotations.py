@@ -1,4 +1,4 @@
-"""Commands on annotation files and features: convert, split, stats, export-features."""
+"""Commands on annotation files: check, convert, split, stats."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import typer
 
 from lofi_tal.cli.common import (
     JsonOption,
-    OutputOption,
     PatienceOption,
     QuietOption,
-    RecipeArgument,
-    SetOption,
     ShareOption,
     command_line,
     complain,
@@ -27,18 +24,79 @@ from lofi_tal.errors import LofiError, nearest
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
-    from lofi_tal.annotations import Split, Statistics
+    from lofi_tal.annotations import CheckReport, Split, Statistics
 
 _MOST = 20  # lines of a kind that are printed
 
 
 def register(data: typer.Typer) -> None:
     """Add the commands of this module to `lofi data`."""
+    data.command("check")(check)
     data.command("convert")(convert)
     data.command("split")(split)
     data.command("stats")(stats)
-    data.command("cache")(cache)
-    data.command("export-features")(export_features)
+
+
+def check(
+    annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos; without it only the labels are checked.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps what is found of the videos: a later check, or a run, goes on from it."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that examine videos.")] = 4,
+    share: ShareOption = False,
+    patience: PatienceOption = PATIENCE,
+    most: Annotated[int, typer.Option(help="Findings shown in the table.")] = 50,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what is wrong with annotations and videos, before any training.
+
+    With --share, the command can be started several times, on any machine, with one --manifest that all of them see.
+
+    Exit status 3 if there is an error; warnings alone give 0.
+    """
+    from lofi_tal.annotations import check_annotations, load_annotations
+    from lofi_tal.progress import Progress
+    from lofi_tal.video import VideoManifest
+
+    loaded = load_annotations(annotations)
+    known = VideoManifest(manifest, workers=workers)
+    with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
+        shared = patience if share else None
+        report = check_annotations(loaded, videos, manifest=known, seen=progress.advance, patience=shared)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_check(report, most)
+    if not report.ok:
+        raise typer.Exit(3)
+
+
+def show_check(report: CheckReport, most: int) -> None:
+    """Print what a check found: subsets, findings, and a verdict."""
+    rows = []
+    for subset, facts in report.summary.items():
+        seconds = facts.get("segment_seconds") or {}
+        rows.append((
+            subset, facts["videos"], facts["videos_with_truth"], facts["instances"], facts["classes"],
+            f"{facts['hours']:.2f}", f"{seconds['p50']:.1f} s" if "p50" in seconds else "-",
+        ))  # fmt: skip
+    print_table("", ("subset", "videos", "with truth", "instances", "classes", "hours", "median segment"), rows)
+    if report.findings:
+        ranked = sorted(report.findings, key=lambda finding: finding.severity != "error")
+        print_table(
+            "",
+            ("severity", "kind", "video", "detail"),
+            [(f.severity, f.kind, f.video_id, f.detail) for f in ranked[:most]],
+        )
+    if len(report.findings) > most:
+        counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items())
+        say(f"{len(report.findings)} findings in all ({counts}); --most shows more, --json has them all.")
+    say("No errors." if report.ok else "There are errors: training or evaluation would suffer.")
 
 
 def convert(
@@ -215,61 +273,3 @@ def show_statistics(figures: Statistics) -> None:
 
 def _percentile_names(document: dict[str, dict[str, float]]) -> Sequence[str]:
     return [name.removeprefix("p") for name in document["segment_seconds"]]
-
-
-def export_features(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write <id>.npy files into.")],
-    arm: Annotated[str, typer.Option(help="Whose encoder made the features: lofi or baseline.")] = "lofi",
-) -> None:
-    """Write a run's features as OpenTAD and ActionFormer read them: one .npy file a video, (snippets, channels).
-
-    Example: lofi data export-features runs/mine -o features/
-    """
-    from lofi_tal.features import export_npy
-
-    exported, failed = export_npy(run / "arms" / arm / "features", output)
-    say(f"{exported} videos: {output}")
-    for reason in failed:
-        complain(reason)
-    if failed:
-        raise typer.Exit(4)
-
-
-def cache(
-    recipe: RecipeArgument,
-    output: OutputOption = None,
-    settings: SetOption = None,
-    share: ShareOption = False,
-    patience: PatienceOption = PATIENCE,
-    quiet: QuietOption = False,
-) -> None:
-    """Decode all videos of a recipe once, before any training, into the frame cache of its run folder.
-
-    One pass over a file serves all fidelities of stage 2. What is there already is not decoded again; training does the
-    same by itself in its first epoch. Exit status 4 if a video cannot be decoded.
-
-    Example: lofi data cache recipe.yaml -o runs/mine
-    """
-    from lofi_tal.recipes import load_recipe
-    from lofi_tal.run import Run
-
-    loaded = load_recipe(recipe, tuple(settings or ()))
-    run = Run(
-        loaded,
-        output or Path("runs") / loaded.name,
-        device="cpu",
-        precision="fp32",
-        quiet=quiet,
-        patience=patience if share else None,
-    )
-    with run.open(command_line(), trains=False):
-        whole, failed = run.fill_cache()
-    held, limit = run.cache.held_bytes() / 2**30, loaded.data.cache_gib
-    say(f"{run.cache.folder}: {held:.2f} GiB (limit {limit:g} GiB)")
-    if not whole:
-        complain("The cache or its disk is full: the rest will be decoded whenever it is needed; raise data.cache_gib.")
-    for video_id, reason in failed.items():
-        complain(f"{video_id}: {reason}")
-    if failed:
-        raise typer.Exit(4)

@@ -19,9 +19,9 @@ from lofi_tal.video import (
     VideoError,
     container,
     decode_frames,
+    frame_times,
     probe_video,
     stream_frames,
-    timeline,
     watch,
     write_video,
 )
@@ -103,10 +103,10 @@ def test_frames_that_an_edit_list_cuts_are_not_counted(tmp_path):
 def read(monkeypatch):
     """The files whose packets are read, of which each process remembers what it found."""
     paths = []
-    original = timeline._read_packets
-    monkeypatch.setattr(timeline, "_read_packets", lambda path: (paths.append(path), original(path))[1])
-    monkeypatch.setattr(timeline, "_SETTLED", 0)
-    monkeypatch.setattr(timeline, "_recent", OrderedDict())
+    original = frame_times._read_packets
+    monkeypatch.setattr(frame_times, "_read_packets", lambda path: (paths.append(path), original(path))[1])
+    monkeypatch.setattr(frame_times, "_SETTLED", 0)
+    monkeypatch.setattr(frame_times, "_recent", OrderedDict())
     return paths
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_has_changed_is_read_again(how, tmp_path, read):
 
 
 def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(timeline, "_SETTLED", 3600)
+    monkeypatch.setattr(frame_times, "_SETTLED", 3600)
     write_video(tmp_path / "a.mp4", [np.zeros((16, 16, 3), np.uint8)], fps=10)
     assert [probe_video(tmp_path / "a.mp4").frames for _ in range(2)] == [1, 1]
     assert len(read) == 2
@@ -154,7 +154,7 @@ def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path, read, mon
 
 @pytest.mark.parametrize("limit", ["_FILES", "_FRAMES"])
 def test_what_is_remembered_is_bounded_and_the_last_files_stay(limit, tmp_path, read, monkeypatch):
-    monkeypatch.setattr(timeline, limit, {"_FILES": 2, "_FRAMES": 10}[limit])
+    monkeypatch.setattr(frame_times, limit, {"_FILES": 2, "_FRAMES": 10}[limit])
     paths = [tmp_path / f"{name}.mp4" for name in "abc"]
     for path in paths:
         write_video(path, [np.zeros((16, 16, 3), np.uint8)] * 5, fps=10)

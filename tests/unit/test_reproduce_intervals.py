@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lofi_tal.reproduce.statistics import paired, spread, t_quantile
+from lofi_tal.reproduce.intervals import paired, spread, t_quantile
 
 
 @pytest.mark.parametrize(
