@@ -154,7 +154,7 @@ def test_stage_2_that_was_stopped_goes_on_to_the_last_bit(device, run_of, tmp_pa
             run = Run(base.recipe, folder, device=device.type, precision=precision, quiet=True, **options)
             run.training.made["finetune"] = base.output / "pretrain"
             with run.open():
-                return (run.optimised / "encoder.safetensors").read_bytes()
+                return (run.ensure("lofi") / "encoder.safetensors").read_bytes()
 
         whole = stage2(tmp_path / precision / "whole")
         with monkeypatch.context() as patched:

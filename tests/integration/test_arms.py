@@ -161,11 +161,11 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
     tried = []
     real = lofi_tal.run.training.train_lofi
 
-    def train(*args, options, **kwargs):
-        tried.append((options.strategy, options.accumulate))
+    def train(*args, section, **kwargs):
+        tried.append((section.strategy, section.accumulate))
         if len(tried) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return real(*args, options=options, **kwargs)
+        return real(*args, section=section, **kwargs)
 
     monkeypatch.setattr(lofi_tal.run.training, "train_lofi", train)
     pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=step_down)
@@ -177,7 +177,7 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
         assert (pipeline.ensure("lofi") / "stage.json").exists()
     assert tried[:2] == [("plain", 1), ("plain", 2)]
     assert tried[2][0] != "plain"
-    assert not pipeline.overwrite  # what comes after stage 2 is replaced only if the user says so
+    assert not pipeline.folder.overwrite  # what comes after stage 2 is replaced only if the user says so
 
 
 def test_the_decoder_of_the_training_travels_with_the_model(finished_run, tmp_path, monkeypatch):

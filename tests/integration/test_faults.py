@@ -298,7 +298,7 @@ def test_a_file_that_vanishes_after_it_was_looked_at_costs_itself(run):
 
 def test_a_file_that_changes_is_read_as_it_is_and_looked_at_again_by_the_next_run(run, recipe):
     assert run.changed.video_id not in run.running.stderr
-    later = Run(recipe, run.output, device="cpu", quiet=True).data
+    later = Run(recipe, run.output, device="cpu", quiet=True).data()
     stamps = {video.video_id: video.file.stamp for video in [*later.train, *later.selection]}
     assert stamps[run.changed.video_id] == file_stamp(run.changed.file.path) != run.changed.file.stamp
 

@@ -34,7 +34,7 @@ def test_stage_2_fits_a_few_videos_and_carries_over_to_full_fidelity(benchmark_s
         demo_recipe(benchmark_set, seed=0, overrides=SETTINGS), tmp_path, device="cpu", precision="fp32", quiet=True
     )
     heads, make_head = [], pipeline.new_head
-    monkeypatch.setattr(pipeline, "_new_head", lambda channels: heads.append(make_head(channels)) or heads[-1])
+    monkeypatch.setattr(pipeline, "new_head", lambda channels: heads.append(make_head(channels)) or heads[-1])
     encoder = load_encoder(pipeline.ensure("lofi")).eval()
     videos, labels = pipeline.data().train, pipeline.data().labels
     dataset, truth = pipeline.snippets(videos), truth_document(videos, labels, "all")

@@ -27,7 +27,7 @@ from lofi_tal.evaluation import bootstrap_detections
 from lofi_tal.files import locked
 from lofi_tal.reproduce import ROWS, Runner, open_base
 from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack
-from lofi_tal.run import Run
+from lofi_tal.run.training import Training
 
 QUICK = ("pretrain.epochs=1", "lofi.epochs=1", "head.lrs=[1e-3]", "head.epochs=1", "classifier.epochs=1")
 PICKED = [ROWS[name] for name in ("motion", "acp", "long", "bmn_acp")]
@@ -177,16 +177,16 @@ def test_an_interrupted_row_goes_on_in_the_shared_folder(done, monkeypatch, tmp_
     out = tmp_path / "out"
     shutil.copytree(runner.out / "shared", out / "shared", ignore=shutil.ignore_patterns("lofi-*"))
     again = Runner(runner.base, out, tmp_path / "results", "cpu", quiet=True)
-    real = Run._finish_encoder
+    real = Training._finish
 
     def stop(self, stage, encoder, outcome):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "_finish_encoder", stop)
+    monkeypatch.setattr(Training, "_finish", stop)
     with pytest.raises(KeyboardInterrupt):
         list(again.run([ROWS["long"]], [0]))
     assert again.state(ROWS["long"], 0) == "missing"
-    monkeypatch.setattr(Run, "_finish_encoder", real)
+    monkeypatch.setattr(Training, "_finish", real)
     ((_, _, result),) = again.run([ROWS["long"]], [0])
     assert result["scores"] == done[1]["long"]["scores"]
 

@@ -10,7 +10,8 @@ from safetensors import safe_open
 import lofi_tal.planning.choosing
 from lofi_tal.config import make_recipe
 from lofi_tal.localizer import Localizer
-from lofi_tal.run import Run, plan_recipe, write_run_report
+from lofi_tal.planning import plan_recipe
+from lofi_tal.run import Run, write_run_report
 
 WINDOW = 6.0  # the videos take 7 to 10 s, their actions less than 6
 
