@@ -29,10 +29,10 @@ from lofi_tal.stages import extract
 
 encode = extract.encode_snippets
 
-def slowly(*arguments):
+def slowly(*arguments, **named):
     print("at work", flush=True)
     time.sleep(0.3)
-    return encode(*arguments)
+    return encode(*arguments, **named)
 
 extract.encode_snippets = slowly
 recipe, folder = load_recipe(Path(sys.argv[1])), Path(sys.argv[2])
@@ -104,7 +104,7 @@ def test_extraction_is_shared_and_says_what_cannot_be_read(run_copy, tmp_path, t
     victim = sorted(videos.iterdir())[0]
     content = tiny_recipe.model_copy(update={"data": tiny_recipe.data.model_copy(update={"videos": videos})})
     recipe.write_text(save_recipe(content))
-    Run(content, run, device="cpu", quiet=True)._read_data()  # the manifest knows all files
+    Run(content, run, device="cpu", quiet=True).data()  # the manifest knows all files
     data = victim.read_bytes()
     stamp = victim.stat()
     victim.write_bytes(b"\0" * len(data))  # of the same size and time: seen only when it is read

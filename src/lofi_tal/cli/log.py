@@ -34,4 +34,3 @@ def show_log(quiet: bool = False) -> None:
     logger.handlers = [_Lines()]
     logger.propagate = False
     show_progress(_bar)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # which says at every start what we say once

@@ -7,6 +7,7 @@ import ctypes
 import datetime
 import functools
 import gc
+import logging
 import os
 import platform
 import resource
@@ -61,6 +62,7 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
         precision = auto_precision(device)
     if precision == "fp16" and device != "cuda":
         raise LofiError(f"precision 'fp16' needs a CUDA device; on {device!r} use fp32 or bf16.")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision every time
     name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
     if alone:
         place = torch.device(device, started_local_rank() % torch.cuda.device_count()) if device == "cuda" else device
