@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lofi_tal.annotations.formats import Collector
@@ -14,6 +15,7 @@ from lofi_tal.fidelity import CyclicSchedule, Fidelity, Schedule, s_lofi
 from lofi_tal.files import read_text
 from lofi_tal.heads import GTAD, Proposals
 from lofi_tal.segments import Segments
+from lofi_tal.tasks import Task
 from lofi_tal.writers import Writer
 
 
@@ -48,6 +50,32 @@ class OwnHead(GTAD):
     def proposals(self, outputs: Any, preset: str = "fixed") -> list[Proposals]:
         """Return the proposals of G-TAD with squared scores."""
         return [found._replace(scores=found.scores**2) for found in super().proposals(outputs, preset)]
+
+
+class UpsideDown(Task):
+    """Whether a clip stands on its head; both versions of a clip are in one batch."""
+
+    labels = ("upright", "upside down")
+
+    def examples(self, frames: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every clip as it is, then every clip turned over, of ``(B, T, S, S, 3)``."""
+        answers = torch.arange(2, device=frames.device).repeat_interleave(len(frames))
+        return torch.cat([frames, frames.flip(2)]), answers
+
+
+class OwnLog:
+    """Appends the metrics of every step to a file."""
+
+    def __init__(self, folder: Path, *, name: str = "own.log") -> None:
+        self.file = (folder / name).open("a", encoding="utf-8")
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Write the metrics of a step."""
+        self.file.write(f"{step} {metrics}\n")
+
+    def finalize(self, status: str) -> None:
+        """Close the file."""
+        self.file.close()
 
 
 def own_schedule(full: Fidelity, *, r_s: float, c_l: int) -> Schedule:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.tasks import TASKS
+from lofi_tal.tracking import LOGGERS
 
 
 class _Section(BaseModel):
@@ -261,6 +262,10 @@ class DetectSection(_Section):
     """Classes for each proposal."""
 
 
+def _known_logger(name: str) -> str:
+    return name if ":" in name else LOGGERS.checked(name)  # a path to code is looked at when it is used
+
+
 class Recipe(_Section):
     """A whole run: three stages, detection and evaluation."""
 
@@ -286,6 +291,16 @@ class Recipe(_Section):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
+    tracking: dict[Annotated[str, AfterValidator(_known_logger)], dict[str, Any]] = Field(default_factory=dict)
+    """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: Any) -> dict[str, Any]:
+        """Leave out what no result depends on where nothing is set."""
+        content: dict[str, Any] = handler(self)
+        if not self.tracking:
+            content.pop("tracking", None)
+        return content
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -345,7 +360,7 @@ def save_recipe(recipe: Recipe) -> str:
 
 def _explain(item: Any) -> str:
     """Turn one pydantic error into a sentence."""
-    place = ".".join(str(part) for part in item["loc"])
+    place = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
         section = _section_at(item["loc"][:-1])
         known = list(section.model_fields) if section else []

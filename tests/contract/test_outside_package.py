@@ -25,6 +25,8 @@ from lofi_tal.encoders import create_encoder, list_encoders, load_encoder, save_
 from lofi_tal.fidelity import create_schedule, full_fidelity, list_schedules
 from lofi_tal.heads import create_head, list_heads, load_head, save_head, takes_classes
 from lofi_tal.segments import Segments
+from lofi_tal.tasks import create_task, list_tasks
+from lofi_tal.tracking import create_logger, list_loggers
 from lofi_tal.writers import check_formats, detection_files, write_detections
 
 folder = Path(sys.argv[1])
@@ -74,6 +76,17 @@ write_detections(found, folder, 0.5, check_formats(["audacity", "json"]))
 assert labels.name == "clip.labels.txt"
 assert labels.read_text() == "1.000\\t2.000\\tjump\\n"  # the second one is below the threshold
 assert results.exists()
+
+task = create_task("upside_down")
+shown, answers = task.examples(torch.arange(2)[:, None, None, None, None].expand(2, 4, 8, 8, 3), torch.zeros(2))
+assert shown.shape == (4, 4, 8, 8, 3) and answers.tolist() == [0, 0, 1, 1]
+recipe = make_recipe({"data": recipe.data.model_dump(), "pretrain": {"task": "upside_down"}})
+assert recipe.pretrain.task == "upside_down"
+tracker = create_logger("own_log", {"name": "x.log"}, folder=folder, stage="lofi", start=0)
+tracker.log_metrics({"loss": 1.0}, 3)
+tracker.finalize("success")
+assert (folder / "x.log").read_text() == "3 {'loss': 1.0}\\n"
+assert list_tasks()[-1] == "upside_down" and list_loggers()[-1] == "own_log"
 
 for names, name in ((list_encoders(), "own_encoder"), (list_heads(), "own_head"), (list_schedules(), "own_schedule")):
     assert names[-1] == name
@@ -148,6 +161,8 @@ def test_the_lists_name_its_components_and_package(site):
     assert list(listed["encoders"])[-3:] == ["needy", "not_there", "own_encoder"]
     assert listed["packages"]["heads"] == {"own_head": "own-encoder"}
     assert listed["packages"]["schedules"] == {"own_schedule": "own-encoder"}
+    assert listed["packages"]["tasks"] == {"upside_down": "own-encoder"}
+    assert listed["packages"]["loggers"] == {"own_log": "own-encoder"}
     assert listed["packages"]["importers"] == {"odd": "odd-things", "own_format": "own-encoder"}
     assert listed["packages"]["writers"] == {"audacity": "own-encoder"}
     table = lofi(site, "models", "list").stdout

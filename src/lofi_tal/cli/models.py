@@ -68,9 +68,18 @@ def _registries() -> dict[str, Registry[Any]]:
     from lofi_tal.annotations.formats import READERS
     from lofi_tal.fidelity import SCHEDULES
     from lofi_tal.heads import HEADS
+    from lofi_tal.tasks import TASKS
+    from lofi_tal.tracking import LOGGERS
     from lofi_tal.writers import WRITERS
 
-    return {"heads": HEADS, "schedules": SCHEDULES, "importers": READERS, "writers": WRITERS}
+    return {
+        "heads": HEADS,
+        "tasks": TASKS,
+        "schedules": SCHEDULES,
+        "importers": READERS,
+        "writers": WRITERS,
+        "loggers": LOGGERS,
+    }
 
 
 def _encoder_row(name: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def settings_of(recipe: Recipe, row: Row, precision: str) -> dict[str, Any]:
 
     Values that are the defaults are left out, so that a setting that a later version adds changes nothing here.
     """
-    content = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name", "seed", "features"})
+    content = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name", "seed", "features", "tracking"})
     for key in ("annotations", "videos", "manifest", "clips", "clips_root", "workers", "cache_gib"):
         content["data"].pop(key, None)
     for section, key in (("encoder", "weights"), ("classifier", "scores")):

@@ -176,6 +176,7 @@ class ArmRun:
             seed=self._seed,
             resume=True,
             overwrite=context.folder.overwrite,
+            tracking=context.folder.tracking,
             quiet=context.quiet,
         )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,21 @@ class RunFolder:
             life after which one of them is taken for dead.
         resume: Go on with interrupted stages.
         overwrite: Replace stages that were made from other inputs.
+        tracking: Loggers of the metrics with their options.
 
     Raises:
         LofiError: If there is nothing to resume, or ``overwrite`` is asked of processes that share their work.
     """
 
     def __init__(
-        self, path: Path, *, shared: Path | None, patience: float | None, resume: bool, overwrite: bool
+        self,
+        path: Path,
+        *,
+        shared: Path | None,
+        patience: float | None,
+        resume: bool,
+        overwrite: bool,
+        tracking: Mapping[str, Mapping[str, Any]],
     ) -> None:
         if resume and not (path / "recipe.yaml").exists():
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
@@ -50,7 +58,7 @@ class RunFolder:
                 "--share and --overwrite exclude each other: one process cannot replace what others work on."
             )
         self.path, self.shared, self.patience = path, shared, patience
-        self.resume, self.overwrite = resume, overwrite
+        self.resume, self.overwrite, self.tracking = resume, overwrite, tracking
         self.skipped: set[Path] = set()
         self.opened: dict[str, Path] = {}
         """Folders of the stages that train an encoder, once they have been opened."""
@@ -143,7 +151,9 @@ class RunFolder:
     def _opened(
         self, name: str, folder: Path, stage: str, inputs: dict[str, Any], resume: bool, overwrite: bool
     ) -> StageFolder:
-        opened = on_first(lambda: open_stage(folder, stage, inputs, resume=resume, overwrite=overwrite))
+        opened = on_first(
+            lambda: open_stage(folder, stage, inputs, resume=resume, overwrite=overwrite, tracking=self.tracking)
+        )
         self.opened[name] = folder
         if opened.record:
             self.skipped.add(folder)

@@ -75,7 +75,14 @@ class Run(Context):
         patience: float | None = None,
         compile: str | None = None,
     ) -> None:
-        folder = RunFolder(output, shared=shared, patience=patience, resume=resume, overwrite=overwrite)
+        folder = RunFolder(
+            output,
+            shared=shared,
+            patience=patience,
+            resume=resume,
+            overwrite=overwrite,
+            tracking=recipe.tracking,
+        )
         if precision == "auto":
             precision = folder.noted("precision", PRECISIONS) or precision
         if compile in (None, "auto"):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import hash_object, read_json, write_json
+from lofi_tal.tracking import DEFAULT_TRACKING
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class StageFolder:
     inputs: dict[str, Any]
     resumed: bool
     record: StageRecord | None = None
+    tracking: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: DEFAULT_TRACKING)
 
     def finish(self, outcome: Outcome) -> StageRecord:
         """Write ``stage.json``: from now on the stage is complete. Its artefacts must be written before."""
@@ -66,7 +69,13 @@ class StageFolder:
 
 
 def open_stage(
-    path: Path, stage: str, inputs: dict[str, Any], *, resume: bool = False, overwrite: bool = False
+    path: Path,
+    stage: str,
+    inputs: dict[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    tracking: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> StageFolder:
     """Look at a stage folder and say what is to be done.
 
@@ -76,6 +85,7 @@ def open_stage(
         inputs: Everything its result depends on (JSON-like).
         resume: Go on with an interrupted run of the same inputs.
         overwrite: Throw away what is there if it is interrupted or was made from other inputs.
+        tracking: Loggers of its metrics with their options; TensorBoard without them.
 
     Returns:
         The folder; ``record`` is set if the stage is complete and up to date.
@@ -84,11 +94,12 @@ def open_stage(
         LofiError: If something is there that would be lost; the message says what differs and what to do.
     """
     fingerprint = hash_object({"stage": stage, "inputs": inputs})
+    tracking = tracking or DEFAULT_TRACKING
     finished, started = path / "stage.json", path / "started.json"
     if finished.exists():
         record = StageRecord(**read_json(finished))
         if record.fingerprint == fingerprint:
-            return StageFolder(path, stage, fingerprint, inputs, False, record)
+            return StageFolder(path, stage, fingerprint, inputs, False, record, tracking)
         if not overwrite:
             raise LofiError(
                 f"{path} holds a finished stage {stage!r} made from other inputs "
@@ -98,7 +109,7 @@ def open_stage(
     elif started.exists():
         before = read_json(started)
         if before["fingerprint"] == fingerprint and resume:
-            return StageFolder(path, stage, fingerprint, inputs, True)
+            return StageFolder(path, stage, fingerprint, inputs, True, None, tracking)
         if not overwrite and before["fingerprint"] != fingerprint:
             difference = _difference(before.get("stage", stage), before["inputs"], stage, inputs)
             raise LofiError(
@@ -114,7 +125,7 @@ def open_stage(
         shutil.rmtree(path)
     facts = {"stage": stage, "fingerprint": fingerprint, "inputs": inputs}
     write_json(started, {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
-    return StageFolder(path, stage, fingerprint, inputs, False)
+    return StageFolder(path, stage, fingerprint, inputs, False, None, tracking)
 
 
 def _difference(stage_before: str, before: dict[str, Any], stage: str, now: dict[str, Any]) -> str:

@@ -16,13 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import write_text
@@ -32,6 +30,7 @@ from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
 from lofi_tal.runtime.parallel import gather, mean_over_processes
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
+from lofi_tal.tracking import Trackers
 
 _ONE_REQUEST = 1.0
 
@@ -120,7 +119,7 @@ class TrainingRun:
         """
         iterator = iter(loader)
         first = self.fabric.global_rank == 0
-        lines = _MetricLines(self.folder.path, self.start, write=first)
+        lines = _MetricLines(self.folder, self.start, write=first)
         title = f"{self.folder.stage}"
         saved = time.monotonic()
         waits: list[tuple[float, float]] = []  # for data, of the time of each step in this epoch
@@ -145,7 +144,7 @@ class TrainingRun:
                 lines.write(self._record(step, waited / took))
                 wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
                 progress.advance(self._detail(step, wait))
-                done = index + 1 == self.total
+                lines.done = done = index + 1 == self.total
                 if done or stop_requested.is_set() or time.monotonic() - saved >= self.checkpoint_seconds:
                     self._save(index + 1, lines)
                     saved = time.monotonic()
@@ -261,13 +260,13 @@ class TrainingRun:
 
 
 class _MetricLines:
-    """metrics.jsonl and TensorBoard; on a resume, lines of steps that are run again are dropped."""
+    """metrics.jsonl and loggers; on a resume, lines of steps that are run again are dropped."""
 
-    def __init__(self, folder: Path, start: int, *, write: bool) -> None:
-        self.active = write
+    def __init__(self, folder: StageFolder, start: int, *, write: bool) -> None:
+        self.active, self.done = write, False
         if not write:
             return
-        path = folder / "metrics.jsonl"
+        path = folder.path / "metrics.jsonl"
         if path.exists():
             kept = []
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -276,25 +275,24 @@ class _MetricLines:
                         kept.append(line + "\n")
             write_text(path, "".join(kept))
         self.handle = path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self.trackers = Trackers(folder.tracking, folder=folder.path, stage=folder.stage, start=start)
 
     def write(self, record: dict[str, Any]) -> None:
         if not self.active:
             return
         self.handle.write(json.dumps(record) + "\n")
-        for key, value in record.items():
-            if isinstance(value, int | float) and key not in ("step", "seconds"):
-                self.board.add_scalar(key, value, record["step"])
+        numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
+        del numbers["step"], numbers["seconds"]
+        self.trackers.log(numbers, record["step"])
 
     def flush(self) -> None:
         if self.active:
             self.handle.flush()
-            self.board.flush()
 
     def close(self) -> None:
         if self.active:
             self.handle.close()
-            self.board.close()
+            self.trackers.close(success=self.done)
 
 
 @contextlib.contextmanager

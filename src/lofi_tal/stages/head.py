@@ -6,7 +6,7 @@ the encoder has not seen either; validation videos take no part in any choice. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,7 @@ class Search:
         seed: Of weights and orders.
         resume: Go on with interrupted trainings.
         overwrite: Replace outdated ones.
+        tracking: Loggers of the metrics with their options.
         quiet: No progress.
     """
 
@@ -136,6 +137,7 @@ class Search:
     seed: int
     resume: bool
     overwrite: bool
+    tracking: Mapping[str, Mapping[str, Any]]
     quiet: bool = False
     records: list[StageRecord] = field(default_factory=list)
 
@@ -208,7 +210,14 @@ class Search:
         """Return a head that was trained with a learning rate, now or before."""
         facts = {**self.inputs, "lr": lr, "videos": [video.video_id for video in data.videos]}
         stage = on_first(
-            lambda: open_stage(self.folder / name, f"head {name}", facts, resume=self.resume, overwrite=self.overwrite)
+            lambda: open_stage(
+                self.folder / name,
+                f"head {name}",
+                facts,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                tracking=self.tracking,
+            )
         )
         if stage.record:
             self.records.append(stage.record)
