@@ -7,7 +7,7 @@ Unknown keys are errors that name the nearest known key. Defaults are the paper'
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
@@ -20,6 +20,17 @@ from lofi_tal.tracking import LOGGERS
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class _LaterSection(_Section):
+    """A section with settings that came later: unset, they are left out, and no fingerprint knows of them."""
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: Any) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key not in self.later or value}
 
 
 class DataSection(_Section):
@@ -213,8 +224,10 @@ class LofiSection(_Section):
         return create_schedule(self.schedule, full, **{name: getattr(self, name) for name in names})
 
 
-class HeadSection(_Section):
+class HeadSection(_LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
+
+    later = frozenset({"weights"})
 
     name: str = "gtad"
     """One of `lofi models list`."""
@@ -230,6 +243,8 @@ class HeadSection(_Section):
     """L2 penalty."""
     refit: bool = True
     """Train once more on all training videos with the learning rate that won."""
+    weights: Path | None = None
+    """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
 
 
 class ClassifierSection(_Section):
@@ -249,8 +264,10 @@ class ClassifierSection(_Section):
     """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
-class DetectSection(_Section):
+class DetectSection(_LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
+
+    later = frozenset({"gate", "vote"})
 
     preset: Literal["fixed", "official"] = "fixed"
     """official cannot reach the end of the video; fixed can."""
@@ -260,14 +277,20 @@ class DetectSection(_Section):
     """Proposals kept for each video; for a longer one than a window, so many for the length of each window."""
     classes: int = Field(2, ge=1)
     """Classes for each proposal."""
+    gate: tuple[float, float] | None = None
+    """BMN's gated soft-NMS ([0.5, 0.9] there, with sigma 0.4): overlaps below the gate do not decay a score."""
+    vote: float | None = Field(None, gt=0, le=1)
+    """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
 
 
 def _known_logger(name: str) -> str:
     return name if ":" in name else LOGGERS.checked(name)  # a path to code is looked at when it is used
 
 
-class Recipe(_Section):
+class Recipe(_LaterSection):
     """A whole run: three stages, detection and evaluation."""
+
+    later = frozenset({"tracking"})
 
     name: str = "lofi"
     """Shown in reports."""
@@ -293,14 +316,6 @@ class Recipe(_Section):
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
     tracking: dict[Annotated[str, AfterValidator(_known_logger)], dict[str, Any]] = Field(default_factory=dict)
     """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, handler: Any) -> dict[str, Any]:
-        """Leave out what no result depends on where nothing is set."""
-        content: dict[str, Any] = handler(self)
-        if not self.tracking:
-            content.pop("tracking", None)
-        return content
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:

@@ -11,6 +11,7 @@ import lofi_tal.run.training
 from lofi_tal.demo import demo_recipe
 from lofi_tal.encoders import load_encoder
 from lofi_tal.errors import LofiError, RunError
+from lofi_tal.heads import create_head, load_head
 from lofi_tal.localizer import Localizer
 from lofi_tal.recipes import recipe_names
 from lofi_tal.run import Run
@@ -243,3 +244,25 @@ def test_statistics_are_estimated_anew_at_full_fidelity(changed, finished_run, t
         if name.endswith("running_mean")
     ]
     assert all(moved)
+
+
+def test_a_checkpoint_of_the_published_code_takes_the_place_of_stage_3(finished_run, changed, tmp_path):
+    run, results = finished_run
+    head = load_head(results[-1].model)
+    state = {f"module.{key}": value for key, value in head.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "gtad.pth.tar")
+    content = {
+        "features": {"sources": [str(run.output / "arms/lofi/features")]},
+        "head": {"weights": str(tmp_path / "gtad.pth.tar")},
+        "detect": {"vote": 0.9},
+    }
+    again = Run(changed(**content), tmp_path / "run", device="cpu", quiet=True)
+    with again.open():
+        (result,) = again.run()
+    assert result.chosen["weights"] == str(tmp_path / "gtad.pth.tar")
+    assert not (tmp_path / "run/arms/features/head").exists()  # nothing was trained
+    theirs = load_head(result.model).state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in head.state_dict().items())
+    assert json.loads((result.model / "localizer.json").read_text())["detect"]["vote"] == 0.9
+    with pytest.raises(LofiError, match="head 'bmn' reads no checkpoints of other code"):
+        create_head("bmn", 8).load_official(tmp_path / "gtad.pth.tar")

@@ -73,17 +73,8 @@ def test_the_public_functions_go_from_videos_to_scores(benchmark_set, tmp_path):
     assert [one.shape for one in features.features] == [(64, 6)] * 3
     assert failed == {}
     small = {"hidden_1d": 16, "hidden_2d": 8, "hidden_3d": 16}
-    localizer = lofi.fit_head(
-        features,
-        videos.labels,
-        encoder=encoder,
-        fidelity=full,
-        frames=2,
-        stride=2,
-        options=small,
-        epochs=1,
-        device="cpu",
-    )
+    ways = {"encoder": encoder, "fidelity": full, "options": small, "device": "cpu"}
+    localizer = lofi.fit_head(features, videos.labels, frames=2, stride=2, epochs=1, **ways)
     localizer.save_pretrained(tmp_path / "model")
     paths = [video.file.path for video in videos[:2]]
     found, failed = lofi.detect(paths, tmp_path / "model", device="cpu", precision="fp32")
@@ -92,9 +83,9 @@ def test_the_public_functions_go_from_videos_to_scores(benchmark_set, tmp_path):
     assert 0 <= result.average_mAP <= 1
     with pytest.raises(lofi.LofiError, match="tiou 'anet' is unknown; known: activitynet, thumos"):
         lofi.evaluate(benchmark_set.annotations, found, "training", tiou="anet")
+    encoder.name = None
     with pytest.raises(lofi.LofiError, match="no name by which"):
-        encoder.name = None
-        lofi.fit_head(features, videos.labels, encoder=encoder, fidelity=full, options=small, device="cpu")
+        lofi.fit_head(features, videos.labels, **ways)
 
 
 def test_a_plan_from_the_name_of_a_recipe():

@@ -238,3 +238,25 @@ def test_one_window_is_left_as_it_is_and_long_videos_keep_more():
     assert len(short.scores) == 20
     assert len(long.scores) == 50
     assert torch.equal(long.scores[:20], short.scores)
+
+
+def test_voting_moves_ends_to_the_mean_of_proposals_that_agree_by_class():
+    segments = torch.tensor([[0.10, 0.50], [0.12, 0.50], [0.80, 0.90], [0.11, 0.51]])
+    scores, labels = torch.tensor([0.8, 0.4, 0.3, 0.7]), torch.tensor([0, 0, 0, 1])
+    proposals = Proposals(segments, scores, labels)
+    (plain,) = suppress([proposals], [1.0], DetectSection())
+    (voted,) = suppress([proposals], [1.0], DetectSection(vote=0.9))
+    assert torch.equal(voted.scores, plain.scores)
+    best = int(voted.scores.argmax())
+    mean = (0.8 * segments[0] + 0.4 * segments[1]) / 1.2
+    torch.testing.assert_close(voted.segments[best], mean)
+    other = int((voted.labels == 1).nonzero())
+    torch.testing.assert_close(voted.segments[other], segments[3])  # those of another class have no vote
+
+
+def test_a_gate_spares_what_overlaps_little():
+    proposals = Proposals(torch.tensor([[0.0, 0.5], [0.4, 0.6]]), torch.tensor([0.9, 0.8]))
+    (plain,) = suppress([proposals], [1.0], DetectSection(sigma=0.4))
+    (gated,) = suppress([proposals], [1.0], DetectSection(sigma=0.4, gate=(0.5, 0.9)))
+    assert plain.scores[1] < 0.8
+    torch.testing.assert_close(gated.scores, torch.tensor([0.9, 0.8]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -88,6 +89,14 @@ class Head(nn.Module, abc.ABC):
             preset: ``fixed`` (segments may end with the video) or ``official`` (as the published code
                 decodes).
         """
+
+    def load_official(self, path: Path | str) -> None:
+        """Load a checkpoint of the head's published code.
+
+        Raises:
+            LofiError: If none is known for this head.
+        """
+        raise LofiError(f"head {self.name!r} reads no checkpoints of other code (head.weights); gtad does.")
 
     def save_memory(self) -> None:
         """Compute again, from now on, what would take much memory to keep for the gradient."""

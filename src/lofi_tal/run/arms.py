@@ -136,6 +136,8 @@ class ArmRun:
         }
         if context.windows.seconds is not None:
             inputs["windows"] = vars(context.windows)
+        if context.recipe.head.weights is not None:
+            inputs["weights"] = hash_file(context.recipe.head.weights)
         if context.recipe.data.tiou != "activitynet":
             inputs["tiou"] = list(self._tiou)
         return inputs

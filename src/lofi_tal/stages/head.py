@@ -152,18 +152,24 @@ class Search:
             The head (eval mode, CPU), the classifier, and what was chosen and why.
         """
         judge = any(len(video.labels) for video in selection.videos)
-        lr, head, candidates = self._best_rate(train, selection, judge)
+        chosen: dict[str, Any]
+        if self.section.weights is None:
+            lr, head, candidates = self._best_rate(train, selection, judge)
+            chosen = {"lr": lr, "candidates": candidates, "pooling": "proposal", "threshold": 0.0}
+        else:
+            lr, head = None, self.make_head().eval()
+            head.load_official(self.section.weights)
+            chosen = {"weights": str(self.section.weights), "pooling": "proposal", "threshold": 0.0}
         classifier = fit_on(train, len(self.labels), self.classifier, self.seed)
-        chosen: dict[str, Any] = {"lr": lr, "candidates": candidates, "pooling": "proposal", "threshold": 0.0}
         if judge:
             chosen |= self._best_pooling(head, classifier, selection)
         if self.section.refit and len(selection.videos):
             everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
-            head = self._trained("refit", everything, lr)
+            head = head if lr is None else self._trained("refit", everything, lr)
             classifier = fit_on(everything, len(self.labels), self.classifier, self.seed)
         cost = {
             "seconds": sum((record.seconds for record in self.records), 0.0),
-            "peak_memory_bytes": max(record.peak_memory_bytes for record in self.records),
+            "peak_memory_bytes": max((record.peak_memory_bytes for record in self.records), default=0),
         }
         return head, classifier, {**chosen, **cost}
 

@@ -20,7 +20,7 @@ from lofi_tal.config import DetectSection
 from lofi_tal.errors import DataError
 from lofi_tal.features import window_features
 from lofi_tal.heads import Head, Proposals
-from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices
+from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices, vote
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Window, Windows
 
@@ -111,20 +111,31 @@ def suppress(found: Sequence[Proposals], lengths: Sequence[float], options: Dete
     kept = soft_nms_indices(
         [p.segments for p in found],
         [p.scores for p in found],
-        Suppression(sigma=options.sigma, top_k=max(limits, default=options.top_k), keep_last=True),
+        Suppression(options.sigma, max(limits, default=options.top_k), options.gate, keep_last=True),
         labels=labels if len(labels) == len(found) else None,
     )
     results = []
     for p, limit, (places, scores) in zip(found, limits, kept, strict=True):
         index = torch.from_numpy(places[:limit])
-        results.append(
-            Proposals(
-                p.segments[index],
-                torch.from_numpy(scores[:limit]).float(),
-                None if p.labels is None else p.labels[index],
-            )
+        chosen = Proposals(
+            p.segments[index],
+            torch.from_numpy(scores[:limit]).float(),
+            None if p.labels is None else p.labels[index],
         )
+        results.append(chosen if options.vote is None else _voted(chosen, p, options.vote))
     return results
+
+
+def _voted(kept: Proposals, everything: Proposals, threshold: float) -> Proposals:
+    """Return what is kept with its ends moved to the mean of the proposals, of its class, that agree."""
+    segments = kept.segments.clone()
+    classes = [None] if kept.labels is None else torch.unique(kept.labels).tolist()
+    for label in classes:
+        ours = slice(None) if kept.labels is None else kept.labels == label
+        theirs = slice(None) if everything.labels is None else everything.labels == label
+        refined = vote(kept.segments[ours], everything.segments[theirs], everything.scores[theirs], threshold)
+        segments[ours] = torch.from_numpy(refined).to(segments)
+    return kept._replace(segments=segments)
 
 
 def fuse(
