@@ -7,6 +7,7 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
 from lofi_tal.recipes.commented import commented_recipe
 from lofi_tal.run import Run
-from lofi_tal.stages.scoring import truth_document
 from lofi_tal.video import VideoManifest
 
 _MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
@@ -328,3 +328,20 @@ def _trial_recipe(recipe: Recipe, annotations: Path, class_loss: float, epochs: 
     content["head"] |= {"lrs": [1e-3], "refit": False}
     name = f"trial with class loss {class_loss:g}"
     return make_recipe({**content, "name": name, "pretrain": None, "baseline": False})
+
+
+def truth_document(videos: Iterable[TruthVideo], labels: Sequence[str], subset: str) -> dict[str, Any]:
+    """Return the truth of some videos as an ActivityNet document, to evaluate on exactly these."""
+    return {
+        "database": {
+            video.video_id: {
+                "subset": subset,
+                "duration": video.duration,
+                "annotations": [
+                    {"segment": record["segment"], "label": record["label"]}
+                    for record in video.to_segments(labels).to_activitynet()
+                ],
+            }
+            for video in videos
+        }
+    }

@@ -9,7 +9,7 @@ from lofi_tal.encoders import load_encoder
 from lofi_tal.run import Run
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.localise import localise
-from lofi_tal.stages.scoring import evaluate, truth_document
+from lofi_tal.stages.scoring import evaluate, truth_of
 
 SETTINGS = (
     "data.selection_share=0",
@@ -37,7 +37,7 @@ def test_stage_2_fits_a_few_videos_and_carries_over_to_full_fidelity(benchmark_s
     monkeypatch.setattr(pipeline, "new_head", lambda channels: heads.append(make_head(channels)) or heads[-1])
     encoder = load_encoder(pipeline.ensure("lofi")).eval()
     videos, labels = pipeline.data().train, pipeline.data().labels
-    dataset, truth = pipeline.snippets(videos), truth_document(videos, labels, "all")
+    dataset, truth = pipeline.snippets(videos), truth_of(videos, labels, "all")
     (low,) = pipeline.schedule.fidelities
     found = {}
     for fidelity in (low, pipeline.full):
@@ -47,7 +47,7 @@ def test_stage_2_fits_a_few_videos_and_carries_over_to_full_fidelity(benchmark_s
         windows = Windows(fidelity.snippets, None, pipeline.windows.overlap)
         detect = DetectSection(**pipeline.recipe.detect.model_dump())
         proposals = localise(heads[0].eval(), features, windows, detect)
-        found[fidelity.snippets] = evaluate(truth, "all", videos, proposals, [], labels).oracle
+        found[fidelity.snippets] = evaluate(truth, videos, proposals, [], labels).oracle
     assert found[16].mAP[0] > 0.95  # tIoU 0.5
     assert found[16].average_mAP > 0.7
     assert found[32].average_mAP > 0.6

@@ -1,6 +1,6 @@
 """Annotations in and out, checked, split and described: ActivityNet's JSON, other tools' files, lists of clips."""
 
-from lofi_tal.annotations.activitynet import load_annotations, save_annotations
+from lofi_tal.annotations.activitynet import load_annotations, parse_annotations, save_annotations
 from lofi_tal.annotations.checking import SUBSETS, CheckReport, Finding, check_annotations
 from lofi_tal.annotations.clips import Clip, load_clip_list
 from lofi_tal.annotations.document import Annotations, VideoAnnotation, require_truth
@@ -20,6 +20,7 @@ __all__ = [
     "describe",
     "load_annotations",
     "load_clip_list",
+    "parse_annotations",
     "require_truth",
     "save_annotations",
     "split_annotations",

@@ -37,8 +37,21 @@ def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
     Raises:
         DataError: If the file cannot be read, a record is faulty (``strict``), or there is no video.
     """
+    return parse_annotations(read_json(Path(path)), path, strict=strict)
+
+
+def parse_annotations(document: Any, path: Path | str, *, strict: bool = True) -> Annotations:
+    """Return the annotations in the content of a file; see :func:`load_annotations`.
+
+    Args:
+        document: The content.
+        path: The file, for messages.
+        strict: Refuse it on the first faulty record.
+
+    Raises:
+        DataError: If a record is faulty (``strict``), or there is no video.
+    """
     path = Path(path)
-    document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("database"), dict):
         raise DataError(
             f'{path}: expected {{"database": {{video id: {{...}}}}}} as ActivityNet has it, found {shown(document)}.'

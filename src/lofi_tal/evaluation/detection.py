@@ -164,12 +164,15 @@ def evaluate_detections(
     truth = load_ground_truth(
         ground_truth, subset, exclude=exclude, only=only, class_agnostic=class_agnostic, ambiguous=ignore_ambiguous
     )
-    matched = match_detections(truth, load_detections(detections, truth), tiou_thresholds, ties=ties)
-    return _summarise(matched, subset)
+    return score_detections(truth, load_detections(detections, truth), tiou_thresholds, ties=ties)
 
 
-def _summarise(matched: Matched, subset: str) -> DetectionResult:
-    truth, found = matched.truth, matched.detections
+def score_detections(
+    truth: GroundTruth, detections: Detections, tiou_thresholds: Sequence[float] | None = None, *, ties: str = "stable"
+) -> DetectionResult:
+    """Evaluate detections that are arrays already; see :func:`evaluate_detections`."""
+    matched = match_detections(truth, detections, tiou_thresholds, ties=ties)
+    found = matched.detections
     ap, counts = class_average_precision(matched)
     instances = np.bincount(truth.label, minlength=len(truth.labels))
     in_subset = set(truth.videos)
@@ -179,7 +182,7 @@ def _summarise(matched: Matched, subset: str) -> DetectionResult:
         average_mAP=float(ap.mean()),
         mAP=tuple(ap.mean(axis=0).tolist()),
         tiou_thresholds=tuple(matched.thresholds.tolist()),
-        subset=subset,
+        subset=truth.subset,
         videos=len(truth.videos),
         instances=len(truth.label),
         detections=len(found.label),

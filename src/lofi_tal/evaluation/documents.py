@@ -47,6 +47,7 @@ class GroundTruth:
         class_agnostic: Whether all labels count as one.
         ambiguous_video: ``(I,)`` position in ``videos`` of each ambiguous part; empty unless they were asked for.
         ambiguous_segment: ``(I, 2)`` seconds.
+        subset: Its name.
     """
 
     videos: tuple[str, ...]
@@ -60,6 +61,7 @@ class GroundTruth:
     class_agnostic: bool
     ambiguous_video: Indices
     ambiguous_segment: Floats
+    subset: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def load_ground_truth(
         class_agnostic=class_agnostic,
         ambiguous_video=np.array([video for video, _ in found.ambiguous], dtype=np.int64),
         ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in found.ambiguous]).reshape(-1, 2),
+        subset=subset,
     )
 
 

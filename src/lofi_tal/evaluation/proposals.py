@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.detection import ACTIVITYNET_THRESHOLDS
-from lofi_tal.evaluation.documents import Detections, Document, load_detections, load_ground_truth
+from lofi_tal.evaluation.documents import Detections, Document, GroundTruth, load_detections, load_ground_truth
 from lofi_tal.evaluation.matching import overlapping_pairs
 
 Floats = NDArray[np.float64]
@@ -93,9 +93,15 @@ def evaluate_proposals(
     Raises:
         DataError: If a document is malformed or the subset has no instance.
     """
-    thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
     truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, class_agnostic=True)
-    found = load_detections(proposals, truth, labelled=False)
+    return score_proposals(truth, load_detections(proposals, truth, labelled=False), tiou_thresholds)
+
+
+def score_proposals(
+    truth: GroundTruth, found: Detections, tiou_thresholds: Sequence[float] | None = None
+) -> ProposalResult:
+    """Evaluate proposals that are arrays already, against a ground truth of one class."""
+    thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
     with_instances = np.unique(truth.video)
     total = len(found.score)
     found = _select(found, np.isin(found.video, with_instances))
@@ -113,7 +119,7 @@ def evaluate_proposals(
         auc=area,
         average_recall=tuple(recall.tolist()),
         average_number=tuple(number.tolist()),
-        subset=subset,
+        subset=truth.subset,
         videos=videos,
         instances=len(truth.video),
         proposals=len(found.score),

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from lofi_tal.evaluation import THRESHOLDS, evaluate_proposals
+from lofi_tal.evaluation import THRESHOLDS, as_one_class, detections_of, score_proposals
 from lofi_tal.evaluation.bootstrap import replicated_map
 from lofi_tal.evaluation.detection import match_detections
-from lofi_tal.evaluation.documents import load_detections, load_ground_truth
 from lofi_tal.evaluation.proposals import REPORTED
 from lofi_tal.files import read_json
 from lofi_tal.localizer import Localizer
@@ -21,7 +20,7 @@ from lofi_tal.reproduce.results import REPLICATES, pack
 from lofi_tal.run import ArmResult, Run
 from lofi_tal.run.report import clip_accuracies, stage_summaries
 from lofi_tal.runtime import describe_device, environment
-from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.segments import Segments
 from lofi_tal.stages.extract import usable
 from lofi_tal.stages.scoring import with_true_class
 
@@ -33,7 +32,7 @@ def measure(run: Run, result: ArmResult) -> dict[str, Any]:
         run: The run, with its folder open.
         result: Stage 3 of the arm in question.
     """
-    data, subset = run.data(), run.recipe.data.eval_subset
+    data = run.data()
     features, _, failed = run.features(result.arm)
     training = features.of(usable([*data.train, *data.selection], failed))
     evaluated = features.of(usable(data.evaluation, failed))
@@ -44,7 +43,8 @@ def measure(run: Run, result: ArmResult) -> dict[str, Any]:
         for video, one in zip(evaluated.videos, found, strict=True)
     ]
     oracle = [with_true_class(v, p, data.labels) for v, p in zip(evaluated.videos, found, strict=True)]
-    recall = evaluate_proposals(data.truth, detections_to_activitynet(proposals), subset)
+    one_class = as_one_class(data.truth)
+    recall = score_proposals(one_class, detections_of(proposals, one_class))
     accuracies = clip_accuracies(run)
     ways = {"fused": list(run.detections(result.arm).values()), "agnostic": proposals, "oracle": oracle}
     if "external" in result.scores:
@@ -95,8 +95,6 @@ def _stages(run: Run, result: ArmResult) -> dict[str, dict[str, float]]:
 
 def _replicates(run: Run, detections: Sequence[Segments], *, class_agnostic: bool) -> str:
     """Return the average mAP on fixed draws of the evaluated videos, as text."""
-    section = run.recipe.data
-    truth = load_ground_truth(run.data().truth, section.eval_subset, class_agnostic=class_agnostic)
-    found = load_detections(detections_to_activitynet(detections), truth)
-    matched = match_detections(truth, found, THRESHOLDS[section.tiou])
+    truth = as_one_class(run.data().truth) if class_agnostic else run.data().truth
+    matched = match_detections(truth, detections_of(detections, truth), THRESHOLDS[run.recipe.data.tiou])
     return pack(replicated_map(matched, REPLICATES).mean(axis=1))

@@ -204,14 +204,14 @@ class ArmRun:
         self, localizer: Localizer, validation: FeatureSet, external: ClassScores | None
     ) -> dict[str, dict[str, Any]]:
         """Write the detections and return how good they are."""
-        data, subset = self.context.data(), self.context.recipe.data.eval_subset
+        data = self.context.data()
         found = localizer.localise_features(validation.features)
         fused = [
             localizer.fuse(video.video_id, video.duration, one, proposals)
             for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
         ]
         write_json(self.folder / "detections.json", detections_to_activitynet(fused))
-        scores = evaluate(data.truth, subset, validation.videos, found, fused, data.labels, self._tiou).to_json()
+        scores = evaluate(data.truth, validation.videos, found, fused, data.labels, self._tiou).to_json()
         if external is not None:
             classes = self.context.recipe.detect.classes
             with_file = [
@@ -219,7 +219,7 @@ class ArmRun:
                 for video, proposals in zip(validation.videos, found, strict=True)
             ]
             write_json(self.folder / "detections-external.json", detections_to_activitynet(with_file))
-            scores["external"] = evaluate_known(data.truth, subset, with_file, self._tiou).to_json()
+            scores["external"] = evaluate_known(data.truth, with_file, self._tiou).to_json()
         return scores
 
     @staticmethod
@@ -242,7 +242,7 @@ class ArmRun:
             video.video_id: video_probabilities(classifier, one).double().numpy()[alphabetical]
             for video, one in zip(evaluated.videos, evaluated.features, strict=True)
         }
-        order = data.evaluated_ids(self.context.recipe.data.eval_subset)
+        order = list(data.truth.videos)
         found = ClassScores(labels, scores)
         return Classification(found, _accuracy(found, evaluated.videos, data.labels), order, failed)
 

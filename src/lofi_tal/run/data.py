@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lofi_tal.annotations import Annotations, load_annotations, load_clip_list, require_truth
+from lofi_tal.annotations import Annotations, load_clip_list, parse_annotations, require_truth
 from lofi_tal.config import Recipe
 from lofi_tal.data import Excerpt, TruthVideo, find_files, split_selection, truth_videos, video_files
 from lofi_tal.errors import DataError, LofiError
+from lofi_tal.evaluation import GroundTruth, load_ground_truth
 from lofi_tal.features import PublishedFeatures, find_features
 from lofi_tal.files import read_json
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
@@ -26,7 +26,7 @@ class RunData:
         selection: Training videos on which choices are made.
         evaluation: Videos that are evaluated.
         failed: Reason for each video that cannot be read.
-        truth: The annotation document, for evaluation.
+        truth: The instances of the evaluated subset, as they stand in the annotation file.
     """
 
     labels: tuple[str, ...]
@@ -34,16 +34,12 @@ class RunData:
     selection: list[TruthVideo]
     evaluation: list[TruthVideo]
     failed: dict[str, str]
-    truth: dict[str, Any]
+    truth: GroundTruth
 
     @property
     def videos(self) -> list[TruthVideo]:
         """All of them."""
         return [*self.train, *self.selection, *self.evaluation]
-
-    def evaluated_ids(self, subset: str) -> list[str]:
-        """Return the ids of a subset in the order of the annotation file, those without a file among them."""
-        return [key for key, entry in self.truth["database"].items() if entry["subset"] == subset]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +78,8 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
         DataError: If a subset has no truth or no readable video, or too many videos are lost.
     """
     section = recipe.data
-    annotations = load_annotations(section.annotations)
+    document = read_json(section.annotations)
+    annotations = parse_annotations(document, section.annotations)
     require_truth(annotations, section.train_subset)
     require_truth(annotations, section.eval_subset)
     cleaned, _ = annotations.clean()
@@ -93,7 +90,7 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
         raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
     kept, selection = split_selection(train, section.selection_share, recipe.seed)
     evaluation, lost = _truth(recipe, manifest, cleaned.subset(section.eval_subset), labels)
-    return RunData(labels, kept, selection, evaluation, failed | lost, read_json(section.annotations))
+    return RunData(labels, kept, selection, evaluation, failed | lost, load_ground_truth(document, section.eval_subset))
 
 
 def _truth(
@@ -170,8 +167,7 @@ def read_class_scores(recipe: Recipe, data: RunData) -> ClassScores | None:
     if section.layout == "cuhk":
         scores = read_cuhk_scores(section.scores)
     else:
-        videos = data.evaluated_ids(recipe.data.eval_subset)
-        scores = read_hacs_scores(section.scores, sorted(data.labels), videos)
+        scores = read_hacs_scores(section.scores, sorted(data.labels), data.truth.videos)
     if not set(scores.labels) & set(data.labels):
         raise DataError(
             f"{section.scores} scores none of the classes of {recipe.data.annotations}: it has "

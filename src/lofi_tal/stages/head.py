@@ -33,7 +33,7 @@ from lofi_tal.runtime import (
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.end_to_end import video_generator
 from lofi_tal.stages.localise import fuse, localise
-from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_document
+from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_of
 
 
 def train_head(
@@ -197,8 +197,8 @@ class Search:
                 fuse(video.video_id, video.duration, features, found, classifier, self.labels, self.detect, pooling)
                 for video, features, found in zip(selection.videos, selection.features, proposals, strict=True)
             ]
-            truth = truth_document(selection.videos, self.labels, "selection")
-            scores = evaluate(truth, "selection", selection.videos, proposals, fused, self.labels, self.tiou)
+            truth = truth_of(selection.videos, self.labels, "selection")
+            scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
             results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels))
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
         return {
@@ -209,8 +209,8 @@ class Search:
 
     def _scores(self, head: Head, selection: FeatureSet) -> Scores:
         proposals = localise(head, selection.features, self.windows, self.detect)
-        truth = truth_document(selection.videos, self.labels, "selection")
-        return evaluate(truth, "selection", selection.videos, proposals, [], self.labels, self.tiou)
+        truth = truth_of(selection.videos, self.labels, "selection")
+        return evaluate(truth, selection.videos, proposals, [], self.labels, self.tiou)
 
     def _trained(self, name: str, data: FeatureSet, lr: float) -> Head:
         """Return a head that was trained with a learning rate, now or before."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from lofi_tal.data import TruthVideo
-from lofi_tal.evaluation import DetectionResult, evaluate_detections
+from lofi_tal.evaluation import (
+    DetectionResult,
+    GroundTruth,
+    as_one_class,
+    detections_of,
+    ground_truth_of,
+    score_detections,
+)
 from lofi_tal.evaluation.matching import pairwise_tiou
 from lofi_tal.heads import Proposals
-from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.segments import Segments
 from lofi_tal.stages.localise import labelled
 
 
@@ -40,91 +47,49 @@ class Scores:
         return {name: result.average_mAP for name, result in vars(self).items()}
 
 
-def truth_document(videos: Iterable[TruthVideo], labels: Sequence[str], subset: str) -> dict[str, Any]:
-    """Return the truth of some videos as an ActivityNet document, to evaluate on exactly these."""
-    return {
-        "database": {
-            video.video_id: {
-                "subset": subset,
-                "duration": video.duration,
-                "annotations": [
-                    {"segment": record["segment"], "label": record["label"]}
-                    for record in video.to_segments(labels).to_activitynet()
-                ],
-            }
-            for video in videos
-        }
-    }
-
-
 def evaluate(
-    truth: dict[str, Any],
-    subset: str,
+    truth: GroundTruth,
     videos: Sequence[TruthVideo],
     proposals: Sequence[Proposals],
     fused: Sequence[Segments],
     labels: Sequence[str],
     tiou: Sequence[float] | None = None,
 ) -> Scores:
-    """Evaluate detections three ways against a truth document.
+    """Evaluate detections three ways.
 
-    Detections of classes that the subset does not have do not count, as in the official evaluator.
+    Detections of classes that the ground truth does not have do not count, as in the official evaluator.
 
     Args:
-        truth: ActivityNet-style document.
-        subset: Subset of it.
+        truth: The instances.
         videos: Videos that were looked at.
         proposals: Of each of them.
         fused: Detections with the system's own classes.
         labels: Class names.
         tiou: Thresholds; ActivityNet's without them.
     """
-    known = _labels_of(truth, subset)
     oracle = [with_true_class(v, p, labels) for v, p in zip(videos, proposals, strict=True)]
-    single = next(iter(known), "")
     plain = [
-        replace(
-            labelled(
-                v.video_id, v.duration, p.segments, p.scores, torch.zeros(len(p.scores), dtype=torch.long), labels
-            ),
-            label=(single,) * len(p.scores),
-        )
+        labelled(v.video_id, v.duration, p.segments, p.scores, torch.zeros(len(p.scores), dtype=torch.long), labels)
         for v, p in zip(videos, proposals, strict=True)
     ]
+    one_class = as_one_class(truth)
     return Scores(
-        fused=_evaluate(truth, fused, known, subset, tiou),
-        agnostic=_evaluate(truth, plain, known, subset, tiou, class_agnostic=True),
-        oracle=_evaluate(truth, oracle, known, subset, tiou),
+        fused=evaluate_known(truth, fused, tiou),
+        agnostic=score_detections(one_class, detections_of(plain, one_class), tiou),
+        oracle=evaluate_known(truth, oracle, tiou),
     )
 
 
 def evaluate_known(
-    truth: dict[str, Any], subset: str, detections: Sequence[Segments], tiou: Sequence[float] | None = None
+    truth: GroundTruth, detections: Sequence[Segments], tiou: Sequence[float] | None = None
 ) -> DetectionResult:
-    """Evaluate detections; those of classes that the subset does not have do not count."""
-    return _evaluate(truth, detections, _labels_of(truth, subset), subset, tiou)
+    """Evaluate detections; those of classes that the ground truth does not have do not count."""
+    return score_detections(truth, detections_of(detections, truth), tiou)
 
 
-def _labels_of(truth: dict[str, Any], subset: str) -> set[str]:
-    return {
-        record["label"]
-        for entry in truth["database"].values()
-        if entry["subset"] == subset
-        for record in entry["annotations"]
-    }
-
-
-def _evaluate(
-    truth: dict[str, Any],
-    detections: Sequence[Segments],
-    known: set[str],
-    subset: str,
-    tiou: Sequence[float] | None,
-    class_agnostic: bool = False,
-) -> DetectionResult:
-    counted = [s[np.array([label in known for label in s.label], dtype=bool)] for s in detections]
-    document = detections_to_activitynet(counted)
-    return evaluate_detections(truth, document, subset, tiou, class_agnostic=class_agnostic)
+def truth_of(videos: Sequence[TruthVideo], labels: Sequence[str], subset: str) -> GroundTruth:
+    """Return the truth of some videos, to evaluate on exactly these."""
+    return ground_truth_of([video.to_segments(labels) for video in videos], subset)
 
 
 def with_true_class(video: TruthVideo, proposals: Proposals, labels: Sequence[str]) -> Segments:

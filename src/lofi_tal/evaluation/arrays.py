@@ -1,0 +1,75 @@
+"""Ground truth and detections from `Segments`, without a document in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lofi_tal.evaluation.documents import ANY_LABEL, Detections, GroundTruth
+from lofi_tal.segments import Segments
+
+
+def ground_truth_of(videos: Sequence[Segments], subset: str = "") -> GroundTruth:
+    """Return the instances of some videos, in seconds.
+
+    Args:
+        videos: Truth of each video.
+        subset: What to call them in results.
+    """
+    names = [label for segments in videos for label in segments.label]
+    labels = tuple(dict.fromkeys(names))
+    index = {label: number for number, label in enumerate(labels)}
+    durations = [np.nan if segments.duration is None else segments.duration for segments in videos]
+    return GroundTruth(
+        videos=tuple(segments.video_id for segments in videos),
+        labels=labels,
+        video=np.repeat(np.arange(len(videos)), [len(segments) for segments in videos]),
+        label=np.array([index[name] for name in names], dtype=np.int64),
+        segment=_spans(videos),
+        duration=np.array(durations, dtype=np.float64),
+        excluded=(),
+        known_labels=frozenset(labels),
+        class_agnostic=False,
+        ambiguous_video=np.zeros(0, dtype=np.int64),
+        ambiguous_segment=np.zeros((0, 2)),
+        subset=subset,
+    )
+
+
+def as_one_class(truth: GroundTruth) -> GroundTruth:
+    """Return a ground truth in which all labels count as one."""
+    return replace(truth, labels=(ANY_LABEL,), label=np.zeros_like(truth.label), class_agnostic=True)
+
+
+def detections_of(videos: Sequence[Segments], truth: GroundTruth) -> Detections:
+    """Return detections against a ground truth; those of classes that it does not have are left out.
+
+    Args:
+        videos: Detections of each video, in seconds.
+        truth: The ground truth.
+    """
+    index = {label: number for number, label in enumerate(truth.labels)}
+    names = [label for segments in videos for label in segments.label]
+    label = np.array([0 if truth.class_agnostic else index.get(name, -1) for name in names], dtype=np.int64)
+    place = {video_id: number for number, video_id in enumerate(truth.videos)}
+    counts = [len(segments) for segments in videos]
+    known = np.array([place.get(segments.video_id, -1) for segments in videos], dtype=np.int64)
+    keep = label >= 0
+    return Detections(
+        video=np.repeat(known, counts)[keep],
+        video_id=np.repeat(np.arange(len(videos)), counts)[keep],
+        label=label[keep],
+        segment=_spans(videos)[keep],
+        score=np.concatenate([np.zeros(0), *(segments.score for segments in videos)])[keep],
+        videos=tuple(segments.video_id for segments in videos),
+        ignored_labels={},
+    )
+
+
+def _spans(videos: Sequence[Segments]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Return all segments ``(N, 2)``."""
+    parts = [np.stack([segments.start, segments.end], 1) for segments in videos]
+    spans: np.ndarray[tuple[int, int], np.dtype[np.float64]] = np.concatenate([np.zeros((0, 2)), *parts])
+    return spans
