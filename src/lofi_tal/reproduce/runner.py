@@ -24,7 +24,7 @@ from lofi_tal.demo import demo_recipe, make_benchmark
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.files import hash_file, hash_object, inside, locked, read_json, write_text
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
-from lofi_tal.reproduce.measure import measure
+from lofi_tal.reproduce.figures import measure
 from lofi_tal.reproduce.motion import motion_features
 from lofi_tal.reproduce.results import (
     DEFAULT,
