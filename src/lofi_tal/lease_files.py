@@ -102,15 +102,21 @@ class LeaseFiles:
         """
         probe = inside(self.folder, f"{_machine()}-{os.getpid()}", ".began")
         with os.fdopen(self._open(probe, os.O_CREAT | os.O_WRONLY), "w") as file:
-            file.write(" ")
+            json.dump(this_process(), file)  # so that what a killed process leaves is known for it
             file.flush()
             now = os.fstat(file.fileno()).st_mtime_ns
         probe.unlink(missing_ok=True)
         return now
 
     def remove_folder(self) -> None:
-        """Remove the folder, unless others are at work in it, or have removed it."""
+        """Remove the folder with what dead processes left in it, unless others are at work there, or have removed it.
+
+        A process that is killed between writing its result and giving up the lease leaves the lease.
+        """
         with contextlib.suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.is_file() and _is_gone(_read_holder(path.read_bytes())):
+                    path.unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _open(self, path: Path, flags: int) -> int:

@@ -65,7 +65,7 @@ def test_the_localiser_finds_in_a_file_what_the_run_found(windowed):
     for video in pipeline.data().evaluation:
         alone = localizer.predict(video.file.path)
         together = pipeline.detections("lofi")[video.video_id]
-        features = localizer.features(video.file.path, video.file.duration, video.file.frames)
+        features = localizer.features(video.file.path)
         torch.testing.assert_close(features, features_of(pipeline, video).T, rtol=1e-3, atol=1e-4)
         assert alone.score == pytest.approx(together.score, rel=1e-3)
         assert (alone.end <= video.file.duration).all()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lofi_tal.errors import LofiError
+from lofi_tal.lease_files import LeaseFiles, this_process
 from lofi_tal.leases import Leases
 
 ITEMS = [f"item {number}" for number in range(12)]
@@ -199,3 +200,18 @@ def test_a_folder_that_others_remove_is_made_again(tmp_path):
 
     with multiprocessing.pool.ThreadPool(6) as pool:
         pool.map(come_and_go, range(6))
+
+
+def test_what_a_process_left_that_was_killed_before_it_gave_up_its_lease_goes_with_the_folder(tmp_path):
+    """Its result is there, so that nobody asks for the item again."""
+    (tmp_path / ITEMS[0]).write_text("done")
+    dead = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    dead.start()
+    other = LeaseFiles(tmp_path / "leases", 60.0)
+    holder = {**this_process(), "pid": dead.pid}
+    assert other.create(other.lease(ITEMS[0], 0), holder)
+    dead.kill()
+    dead.join()
+    work(tmp_path, 60.0, 0.0)
+    assert not (tmp_path / "leases").exists()
+    assert (tmp_path / ITEMS[0]).read_text() == "done"

@@ -146,7 +146,10 @@ class RunFolder:
 
     def evaluation(self, folder: Path, stage: str, inputs: dict[str, Any]) -> StageFolder:
         """Open the evaluation of an arm, which goes on wherever it was interrupted."""
-        return on_first(lambda: open_stage(folder, stage, inputs, resume=True, overwrite=self.overwrite))
+        opened = on_first(lambda: open_stage(folder, stage, inputs, resume=True, overwrite=self.overwrite))
+        if opened.record:
+            self.skipped.add(folder)
+        return opened
 
     def _opened(
         self, name: str, folder: Path, stage: str, inputs: dict[str, Any], resume: bool, overwrite: bool
