@@ -110,22 +110,27 @@ def open_stage(
         before = read_json(started)
         if before["fingerprint"] == fingerprint and resume:
             return StageFolder(path, stage, fingerprint, inputs, True, None, tracking)
-        if not overwrite and before["fingerprint"] != fingerprint:
-            difference = _difference(before.get("stage", stage), before["inputs"], stage, inputs)
-            raise LofiError(
-                f"{path} holds an interrupted stage {stage!r} of other inputs ({difference}). Restore them, choose "
-                "another output folder, or add --overwrite to begin again."
-            )
         if not overwrite:
-            raise LofiError(
-                f"{path} holds an interrupted stage {stage!r}. Add --resume to go on from its last checkpoint, "
-                "or --overwrite to begin again."
-            )
+            raise LofiError(_interrupted(path, stage, before, fingerprint, inputs))
     if path.exists() and overwrite:
         shutil.rmtree(path)
     facts = {"stage": stage, "fingerprint": fingerprint, "inputs": inputs}
     write_json(started, {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
     return StageFolder(path, stage, fingerprint, inputs, False, None, tracking)
+
+
+def _interrupted(path: Path, stage: str, before: dict[str, Any], fingerprint: str, inputs: dict[str, Any]) -> str:
+    """Say that an interrupted stage is in the way, and what to do."""
+    if before["fingerprint"] != fingerprint:
+        difference = _difference(before.get("stage", stage), before["inputs"], stage, inputs)
+        return (
+            f"{path} holds an interrupted stage {stage!r} of other inputs ({difference}). Restore them, choose "
+            "another output folder, or add --overwrite to begin again."
+        )
+    return (
+        f"{path} holds an interrupted stage {stage!r}. Add --resume to go on from its last checkpoint, "
+        "or --overwrite to begin again."
+    )
 
 
 def _difference(stage_before: str, before: dict[str, Any], stage: str, now: dict[str, Any]) -> str:
