@@ -60,7 +60,7 @@ def main() -> None:
             batch=BATCH,
             epochs=options.epochs,
             seed=0,
-            fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
+            schedule=schedule,
         )
         batches = make_batches(dataset, requests, options.workers, count=BATCH, fidelities=schedule.fidelities)
         steps = steps_per_epoch(len(videos), BATCH)

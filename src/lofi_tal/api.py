@@ -106,7 +106,7 @@ def batches(
         batch=batch,
         epochs=epochs,
         seed=seed,
-        fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
+        schedule=schedule,
         start=start,
     )
     yield from make_batches(dataset, requests, workers, count=batch, fidelities=schedule.fidelities)

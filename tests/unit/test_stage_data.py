@@ -29,7 +29,7 @@ from lofi_tal.data import (
     split_selection,
 )
 from lofi_tal.errors import LofiError, RunError
-from lofi_tal.fidelity import Fidelity
+from lofi_tal.fidelity import ConstantSchedule, Fidelity
 from lofi_tal.stages.end_to_end import class_loss
 from lofi_tal.video import FrameCache, watch, write_video
 
@@ -56,7 +56,7 @@ def test_an_epoch_visits_every_item_once(count, batch, seed):
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 3), st.integers(0, 40), st.integers(1, 3))
 def test_requests_go_on_at_any_step_and_ranks_share_a_batch(count, batch, epochs, start, ranks):
     def requests(start, rank=0, ranks=1):
-        options = {"count": count, "batch": batch, "epochs": epochs, "seed": 7, "fidelity_at": lambda e, s: FULL}
+        options = {"count": count, "batch": batch, "epochs": epochs, "seed": 7, "schedule": ConstantSchedule(FULL)}
         return list(StepRequests(**options, start=start, rank=rank, ranks=ranks))
 
     whole = requests(0)

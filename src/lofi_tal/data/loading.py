@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from lofi_tal.data.items import Batch, FrameDataset, Request, Target
 from lofi_tal.data.order import StepRequests
 from lofi_tal.errors import LofiError, RunError
-from lofi_tal.fidelity import Fidelity
+from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.runtime import TrainingRun, pinned
 from lofi_tal.video import watch
 
@@ -39,25 +39,25 @@ def make_training_loader(
     dataset: FrameDataset[Target],
     *,
     batch: int,
-    fidelity_at: Callable[[int, int], Fidelity],
-    fidelities: Sequence[Fidelity],
+    schedule: Schedule,
     workers: int,
 ) -> Iterator[Batch[Target]]:
     """Return the batches of a training stage, from the step at which ``run`` begins, for this rank.
 
-    As :func:`make_batches`; ``fidelities`` are all that ``fidelity_at`` gives.
+    As :func:`make_batches`, at the fidelities of ``schedule``.
     """
     requests = StepRequests(
         count=len(dataset),
         batch=batch,
         epochs=run.epochs,
         seed=run.seed,
-        fidelity_at=fidelity_at,
+        schedule=schedule,
         start=run.start,
         rank=run.fabric.global_rank,
         ranks=run.fabric.world_size,
     )
-    return make_batches(dataset, requests, workers, count=-(-batch // run.fabric.world_size), fidelities=fidelities)
+    count = -(-batch // run.fabric.world_size)
+    return make_batches(dataset, requests, workers, count=count, fidelities=schedule.fidelities)
 
 
 def make_batches(

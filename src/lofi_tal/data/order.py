@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from lofi_tal.data.items import Request
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import Fidelity
+from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.runtime import derive_seed
 
 
@@ -36,7 +36,7 @@ class StepRequests(Sampler[list[Request]]):
         batch: Items a step, over all ranks.
         epochs: Passes.
         seed: Of order and augmentation.
-        fidelity_at: ``(epoch, step) -> Fidelity``.
+        schedule: The fidelity of each step.
         start: First step (of a resumed run).
         rank: This process.
         ranks: Number of processes.
@@ -49,13 +49,13 @@ class StepRequests(Sampler[list[Request]]):
         batch: int,
         epochs: int,
         seed: int,
-        fidelity_at: Callable[[int, int], Fidelity],
+        schedule: Schedule,
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.count, self.batch, self.epochs, self.seed = count, batch, epochs, seed
-        self.fidelity_at, self.start, self.rank, self.ranks = fidelity_at, start, rank, ranks
+        self.schedule, self.start, self.rank, self.ranks = schedule, start, rank, ranks
         self.steps = steps_per_epoch(count, batch)
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class StepRequests(Sampler[list[Request]]):
                 step = epoch * self.steps + place
                 if step < self.start:
                     continue
-                fidelity = self.fidelity_at(epoch, step)
+                fidelity = self.schedule.at(epoch=epoch, step=step)
                 if len(indices) < self.ranks:
                     raise LofiError(
                         f"A batch of {len(indices)} items cannot be spread over {self.ranks} processes: use fewer "

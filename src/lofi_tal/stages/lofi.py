@@ -71,14 +71,7 @@ def train_lofi(
     optimizer, lr_at = _optimizer(plain, section, fabric)
     set_batchnorm_mode(encoder.train(), section.batchnorm)
     model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet)
-    loader = make_training_loader(
-        run,
-        videos,
-        batch=section.batch,
-        fidelity_at=lambda epoch, step: schedule.at(epoch=epoch, step=step),
-        fidelities=schedule.fidelities,
-        workers=workers,
-    )
+    loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
     for step, batch in run.batches(loader):

@@ -18,7 +18,7 @@ from lofi_tal.config import ClassificationSection
 from lofi_tal.data import Batch, ClipDataset, as_clips, centre_requests, make_batches, make_training_loader
 from lofi_tal.encoders import BatchNorm, Encoder, set_batchnorm_mode
 from lofi_tal.errors import DataError, RunError
-from lofi_tal.fidelity import Fidelity
+from lofi_tal.fidelity import ConstantSchedule, Fidelity
 from lofi_tal.progress import Progress
 from lofi_tal.runtime import (
     Outcome,
@@ -125,9 +125,8 @@ def pretrain(
     set_batchnorm_mode(encoder.train(), section.batchnorm)
     model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(train), seed=seed, quiet=quiet)
     fidelity = Fidelity("clip", 1, size)
-    loader = make_training_loader(
-        run, train, batch=section.batch, fidelity_at=lambda *_: fidelity, fidelities=[fidelity], workers=workers
-    )
+    schedule = ConstantSchedule(fidelity)
+    loader = make_training_loader(run, train, batch=section.batch, schedule=schedule, workers=workers)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
     for _, batch in run.batches(loader):
