@@ -6,7 +6,8 @@ Shapes: L snippets, T frames, S × S pixels; frames are uint8 (..., S, S, 3).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,28 @@ from lofi_tal.fidelity import Fidelity
 from lofi_tal.leases import Alone, Leases
 from lofi_tal.snippets import SnippetGrid
 from lofi_tal.video import FrameCache, VideoError, View, stream_frames
+
+
+def read_squares(
+    path: Path, times: NDArray[np.float64], size: int, *, seed: int | None = None, flip: bool = False, decoder: str
+) -> Iterator[tuple[int, Callable[[NDArray[np.uint8]], None]]]:
+    """Decode frames once, in order, and yield the index of each time with what writes its square.
+
+    Args:
+        path: The video.
+        times: Seconds from the first frame, each of them once, in order.
+        size: Side of the square in pixels.
+        seed: Of place and mirroring, the same for all frames; None takes the centre.
+        flip: Mirror at random.
+        decoder: One of :data:`~lofi_tal.video.decode.DECODERS`.
+
+    Raises:
+        VideoError: If the file cannot be decoded.
+    """
+    square: Square | None = None
+    for index, picture in stream_frames(path, times, short_side=round(size * RESIZE), decoder=decoder):
+        square = square or Square.draw(picture.shape, size, seed, flip)
+        yield index, functools.partial(square.take, picture)
 
 
 class SnippetDataset(FrameDataset[TruthVideo]):
@@ -80,12 +103,10 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         try:
             if self.cache.folder is None:  # whole frames would only be held to be cropped
                 times, places = np.unique(view.times, return_inverse=True)
-                frames = stream_frames(path, times, short_side=view.short_side, decoder=self.cache.decoder)
-                square: Square | None = None
-                for place, picture in frames:
-                    square = square or Square.draw(picture.shape, request.fidelity.size, request.seed, self.flip)
+                ways = {"seed": request.seed, "flip": self.flip, "decoder": self.cache.decoder}
+                for place, write in read_squares(path, times, request.fidelity.size, **ways):
                     first, *others = np.flatnonzero(places == place).tolist()
-                    square.take(picture, pixels[first])
+                    write(pixels[first])
                     pixels[others] = pixels[first]
             else:
                 also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
@@ -116,17 +137,15 @@ def stream_snippets(
     times = grid.times(file.duration, file.frames)
     distinct, inverse = np.unique(times, return_inverse=True)
     places = inverse.reshape(times.shape)
-    frames = stream_frames(file.path, distinct, short_side=round(size * RESIZE), decoder=decoder)
+    frames = read_squares(file.path, distinct, size, decoder=decoder)
     held: dict[int, NDArray[np.uint8]] = {}
-    square: Square | None = None
     for first in range(0, len(places), at_once):
         piece = places[first : first + at_once]
         held = {place: frame for place, frame in held.items() if place >= piece.min()}
         while int(piece.max()) not in held:
-            place, picture = next(frames)
-            square = square or Square.draw(picture.shape, size, None, flip=False)
+            place, write = next(frames)
             held[place] = np.empty((size, size, 3), dtype=np.uint8)
-            square.take(picture, held[place])
+            write(held[place])
         chosen = np.stack([held[place] for place in piece.flatten().tolist()])
         yield torch.from_numpy(chosen).view(*piece.shape, size, size, 3)
 
