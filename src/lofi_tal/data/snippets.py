@@ -103,8 +103,8 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         try:
             if self.cache.folder is None:  # whole frames would only be held to be cropped
                 times, places = np.unique(view.times, return_inverse=True)
-                ways = {"seed": request.seed, "flip": self.flip, "decoder": self.cache.decoder}
-                for place, write in read_squares(path, times, request.fidelity.size, **ways):
+                size, decoder = request.fidelity.size, self.cache.decoder
+                for place, write in read_squares(path, times, size, seed=request.seed, flip=self.flip, decoder=decoder):
                     first, *others = np.flatnonzero(places == place).tolist()
                     write(pixels[first])
                     pixels[others] = pixels[first]
