@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +62,19 @@ def create_logger(name: str, options: Mapping[str, Any], *, folder: Path, stage:
     except TypeError as error:
         raise LofiError(f"tracking.{name}: {error}.") from error
     except ImportError as error:
-        raise LofiError(f"tracking.{name} needs a package that is missing ({error}): pip install {name}.") from error
+        raise LofiError(f"tracking.{name} needs a package that is missing: {error}.") from error
+
+
+def check_tracking(tracking: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse loggers that cannot be built, before a stage begins.
+
+    Raises:
+        LofiError: If a name is unknown, its code cannot be imported, or a package that it needs is missing.
+    """
+    for name in tracking:
+        needs = getattr(LOGGERS.get(name, dotted=True), "needs", None)
+        if needs is not None and find_spec(needs) is None:
+            raise LofiError(f"tracking.{name} needs a package that is missing: pip install {needs}.")
 
 
 class Trackers:
@@ -131,6 +144,8 @@ def csv(*, folder: Path, start: int, flush_logs_every_n_steps: int = 10) -> Metr
 class WandB:
     """A run of Weights & Biases for each stage, resumed with it; options are those of `wandb.init`."""
 
+    needs = "wandb"
+
     def __init__(self, *, folder: Path, stage: str, **options: Any) -> None:
         import wandb
 
@@ -156,6 +171,8 @@ class MLflow:
         experiment: Name of the experiment.
         tracking_uri: Of a server or a store.
     """
+
+    needs = "mlflow"
 
     def __init__(
         self, *, folder: Path, stage: str, experiment: str = "lofi-tal", tracking_uri: str | None = None

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lofi_tal.errors import LofiError
-from lofi_tal.tracking import LOGGERS, Trackers, create_logger, list_loggers
+from lofi_tal.tracking import LOGGERS, Trackers, check_tracking, create_logger, list_loggers
 
 
 def trackers(folder, tracking, start=0):
@@ -105,9 +105,16 @@ def test_what_is_wrong_is_named(tmp_path, monkeypatch):
     assert {"tensorboard", "csv", "wandb", "mlflow"} <= set(list_loggers())
     monkeypatch.setitem(sys.modules, "wandb", None)
     for name, options, words in (
-        ("wandb", {}, "pip install wandb"),
+        ("wandb", {}, "tracking.wandb needs a package that is missing"),
         ("csv", {"folders": 3}, "tracking.csv: .*unexpected keyword argument 'folders'"),
         ("tensorbord", {}, "Did you mean 'tensorboard'"),
     ):
         with pytest.raises(LofiError, match=words):
             create_logger(name, options, folder=tmp_path, stage="lofi", start=0)
+
+
+def test_a_package_that_is_missing_is_said_before_a_stage_begins(monkeypatch):
+    monkeypatch.setattr("lofi_tal.tracking.find_spec", lambda name: None)
+    check_tracking({"csv": {}, "tensorboard": {}})
+    with pytest.raises(LofiError, match="pip install mlflow"):
+        check_tracking({"csv": {}, "mlflow": {}})

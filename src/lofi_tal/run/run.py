@@ -30,6 +30,7 @@ from lofi_tal.runtime import (
     precision_of,
 )
 from lofi_tal.segments import Segments
+from lofi_tal.tracking import check_tracking
 
 
 class Run(Context):
@@ -75,6 +76,7 @@ class Run(Context):
         patience: float | None = None,
         compile: str | None = None,
     ) -> None:
+        check_tracking(recipe.tracking)
         folder = RunFolder(
             output,
             shared=shared,
