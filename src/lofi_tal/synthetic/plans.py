@@ -186,8 +186,8 @@ def plan_clip(preset: Preset, seed: int, role: str, index: int) -> Plan:
     """Plan a trimmed clip: one source class from the first frame to the last."""
     rng = _generator(seed, role, index, 0)
     frames = round(rng.uniform(*preset.clip_seconds) * FPS)
-    look, place = divmod(index, len(preset.sources))
-    label = preset.sources[place]
+    look, source = divmod(index, len(preset.sources))
+    label = preset.sources[source]
     return Plan(seed, role, index, label, look, (Span(0, frames, label),), preset.sources, preset.scale)
 
 
