@@ -187,8 +187,8 @@ def _require_instances(members: _Subset, database: Mapping[str, Any], name: str,
     if ambiguous and not members.ambiguous:
         raise DataError(
             f"{name}: none of the {len(members.videos)} evaluated videos of subset {subset!r} has an ambiguous part "
-            "(key 'ignored'). `lofi data convert --from thumos` writes those of THUMOS14; where there are none, evaluate "
-            "without ignoring them."
+            "(key 'ignored'). `lofi data convert --from thumos` writes those of THUMOS14; where there are none, "
+            "evaluate without ignoring them."
         )
 
 
