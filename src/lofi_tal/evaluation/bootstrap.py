@@ -162,11 +162,11 @@ def replicated_map(matched: Matched, replicates: int, seed: int = 0) -> Floats:
     are pairs, whenever and wherever they were computed.
     """
     generator, videos = np.random.default_rng(seed), len(matched.truth.videos)
-    parts = []
+    blocks = []
     for begin in range(0, replicates, _CHUNK):
         weights = generator.multinomial(videos, np.full(videos, 1 / videos), min(_CHUNK, replicates - begin))
-        parts.append(weighted_map(matched, weights))
-    return np.concatenate(parts)
+        blocks.append(weighted_map(matched, weights))
+    return np.concatenate(blocks)
 
 
 def weighted_map(matched: Matched, weights: Indices) -> Floats:

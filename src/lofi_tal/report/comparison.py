@@ -98,13 +98,13 @@ def cost_scatter(rows: Sequence[Dots], seconds: Sequence[float], sizes: Sequence
     return figure
 
 
-def file_bytes(figure: Figure, kind: str) -> bytes:
+def file_bytes(figure: Figure, format_name: str) -> bytes:
     """Return a figure as the bytes of an ``svg`` or ``png`` file, the same every time."""
     text = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None, "Creator": None} if format_name == "svg" else {"Software": None}
     with warnings.catch_warnings(), mpl.rc_context({**STYLE, "svg.hashsalt": "lofi-tal"}):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(text, format=kind, dpi=150, metadata=metadata)
+        figure.savefig(text, format=format_name, dpi=150, metadata=metadata)
     return text.getvalue()
 
 

@@ -197,14 +197,14 @@ def perform(rng: np.random.Generator, spans: tuple[Span, ...], *, like: tuple[st
     Returns:
         x and y as offsets in pixels, angle in radians, log size, log aspect.
     """
-    parts: list[Floats] = []
+    motions: list[Floats] = []
     for span in spans:
         speed, frames = rng.uniform(*SPEED), span.end - span.start
         if span.label is not None:
-            parts.append(cycle(rng, span.label, frames, speed))
+            motions.append(cycle(rng, span.label, frames, speed))
         else:
-            parts.append(restless(rng, str(rng.choice(like)), frames, LIVELY * speed))
-    velocity = np.concatenate(parts) / np.where(np.arange(len(DEGREES)) < 2, 1.0, radius) / RIM
+            motions.append(restless(rng, str(rng.choice(like)), frames, LIVELY * speed))
+    velocity = np.concatenate(motions) / np.where(np.arange(len(DEGREES)) < 2, 1.0, radius) / RIM
     poses: Floats = np.zeros_like(velocity)
     pose = np.array([0.0, 0.0, rng.uniform(0, 2 * np.pi), 0.0, 0.0])
     for frame, step in enumerate(velocity):

@@ -95,9 +95,9 @@ def _stamp(
     row = ((dy * cos + middle) - dx * sin).astype(np.int32)
     last = side - 1  # the rim of a sprite is transparent, so what lies beyond it can be read from the rim
     colours = sprite.texels[np.clip(row, 0, last), np.clip(column, 0, last)]
-    part = frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    part *= 1 - colours[..., 3:]
-    part += colours[..., :3]
+    patch = frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    patch *= 1 - colours[..., 3:]
+    patch += colours[..., :3]
 
 
 def _covered(centre: float, reach: float, size: int) -> NDArray[np.int64]:
