@@ -58,9 +58,9 @@ def class_ap_bars(arms: Mapping[str, Mapping[str, float]], labels: Sequence[str]
     axis = figure.subplots()
     height = 0.8 / max(1, len(arms))
     for i, (name, values) in enumerate(arms.items()):
-        places = [(row, 100 * values[label]) for row, label in enumerate(labels) if label in values]
-        rows = [row + (i - (len(arms) - 1) / 2) * height for row, _ in places]
-        axis.barh(rows, [value for _, value in places], height * 0.9, color=colour(i), label=shorten(name))
+        bars = [(row, 100 * values[label]) for row, label in enumerate(labels) if label in values]
+        rows = [row + (i - (len(arms) - 1) / 2) * height for row, _ in bars]
+        axis.barh(rows, [value for _, value in bars], height * 0.9, color=colour(i), label=shorten(name))
     axis.set_yticks(range(len(labels)), [shorten(label) for label in labels])
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])

@@ -227,9 +227,9 @@ def build_scene(plan: Plan) -> Scene:
 
 def _distant(rng: np.random.Generator, home: NDArray[np.float64]) -> NDArray[np.float64]:
     """Draw a place for a bystander, away from the acting object."""
-    places = rng.uniform(4, SIZE - 4, (16, 2))
-    far = places[np.hypot(*(places - home).T) > 26]
-    chosen: NDArray[np.float64] = far[0] if len(far) else places[0]
+    points = rng.uniform(4, SIZE - 4, (16, 2))
+    far = points[np.hypot(*(points - home).T) > 26]
+    chosen: NDArray[np.float64] = far[0] if len(far) else points[0]
     return chosen
 
 
