@@ -334,13 +334,13 @@ class Recipe(_LaterSection):
 
 def path_settings() -> tuple[tuple[str, str], ...]:
     """Return ``(section, key)`` of every setting that is a path, or several."""
-    found = []
+    settings = []
     for section, field in Recipe.model_fields.items():
         model = _model_of(field.annotation)
         for key, inner in model.model_fields.items() if model else ():
             if Path in _leaves(inner.annotation):
-                found.append((section, key))
-    return tuple(found)
+                settings.append((section, key))
+    return tuple(settings)
 
 
 def _leaves(annotation: Any) -> tuple[Any, ...]:
@@ -375,17 +375,17 @@ def save_recipe(recipe: Recipe) -> str:
 
 def _explain(item: Any) -> str:
     """Turn one pydantic error into a sentence."""
-    place = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    setting = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
         section = _section_at(item["loc"][:-1])
         known = list(section.model_fields) if section else []
-        return f"{place!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
+        return f"{setting!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
     if item["type"] == "value_error":
         message = str(item["msg"]).removeprefix("Value error, ")
-        return (f"{place!r}: " if place else "") + message + ("" if message.endswith((".", "?")) else ".")
+        return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")
     if item["type"] == "missing":
-        return f"{place!r} is missing."
-    return f"{place!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
+        return f"{setting!r} is missing."
+    return f"{setting!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
 
 
 def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:

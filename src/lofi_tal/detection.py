@@ -100,7 +100,7 @@ def _detect_alone(
     failed = {str(path): records[path].error for path in named if records[path].error}
     readable = [path for path in named if not records[path].error]
     snippets = [localizer.windows.snippets(records[path].duration) for path in readable]
-    found: list[Segments] = []
+    detections: list[Segments] = []
     with Progress("detect (snippets)", sum(snippets), quiet=quiet) as progress:
         for path, done in zip(readable, itertools.accumulate(snippets), strict=True):
             try:
@@ -109,10 +109,10 @@ def _detect_alone(
                 failed[str(path)] = str(error)
                 progress.advance(path.name, done - progress.done)
             else:
-                found.append(segments)
+                detections.append(segments)
                 if out is not None:
                     _write(segments, path, out, threshold, formats)
-    return found, failed
+    return detections, failed
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _SharedDetection:
 
     def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
         """Detect in what no other process does; return what was found, and why any of the files cannot be used."""
-        found: list[Segments] = []
+        detections: list[Segments] = []
         with (
             Leases(self.out / ".leases", patience, results=self.out / ".done") as leases,
             Progress("detect", len(named), quiet=quiet) as progress,
@@ -143,11 +143,11 @@ class _SharedDetection:
                     if isinstance(result, str):
                         leases.fail(named[path], result)
                     else:
-                        found.append(result)
+                        detections.append(result)
                         leases.release(named[path])
                     progress.advance(path.name)
             failed = {str(path): reason for path, name in named.items() if (reason := leases.failure(name))}
-        return found, failed
+        return detections, failed
 
     def _detect(self, path: Path, name: str) -> Segments | str:
         """Write what is in one video; or return why it cannot be used."""

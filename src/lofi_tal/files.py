@@ -117,12 +117,12 @@ def append_line(path: Path, line: str) -> None:
         raise _not_written(path, error) from error
 
 
-def read_text(path: Path, kind: str = "text") -> str:
+def read_text(path: Path, format_name: str = "text") -> str:
     """Read a text file, with or without a byte order mark.
 
     Args:
         path: The file.
-        kind: What it should be saved as, for the message.
+        format_name: What it should be saved as, for the message.
 
     Raises:
         DataError: If it cannot be read or is not UTF-8.
@@ -132,11 +132,11 @@ def read_text(path: Path, kind: str = "text") -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error, kind) from error
+        raise _not_utf8(path, error, format_name) from error
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError, kind: str) -> DataError:
-    return DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 {kind}.")
+def _not_utf8(path: Path, error: UnicodeDecodeError, format_name: str) -> DataError:
+    return DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 {format_name}.")
 
 
 @contextlib.contextmanager

@@ -255,11 +255,11 @@ def write_recipe(
     write_text(path, text)
     content = proposal.recipe.model_dump(mode="json")
     rows = []
-    for place, reason in sorted(proposal.reasons.items()):
+    for setting, reason in sorted(proposal.reasons.items()):
         value: Any = content
-        for key in place.split("."):
+        for key in setting.split("."):
             value = value[key] if isinstance(value, dict) else None
-        rows.append((place, "none" if value is None else str(value), reason))
+        rows.append((setting, "none" if value is None else str(value), reason))
     return rows
 
 

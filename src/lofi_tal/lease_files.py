@@ -137,11 +137,11 @@ def this_process() -> dict[str, str | int]:
 
 def _machine() -> str:
     """Return what tells this machine, and the space in which its process ids mean something."""
-    parts = [socket.gethostname()]
+    names = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(Path("/proc/self/ns/pid").readlink().name)
-    return "-".join(part.translate({ord(letter): "_" for letter in "[]:/"}) for part in parts)
+        names.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        names.append(Path("/proc/self/ns/pid").readlink().name)
+    return "-".join(name.translate({ord(letter): "_" for letter in "[]:/"}) for name in names)
 
 
 def _born(pid: int) -> str:

@@ -133,10 +133,10 @@ class Registry(Generic[T]):
 
     @cached_property
     def _entries(self) -> dict[str, list[EntryPoint]]:
-        found: dict[str, list[EntryPoint]] = {}
+        entries: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=self.group):
-            found.setdefault(entry.name, []).append(entry)
-        return found
+            entries.setdefault(entry.name, []).append(entry)
+        return entries
 
     def _packages(self, name: str) -> list[str]:
         """Return the packages that declare a name."""

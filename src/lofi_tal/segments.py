@@ -83,8 +83,8 @@ class Segments:
         for name in ("start", "end", "score"):
             values: Floats = getattr(self, name)
             if not np.isfinite(values).all():
-                place = int(np.flatnonzero(~np.isfinite(values))[0])
-                raise DataError(f"Segments of {self.video_id!r}: {name}[{place}] is {values[place]}, not a number.")
+                index = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise DataError(f"Segments of {self.video_id!r}: {name}[{index}] is {values[index]}, not a number.")
 
     @classmethod
     def empty(cls, video_id: str, duration: float | None = None) -> Segments:

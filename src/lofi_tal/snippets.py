@@ -132,13 +132,13 @@ class SnippetGrid:
         Raises:
             LofiError: If the video has no frames or no duration.
         """
-        place, total = np.arange(self.snippets) + 0.5, float(self.snippets)
+        position, total = np.arange(self.snippets) + 0.5, float(self.snippets)
         if (
             window is not None
         ):  # counted in snippets of this grid, which are larger than the window's own at low fidelity
             total = window.of * self.snippets / window.count
-            place = np.minimum(window.first * self.snippets / window.count + place, max(total - 0.5, total / 2))
-        centres = place * num_frames / total - 0.5
+            position = np.minimum(window.first * self.snippets / window.count + position, max(total - 0.5, total / 2))
+        centres = position * num_frames / total - 0.5
         offsets = self.stride * (np.arange(self.frames) - (self.frames - 1) / 2)
         return _seconds(centres[:, None] + offsets, duration, num_frames)
 
@@ -171,19 +171,21 @@ def clip_times(
         LofiError: If an argument is out of its range.
     """
     _check_sampling(frames, stride)
-    place = np.asarray(start, dtype=np.float64)
-    if not ((place >= 0) & (place <= 1)).all():
-        raise LofiError(f"start={place}: expected a place in [0, 1].")
+    position = np.asarray(start, dtype=np.float64)
+    if not ((position >= 0) & (position <= 1)).all():
+        raise LofiError(f"start={position}: expected a place in [0, 1].")
     if sampling == "dense":
-        if place.ndim:
-            raise LofiError(f"start={place}: dense sampling has one window, so one number.")
-        first = np.rint(place * max(0.0, num_frames - frames * stride))
+        if position.ndim:
+            raise LofiError(f"start={position}: dense sampling has one window, so one number.")
+        first = np.rint(position * max(0.0, num_frames - frames * stride))
         return _seconds(first + stride * np.arange(frames), duration, num_frames)
     if sampling == "uniform":
-        if place.ndim and place.shape != (frames,):
-            raise LofiError(f"start has the shape {place.shape}; expected one number or {frames}, one for each part.")
-        parts = (np.arange(frames) + np.minimum(place, np.nextafter(1, 0))) * num_frames / frames
-        return _seconds(np.floor(parts), duration, num_frames)
+        if position.ndim and position.shape != (frames,):
+            raise LofiError(
+                f"start has the shape {position.shape}; expected one number or {frames}, one for each part."
+            )
+        positions = (np.arange(frames) + np.minimum(position, np.nextafter(1, 0))) * num_frames / frames
+        return _seconds(np.floor(positions), duration, num_frames)
     raise LofiError(f"sampling={sampling!r}: expected 'dense' or 'uniform'.{nearest(sampling, ('dense', 'uniform'))}")
 
 
@@ -219,8 +221,8 @@ def pace_times(
     for plain, (low, high) in ((1.0, NORMAL_PACE), (2.0, FAST_PACE)):
         factor = plain if random is None else random.uniform(low, high)
         steps = min(stride, fits) * factor * np.arange(frames)
-        place = 0.5 if random is None else random.random()
-        rows.append(_seconds(place * (num_frames - 1 - steps[-1]) + steps, duration, num_frames))
+        position = 0.5 if random is None else random.random()
+        rows.append(_seconds(position * (num_frames - 1 - steps[-1]) + steps, duration, num_frames))
     return np.stack(rows)
 
 

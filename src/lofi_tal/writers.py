@@ -59,8 +59,8 @@ def get_writer(name: str) -> Writer:
     Raises:
         LofiError: If the name is unknown or its package cannot be imported.
     """
-    found = WRITERS.get(name)
-    return found if isinstance(found, Writer) else Writer(found, f".{name}")
+    writer = WRITERS.get(name)
+    return writer if isinstance(writer, Writer) else Writer(writer, f".{name}")
 
 
 def check_formats(names: Sequence[str]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
     """Read annotations as they are: ids keep their ``v_`` if they have one, and odd segments are kept.
 
     Durations and segments may be strings (HACS Segments, some THUMOS14 files); a video may have no annotations
-    (test subset). What cannot be right is refused with its place.
+    (test subset). What cannot be right is refused, and the message says where it stands.
 
     Args:
         path: JSON file.
@@ -87,7 +87,7 @@ def ignored_entry(video: VideoAnnotation) -> dict[str, Any]:
 
 
 class _Reader:
-    """Records of one file, checked; every message begins with the place."""
+    """Records of one file, checked; every message begins with where it stands."""
 
     def __init__(self, path: Path, strict: bool) -> None:
         self.path, self.strict = path, strict
@@ -100,52 +100,52 @@ class _Reader:
         self.notes.append(str(error))
 
     def video(self, video_id: str, record: Any) -> VideoAnnotation:
-        place = f"{self.path}, video {video_id!r}"
+        where = f"{self.path}, video {video_id!r}"
         read_text(video_id, f"{self.path}, a video id")
         if not isinstance(record, dict):
-            raise DataError(f"{place}: expected an object, found {shown(record)}.")
+            raise DataError(f"{where}: expected an object, found {shown(record)}.")
         if "subset" not in record:
-            raise DataError(f"{place}: has no 'subset' (such as 'training'); it has {sorted(record)}.")
-        subset = read_text(record["subset"], f"{place}, subset")
+            raise DataError(f"{where}: has no 'subset' (such as 'training'); it has {sorted(record)}.")
+        subset = read_text(record["subset"], f"{where}, subset")
         duration = record.get("duration")
         if duration is not None:
-            duration = read_duration(duration, f"{place}, duration")
-        records = self.listed(record, "annotations", place, "annotation", _annotation)
-        spans = self.listed(record, "ignored", place, "ignored part", _span)
+            duration = read_duration(duration, f"{where}, duration")
+        records = self.listed(record, "annotations", where, "annotation", _annotation)
+        spans = self.listed(record, "ignored", where, "ignored part", _span)
         segments = Segments.from_activitynet(video_id, records, duration)
         return VideoAnnotation(video_id, duration, subset, segments, np.array(spans, np.float64).reshape(-1, 2))
 
     def listed(
-        self, record: dict[str, Any], key: str, place: str, one: str, read: Callable[[Any, str], _Read]
+        self, record: dict[str, Any], key: str, where: str, one: str, read: Callable[[Any, str], _Read]
     ) -> list[_Read]:
         """Return what ``read`` makes of each member, ``one`` of the list under ``key``; without it there is none."""
         members = record.get(key)
         if not isinstance(members, list | None):
-            raise DataError(f"{place}, {key}: expected a list, found {shown(members)}.")
+            raise DataError(f"{where}, {key}: expected a list, found {shown(members)}.")
         good = []
         for index, member in enumerate(members or []):
             try:
-                good.append(read(member, f"{place}, {one} {index}"))
+                good.append(read(member, f"{where}, {one} {index}"))
             except DataError as error:
                 self.refuse(error)
         return good
 
 
-def _annotation(annotation: Any, place: str) -> dict[str, Any]:
+def _annotation(annotation: Any, where: str) -> dict[str, Any]:
     return {
-        "segment": _span(annotation, place, "label"),
-        "label": read_text(annotation["label"], f"{place}, label"),
+        "segment": _span(annotation, where, "label"),
+        "label": read_text(annotation["label"], f"{where}, label"),
     }
 
 
-def _span(part: Any, place: str, *needed: str) -> list[float]:
+def _span(part: Any, where: str, *needed: str) -> list[float]:
     """Return ``segment`` of an object that needs to have it and more keys."""
     if not isinstance(part, dict):
-        raise DataError(f"{place}: expected an object, found {shown(part)}.")
+        raise DataError(f"{where}: expected an object, found {shown(part)}.")
     missing = {"segment", *needed} - part.keys()
     if missing:
-        raise DataError(f"{place}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(part)}.")
+        raise DataError(f"{where}: has no {' and no '.join(map(repr, sorted(missing)))}; it has {sorted(part)}.")
     segment = part["segment"]
     if not isinstance(segment, list) or len(segment) != 2:
-        raise DataError(f"{place}, segment: expected [start, end] in seconds, found {shown(segment)}.")
-    return [read_seconds(value, f"{place}, segment") for value in segment]
+        raise DataError(f"{where}, segment: expected [start, end] in seconds, found {shown(segment)}.")
+    return [read_seconds(value, f"{where}, segment") for value in segment]

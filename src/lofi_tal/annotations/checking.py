@@ -183,11 +183,11 @@ def _check_copies(
             yield _alike(list(same.values()), "copied-file", "These videos have the same content:")
 
 
-def _alike(videos: Sequence[VideoAnnotation], kind: str, what: str) -> Finding:
+def _alike(videos: Sequence[VideoAnnotation], name: str, what: str) -> Finding:
     """Return what there is to say of videos that show the same: an error if their subsets differ."""
     names = ", ".join(f"{video.video_id!r} ({video.subset})" for video in videos)
     severity: Severity = "error" if len({video.subset for video in videos}) > 1 else "warning"
-    return Finding(severity, kind, videos[0].video_id, f"{what} {names}.")
+    return Finding(severity, name, videos[0].video_id, f"{what} {names}.")
 
 
 def _check_sharing(annotations: Annotations, index: VideoIndex) -> Iterator[Finding]:

@@ -65,7 +65,7 @@ def load_clip_list(csv_path: Path | str, root: Path | str) -> tuple[list[Clip], 
     clips, missing = [], []
     for row in rows:
         names = _file_names(row)
-        path = next((found for name in names if (found := files[row["label"]].get(name))), None)
+        path = next((file for name in names if (file := files[row["label"]].get(name))), None)
         if path is None:
             missing.append(f"{row['label']}/{' or '.join(names)}")
         else:
@@ -101,16 +101,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _row(row: Mapping[str | None, str | None], place: str) -> dict[str, str]:
+def _row(row: Mapping[str | None, str | None], where: str) -> dict[str, str]:
     values = {column: (row[column] or "").strip() for column in _COLUMNS}
     if not values["label"].strip("\"'"):
-        raise DataError(f"{place}: the label is empty.")
+        raise DataError(f"{where}: the label is empty.")
     if not values["youtube_id"]:
-        raise DataError(f"{place}: the youtube_id is empty.")
+        raise DataError(f"{where}: the youtube_id is empty.")
     values["split"] = values["split"].lower()
     if values["split"] not in _SPLITS:
         raise DataError(
-            f"{place}: split is {values['split']!r}; expected one of {', '.join(_SPLITS)}."
+            f"{where}: split is {values['split']!r}; expected one of {', '.join(_SPLITS)}."
             f"{nearest(values['split'], _SPLITS)}"
         )
     return values

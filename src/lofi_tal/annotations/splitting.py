@@ -64,8 +64,8 @@ def split_annotations(
     for video in annotations:
         videos[video.video_id] = replace(video, subset=new[video.video_id])
     counts = {label: dict.fromkeys(shares, 0) for label in annotations.labels}
-    for name, kind in kinds.items():
-        for label, count in kind.items():
+    for name, counted in kinds.items():
+        for label, count in counted.items():
             if label != _VIDEOS:
                 counts[label][subset_of[name]] += count
     empty = [name for name in shares if name not in subset_of.values()]

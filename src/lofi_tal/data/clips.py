@@ -69,14 +69,14 @@ def background(videos: Sequence[TruthVideo], label: str, *, least: int) -> list[
         label: Name of that class.
         least: Frames that a gap must have to be taken.
     """
-    found = []
+    excerpts = []
     for video in videos:
         edge = 0.0
         for start, end in [*sorted(video.segments.tolist()), [1.0, 1.0]]:
             if (start - edge) * video.file.frames >= least:
-                found.append(Excerpt.between(video, label, edge, start))
+                excerpts.append(Excerpt.between(video, label, edge, start))
             edge = max(edge, end)
-    return found
+    return excerpts
 
 
 class ClipDataset(FrameDataset[int]):

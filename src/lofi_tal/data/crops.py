@@ -48,17 +48,17 @@ def crop(
     into: NDArray[np.uint8],
     seed: int | None,
     flip: bool,
-    places: NDArray[np.intp] | None = None,
+    rows: NDArray[np.intp] | None = None,
 ) -> None:
     """Write a square of ``(N, H, W, 3)`` into ``(N, S, S, 3)``: the centre, or with a seed a random place and flip.
 
-    With ``places`` ``(M,)`` the result is ``(M, S, S, 3)``, these frames in this order.
+    With ``rows`` ``(M,)`` the result is ``(M, S, S, 3)``, these frames in this order.
     """
     height, width = frames.shape[1:3]
     square = Square.draw((height, width), into.shape[1], seed, flip)
     view = frames.view(np.ndarray)[:, square.top : square.top + square.size, square.left : square.left + square.size]
-    for frame, place in zip(into, range(len(view)) if places is None else places.tolist(), strict=True):
-        frame[...] = view[place]
+    for frame, row in zip(into, range(len(view)) if rows is None else rows.tolist(), strict=True):
+        frame[...] = view[row]
         if square.mirrored:
             # frame by frame in the processor's cache, by torch: a fifth of the time of NumPy's view[:, ::-1]
             pixels = torch.from_numpy(frame)

@@ -64,8 +64,8 @@ class Batch(Generic[Target]):
         """Yield the micro-batches of the batch: at most ``parts``, of the same size but for the last."""
         size = -(-len(self) // parts)
         for first in range(0, len(self), size):
-            part = slice(first, first + size)
-            yield replace(self, indices=self.indices[part], frames=self.frames[part], targets=self.targets[part])
+            rows = slice(first, first + size)
+            yield replace(self, indices=self.indices[rows], frames=self.frames[rows], targets=self.targets[rows])
 
 
 class FrameDataset(Dataset[Sample], ABC, Generic[Target]):

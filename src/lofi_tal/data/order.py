@@ -63,8 +63,8 @@ class StepRequests(Sampler[list[Request]]):
 
     def __iter__(self) -> Iterator[list[Request]]:
         for epoch in range(self.start // self.steps, self.epochs):
-            for place, indices in enumerate(epoch_batches(self.count, self.batch, self.seed, epoch)):
-                step = epoch * self.steps + place
+            for position, indices in enumerate(epoch_batches(self.count, self.batch, self.seed, epoch)):
+                step = epoch * self.steps + position
                 if step < self.start:
                     continue
                 fidelity = self.schedule.at(epoch=epoch, step=step)

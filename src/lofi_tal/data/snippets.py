@@ -102,16 +102,16 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         path, view = video.file.path, self.view(video, request.fidelity)
         try:
             if self.cache.folder is None:  # whole frames would only be held to be cropped
-                times, places = np.unique(view.times, return_inverse=True)
+                times, indices = np.unique(view.times, return_inverse=True)
                 size, decoder = request.fidelity.size, self.cache.decoder
-                for place, write in read_squares(path, times, size, seed=request.seed, flip=self.flip, decoder=decoder):
-                    first, *others = np.flatnonzero(places == place).tolist()
+                for index, write in read_squares(path, times, size, seed=request.seed, flip=self.flip, decoder=decoder):
+                    first, *others = np.flatnonzero(indices == index).tolist()
                     write(pixels[first])
                     pixels[others] = pixels[first]
             else:
                 also = (self.view(video, fidelity) for fidelity in self.fidelities if fidelity != request.fidelity)
-                decoded, places = self.cache.distinct(path, view, also=also)
-                crop(decoded.frames, pixels, request.seed, self.flip, places)
+                decoded, indices = self.cache.distinct(path, view, also=also)
+                crop(decoded.frames, pixels, request.seed, self.flip, indices)
         except VideoError as error:
             return str(error)
         return ""
@@ -136,17 +136,17 @@ def stream_snippets(
     """
     times = grid.times(file.duration, file.frames)
     distinct, inverse = np.unique(times, return_inverse=True)
-    places = inverse.reshape(times.shape)
+    indices = inverse.reshape(times.shape)
     frames = read_squares(file.path, distinct, size, decoder=decoder)
     held: dict[int, NDArray[np.uint8]] = {}
-    for first in range(0, len(places), at_once):
-        piece = places[first : first + at_once]
-        held = {place: frame for place, frame in held.items() if place >= piece.min()}
+    for first in range(0, len(indices), at_once):
+        piece = indices[first : first + at_once]
+        held = {index: frame for index, frame in held.items() if index >= piece.min()}
         while int(piece.max()) not in held:
-            place, write = next(frames)
-            held[place] = np.empty((size, size, 3), dtype=np.uint8)
-            write(held[place])
-        chosen = np.stack([held[place] for place in piece.flatten().tolist()])
+            index, write = next(frames)
+            held[index] = np.empty((size, size, 3), dtype=np.uint8)
+            write(held[index])
+        chosen = np.stack([held[index] for index in piece.flatten().tolist()])
         yield torch.from_numpy(chosen).view(*piece.shape, size, size, 3)
 
 

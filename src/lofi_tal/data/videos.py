@@ -179,7 +179,7 @@ def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tu
     for label, group in groups.items():
         order = np.random.default_rng(derive_seed(seed, "selection", label)).permutation(len(group))
         # the last video of a class always stays with the training side
-        ranked += [((place + 0.5) / len(group), label, int(i)) for place, i in enumerate(order[: len(group) - 1])]
+        ranked += [((rank + 0.5) / len(group), label, int(i)) for rank, i in enumerate(order[: len(group) - 1])]
     chosen = {groups[label][i].video_id for _, label, i in sorted(ranked)[: round(wanted)]}
     return [v for v in videos if v.video_id not in chosen], [v for v in videos if v.video_id in chosen]
 

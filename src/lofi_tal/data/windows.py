@@ -38,18 +38,18 @@ def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[Tru
     """
     if windows.seconds is None:
         return list(videos)
-    found = [
+    kept = [
         within(video, window)
         for video in videos
         for window in windows.cut(windows.snippets(video.file.duration))
         if _shown(video, window).any()
     ]
-    if not found:
+    if not kept:
         raise DataError(
             f"No window of {windows.seconds:g} s shows more than {WHOLE:.0%} of an action of the {len(videos)} "
             "training videos: raise snippets.window to twice the length of your longest actions."
         )
-    return found
+    return kept
 
 
 def cut_actions(videos: Sequence[TruthVideo], windows: Windows) -> int:

@@ -86,7 +86,7 @@ class Encoder(nn.Module, abc.ABC):
 
 def batchnorms(module: nn.Module) -> list[BatchNorm]:
     """Return the BatchNorm layers of a module, in the order of their registration."""
-    return [part for part in module.modules() if isinstance(part, BatchNorm)]
+    return [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
 
 
 def set_batchnorm_mode(encoder: nn.Module, mode: str) -> None:

@@ -21,21 +21,21 @@ class JoinedEncoder(Encoder):
 
     def __init__(self, encoders: Sequence[Encoder], names: Sequence[str]) -> None:
         config: dict[str, Any] = {
-            "parts": [{"name": name, **part.config} for name, part in zip(names, encoders, strict=True)]
+            "parts": [{"name": name, **encoder.config} for name, encoder in zip(names, encoders, strict=True)]
         }
         super().__init__(
-            channels=sum(part.channels for part in encoders), config=config, mean=(0.0,) * 3, std=(1.0,) * 3
+            channels=sum(encoder.channels for encoder in encoders), config=config, mean=(0.0,) * 3, std=(1.0,) * 3
         )
         self.parts = nn.ModuleList(encoders)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Encode clips ``(N, T, 3, H, W)`` with every part: ``(N, C₁ + C₂ + ...)``."""
-        return torch.cat([part(clips) for part in self.parts], 1)
+        return torch.cat([encoder(clips) for encoder in self.parts], 1)
 
     def blocks(self) -> list[nn.Module]:
         """Return the blocks of all parts."""
-        return [block for part in self.parts for block in part.blocks()]  # type: ignore[operator]
+        return [block for encoder in self.parts for block in encoder.blocks()]  # type: ignore[operator]
 
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Not used: the parts normalise frames by themselves."""
-        return torch.cat([part.encode(frames, frames_per_clip) for part in self.parts], 1)  # type: ignore[operator]
+        return torch.cat([encoder.encode(frames, frames_per_clip) for encoder in self.parts], 1)  # type: ignore[operator]

@@ -54,8 +54,8 @@ def _pad(convolution: nn.Conv2d | nn.Conv3d, inputs: Tensor, convolve: Callable[
     return convolve(inputs, weight, bias, stride, 0, convolution.dilation, convolution.groups)
 
 
-def _replaced(old: nn.Conv2d | nn.Conv3d, kind: type[PaddedConv2d | PaddedConv3d]) -> nn.Module:
-    new = kind(
+def _replaced(old: nn.Conv2d | nn.Conv3d, padded: type[PaddedConv2d | PaddedConv3d]) -> nn.Module:
+    new = padded(
         old.in_channels,
         old.out_channels,
         old.kernel_size,  # type: ignore[arg-type]

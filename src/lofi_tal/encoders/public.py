@@ -66,10 +66,10 @@ def public_weights(pretrained: str, encoder: str) -> Path:
 
 def _download(url: str, path: Path) -> None:
     """Fetch a file in one atomic step and check the hash that its name carries."""
-    found = re.search(r"-([a-f0-9]+)\.", path.name)
+    match = re.search(r"-([a-f0-9]+)\.", path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), found[1] if found else None, progress=True)
+        torch.hub.download_url_to_file(url, str(path), match[1] if match else None, progress=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{path.name} is not in {path.parent} and cannot be downloaded ({error}). On a machine with a network "

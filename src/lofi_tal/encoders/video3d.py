@@ -76,11 +76,11 @@ class VideoResNet18(_Encoder3D):
         if width != 64:
             model.stem = _narrow(model.stem, width)
             model.inplanes = width
-            for place, convolution in enumerate(convolutions):
-                stride = 1 if place == 0 else 2
+            for index, convolution in enumerate(convolutions):
+                stride = 1 if index == 0 else 2
                 # torchvision has no public way to make a stage of another width
-                layer = model._make_layer(BasicBlock, convolution, width * 2**place, 2, stride)  # noqa: SLF001
-                setattr(model, f"layer{place + 1}", layer)
+                layer = model._make_layer(BasicBlock, convolution, width * 2**index, 2, stride)  # noqa: SLF001
+                setattr(model, f"layer{index + 1}", layer)
         model.fc = nn.Identity()
         for module in model.modules():
             if isinstance(module, nn.Conv3d):

@@ -53,9 +53,9 @@ def detections_of(videos: Sequence[Segments], truth: GroundTruth) -> Detections:
     index = {label: number for number, label in enumerate(truth.labels)}
     names = [label for segments in videos for label in segments.label]
     label = np.array([0 if truth.class_agnostic else index.get(name, -1) for name in names], dtype=np.int64)
-    place = {video_id: number for number, video_id in enumerate(truth.videos)}
+    position = {video_id: number for number, video_id in enumerate(truth.videos)}
     counts = [len(segments) for segments in videos]
-    known = np.array([place.get(segments.video_id, -1) for segments in videos], dtype=np.int64)
+    known = np.array([position.get(segments.video_id, -1) for segments in videos], dtype=np.int64)
     keep = label >= 0
     return Detections(
         video=np.repeat(known, counts)[keep],

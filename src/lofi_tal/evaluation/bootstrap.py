@@ -162,11 +162,11 @@ def replicated_map(matched: Matched, replicates: int, seed: int = 0) -> Floats:
     are pairs, whenever and wherever they were computed.
     """
     generator, videos = np.random.default_rng(seed), len(matched.truth.videos)
-    parts = []
+    blocks = []
     for begin in range(0, replicates, _CHUNK):
         weights = generator.multinomial(videos, np.full(videos, 1 / videos), min(_CHUNK, replicates - begin))
-        parts.append(weighted_map(matched, weights))
-    return np.concatenate(parts)
+        blocks.append(weighted_map(matched, weights))
+    return np.concatenate(blocks)
 
 
 def weighted_map(matched: Matched, weights: Indices) -> Floats:
@@ -188,13 +188,13 @@ def weighted_map(matched: Matched, weights: Indices) -> Floats:
     bounds = np.searchsorted(label, np.arange(len(truth.labels) + 1))
     total = np.zeros((len(weights), len(matched.thresholds)))
     classes = np.zeros(len(weights))
-    for kind in range(len(truth.labels)):
-        part = slice(bounds[kind], bounds[kind + 1])
-        instances = weights[:, truth.video[truth.label == kind]].sum(axis=1)
+    for class_index in range(len(truth.labels)):
+        rows = slice(bounds[class_index], bounds[class_index + 1])
+        instances = weights[:, truth.video[truth.label == class_index]].sum(axis=1)
         # A video outside the subset is never drawn: it counts once.
-        weight = np.where(video[part] >= 0, weights[:, video[part]], 1).astype(np.float64)
-        counted = None if matched.counted is None else matched.counted[part]
-        total += _weighted_ap(weight, matched.instance[part] >= 0, counted) / np.maximum(instances, 1)[:, None]
+        weight = np.where(video[rows] >= 0, weights[:, video[rows]], 1).astype(np.float64)
+        counted = None if matched.counted is None else matched.counted[rows]
+        total += _weighted_ap(weight, matched.instance[rows] >= 0, counted) / np.maximum(instances, 1)[:, None]
         classes += instances > 0
     return total / np.maximum(classes, 1)[:, None]
 
@@ -208,13 +208,13 @@ def _weighted_ap(weight: Floats, hit: Mask, counted: Mask | None) -> Floats:
     drawn = np.cumsum(weight, axis=1)
     areas = np.zeros((len(weight), hit.shape[1]))
     for column in range(hit.shape[1]):
-        place = np.flatnonzero(hit[:, column])
-        if not len(place):
+        hits = np.flatnonzero(hit[:, column])
+        if not len(hits):
             continue
         if counted is not None:
             drawn = np.cumsum(weight * counted[:, column], axis=1)
-        ours = weight[:, place]
-        precision = np.cumsum(ours, axis=1) / np.maximum(drawn[:, place], 1.0)
+        ours = weight[:, hits]
+        precision = np.cumsum(ours, axis=1) / np.maximum(drawn[:, hits], 1.0)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         areas[:, column] = (ours * envelope).sum(axis=1)
     return areas

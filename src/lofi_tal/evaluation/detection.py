@@ -157,8 +157,7 @@ def evaluate_detections(
 
     Raises:
         DataError: If a document is malformed, a number is not finite, a segment is reversed or a label
-        unknown (the message
-            gives the place), if the subset has no instance, or if there is no ambiguous part to ignore.
+            unknown (the message says where), if the subset has no instance, or if there is no ambiguous part to ignore.
         LofiError: If a threshold is not in (0, 1] or ``ties`` is unknown.
     """
     truth = load_ground_truth(
@@ -172,12 +171,11 @@ def score_detections(
 ) -> DetectionResult:
     """Evaluate detections that are arrays already; see :func:`evaluate_detections`."""
     matched = match_detections(truth, detections, tiou_thresholds, ties=ties)
-    found = matched.detections
     ap, counts = class_average_precision(matched)
     instances = np.bincount(truth.label, minlength=len(truth.labels))
     in_subset = set(truth.videos)
     with_instances = {truth.videos[i] for i in np.unique(truth.video)}
-    with_detections = {found.videos[i] for i in np.unique(found.video_id)}
+    with_detections = {detections.videos[i] for i in np.unique(detections.video_id)}
     return DetectionResult(
         average_mAP=float(ap.mean()),
         mAP=tuple(ap.mean(axis=0).tolist()),
@@ -185,7 +183,7 @@ def score_detections(
         subset=truth.subset,
         videos=len(truth.videos),
         instances=len(truth.label),
-        detections=len(found.label),
+        detections=len(detections.label),
         per_class={
             label: ClassResult(float(ap[c].mean()), tuple(ap[c].tolist()), int(instances[c]), int(counts[c]))
             for c, label in enumerate(truth.labels)
@@ -193,7 +191,7 @@ def score_detections(
         missing_videos=tuple(sorted(with_instances - with_detections)),
         extra_videos=tuple(sorted(with_detections - in_subset)),
         excluded_videos=truth.excluded,
-        ignored_labels=found.ignored_labels,
+        ignored_labels=detections.ignored_labels,
         ambiguous_parts=None if matched.counted is None else len(truth.ambiguous_video),
         ambiguous_detections=() if matched.counted is None else tuple((~matched.counted).sum(axis=0).tolist()),
     )

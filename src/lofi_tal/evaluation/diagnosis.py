@@ -89,8 +89,8 @@ class Diagnosis:
     missed: tuple[float, ...]
 
     def nearest_threshold(self, wanted: float = 0.5) -> int:
-        """Return the place of the threshold nearest to ``wanted``."""
-        return min(range(len(self.tiou_thresholds)), key=lambda place: abs(self.tiou_thresholds[place] - wanted))
+        """Return the index of the threshold nearest to ``wanted``."""
+        return min(range(len(self.tiou_thresholds)), key=lambda index: abs(self.tiou_thresholds[index] - wanted))
 
     def to_json(self) -> dict[str, Any]:
         """Return the diagnosis as a JSON-like dict; an open upper edge is None."""
@@ -156,7 +156,7 @@ def _diagnose(matched: Matched, multiples: int) -> Diagnosis:
     limited = _limit(matched, multiples)
     normal = len(truth.label) / len(truth.labels)
     everything = np.ones(len(truth.label), dtype=bool)
-    found = _found(limited, len(truth.label))
+    detected = _matched_instances(limited, len(truth.label))
     return Diagnosis(
         tiou_thresholds=tuple(matched.thresholds.tolist()),
         average_mAP=float(ap.mean()),
@@ -164,10 +164,10 @@ def _diagnose(matched: Matched, multiples: int) -> Diagnosis:
         profile=_profile(matched, kinds, counts, multiples),
         gain=_gain(limited, kinds[np.isin(matched.order, limited.order)], normal),
         sensitivity={
-            name: _sensitivity(limited, values, _BINS[name], found, normal)
+            name: _sensitivity(limited, values, _BINS[name], detected, normal)
             for name, values in characters(truth).items()
         },
-        missed=tuple((1 - found.mean(axis=0)).tolist()),
+        missed=tuple((1 - detected.mean(axis=0)).tolist()),
     )
 
 
@@ -176,14 +176,14 @@ def false_positive_kinds(matched: Matched) -> Indices:
 
     Detections that do not count are of kind -1.
     """
-    truth, found = matched.truth, matched.detections
-    pairs = overlapping_pairs(found.video, found.segment, truth.video, truth.segment, MINIMUM_TIOU)
-    top = np.zeros(len(found.score))
-    right = np.zeros(len(found.score), dtype=bool)
+    truth, detections = matched.truth, matched.detections
+    pairs = overlapping_pairs(detections.video, detections.segment, truth.video, truth.segment, MINIMUM_TIOU)
+    top = np.zeros(len(detections.score))
+    right = np.zeros(len(detections.score), dtype=bool)
     # The pairs of a detection come by falling tIoU: the first is the largest.
     detection, first = np.unique(pairs.detection, return_index=True)
     top[detection] = pairs.tiou[first]
-    right[detection] = truth.label[pairs.instance[first]] == found.label[detection]
+    right[detection] = truth.label[pairs.instance[first]] == detections.label[detection]
     top, right = top[matched.order][:, None], right[matched.order][:, None]
     high, middle = top >= matched.thresholds, top >= MINIMUM_TIOU
     kinds = np.select(
@@ -205,8 +205,8 @@ def characters(truth: GroundTruth) -> dict[str, Floats]:
     return {"coverage": coverage, "length": length, "instances": count[group].astype(np.float64)}
 
 
-def _place(matched: Matched) -> tuple[Indices, Indices]:
-    """Return the class of each detection and its place within the class, in sorted order."""
+def _rank_in_class(matched: Matched) -> tuple[Indices, Indices]:
+    """Return the class of each detection and its rank within the class, in sorted order."""
     label = matched.detections.label[matched.order]
     count = np.bincount(label, minlength=len(matched.truth.labels))
     return label, np.arange(len(label)) - np.repeat(np.cumsum(count) - count, count)
@@ -214,8 +214,8 @@ def _place(matched: Matched) -> tuple[Indices, Indices]:
 
 def _limit(matched: Matched, multiples: int) -> Matched:
     """Keep the best ``multiples`` · G detections of each class."""
-    label, place = _place(matched)
-    keep = place < multiples * np.bincount(matched.truth.label, minlength=len(matched.truth.labels))[label]
+    label, rank = _rank_in_class(matched)
+    keep = rank < multiples * np.bincount(matched.truth.label, minlength=len(matched.truth.labels))[label]
     counted = None if matched.counted is None else matched.counted[keep]
     return replace(matched, order=matched.order[keep], instance=matched.instance[keep], counted=counted)
 
@@ -224,8 +224,8 @@ def _profile(
     matched: Matched, kinds: Indices, counts: Indices, multiples: int
 ) -> tuple[tuple[dict[str, float], ...], ...]:
     """Return the shares of each kind among the best 1·G ... ``multiples``·G detections of every class."""
-    label, place = _place(matched)
-    share = place // np.bincount(matched.truth.label, minlength=len(matched.truth.labels))[label]
+    label, rank = _rank_in_class(matched)
+    share = rank // np.bincount(matched.truth.label, minlength=len(matched.truth.labels))[label]
     profile = []
     for column in kinds.T:
         rows = []
@@ -236,12 +236,12 @@ def _profile(
     return tuple(profile)
 
 
-def _found(matched: Matched, instances: int) -> Mask:
+def _matched_instances(matched: Matched, instances: int) -> Mask:
     """Return which instances are matched at each threshold: ``(G, T)``."""
-    found = np.zeros((instances, len(matched.thresholds)), dtype=bool)
+    detected = np.zeros((instances, len(matched.thresholds)), dtype=bool)
     row, column = np.nonzero(matched.instance >= 0)
-    found[matched.instance[row, column], column] = True
-    return found
+    detected[matched.instance[row, column], column] = True
+    return detected
 
 
 def _normalised(matched: Matched, chosen: Mask, normal: float, drop: Mask | None = None) -> float:
@@ -266,9 +266,9 @@ def _normalised(matched: Matched, chosen: Mask, normal: float, drop: Mask | None
         counted &= ~drop
     bounds = np.searchsorted(label, np.arange(len(instances) + 1))
     values = []
-    for kind in np.flatnonzero(instances):
-        part = slice(bounds[kind], bounds[kind + 1])
-        values.append(_normalised_ap(hit[part] & counted[part], counted[part], instances[kind], normal).mean())
+    for class_index in np.flatnonzero(instances):
+        rows = slice(bounds[class_index], bounds[class_index + 1])
+        values.append(_normalised_ap(hit[rows] & counted[rows], counted[rows], instances[class_index], normal).mean())
     return float(np.mean(values)) if values else 0.0
 
 
@@ -292,14 +292,14 @@ def _gain(matched: Matched, kinds: Indices, normal: float) -> dict[str, float]:
 
 
 def _sensitivity(
-    matched: Matched, values: Floats, edges: tuple[tuple[str, float], ...], found: Mask, normal: float
+    matched: Matched, values: Floats, edges: tuple[tuple[str, float], ...], detected: Mask, normal: float
 ) -> tuple[Bin, ...]:
     """Return the figures of each bin of instances by ``values (G,)``."""
     bins = []
     above = -np.inf
     for name, up_to in edges:
         chosen = (values > above) & (values <= up_to)
-        missed = 1 - found[chosen].mean(axis=0) if chosen.any() else np.zeros(len(matched.thresholds))
+        missed = 1 - detected[chosen].mean(axis=0) if chosen.any() else np.zeros(len(matched.thresholds))
         bins.append(
             Bin(
                 name=name,

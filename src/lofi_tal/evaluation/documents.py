@@ -114,29 +114,29 @@ def load_ground_truth(
         ambiguous: Read the ambiguous parts as well (the key ``ignored``), which must be there.
 
     Raises:
-        DataError: If the document is malformed (the message gives the place), the subset has no instance, or there are
+        DataError: If the document is malformed (the message says where), the subset has no instance, or there are
             no ambiguous parts although they were asked for.
     """
     content, name = load_document(document)
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):
         raise DataError(f"{name} has no 'database': expected annotations in ActivityNet's layout.")
-    found = _read_subset(database, name, subset, set(exclude), None if only is None else set(only), ambiguous)
-    _require_instances(found, database, name, subset, ambiguous)
-    labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in found.instances))
-    position = dict.fromkeys(found.known, 0) if class_agnostic else {label: i for i, label in enumerate(labels)}
+    members = _read_subset(database, name, subset, set(exclude), None if only is None else set(only), ambiguous)
+    _require_instances(members, database, name, subset, ambiguous)
+    labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in members.instances))
+    position = dict.fromkeys(members.known, 0) if class_agnostic else {label: i for i, label in enumerate(labels)}
     return GroundTruth(
-        videos=tuple(found.videos),
+        videos=tuple(members.videos),
         labels=labels,
-        video=np.array([row[0] for row in found.instances]),
-        label=np.array([position[row[1]] for row in found.instances]),
-        segment=np.array([[float(edge) for edge in row[2]] for row in found.instances]),
-        duration=np.array(found.durations, dtype=np.float64),
-        excluded=tuple(found.left_out),
-        known_labels=frozenset(found.known),
+        video=np.array([row[0] for row in members.instances]),
+        label=np.array([position[row[1]] for row in members.instances]),
+        segment=np.array([[float(edge) for edge in row[2]] for row in members.instances]),
+        duration=np.array(members.durations, dtype=np.float64),
+        excluded=tuple(members.left_out),
+        known_labels=frozenset(members.known),
         class_agnostic=class_agnostic,
-        ambiguous_video=np.array([video for video, _ in found.ambiguous], dtype=np.int64),
-        ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in found.ambiguous]).reshape(-1, 2),
+        ambiguous_video=np.array([video for video, _ in members.ambiguous], dtype=np.int64),
+        ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in members.ambiguous]).reshape(-1, 2),
         subset=subset,
     )
 
@@ -148,7 +148,7 @@ class _Subset:
     videos: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
-    instances: list[tuple[int, str, Any]] = field(default_factory=list)  # place of the video, label, segment
+    instances: list[tuple[int, str, Any]] = field(default_factory=list)  # position of the video, label, segment
     ambiguous: list[tuple[int, Any]] = field(default_factory=list)
     known: set[str] = field(default_factory=set)  # labels anywhere in the document
 
@@ -157,38 +157,38 @@ def _read_subset(
     database: Mapping[str, Any], name: str, subset: str, excluded: set[str], kept: set[str] | None, ambiguous: bool
 ) -> _Subset:
     """Read the videos of a subset; every video of the document is checked."""
-    found = _Subset()
+    members = _Subset()
     for video_id, entry in database.items():
-        place = f"{name}: database[{video_id!r}]"
-        annotations = _annotations(entry, place)
-        found.known.update(str(annotation["label"]) for annotation in annotations)
+        where = f"{name}: database[{video_id!r}]"
+        annotations = _annotations(entry, where)
+        members.known.update(str(annotation["label"]) for annotation in annotations)
         if entry.get("subset") != subset:
             continue
         if video_id in excluded or (kept is not None and video_id not in kept):
-            found.left_out.append(video_id)
+            members.left_out.append(video_id)
             continue
-        number = len(found.videos)
-        found.instances.extend((number, str(a["label"]), a["segment"]) for a in annotations)
+        video = len(members.videos)
+        members.instances.extend((video, str(a["label"]), a["segment"]) for a in annotations)
         if ambiguous:
-            found.ambiguous.extend((number, part["segment"]) for part in _ignored(entry, place))
-        found.videos.append(video_id)
-        found.durations.append(_number(entry.get("duration")))
-    return found
+            members.ambiguous.extend((video, span["segment"]) for span in _ignored(entry, where))
+        members.videos.append(video_id)
+        members.durations.append(_number(entry.get("duration")))
+    return members
 
 
-def _require_instances(found: _Subset, database: Mapping[str, Any], name: str, subset: str, ambiguous: bool) -> None:
+def _require_instances(members: _Subset, database: Mapping[str, Any], name: str, subset: str, ambiguous: bool) -> None:
     """Refuse a subset without instances, or without the ambiguous parts that were asked for."""
-    if not found.instances:
+    if not members.instances:
         subsets = sorted({str(e.get("subset")) for e in database.values()})
         raise DataError(
-            f"{name} has no instance in subset {subset!r} ({len(found.videos)} videos of it, {len(found.left_out)} "
+            f"{name} has no instance in subset {subset!r} ({len(members.videos)} videos of it, {len(members.left_out)} "
             f"excluded); its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
         )
-    if ambiguous and not found.ambiguous:
+    if ambiguous and not members.ambiguous:
         raise DataError(
-            f"{name}: none of the {len(found.videos)} evaluated videos of subset {subset!r} has an ambiguous part (key "
-            "'ignored'). `lofi data convert --from thumos` writes those of THUMOS14; where there are none, evaluate "
-            "without ignoring them."
+            f"{name}: none of the {len(members.videos)} evaluated videos of subset {subset!r} has an ambiguous part "
+            "(key 'ignored'). `lofi data convert --from thumos` writes those of THUMOS14; where there are none, "
+            "evaluate without ignoring them."
         )
 
 
@@ -221,31 +221,31 @@ def read_video_ids(path: Path | str) -> frozenset[str]:
     return frozenset(name[2:] if len(name) == 13 and name.startswith("v_") else name for name in names)
 
 
-def _annotations(entry: Any, place: str) -> list[Mapping[str, Any]]:
+def _annotations(entry: Any, where: str) -> list[Mapping[str, Any]]:
     """Return the annotations of one video after checking their form."""
     if not isinstance(entry, Mapping):
-        raise DataError(f"{place} is {type(entry).__name__}, not an object.")
+        raise DataError(f"{where} is {type(entry).__name__}, not an object.")
     annotations = entry.get("annotations") or []
     for index, annotation in enumerate(annotations):
         if not _has_segment(annotation) or "label" not in annotation:
             raise DataError(
-                f'{place}, annotation {index} is {annotation!r}; expected {{"label": name, "segment": [start, end]}} '
+                f'{where}, annotation {index} is {annotation!r}; expected {{"label": name, "segment": [start, end]}} '
                 "with finite seconds."
             )
     return list(annotations)
 
 
-def _ignored(entry: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
+def _ignored(entry: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
     """Return the ambiguous parts of one video after checking their form."""
-    parts = entry.get("ignored")
-    if not isinstance(parts, list | None):
-        raise DataError(f"{place}, ignored is {type(parts).__name__}, not a list.")
-    for index, part in enumerate(parts or []):
-        if not _has_segment(part):
+    spans = entry.get("ignored")
+    if not isinstance(spans, list | None):
+        raise DataError(f"{where}, ignored is {type(spans).__name__}, not a list.")
+    for index, span in enumerate(spans or []):
+        if not _has_segment(span):
             raise DataError(
-                f'{place}, ignored part {index} is {part!r}; expected {{"segment": [start, end]}} with finite seconds.'
+                f'{where}, ignored part {index} is {span!r}; expected {{"segment": [start, end]}} with finite seconds.'
             )
-    return parts or []
+    return spans or []
 
 
 def _has_segment(record: Any) -> bool:
@@ -276,7 +276,7 @@ def load_detections(document: Document, truth: GroundTruth, *, labelled: bool = 
     Raises:
         DataError: If the document is malformed, a number is not finite, a segment is reversed or a label is
         unknown;
-            the message gives the place.
+            the message says where.
     """
     content, name = load_document(document)
     results = content.get("results") if isinstance(content, Mapping) else None
@@ -341,20 +341,20 @@ def _malformed(results: Mapping[str, Any], name: str, keys: Sequence[str]) -> st
         if not isinstance(records, list):
             return f"{name}: results[{video_id!r}] is {type(records).__name__}; expected a list of detections."
         for index, record in enumerate(records):
-            place = f"{name}: results[{video_id!r}], detection {index}"
+            where = f"{name}: results[{video_id!r}], detection {index}"
             if not isinstance(record, Mapping):
-                return f"{place} is {record!r}; {expected}."
+                return f"{where} is {record!r}; {expected}."
             missing = [key for key in keys if key not in record]
             if missing:
-                return f"{place} has no {missing[0]!r}; {expected}."
+                return f"{where} has no {missing[0]!r}; {expected}."
             segment = record["segment"]
             numbers = [record["score"], *(segment if isinstance(segment, list | tuple) else ())]
             if len(numbers) != 3 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-                return f"{place} is {record!r}; {expected}."
+                return f"{where} is {record!r}; {expected}."
     return f"{name}: a detection is malformed; {expected}."
 
 
-def _places(results: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _positions(results: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Yield the video id and position of every record."""
     for video_id, records in results.items():
         for index in range(len(records)):
@@ -370,7 +370,7 @@ def _check_numbers(results: Mapping[str, Any], score: Floats, segment: Floats, n
     ):
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
-            video_id, index = next(itertools.islice(_places(results), first, None))
+            video_id, index = next(itertools.islice(_positions(results), first, None))
             raise DataError(
                 f"{name}: results[{video_id!r}], detection {index} is {results[video_id][index]!r}: {reason} "
                 f"({int(bad.sum())} such detections)."
@@ -387,9 +387,9 @@ def _label_index(
         index = np.array(list(map(position.__getitem__, label)), dtype=np.int64)
     except (KeyError, TypeError) as error:
         first = next(i for i, value in enumerate(label) if not isinstance(value, str) or value not in position)
-        video_id, place = next(itertools.islice(_places(results), first, None))
+        video_id, row = next(itertools.islice(_positions(results), first, None))
         raise DataError(
-            f"{name}: results[{video_id!r}], detection {place} has label {label[first]!r}, which the ground truth does "
+            f"{name}: results[{video_id!r}], detection {row} has label {label[first]!r}, which the ground truth does "
             f"not have.{nearest(str(label[first]), position)}"
         ) from error
     ignored: dict[str, int] = {}

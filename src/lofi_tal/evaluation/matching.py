@@ -104,8 +104,8 @@ def match(rank: Indices, group: Indices, pairs: Pairs, instances: int, threshold
             hit = waiting & (pairs.tiou[pair][:, None] >= thresholds) & ~taken[instance]
             # No two detections of a turn share a group, so none share an instance.
             taken[instance] |= hit
-            place = candidates[now]
-            matched[place] = np.where(hit, instance[:, None], matched[place])
+            detection = candidates[now]
+            matched[detection] = np.where(hit, instance[:, None], matched[detection])
             waiting &= ~hit
     return matched
 

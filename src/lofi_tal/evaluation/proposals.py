@@ -98,17 +98,17 @@ def evaluate_proposals(
 
 
 def score_proposals(
-    truth: GroundTruth, found: Detections, tiou_thresholds: Sequence[float] | None = None
+    truth: GroundTruth, proposals: Detections, tiou_thresholds: Sequence[float] | None = None
 ) -> ProposalResult:
     """Evaluate proposals that are arrays already, against a ground truth of one class."""
     thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
     with_instances = np.unique(truth.video)
-    total = len(found.score)
-    found = _select(found, np.isin(found.video, with_instances))
+    total = len(proposals.score)
+    proposals = _select(proposals, np.isin(proposals.video, with_instances))
     videos = len(with_instances)
-    rank, kept = _keep_best(found, len(truth.videos), MOST * videos / max(1, total))
+    rank, kept = _keep_best(proposals, len(truth.videos), MOST * videos / max(1, total))
     # Instance g is found by rank first[t, g] at threshold t; infinity if never.
-    pairs = overlapping_pairs(found.video, found.segment, truth.video, truth.segment, float(thresholds.min()))
+    pairs = overlapping_pairs(proposals.video, proposals.segment, truth.video, truth.segment, float(thresholds.min()))
     first = np.full((len(thresholds), len(truth.video)), np.inf)
     for index, threshold in enumerate(thresholds):
         reaches = pairs.tiou >= threshold
@@ -122,36 +122,36 @@ def score_proposals(
         subset=truth.subset,
         videos=videos,
         instances=len(truth.video),
-        proposals=len(found.score),
+        proposals=len(proposals.score),
         missing_videos=tuple(sorted(truth.videos[v] for v in with_instances if not kept[v])),
         excluded_videos=truth.excluded,
     )
 
 
-def _select(found: Detections, keep: NDArray[np.bool_]) -> Detections:
+def _select(proposals: Detections, keep: NDArray[np.bool_]) -> Detections:
     return Detections(
-        video=found.video[keep],
-        video_id=found.video_id[keep],
-        label=found.label[keep],
-        segment=found.segment[keep],
-        score=found.score[keep],
-        videos=found.videos,
-        ignored_labels=found.ignored_labels,
+        video=proposals.video[keep],
+        video_id=proposals.video_id[keep],
+        label=proposals.label[keep],
+        segment=proposals.segment[keep],
+        score=proposals.score[keep],
+        videos=proposals.videos,
+        ignored_labels=proposals.ignored_labels,
     )
 
 
-def _keep_best(found: Detections, videos: int, share: float) -> tuple[Floats, Indices]:
+def _keep_best(proposals: Detections, videos: int, share: float) -> tuple[Floats, Indices]:
     """Return each proposal's rank within its video (infinite for those cut) and how many each video keeps.
 
     Every video keeps the same share of its proposals: all of them, unless there are more than 100 a video on
     average.
     """
-    count = np.bincount(found.video, minlength=videos)
+    count = np.bincount(proposals.video, minlength=videos)
     kept = np.minimum((count * share).astype(np.int64), count)
-    order = np.lexsort((found.segment[:, 1], found.segment[:, 0], -found.score, found.video))
+    order = np.lexsort((proposals.segment[:, 1], proposals.segment[:, 0], -proposals.score, proposals.video))
     rank = np.empty(len(order))
     rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    rank[rank >= kept[found.video]] = np.inf
+    rank[rank >= kept[proposals.video]] = np.inf
     return rank, kept
 
 

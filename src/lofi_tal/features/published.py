@@ -133,11 +133,11 @@ class PublishedFeatures:
 
     def place(self, video_id: str) -> tuple[Path, str] | str:
         """Return the first source's file of a video and a stamp of all its files, or the reason why there is none."""
-        found = [source.find(video_id) for source in self.sources]
-        if not all(found):
-            lacking = self.sources[found.index(None)].path
+        pairs = [source.find(video_id) for source in self.sources]
+        if not all(pairs):
+            lacking = self.sources[pairs.index(None)].path
             return f"no features of this id in {lacking}"
-        files = [path for path, _ in (item for item in found if item is not None)]
+        files = [path for path, _ in (item for item in pairs if item is not None)]
         return files[0], hash_object([file_stamp(path) for path in files])
 
     def read(self, video_id: str, count: int | None = None) -> Tensor:
@@ -153,10 +153,10 @@ class PublishedFeatures:
         return torch.cat([self._read(source, video_id, count or self.count) for source in self.sources])
 
     def _read(self, source: _Source, video_id: str, count: int) -> Tensor:
-        found = source.find(video_id)
-        if found is None:
+        pair = source.find(video_id)
+        if pair is None:
             raise DataError(f"{source.path} has no features of video {video_id!r}.")
-        path, key = found
+        path, key = pair
         try:
             array = np.asarray(_READERS[path.suffix.lower()](path, key), dtype=np.float32)
         except Exception as error:  # the libraries raise whatever a damaged file makes them
@@ -254,11 +254,11 @@ def find_features(annotations: Annotations, features: PublishedFeatures) -> tupl
     files: dict[str, VideoFile] = {}
     failed: dict[str, str] = {}
     for video_id, video in annotations.videos.items():
-        place = features.place(video_id)
-        if isinstance(place, str):
-            failed[video_id] = place
+        location = features.place(video_id)
+        if isinstance(location, str):
+            failed[video_id] = location
         elif video.duration is None:
             failed[video_id] = "has features, but no duration in the annotations to place them in time"
         else:
-            files[video_id] = VideoFile(place[0], place[1], video.duration, 0)
+            files[video_id] = VideoFile(location[0], location[1], video.duration, 0)
     return files, failed

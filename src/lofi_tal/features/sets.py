@@ -29,9 +29,9 @@ class FeatureSet:
 
     def of(self, videos: Sequence[TruthVideo]) -> FeatureSet:
         """Return the part of the set that holds ``videos``, or windows of its videos."""
-        place = {video.video_id: i for i, video in enumerate(self.videos)}
+        index = {video.video_id: i for i, video in enumerate(self.videos)}
         return FeatureSet(
-            videos, [window_features(self.features[place[video.video_id]], video.window) for video in videos]
+            videos, [window_features(self.features[index[video.video_id]], video.window) for video in videos]
         )
 
 

@@ -175,5 +175,5 @@ def _phases(full: Fidelity, r_t: float, r_s: float, cycle: Cycle | None = None) 
         st_lofi(full, math.sqrt(max(r_t, 0)), math.sqrt(max(r_s, 0))),
     )
     if cycle is not None:
-        phases = tuple(reduced(f"r{place + 1}", full, *ratios) for place, ratios in enumerate(cycle))
+        phases = tuple(reduced(f"r{index + 1}", full, *ratios) for index, ratios in enumerate(cycle))
     return phases

@@ -124,10 +124,10 @@ def _multiply(matrices: Sequence[Tensor], nodes: Sequence[Tensor]) -> Tensor:
     shape = (nodes[0].shape[0], first.shape[0], nodes[0].shape[2])
     output = torch.empty(shape, dtype=first.dtype, device=nodes[0].device)
     with torch.autocast(output.device.type, enabled=False):
-        for place, (matrix, node) in enumerate(zip(matrices, nodes, strict=True)):
+        for index, (matrix, node) in enumerate(zip(matrices, nodes, strict=True)):
             for video, target in zip(node.to(first.dtype).contiguous(), output, strict=True):
                 # beta = 0 overwrites: the first product finds uninitialised memory
-                torch.addmm(target, matrix, video, beta=float(place > 0), out=target)
+                torch.addmm(target, matrix, video, beta=float(index > 0), out=target)
     return output
 
 

@@ -153,15 +153,15 @@ class AnchorFree(Head):
             LofiError: If the head classifies and there are no labels, or a label is out of range.
         """
         videos = []
-        for place, video in enumerate(segments):
+        for index, video in enumerate(segments):
             count = len(video)
             if self.num_classes is None:
-                kinds = torch.zeros(count, dtype=torch.long)
+                classes = torch.zeros(count, dtype=torch.long)
             elif labels is None:
                 raise LofiError(f"{self.name} tells {self.num_classes} classes apart: its loss needs labels.")
             else:
-                kinds = labels[place]
-            videos.append((video, kinds))
+                classes = labels[index]
+            videos.append((video, classes))
         class_target, distance_target = assign_points(
             videos,
             outputs.points,

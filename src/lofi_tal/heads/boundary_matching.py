@@ -149,7 +149,7 @@ def score_anchors(
     Returns:
         Logits ``(B, A, 2)`` of the valid anchors.
     """
-    wide = next((place for place, layer in enumerate(layers) if not _is_pointwise(layer)), len(layers))
+    wide = next((index for index, layer in enumerate(layers) if not _is_pointwise(layer)), len(layers))
     count = len(valid_anchors(snippets, durations, bias.device).cell) + (wide < len(layers))
 
     def score(rows: Rows, *nodes: Tensor) -> Tensor:
@@ -177,9 +177,9 @@ def _score_map(hidden: Tensor, layers: nn.Sequential, snippets: int, durations: 
     """Spread anchors ``(B, A + 1, C)`` over the map, apply ``layers``, return the valid anchors ``(B, A, 2)``."""
     anchors = valid_anchors(snippets, durations, hidden.device)
     count = len(anchors.cell)
-    place = torch.full((durations * snippets,), count, device=hidden.device)
-    place[anchors.cell] = torch.arange(count, device=hidden.device)
-    dense = torch.index_select(hidden, 1, place).transpose(1, 2)
+    anchor_of_cell = torch.full((durations * snippets,), count, device=hidden.device)
+    anchor_of_cell[anchors.cell] = torch.arange(count, device=hidden.device)
+    dense = torch.index_select(hidden, 1, anchor_of_cell).transpose(1, 2)
     dense = dense.reshape(len(hidden), -1, durations, snippets)
     for layer in layers:
         dense = layer(dense)

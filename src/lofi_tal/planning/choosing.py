@@ -41,14 +41,14 @@ def parse_memory(text: str) -> int:
     Raises:
         LofiError: If the text is not a positive number with a unit of memory.
     """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
-    unit = found[2].lower() if found else ""
-    if not found or unit not in _UNITS or unit in ("", "b") or float(found[1]) <= 0:
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
+    unit = match[2].lower() if match else ""
+    if not match or unit not in _UNITS or unit in ("", "b") or float(match[1]) <= 0:
         raise LofiError(
             f"memory {text!r} is not an amount of memory: give a positive number and one of "
             "KiB, MiB, GiB, TiB, kB, MB, GB, TB, such as 24GiB."
         )
-    return int(float(found[1]) * _UNITS[unit])
+    return int(float(match[1]) * _UNITS[unit])
 
 
 def plan_recipe(
@@ -152,11 +152,13 @@ def make_plan(
     ratios = sorted({section.r_t, *(FACTORS if search else ())})
     strategies = [Strategy(name, section.chunk, section.gradient_share) for name in STRATEGIES]
     choices = [
-        Choice(name, r_t, r_s, strategy, precision, tuple(rows(one, strategy, precision) for one in found.fidelities))
+        Choice(
+            name, r_t, r_s, strategy, precision, tuple(rows(one, strategy, precision) for one in schedule.fidelities)
+        )
         for r_t, r_s, schedules in _schedules(section, full, ratios)
         for precision in precisions
         for strategy in strategies
-        for name, found in schedules.items()
+        for name, schedule in schedules.items()
     ]
     every = dict.fromkeys(row for choice in choices for row in choice.rows)
     choices.sort(key=lambda choice: (choice.compute, choice.peak))

@@ -74,8 +74,8 @@ def measure_step(
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RunError(f"A step of {videos} × {snippets} × {size} px could not be measured: {last}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def _resident(field: str) -> int:

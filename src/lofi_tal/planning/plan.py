@@ -157,11 +157,11 @@ class Plan:
 
     def frontier(self) -> list[Choice]:
         """Return the choices that fit and are beaten by no other in both memory and compute, by memory."""
-        found: list[Choice] = []
+        front: list[Choice] = []
         for choice in sorted((c for c in self.choices if c.fits), key=lambda c: (c.peak, c.compute)):
-            if not found or choice.compute < found[-1].compute - 1e-9:
-                found.append(choice)
-        return found
+            if not front or choice.compute < front[-1].compute - 1e-9:
+                front.append(choice)
+        return front
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON-like values."""

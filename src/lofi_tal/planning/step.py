@@ -140,9 +140,11 @@ class StepModel:
             unit, fixed = affine(count, 1, 3)
             self._fixed[name, precision] = fixed
             return unit, fixed
-        found = count(2)
+        two_snippets = count(2)
         unit = StepMemory(
-            (found.saved - fixed.saved) / 2, (found.peak - fixed.peak) / 2, (found.flops - fixed.flops) / 2
+            (two_snippets.saved - fixed.saved) / 2,
+            (two_snippets.peak - fixed.peak) / 2,
+            (two_snippets.flops - fixed.flops) / 2,
         )
         return unit, fixed
 

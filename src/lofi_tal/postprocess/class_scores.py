@@ -75,7 +75,7 @@ def read_cuhk_scores(path: Path | str) -> ClassScores:
     """Read class scores in the CUHK layout.
 
     Raises:
-        DataError: If the file is malformed; the message gives the place.
+        DataError: If the file is malformed; the message says where.
     """
     path = Path(path)
     content = read_json(path)
@@ -148,7 +148,7 @@ def write_hacs_scores(path: Path | str, scores: ClassScores, videos: Sequence[st
     for position, video_id in enumerate(videos):
         values = scores.of(video_id)
         best = np.argsort(-values, kind="stable")[:2]
-        document[str(position)] = [{"label": int(kind), "score": float(values[kind])} for kind in best]
+        document[str(position)] = [{"label": int(label), "score": float(values[label])} for label in best]
     write_json(Path(path), document)
 
 
@@ -185,10 +185,10 @@ def label_proposals(scores: ArrayLike, class_scores: ArrayLike, classes: int = 2
     best = np.argsort(-table, axis=1, kind="stable")[:, :classes]
     weight = np.take_along_axis(table, best, axis=1)
     proposal = np.repeat(np.arange(len(confidence)), best.shape[1])
-    kind, fused = best.reshape(-1), (confidence[:, None] * weight).reshape(-1)
+    label, fused = best.reshape(-1), (confidence[:, None] * weight).reshape(-1)
     keep = np.flatnonzero(weight.reshape(-1) > 0)
     order = keep[np.argsort(-fused[keep], kind="stable")]
-    return proposal[order], kind[order].astype(np.int64), fused[order]
+    return proposal[order], label[order].astype(np.int64), fused[order]
 
 
 def _index(value: int, count: int) -> int:

@@ -139,7 +139,7 @@ def soft_nms_indices(
     Raises:
         DataError: If shapes disagree or a number is not finite.
     """
-    videos = [_checked(s, p, place) for place, (s, p) in enumerate(zip(segments, scores, strict=True))]
+    videos = [_checked(s, p, number) for number, (s, p) in enumerate(zip(segments, scores, strict=True))]
     if labels is not None:
         return _by_class(videos, labels, suppression)
     return _all(videos, suppression)
@@ -150,19 +150,19 @@ def _by_class(
 ) -> list[tuple[Indices, Floats]]:
     """Suppress within each video and class, and merge the classes of a video."""
     members: list[tuple[int, Indices]] = []
-    for place, ((_, scores), kinds) in enumerate(zip(videos, labels, strict=True)):
-        kinds = np.asarray(kinds.detach().cpu() if isinstance(kinds, Tensor) else kinds).reshape(-1)
-        if kinds.shape != scores.shape:
-            raise DataError(f"soft-NMS of video {place}: {len(kinds)} labels for {len(scores)} scores.")
-        members += [(place, np.flatnonzero(kinds == kind)) for kind in np.unique(kinds)]
-    groups = [(videos[place][0][index], videos[place][1][index]) for place, index in members]
-    found: list[list[tuple[Indices, Floats]]] = [[] for _ in videos]
-    for (place, index), (kept, decayed) in zip(members, _all(groups, suppression), strict=True):
-        found[place].append((index[kept], decayed))
+    for video, ((_, scores), classes) in enumerate(zip(videos, labels, strict=True)):
+        classes = np.asarray(classes.detach().cpu() if isinstance(classes, Tensor) else classes).reshape(-1)
+        if classes.shape != scores.shape:
+            raise DataError(f"soft-NMS of video {video}: {len(classes)} labels for {len(scores)} scores.")
+        members += [(video, np.flatnonzero(classes == label)) for label in np.unique(classes)]
+    groups = [(videos[video][0][index], videos[video][1][index]) for video, index in members]
+    results: list[list[tuple[Indices, Floats]]] = [[] for _ in videos]
+    for (video, index), (kept, decayed) in zip(members, _all(groups, suppression), strict=True):
+        results[video].append((index[kept], decayed))
     merged = []
-    for parts in found:
-        kept = np.concatenate([part[0] for part in parts] or [np.zeros(0, np.int64)])
-        decayed = np.concatenate([part[1] for part in parts] or [np.zeros(0)])
+    for pieces in results:
+        kept = np.concatenate([piece[0] for piece in pieces] or [np.zeros(0, np.int64)])
+        decayed = np.concatenate([piece[1] for piece in pieces] or [np.zeros(0)])
         best = np.lexsort((kept, -decayed))[: suppression.top_k]
         merged.append((kept[best], decayed[best]))
     return merged
@@ -171,19 +171,19 @@ def _by_class(
 def _all(videos: list[tuple[Floats, Floats]], suppression: Suppression) -> list[tuple[Indices, Floats]]:
     """Suppress within each video, in chunks of videos of like size."""
     results: list[tuple[Indices, Floats]] = [(np.zeros(0, np.int64), np.zeros(0))] * len(videos)
-    order = sorted(range(len(videos)), key=lambda place: len(videos[place][1]))
+    order = sorted(range(len(videos)), key=lambda index: len(videos[index][1]))
     while order:
         widest = len(videos[order[-1]][1])
         count = max(1, _CHUNK // max(1, widest))
         chunk, order = order[-count:], order[:-count]
-        parts = [videos[place] for place in chunk]
-        found = [_suppress_long(*parts[0], suppression)] if len(parts) == 1 else _suppress(parts, suppression)
-        for place, result in zip(chunk, found, strict=True):
-            results[place] = result
+        batch = [videos[index] for index in chunk]
+        suppressed = [_suppress_long(*batch[0], suppression)] if len(batch) == 1 else _suppress(batch, suppression)
+        for index, result in zip(chunk, suppressed, strict=True):
+            results[index] = result
     return results
 
 
-def _checked(segments: ArrayLike | Tensor, scores: ArrayLike | Tensor, place: int) -> tuple[Floats, Floats]:
+def _checked(segments: ArrayLike | Tensor, scores: ArrayLike | Tensor, video: int) -> tuple[Floats, Floats]:
     """Return fp64 arrays ``(N, 2)`` and ``(N,)``."""
     segments, scores = (
         np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64) for x in (segments, scores)
@@ -192,11 +192,11 @@ def _checked(segments: ArrayLike | Tensor, scores: ArrayLike | Tensor, place: in
         return np.zeros((0, 2)), np.zeros(0)
     if segments.shape != (*scores.shape, 2) or scores.ndim != 1:
         raise DataError(
-            f"soft-NMS of video {place}: segments have shape {segments.shape} and scores {scores.shape}; "
+            f"soft-NMS of video {video}: segments have shape {segments.shape} and scores {scores.shape}; "
             "expected (N, 2) and (N,)."
         )
     if not (np.isfinite(segments).all() and np.isfinite(scores).all()):
-        raise DataError(f"soft-NMS of video {place}: a segment or a score is not a finite number.")
+        raise DataError(f"soft-NMS of video {video}: a segment or a score is not a finite number.")
     return segments, scores
 
 
@@ -231,7 +231,7 @@ def _suppress(videos: list[tuple[Floats, Floats]], rule: Suppression) -> list[tu
 def _suppress_long(segments: Floats, values: Floats, rule: Suppression) -> tuple[Indices, Floats]:
     """Run the loop for one video; of proposals sorted by their start, those that can overlap another are neighbours."""
     order = np.argsort(segments[:, 0], kind="stable")
-    place = np.argsort(order)
+    position = np.argsort(order)
     start, end = segments[order].T
     length = end - start
     reach = length.max(initial=0.0)
@@ -249,7 +249,7 @@ def _suppress_long(segments: Floats, values: Floats, rule: Suppression) -> tuple
             np.searchsorted(start, segments[best].max(), "right"),
         )
         near = slice(low, high)
-        here = np.array([place[best] - low])
+        here = np.array([position[best] - low])
         factor = _decay(start[None, near], end[None, near], length[None, near], np.zeros(1, np.int64), here, rule)
         scores[order[near]] *= factor[0]
         scores[best] = -1.0

@@ -52,17 +52,17 @@ def rows_with_intervals(
     figure = Figure(figsize=(1.6 * WIDE, sum(heights)))
     axes = figure.subplot_mosaic("lr\nbb" if differences else "lr", height_ratios=heights)
     left, right = axes["l"], axes["r"]
-    for place, row in enumerate(rows):
-        _dot(left, row.value, row.half, place, 0, f"{row.value:.2f}")
-    compared = [(place, row.difference, row.difference_half) for place, row in enumerate(rows)]
-    _differences(right, [(place, value, half) for place, value, half in compared if value is not None])
+    for line, row in enumerate(rows):
+        _dot(left, row.value, row.half, line, 0, f"{row.value:.2f}")
+    compared = [(line, row.difference, row.difference_half) for line, row in enumerate(rows)]
+    _differences(right, [(line, value, half) for line, value, half in compared if value is not None])
     left.set_xlabel(label)
     right.set_xlabel(difference_label)
     _name_lines(left, [row.title for row in rows])
     _name_lines(right, [""] * len(rows))
     if differences:
         below = axes["b"]
-        _differences(below, [(place, row.value, row.half) for place, row in enumerate(differences)])
+        _differences(below, [(line, row.value, row.half) for line, row in enumerate(differences)])
         below.set_xlabel("paired difference (points)")
         _name_lines(below, [textwrap.fill(row.title, 46) for row in differences])
     return figure
@@ -84,10 +84,10 @@ def cost_scatter(rows: Sequence[Dots], seconds: Sequence[float], sizes: Sequence
         (axes[0], [value / 60 for value in seconds], "time of stage 2 (minutes)"),
         (axes[1], [value / 2**30 for value in sizes], "peak memory of stage 2 (GiB)"),
     ):
-        for place, (row, cost) in enumerate(zip(rows, costs, strict=True)):
-            marker = MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]  # no two of colour and marker are the same
+        for index, (row, cost) in enumerate(zip(rows, costs, strict=True)):
+            marker = MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # no two of colour and marker are the same
             axis.errorbar(
-                cost, row.value, yerr=row.half, fmt=marker, color=colour(place), capsize=2, label=shorten(row.title, 34)
+                cost, row.value, yerr=row.half, fmt=marker, color=colour(index), capsize=2, label=shorten(row.title, 34)
             )
         most = max([*costs, 0.01])
         axis.set_xlim(-0.05 * most, 1.05 * most)
@@ -98,36 +98,36 @@ def cost_scatter(rows: Sequence[Dots], seconds: Sequence[float], sizes: Sequence
     return figure
 
 
-def file_bytes(figure: Figure, kind: str) -> bytes:
+def file_bytes(figure: Figure, format_name: str) -> bytes:
     """Return a figure as the bytes of an ``svg`` or ``png`` file, the same every time."""
     text = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None, "Creator": None} if format_name == "svg" else {"Software": None}
     with warnings.catch_warnings(), mpl.rc_context({**STYLE, "svg.hashsalt": "lofi-tal"}):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(text, format=kind, dpi=150, metadata=metadata)
+        figure.savefig(text, format=format_name, dpi=150, metadata=metadata)
     return text.getvalue()
 
 
 def _differences(axis: Axes, values: Sequence[tuple[int, float, float | None]]) -> None:
     """Draw differences, each on its line; one that would press all others together is an arrow at the edge."""
     reach = statistics.median([abs(value) + (half or 0.0) for _, value, half in values] or [0.0])
-    for place, value, half in values:
+    for line, value, half in values:
         text = f"{value:+.2f}".replace("-", "−")
         if abs(value) <= 2 * reach:
-            _dot(axis, value, half, place, 1, text)
+            _dot(axis, value, half, line, 1, text)
             continue
         side, align, text = (0.01, "left", f"← {text}") if value < 0 else (0.99, "right", f"{text} →")
         where = ("axes fraction", "data")
         ground = {"facecolor": LIGHT["card"], "edgecolor": "none", "pad": 1.5}
         axis.annotate(
-            text, (side, place), xycoords=where, ha=align, va="center", fontsize=7.5, color=colour(1), bbox=ground
+            text, (side, line), xycoords=where, ha=align, va="center", fontsize=7.5, color=colour(1), bbox=ground
         )
     axis.axvline(0, color=LIGHT["muted"], linewidth=1.0)
 
 
-def _dot(axis: Axes, value: float, half: float | None, place: int, hue: int, text: str) -> None:
-    axis.errorbar(value, place, xerr=half, fmt="o", color=colour(hue), capsize=2.5, markersize=5)
-    axis.annotate(text, (value, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+def _dot(axis: Axes, value: float, half: float | None, line: int, hue: int, text: str) -> None:
+    axis.errorbar(value, line, xerr=half, fmt="o", color=colour(hue), capsize=2.5, markersize=5)
+    axis.annotate(text, (value, line), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5)
 
 
 def _name_lines(axis: Axes, names: Sequence[str]) -> None:

@@ -62,8 +62,8 @@ def resolution(figures: Statistics) -> Figure:
     figure = Figure(figsize=(WIDE, 2.9))
     axis = figure.subplots()
     share = np.sort(figures.share)
-    places = np.unique(np.linspace(0, len(share) - 1, min(len(share), 500)).astype(int))
-    axis.plot(share[places], 100 * (places + 1) / max(1, len(share)), color=colour(0))
+    indices = np.unique(np.linspace(0, len(share) - 1, min(len(share), 500)).astype(int))
+    axis.plot(share[indices], 100 * (indices + 1) / max(1, len(share)), color=colour(0))
     for number, (count, below) in enumerate(figures.below_step.items()):
         hue = colour(number + 1)
         axis.axvline(1 / count, color=hue, linewidth=1.1, linestyle="--", label=f"L={count}: {100 * below:.1f} % below")

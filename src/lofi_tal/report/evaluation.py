@@ -83,15 +83,15 @@ def _errors(diagnosis: Diagnosis) -> list[Picture]:
     from lofi_tal.report.evaluation_plots import false_positive_profile, gains, sensitivity
     from lofi_tal.report.plot_style import to_svg
 
-    place = diagnosis.nearest_threshold()
-    at = f"at tIoU {diagnosis.tiou_thresholds[place]:g}"
+    index = diagnosis.nearest_threshold()
+    at = f"at tIoU {diagnosis.tiou_thresholds[index]:g}"
     pictures = [
-        Picture("What detections are", at, to_svg(false_positive_profile(diagnosis, place), "profile")),
+        Picture("What detections are", at, to_svg(false_positive_profile(diagnosis, index), "profile")),
         Picture("Cost of each kind of error", "", to_svg(gains(diagnosis), "gain")),
     ]
     detail = "number of instances in brackets; the dashed line is all of them"
     for character in diagnosis.sensitivity:
-        svg = to_svg(sensitivity(diagnosis, character, place), f"by-{character}")
+        svg = to_svg(sensitivity(diagnosis, character, index), f"by-{character}")
         pictures.append(Picture(f"Which instances are hard: {character}", detail, svg))
     return pictures
 

@@ -58,9 +58,9 @@ def class_ap_bars(arms: Mapping[str, Mapping[str, float]], labels: Sequence[str]
     axis = figure.subplots()
     height = 0.8 / max(1, len(arms))
     for i, (name, values) in enumerate(arms.items()):
-        places = [(row, 100 * values[label]) for row, label in enumerate(labels) if label in values]
-        rows = [row + (i - (len(arms) - 1) / 2) * height for row, _ in places]
-        axis.barh(rows, [value for _, value in places], height * 0.9, color=colour(i), label=shorten(name))
+        bars = [(row, 100 * values[label]) for row, label in enumerate(labels) if label in values]
+        rows = [row + (i - (len(arms) - 1) / 2) * height for row, _ in bars]
+        axis.barh(rows, [value for _, value in bars], height * 0.9, color=colour(i), label=shorten(name))
     axis.set_yticks(range(len(labels)), [shorten(label) for label in labels])
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
@@ -88,14 +88,14 @@ def recall_curve(result: ProposalResult) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def false_positive_profile(diagnosis: Diagnosis, place: int) -> Figure:
+def false_positive_profile(diagnosis: Diagnosis, index: int) -> Figure:
     """Draw what the best 1·G, 2·G ... detections of every class are, G being its number of instances.
 
     Args:
         diagnosis: The diagnosis.
-        place: Which of its thresholds.
+        index: Which of its thresholds.
     """
-    rows = diagnosis.profile[place]
+    rows = diagnosis.profile[index]
     figure = Figure(figsize=(NARROW, 3.4))
     axis = figure.subplots()
     ground = [0.0] * len(rows)
@@ -132,21 +132,21 @@ def gains(diagnosis: Diagnosis) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def sensitivity(diagnosis: Diagnosis, character: str, place: int) -> Figure:
+def sensitivity(diagnosis: Diagnosis, character: str, index: int) -> Figure:
     """Draw the normalised average mAP of instances by character, and the share of them that is missed.
 
     Args:
         diagnosis: The diagnosis.
         character: ``coverage``, ``length`` or ``instances``.
-        place: The threshold at which instances count as missed.
+        index: Which threshold decides that instances count as missed.
     """
     bins = diagnosis.sensitivity[character]
     figure = Figure(figsize=(NARROW, 3.0))
     axis = figure.subplots()
     full = [i for i, one in enumerate(bins) if one.instances]
     axis.bar([i - 0.2 for i in full], [100 * bins[i].average_mAP_N for i in full], 0.38, color=colour(0), label="mAP_N")
-    missed = [100 * bins[i].missed[place] for i in full]
-    threshold = diagnosis.tiou_thresholds[place]
+    missed = [100 * bins[i].missed[index] for i in full]
+    threshold = diagnosis.tiou_thresholds[index]
     axis.bar([i + 0.2 for i in full], missed, 0.38, color=colour(1), label=f"missed at tIoU {threshold:g}")
     axis.axhline(100 * diagnosis.average_mAP_N, color=colour(0), linewidth=1.0, linestyle="--")
     axis.set_xticks(range(len(bins)), [_bin_label(one, _UNITS[character]) for one in bins], fontsize=7.5)

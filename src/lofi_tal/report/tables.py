@@ -47,24 +47,24 @@ class Headline:
 
 def tiles(arms: Sequence[Arm], stages: Sequence[StageSummary]) -> list[Tile]:
     """Return each arm's average mAP with its own class scores, the time of all stages, and the highest memory."""
-    found = []
+    shown = []
     first: float | None = None
     for i, arm in enumerate(arms):
         average = arm.scores.get("fused", {}).get("average_mAP")
         if average is None:
             continue
         change = "average mAP, %" if first is None else f"{signed_percent(average - first)} points"
-        found.append(Tile(arm.name, percent(average), change, arm.description, series_colour(i)))
+        shown.append(Tile(arm.name, percent(average), change, arm.description, series_colour(i)))
         first = average if first is None else first
     if stages:
         skipped = sum(stage.skipped for stage in stages)
         detail = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
         detail += f", {skipped} of them from an earlier run" if skipped else ""
-        found.append(Tile("Time", duration(sum(stage.seconds for stage in stages)), "", detail, "line"))
+        shown.append(Tile("Time", duration(sum(stage.seconds for stage in stages)), "", detail, "line"))
         peak = max(stages, key=lambda stage: stage.peak_memory_bytes)
         if peak.peak_memory_bytes > 0:
-            found.append(Tile("Peak memory", memory(peak.peak_memory_bytes), "", f"in {peak.name}", "line"))
-    return found
+            shown.append(Tile("Peak memory", memory(peak.peak_memory_bytes), "", f"in {peak.name}", "line"))
+    return shown
 
 
 def headline(arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]]) -> Headline | None:
@@ -144,11 +144,11 @@ def class_table(fused: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _ranked(fused: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return all labels by falling mean of the arms' average AP; equal ones by name."""
-    found: dict[str, list[float]] = {}
+    averages: dict[str, list[float]] = {}
     for score in fused.values():
         for label, one in score.get("per_class", {}).items():
-            found.setdefault(label, []).append(one["average"])
-    return sorted(found, key=lambda label: (-sum(found[label]) / len(found[label]), label))
+            averages.setdefault(label, []).append(one["average"])
+    return sorted(averages, key=lambda label: (-sum(averages[label]) / len(averages[label]), label))
 
 
 def _columns(scores: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -86,7 +86,7 @@ def make_viewer(
         ``source``: the video's URL or None; ``file``: its name; ``missing``: whether it was not there; ``data``: the
         JSON-like value that the script in the page reads.
     """
-    found = video is not None and video.is_file()
+    there = video is not None and video.is_file()
     everything = [segments for segments in (truth, *detections.values()) if segments is not None]
     labels = list(dict.fromkeys(label for segments in everything for label in segments.label))
     number = {label: i for i, label in enumerate(labels)}
@@ -96,9 +96,9 @@ def make_viewer(
         sources.append({"name": name, "truth": False, "colour": colour, **_rows(segments, number)})
     lowest = default_threshold(detections) if threshold is None else threshold
     return {
-        "source": _video_url(video, page, embed=embed) if video is not None and (found or embed) else None,
+        "source": _video_url(video, page, embed=embed) if video is not None and (there or embed) else None,
         "file": video.name if video is not None else "",
-        "missing": video is not None and not found,
+        "missing": video is not None and not there,
         "data": {
             "duration": _duration(everything),
             "threshold": _short(lowest),
@@ -136,8 +136,8 @@ def _video_url(video: Path, page: Path, *, embed: bool) -> str:
         content = base64.b64encode(video.read_bytes()).decode("ascii")
     except OSError as error:
         raise DataError(f"{video} cannot be embedded: {error.strerror}.") from error
-    kind = mimetypes.guess_type(video.name)[0] or "video/mp4"
-    return f"data:{kind};base64,{content}"
+    media_type = mimetypes.guess_type(video.name)[0] or "video/mp4"
+    return f"data:{media_type};base64,{content}"
 
 
 def _rows(segments: Segments, number: Mapping[str, int]) -> dict[str, Any]:

@@ -103,12 +103,12 @@ def training_curves(records: Records) -> Figure:
 @mpl.rc_context(STYLE)
 def learning_rate_search(records: Records) -> Figure:
     """Draw the mAP on the selection videos over the head's candidate learning rates; the best is marked."""
-    found = sorted((float(r["candidate_lr"]), 100 * float(r["selection_mAP"])) for r in search_records(records))
+    tried = sorted((float(r["candidate_lr"]), 100 * float(r["selection_mAP"])) for r in search_records(records))
     figure = Figure(figsize=(NARROW, 2.6))
     axis = figure.subplots()
-    rates, scores = [rate for rate, _ in found], [score for _, score in found]
+    rates, scores = [rate for rate, _ in tried], [score for _, score in tried]
     axis.plot(rates, scores, color=colour(0), marker="o")
-    best = max(range(len(found)), key=lambda i: scores[i])
+    best = max(range(len(tried)), key=lambda i: scores[i])
     axis.plot(rates[best], scores[best], "o", markersize=11, markerfacecolor="none", color=LIGHT["ink"])
     axis.annotate(
         f"{rates[best]:g}", (rates[best], scores[best]), xytext=(0, -16), textcoords="offset points", ha="center"

@@ -48,16 +48,18 @@ def markdown(summary: Summary, command: str, picture: str) -> str:
         picture: Path of the plot, from where the text will lie.
     """
     probes = summary["table"] == "boundary"
-    parts = [f"### {summary['title']}", _table(*(probe_cells if probes else figure_cells)(summary))]
+    sections = [f"### {summary['title']}", _table(*(probe_cells if probes else figure_cells)(summary))]
     if any(any(question["difference"].values()) for question in summary["questions"]):
-        parts.append(_table(*question_cells(summary)))
+        sections.append(_table(*question_cells(summary)))
     if has_results(summary):
-        parts.append(f"![Figures and differences of the table above, with their intervals]({picture})")
+        sections.append(f"![Figures and differences of the table above, with their intervals]({picture})")
         if not probes:  # its rows are those of Table 1
-            parts.append(_table(*detail_cells(summary)))
-            parts.append("Minutes of wall-clock time (other work may have shared the machine) and peak memory in GiB:")
-            parts.append(_table(*cost_cells(summary)))
-    return "\n\n".join([*parts, _sources(summary, command)]) + "\n"
+            sections.append(_table(*detail_cells(summary)))
+            sections.append(
+                "Minutes of wall-clock time (other work may have shared the machine) and peak memory in GiB:"
+            )
+            sections.append(_table(*cost_cells(summary)))
+    return "\n\n".join([*sections, _sources(summary, command)]) + "\n"
 
 
 def has_results(summary: Summary) -> bool:
@@ -188,8 +190,8 @@ def write_tables(folder: Path, tables: Iterable[Table], command: str) -> list[di
         write_json(stem.with_suffix(".json"), summary)
         if has_results(summary):
             figure = plot(summary)
-            for kind in ("svg", "png"):
-                write_bytes(stem.with_suffix(f".{kind}"), file_bytes(figure, kind))
+            for suffix in ("svg", "png"):
+                write_bytes(stem.with_suffix(f".{suffix}"), file_bytes(figure, suffix))
         summaries.append(summary)
     return summaries
 

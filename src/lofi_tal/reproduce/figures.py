@@ -36,13 +36,13 @@ def measure(run: Run, result: ArmResult) -> dict[str, Any]:
     features, _, failed = run.features(result.arm)
     training = features.of(usable([*data.train, *data.selection], failed))
     evaluated = features.of(usable(data.evaluation, failed))
-    found = Localizer.from_pretrained(result.model, device=run.device).localise_features(evaluated.features)
+    localised = Localizer.from_pretrained(result.model, device=run.device).localise_features(evaluated.features)
     name = data.labels[0]
     proposals = [
         with_true_class(replace(video, labels=torch.zeros(1, dtype=torch.long)), one, (name,))
-        for video, one in zip(evaluated.videos, found, strict=True)
+        for video, one in zip(evaluated.videos, localised, strict=True)
     ]
-    oracle = [with_true_class(v, p, data.labels) for v, p in zip(evaluated.videos, found, strict=True)]
+    oracle = [with_true_class(v, p, data.labels) for v, p in zip(evaluated.videos, localised, strict=True)]
     one_class = as_one_class(data.truth)
     recall = score_proposals(one_class, detections_of(proposals, one_class))
     accuracies = clip_accuracies(run)

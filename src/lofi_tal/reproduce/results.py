@@ -108,23 +108,25 @@ def read_results(folder: Path, rows: Iterable[str]) -> dict[str, dict[int, dict[
     Raises:
         DataError: If a file is damaged, or seeds of one row, or rows, saw different data.
     """
-    found: dict[str, dict[int, dict[str, Any]]] = {}
+    by_row: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
         results = {}
         for path in sorted(inside(folder, row).glob("seed-*.json")):
             result = read_result(path)
             if result is not None and finished(result):
                 results[int(result["seed"])] = result
-        found[row] = dict(sorted(results.items()))
-    for row, results in found.items():
+        by_row[row] = dict(sorted(results.items()))
+    for row, results in by_row.items():
         if len({result["settings"] for result in results.values()}) > 1:
             raise DataError(
                 f"{inside(folder, row)} mixes results of different settings: run them again with --overwrite."
             )
-    hashes = {result["data_hash"]: f"{row} seed {seed}" for row, part in found.items() for seed, result in part.items()}
+    hashes = {
+        result["data_hash"]: f"{row} seed {seed}" for row, results in by_row.items() for seed, result in results.items()
+    }
     if len(hashes) > 1:
         raise DataError(f"{folder} mixes results of different data: {', '.join(hashes.values())} differ.")
-    return found
+    return by_row
 
 
 def main_way(results: Iterable[Mapping[str, Any]]) -> str:

@@ -188,7 +188,7 @@ class Runner:
             "command": command,
         }
         try:
-            found = self._figures(row, recipe, command)
+            outcome = self._figures(row, recipe, command)
             report.unlink(missing_ok=True)
         except InterruptedRunError as error:
             raise InterruptedRunError(
@@ -196,8 +196,8 @@ class Runner:
             ) from error
         except Exception as error:
             write_text(report, traceback.format_exc())
-            found = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
-        result = {**known, **found, "seconds": time.monotonic() - began}
+            outcome = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
+        result = {**known, **outcome, "seconds": time.monotonic() - began}
         write_result(result_path(self.results, row.id, seed), result)
         return result
 
@@ -207,10 +207,10 @@ class Runner:
         stages: dict[str, Any] = {}
         if row.motion:
             with run.folder.alone_in(self.out / "shared" / "motion"):
-                place = motion_features(run, self.out / "shared", quiet=self.quiet)
-            content = {**recipe.model_dump(mode="json"), "features": {"sources": [str(place / "features")]}}
+                motion = motion_features(run, self.out / "shared", quiet=self.quiet)
+            content = {**recipe.model_dump(mode="json"), "features": {"sources": [str(motion / "features")]}}
             run = self._open(make_recipe(content), folder)
-            facts = read_json(place / "stage.json")
+            facts = read_json(motion / "stage.json")
             stages["motion"] = {key: facts[key] for key in ("seconds", "peak_memory_bytes")}
         with run.open(command):
             figures = measure(run, run.head(run.arms[-1]))

@@ -60,9 +60,9 @@ def _line(entry: Entry, results: Results, ways: Sequence[str]) -> dict[str, Any]
         "probe_difference": {key: _paired(_probes(mine, key), _probes(theirs, key)) for key in PROBES},
         "clips": _means(result["clips"] for result in mine.values()),
         "selection": _mean(map(_selection, mine.values())),
-        "seconds": _means({name: cost["seconds"] for name, cost in part.items()} for part in stages),
+        "seconds": _means({name: cost["seconds"] for name, cost in costs.items()} for costs in stages),
         "peak_memory_bytes": _means(
-            {name: cost["peak_memory_bytes"] for name, cost in part.items()} for part in stages
+            {name: cost["peak_memory_bytes"] for name, cost in costs.items()} for costs in stages
         ),
         "grids": next((result["grids"] for result in mine.values()), []),
         "paper": {"activitynet": entry.activitynet, "hacs": entry.hacs},
@@ -143,11 +143,11 @@ def _json(value: Spread | None) -> dict[str, Any] | None:
     return None if value is None else value.to_json()
 
 
-def _means(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Return the mean of each figure over those that have it."""
     collected: dict[str, list[float]] = {}
-    for part in parts:
-        for key, value in part.items():
+    for row in rows:
+        for key, value in row.items():
             collected.setdefault(key, []).append(value)
     return {key: float(np.mean(values)) for key, values in collected.items()}
 

@@ -61,18 +61,18 @@ class Row:
 
     def changed(self, base: Mapping[str, Any]) -> list[str]:
         """Return what differs from the base recipe, as ``section.key=value``."""
-        content, found = self.content(base, base["seed"]), []
+        content, changes = self.content(base, base["seed"]), []
         for section, value in content.items():
             before = base.get(section)
             if section == "second" and value is not None and before is None:
                 before = base["pretrain"]
             if not isinstance(value, Mapping) or not isinstance(before, Mapping):
-                found += [(section, value)] if value != before else []
+                changes += [(section, value)] if value != before else []
                 continue
             keys = [key for key in {**before, **value} if before.get(key) != value.get(key)]
-            found += [(f"{section}.{key}", value.get(key)) for key in keys]
+            changes += [(f"{section}.{key}", value.get(key)) for key in keys]
         return [
-            f"{key}={'null' if value is None else value}" for key, value in found if key not in ("name", "baseline")
+            f"{key}={'null' if value is None else value}" for key, value in changes if key not in ("name", "baseline")
         ]
 
 

@@ -65,8 +65,8 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, alone: bool = 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision every time
     name: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
     if alone:
-        place = torch.device(device, started_local_rank() % torch.cuda.device_count()) if device == "cuda" else device
-        return Fabric(accelerator=device, devices=1, strategy=SingleDeviceStrategy(place), precision=name)
+        chosen = torch.device(device, started_local_rank() % torch.cuda.device_count()) if device == "cuda" else device
+        return Fabric(accelerator=device, devices=1, strategy=SingleDeviceStrategy(chosen), precision=name)
     processes, local = started_size(), started_here()
     fabric = Fabric(
         accelerator=device,

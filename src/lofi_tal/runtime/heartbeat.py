@@ -80,8 +80,8 @@ class Heartbeat:
             with contextlib.suppress(RuntimeError):  # the process that kept the store has left before
                 self.store.set(f"beat/{self.rank}", sign)
 
-    def _keys(self, kind: str) -> list[str]:
-        return [f"{kind}/{other}" for other in range(self.ranks)]
+    def _keys(self, sign: str) -> list[str]:
+        return [f"{sign}/{other}" for other in range(self.ranks)]
 
     def _talk(self) -> None:
         count = 0

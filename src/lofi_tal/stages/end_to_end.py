@@ -72,8 +72,8 @@ class EndToEnd(nn.Module):
             draws: Source of the head's random draws for each of them; torch's own without it.
         """
         segments, labels = [one.segments for one in targets], [one.labels for one in targets]
-        found, logits = outputs
-        losses = self.head.loss(found, segments, labels, draws)
+        head_outputs, logits = outputs
+        losses = self.head.loss(head_outputs, segments, labels, draws)
         if logits is not None:
             losses["class"] = class_loss(logits.float(), segments, labels)
             losses["total"] = losses["total"] + self.class_weight * losses["class"]

@@ -106,8 +106,8 @@ def extract(
             done=is_made,
             waiting=lambda left: progress.advance(f"{left} at work elsewhere", 0),
         ):
-            found = encode_videos(videos, encode, chosen=chosen, windows=windows, fidelity=fidelity, workers=workers)
-            for video, features in found:
+            encoded = encode_videos(videos, encode, chosen=chosen, windows=windows, fidelity=fidelity, workers=workers)
+            for video, features in encoded:
                 if isinstance(features, str):
                     shared.fail(video.video_id, features)
                 else:
@@ -153,15 +153,15 @@ def encode_videos(
     """
     pieces = [windows.pieces(windows.snippets(video.file.duration)) for video in videos.videos]
     first = list(accumulate(map(len, pieces), initial=0))
-    parts = [replace(video, window=piece) for video, cut in zip(videos.videos, pieces, strict=True) for piece in cut]
+    windowed = [replace(video, window=piece) for video, cut in zip(videos.videos, pieces, strict=True) for piece in cut]
     requests = (
-        Request(first[index] + place, replace(fidelity, snippets=piece.count), None)
+        Request(first[index] + position, replace(fidelity, snippets=piece.count), None)
         for index in chosen
-        for place, piece in enumerate(pieces[index])
+        for position, piece in enumerate(pieces[index])
     )
     features: list[Tensor] = []
     error = ""
-    for sample in make_loader(videos.of(parts).__getitem__, requests, workers):
+    for sample in make_loader(videos.of(windowed).__getitem__, requests, workers):
         index = bisect_right(first, sample.index) - 1
         error = error or sample.error
         if sample.frames is not None and not error:

@@ -194,8 +194,8 @@ class Search:
         results = {}
         for pooling in POOLINGS:
             fused = [
-                fuse(video.video_id, video.duration, features, found, classifier, self.labels, self.detect, pooling)
-                for video, features, found in zip(selection.videos, selection.features, proposals, strict=True)
+                fuse(video.video_id, video.duration, features, proposed, classifier, self.labels, self.detect, pooling)
+                for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             truth = truth_of(selection.videos, self.labels, "selection")
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)

@@ -46,16 +46,16 @@ def localise(
     items = [(video, window) for video, parts in zip(features, cut, strict=True) for window in parts]
     seen: list[Proposals] = []
     for first in range(0, len(items), batch):
-        part = torch.stack([window_features(*item) for item in items[first : first + batch]])
-        seen += head.proposals(head(part.to(device)), options.preset)
-    found = []
+        inputs = torch.stack([window_features(*item) for item in items[first : first + batch]])
+        seen += head.proposals(head(inputs.to(device)), options.preset)
+    merged = []
     for parts in cut:
-        found.append(merge_windows(seen[: len(parts)], parts))
+        merged.append(merge_windows(seen[: len(parts)], parts))
         del seen[: len(parts)]
-    return suppress(found, [parts[0].of / parts[0].count for parts in cut], options)
+    return suppress(merged, [parts[0].of / parts[0].count for parts in cut], options)
 
 
-def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Proposals:
+def merge_windows(by_window: Sequence[Proposals], windows: Sequence[Window]) -> Proposals:
     """Bring the proposals of one video's windows together, without seams.
 
     A proposal counts in the window that sees it best: the one in which it lies farthest from the window's ends (an end
@@ -66,20 +66,20 @@ def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Prop
     What lies beyond the end of a short video is cut.
 
     Args:
-        found: Proposals of each window, as shares of the window.
+        by_window: Proposals of each window, as shares of the window.
         windows: All windows of the video, in order.
 
     Returns:
         Proposals as shares of the video; those of several windows by falling score.
     """
     if windows[0].whole:
-        return found[0]
+        return by_window[0]
     count, total = windows[0].count, windows[0].of
     first = torch.tensor([window.first for window in windows], dtype=torch.float64)
     low = torch.where(first == 0, -torch.inf, first)
     high = torch.where(first + count >= total, torch.inf, first + count)
     places, kept = [], []
-    for number, proposals in enumerate(found):
+    for number, proposals in enumerate(by_window):
         # in snippets of the video, rounded: the same anchor has the same numbers in every window
         span = (proposals.segments.double() * count + first[number]).round(decimals=3).clamp(max=total)
         others = ((first - first[number]).abs() < count) & (first != first[number])
@@ -88,8 +88,8 @@ def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Prop
         keep = (elsewhere < margin[:, None] + SLACK).all(1) & (span[:, 0] < total)
         places.append(span[keep])
         kept.append(keep)
-    scores = torch.cat([p.scores[keep] for p, keep in zip(found, kept, strict=True)])
-    labels = [p.labels[keep] for p, keep in zip(found, kept, strict=True) if p.labels is not None]
+    scores = torch.cat([p.scores[keep] for p, keep in zip(by_window, kept, strict=True)])
+    labels = [p.labels[keep] for p, keep in zip(by_window, kept, strict=True) if p.labels is not None]
     spans = torch.cat(places)
     order = scores.argsort(descending=True, stable=True)
     rows = torch.cat([spans, torch.cat(labels)[:, None]], 1) if labels else spans
@@ -98,25 +98,25 @@ def merge_windows(found: Sequence[Proposals], windows: Sequence[Window]) -> Prop
     return Proposals((spans[chosen] / total).float(), scores[chosen], torch.cat(labels)[chosen] if labels else None)
 
 
-def suppress(found: Sequence[Proposals], lengths: Sequence[float], options: DetectSection) -> list[Proposals]:
+def suppress(proposals: Sequence[Proposals], lengths: Sequence[float], options: DetectSection) -> list[Proposals]:
     """Return the proposals of each video after soft-NMS, by falling score.
 
     Args:
-        found: Proposals of each video.
+        proposals: Of each video.
         lengths: Of the videos in windows; a video of several keeps so many times ``top_k`` proposals.
         options: Soft-NMS.
     """
     limits = [math.ceil(options.top_k * max(1.0, length)) for length in lengths]
-    labels = [p.labels for p in found if p.labels is not None]  # classes do not suppress each other
+    labels = [p.labels for p in proposals if p.labels is not None]  # classes do not suppress each other
     kept = soft_nms_indices(
-        [p.segments for p in found],
-        [p.scores for p in found],
+        [p.segments for p in proposals],
+        [p.scores for p in proposals],
         Suppression(options.sigma, max(limits, default=options.top_k), options.gate, keep_last=True),
-        labels=labels if len(labels) == len(found) else None,
+        labels=labels if len(labels) == len(proposals) else None,
     )
     results = []
-    for p, limit, (places, scores) in zip(found, limits, kept, strict=True):
-        index = torch.from_numpy(places[:limit])
+    for p, limit, (indices, scores) in zip(proposals, limits, kept, strict=True):
+        index = torch.from_numpy(indices[:limit])
         chosen = Proposals(
             p.segments[index],
             torch.from_numpy(scores[:limit]).float(),
@@ -176,10 +176,10 @@ def with_class_scores(
     video_id: str, duration: float, proposals: Proposals, scores: ClassScores, classes: int
 ) -> Segments:
     """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion)."""
-    place, kind, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
-    segments = proposals.segments[torch.from_numpy(place)]
+    chosen, label, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
+    segments = proposals.segments[torch.from_numpy(chosen)]
     return labelled(
-        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(kind), scores.labels
+        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(label), scores.labels
     ).sorted()
 
 

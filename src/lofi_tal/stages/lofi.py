@@ -94,11 +94,11 @@ def _train_step(
 ) -> None:
     """Take one step of the optimiser, with the batch in micro-batches; ``model`` is ``plain`` as it is called."""
     micro_batches = list(batch.split(parts))
-    for number, part in enumerate(micro_batches, start=1):
+    for number, micro_batch in enumerate(micro_batches, start=1):
         with fabric.no_backward_sync(model, enabled=number < len(micro_batches)):
-            outputs = model(part.frames.to(fabric.device, non_blocking=True))
-            draws = [video_generator(run.seed, index, video.name) for video in part.targets]
-            run.backward(plain.losses(outputs, part.targets, draws), len(part) / len(batch))
+            outputs = model(micro_batch.frames.to(fabric.device, non_blocking=True))
+            draws = [video_generator(run.seed, index, video.name) for video in micro_batch.targets]
+            run.backward(plain.losses(outputs, micro_batch.targets, draws), len(micro_batch) / len(batch))
     fidelity = batch.fidelity
     run.apply({"fidelity": fidelity.name, "snippets": fidelity.snippets, "size": fidelity.size})
 
@@ -156,21 +156,21 @@ def reestimate_batchnorm(
         norm.momentum = None  # the mean of all batches
     encoder.train()
     order = epoch_batches(len(videos), section.batch, seed, section.epochs)
-    wanted = [order[place % len(order)] for place in range(section.reestimate)]
+    wanted = [order[step % len(order)] for step in range(section.reestimate)]
     requests = [[Request(i, full, derive_seed(seed, "statistics", i))] for batch in wanted for i in batch]
     draws = torch.Generator().manual_seed(derive_seed(seed, "parts"))
     lost: dict[str, str] = {}
     # video by video, for loader processes share memory of the size of training's batches at most
-    found = make_batches(videos, requests, workers, count=1, fidelities=[full])
+    batches = make_batches(videos, requests, workers, count=1, fidelities=[full])
     for batch in wanted:
         frames = []
-        for one in islice(found, len(batch)):
+        for one in islice(batches, len(batch)):
             lost.update(one.failed)
             frames.append(one.frames.flatten(0, 1).clone())
         clips = as_clips(torch.cat(frames))
         with fabric.autocast():
-            for part in torch.randperm(len(clips), generator=draws).tensor_split(-(-len(clips) // at_once)):
-                encoder(clips[part].to(fabric.device))
+            for chunk in torch.randperm(len(clips), generator=draws).tensor_split(-(-len(clips) // at_once)):
+                encoder(clips[chunk].to(fabric.device))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     return lost

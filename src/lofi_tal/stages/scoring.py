@@ -118,11 +118,11 @@ def best_threshold(detections: Sequence[Segments], videos: Sequence[TruthVideo],
     """
     hits: list[tuple[float, bool]] = []
     instances = sum(len(video.labels) for video in videos)
-    for found, video in zip(detections, videos, strict=True):
+    for detected, video in zip(detections, videos, strict=True):
         truth = video.to_segments(labels)
         spans = np.stack([truth.start, truth.end], 1)
         classes, free = np.array(truth.label, dtype=object), np.ones(len(truth), dtype=bool)
-        ranked = found.sorted()
+        ranked = detected.sorted()
         for start, end, label, score in zip(ranked.start, ranked.end, ranked.label, ranked.score, strict=True):
             near = pairwise_tiou(np.tile((start, end), (len(truth), 1)), spans) >= 0.5
             matches = np.flatnonzero(free & near & (classes == label))

@@ -77,7 +77,7 @@ def encode(encoder: Encoder, clips: Tensor, strategy: Strategy) -> Tensor:
         return _encode(encoder, clips, strategy)
     order = torch.randperm(count).to(clips.device)
     with torch.no_grad():
-        outside = torch.cat([encoder(part) for part in torch.split(clips[order[kept:]], strategy.chunk)])
+        outside = torch.cat([encoder(chunk) for chunk in torch.split(clips[order[kept:]], strategy.chunk)])
     inside = _encode(encoder, clips[order[:kept]], strategy)
     inside = inside.detach() + (inside - inside.detach()) * (count / kept)
     return torch.cat([inside, outside])[order.argsort()]

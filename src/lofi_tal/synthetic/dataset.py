@@ -175,11 +175,11 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     path = out / "dataset.json"
     advice = "Choose another folder, or delete this one."
     if path.exists():
-        found = read_json(path)
-        if found != identity:
-            found = found if isinstance(found, dict) else {}
-            named = [f"{key} {found.get(key)!r} (wanted {identity[key]!r})" for key in identity]
-            different = [text for key, text in zip(identity, named, strict=True) if found.get(key) != identity[key]]
+        stored = read_json(path)
+        if stored != identity:
+            stored = stored if isinstance(stored, dict) else {}
+            named = [f"{key} {stored.get(key)!r} (wanted {identity[key]!r})" for key in identity]
+            different = [text for key, text in zip(identity, named, strict=True) if stored.get(key) != identity[key]]
             raise LofiError(f"{out} holds another data set: {', '.join(different) or 'unknown fields'}. {advice}")
         return
     if out.exists() and not out.is_dir():

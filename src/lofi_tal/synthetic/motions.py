@@ -56,8 +56,10 @@ def _cos(phase: Floats, cycles: float = 1.0) -> Floats:
 
 def _saw(phase: Floats) -> Floats:
     """Return a rounded saw tooth in [-1, 1]: it rises in a quarter of the period and falls in the rest."""
-    place, rise = phase % 1.0, 0.25
-    tooth: Floats = np.where(place < rise, -np.cos(np.pi * place / rise), np.cos(np.pi * (place - rise) / (1 - rise)))
+    fraction, rise = phase % 1.0, 0.25
+    tooth: Floats = np.where(
+        fraction < rise, -np.cos(np.pi * fraction / rise), np.cos(np.pi * (fraction - rise) / (1 - rise))
+    )
     return tooth
 
 
@@ -156,22 +158,22 @@ def restless(rng: np.random.Generator, label: str, frames: int, speed: float) ->
     a cycle of some target class, one run of a source class, now and then a pause. The fragments are cut so that none
     shows a target class.
     """
-    parts: list[Floats] = []
+    fragments: list[Floats] = []
     left = frames
     while left > 0:
         length = int(rng.integers(FRAGMENT[0], FRAGMENT[1] + 1))
-        kind = rng.choice(4, p=(0.6, 0.2, 0.16, 0.04))
-        if kind == 0:
-            part = _wander(rng, length, _freedom(rng, label), speed)
-        elif kind == 1:
-            part = cycle(rng, str(rng.choice(_kin(label, TARGET))), min(length, int(0.45 * PERIOD[0]) + 1), speed)
-        elif kind == 2:
-            part = cycle(rng, str(rng.choice(_kin(label, SOURCE))), length, speed)
+        choice = rng.choice(4, p=(0.6, 0.2, 0.16, 0.04))
+        if choice == 0:
+            fragment = _wander(rng, length, _freedom(rng, label), speed)
+        elif choice == 1:
+            fragment = cycle(rng, str(rng.choice(_kin(label, TARGET))), min(length, int(0.45 * PERIOD[0]) + 1), speed)
+        elif choice == 2:
+            fragment = cycle(rng, str(rng.choice(_kin(label, SOURCE))), length, speed)
         else:
-            part = _wander(rng, length // 2 + 1, np.ones(len(DEGREES)), 0.2 * speed)
-        parts.append(part)
-        left -= len(part)
-    return np.concatenate(parts)[:frames]
+            fragment = _wander(rng, length // 2 + 1, np.ones(len(DEGREES)), 0.2 * speed)
+        fragments.append(fragment)
+        left -= len(fragment)
+    return np.concatenate(fragments)[:frames]
 
 
 @dataclass(frozen=True)
@@ -195,14 +197,14 @@ def perform(rng: np.random.Generator, spans: tuple[Span, ...], *, like: tuple[st
     Returns:
         x and y as offsets in pixels, angle in radians, log size, log aspect.
     """
-    parts: list[Floats] = []
+    motions: list[Floats] = []
     for span in spans:
         speed, frames = rng.uniform(*SPEED), span.end - span.start
         if span.label is not None:
-            parts.append(cycle(rng, span.label, frames, speed))
+            motions.append(cycle(rng, span.label, frames, speed))
         else:
-            parts.append(restless(rng, str(rng.choice(like)), frames, LIVELY * speed))
-    velocity = np.concatenate(parts) / np.where(np.arange(len(DEGREES)) < 2, 1.0, radius) / RIM
+            motions.append(restless(rng, str(rng.choice(like)), frames, LIVELY * speed))
+    velocity = np.concatenate(motions) / np.where(np.arange(len(DEGREES)) < 2, 1.0, radius) / RIM
     poses: Floats = np.zeros_like(velocity)
     pose = np.array([0.0, 0.0, rng.uniform(0, 2 * np.pi), 0.0, 0.0])
     for frame, step in enumerate(velocity):

@@ -186,8 +186,8 @@ def plan_clip(preset: Preset, seed: int, role: str, index: int) -> Plan:
     """Plan a trimmed clip: one source class from the first frame to the last."""
     rng = _generator(seed, role, index, 0)
     frames = round(rng.uniform(*preset.clip_seconds) * FPS)
-    look, place = divmod(index, len(preset.sources))
-    label = preset.sources[place]
+    look, source = divmod(index, len(preset.sources))
+    label = preset.sources[source]
     return Plan(seed, role, index, label, look, (Span(0, frames, label),), preset.sources, preset.scale)
 
 
@@ -227,9 +227,9 @@ def build_scene(plan: Plan) -> Scene:
 
 def _distant(rng: np.random.Generator, home: NDArray[np.float64]) -> NDArray[np.float64]:
     """Draw a place for a bystander, away from the acting object."""
-    places = rng.uniform(4, SIZE - 4, (16, 2))
-    far = places[np.hypot(*(places - home).T) > 26]
-    chosen: NDArray[np.float64] = far[0] if len(far) else places[0]
+    points = rng.uniform(4, SIZE - 4, (16, 2))
+    far = points[np.hypot(*(points - home).T) > 26]
+    chosen: NDArray[np.float64] = far[0] if len(far) else points[0]
     return chosen
 
 

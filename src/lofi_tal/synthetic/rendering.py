@@ -76,28 +76,28 @@ def _view(background: Floats, camera: NDArray[np.float64], margin: int) -> Float
 
 
 def _stamp(
-    frame: Floats, sprite: Sprite, place: tuple[float, float], angle: float, log_size: float, log_aspect: float
+    frame: Floats, sprite: Sprite, centre: tuple[float, float], angle: float, log_size: float, log_aspect: float
 ) -> None:
     """Draw a sprite into a frame, in place.
 
     The angle turns the object first; size and aspect then stretch it along the frame's axes.
     """
     wide, high = np.exp(log_size + log_aspect / 2), np.exp(log_size - log_aspect / 2)
-    columns = _covered(place[0], sprite.reach * wide, len(frame))
-    rows = _covered(place[1], sprite.reach * high, len(frame))
+    columns = _covered(centre[0], sprite.reach * wide, len(frame))
+    rows = _covered(centre[1], sprite.reach * high, len(frame))
     if not (columns.size and rows.size):
         return
     cos, sin, side = np.cos(angle), np.sin(angle), len(sprite.texels)
     # Where each pixel lies in the sprite, in texels from its corner; the two axes add up.
-    dx, dy = (columns - place[0]) * (DETAIL / wide), (rows - place[1])[:, None] * (DETAIL / high)
+    dx, dy = (columns - centre[0]) * (DETAIL / wide), (rows - centre[1])[:, None] * (DETAIL / high)
     middle = side // 2 + 0.5
     column = ((dx * cos + middle) + dy * sin).astype(np.int32)
     row = ((dy * cos + middle) - dx * sin).astype(np.int32)
     last = side - 1  # the rim of a sprite is transparent, so what lies beyond it can be read from the rim
     colours = sprite.texels[np.clip(row, 0, last), np.clip(column, 0, last)]
-    part = frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    part *= 1 - colours[..., 3:]
-    part += colours[..., :3]
+    patch = frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    patch *= 1 - colours[..., 3:]
+    patch += colours[..., :3]
 
 
 def _covered(centre: float, reach: float, size: int) -> NDArray[np.int64]:

@@ -85,19 +85,19 @@ class FrameCache:
         Raises:
             VideoError: If the video cannot be decoded.
         """
-        kept, places = self.distinct(path, View(np.asarray(times, dtype=np.float64), short_side, size), threads, also)
-        if np.array_equal(places, np.arange(len(kept.frames))):
+        kept, rows = self.distinct(path, View(np.asarray(times, dtype=np.float64), short_side, size), threads, also)
+        if np.array_equal(rows, np.arange(len(kept.frames))):
             return kept
-        return DecodedFrames(kept.frames[places], kept.times[places], kept.replaced[places])
+        return DecodedFrames(kept.frames[rows], kept.times[rows], kept.replaced[rows])
 
     def distinct(
         self, path: Path, view: View, threads: int = 1, also: Iterable[View] = ()
     ) -> tuple[DecodedFrames, NDArray[np.intp]]:
-        """Return the frames of the distinct times of a view, and for each of its times the place of its frame.
+        """Return the frames of the distinct times of a view, and for each of its times the row of its frame.
 
         As :meth:`frames`, but nothing is copied.
         """
-        distinct, places = np.unique(view.times, return_inverse=True)
+        distinct, rows = np.unique(view.times, return_inverse=True)
         view = View(distinct, view.short_side, view.size)
         entry = self._entry(path, view)
         kept = None if entry is None else self._read(entry, len(distinct))
@@ -107,7 +107,7 @@ class FrameCache:
             self.misses += 1
             others = map(_distinct, also) if entry is not None else ()
             kept = self._decode(path, [view, *others], threads)
-        return kept, places
+        return kept, rows
 
     def fill(self, path: Path, views: Sequence[View], *, threads: int = 1) -> bool:
         """Decode and keep what is not there yet of some views, in one pass over the file.

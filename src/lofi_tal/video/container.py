@@ -137,8 +137,8 @@ def _why_not_opened(path: Path, error: Exception) -> str:
 
 
 def _best_stream(path: Path, container: InputContainer) -> VideoStream:
-    kind = container.format.name
-    if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
+    name = container.format.name
+    if name == "tty" or name.startswith("image2") or name.endswith("_pipe"):
         raise VideoError(f"{path}: is a text or a still picture, not a video.")
     # a cover picture is a video stream of one frame
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

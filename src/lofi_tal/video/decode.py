@@ -145,7 +145,7 @@ def decode_views(
     timeline = scan(Path(path))
     outputs = [_Output(Path(path), view, timeline, _turns(timeline, decoder)) for view in views]
     numbers = np.unique(np.concatenate([output.numbers for output in outputs]))
-    for wanted, (number, frame) in _found(Path(path), timeline, numbers, threads, decoder):
+    for wanted, (number, frame) in _frames_for(Path(path), timeline, numbers, threads, decoder):
         for output in outputs:
             output.take(wanted, number, frame)
     return [output.frames for output in outputs]
@@ -186,10 +186,12 @@ def stream_frames(
 def _stream(path: Path, view: View, threads: int, timeline: Timeline, decoder: str) -> Iterator[tuple[int, Picture]]:
     to_rgb = Scaler(path, view.shape(timeline), _turns(timeline, decoder))
     numbers = timeline.on_screen(view.times)
-    places = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
-    for same, (_, found) in zip(places, _found(path, timeline, np.unique(numbers), threads, decoder), strict=True):
-        picture = to_rgb(*found)
-        for index in same.tolist():
+    groups = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
+    for indices, (_, decoded) in zip(
+        groups, _frames_for(path, timeline, np.unique(numbers), threads, decoder), strict=True
+    ):
+        picture = to_rgb(*decoded)
+        for index in indices.tolist():
             yield index, picture
 
 
@@ -213,7 +215,7 @@ def _turns(timeline: Timeline, decoder: str) -> int:
     return timeline.turns if decoder == "pyav" else 0
 
 
-def _found(
+def _frames_for(
     path: Path, timeline: Timeline, numbers: Integers, threads: int, decoder: str
 ) -> Iterator[tuple[int, tuple[int, VideoFrame]]]:
     """Yield for each of the rising frame ``numbers`` itself, and the nearest frame that can be decoded."""
@@ -242,10 +244,10 @@ class _Output:
         first, last = np.searchsorted(self.sorted, (wanted, wanted + 1)).tolist()
         if first == last:
             return
-        place, *others = (places := self.order[first:last]).tolist()
-        self.to_rgb(number, frame).write(self.pictures[place])
-        self.pictures[others] = self.pictures[place]
-        self.chosen[places] = number
+        row, *others = (rows := self.order[first:last]).tolist()
+        self.to_rgb(number, frame).write(self.pictures[row])
+        self.pictures[others] = self.pictures[row]
+        self.chosen[rows] = number
 
     @property
     def frames(self) -> DecodedFrames:

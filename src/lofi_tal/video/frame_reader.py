@@ -58,10 +58,10 @@ class FrameReader:
             if following is None:
                 break
             self.before, self.now = self.now, following
-        found = [pair for pair in (self.before, self.now) if pair is not None]
-        if not found:
+        candidates = [pair for pair in (self.before, self.now) if pair is not None]
+        if not candidates:
             raise VideoError(f"{self.path}: not one frame can be decoded.")
-        return min(found, key=lambda pair: abs(pair[0] - wanted))
+        return min(candidates, key=lambda pair: abs(pair[0] - wanted))
 
     def _numbered(self) -> Generator[tuple[int, VideoFrame], None, None]:
         """Yield frames with their numbers, which rise; those that come out of turn are left out."""
@@ -78,11 +78,11 @@ class FrameReader:
 
     def _jump(self, wanted: int) -> None:
         """Go to the last key frame up to ``wanted`` if that spares enough frames."""
-        place = int(np.searchsorted(self.keys, wanted, side="right")) - 1
+        index = int(np.searchsorted(self.keys, wanted, side="right")) - 1
         here = -1 if self.now is None else self.now[0]
-        if place < 0 or self.keys[place] - here < _WORTH_A_JUMP:
+        if index < 0 or self.keys[index] - here < _WORTH_A_JUMP:
             return
-        key = int(self.keys[place])
+        key = int(self.keys[index])
         self.frames.close()  # or the time since its last packet would count as that of the seek
         try:
             self.container.seek(int(self.timeline.ticks[key]), stream=self.stream, backward=True)

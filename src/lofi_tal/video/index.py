@@ -78,14 +78,14 @@ def find_videos(folder: Path | str) -> VideoIndex:
         inner = [_visible(Path(entry.path)) for entry in entries if _is(entry.is_dir)]
     except OSError as error:
         raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
-    found = []
+    ranked = []
     for entry in chain(entries, *inner):
         path = Path(entry.path)
         if path.suffix.lower() in SUFFIXES and (_is(entry.is_file) or _leads_nowhere(entry)):
             rank = (_leads_nowhere(entry), path.parent != folder, SUFFIXES.index(path.suffix.lower()), str(path))
-            found.append((rank, path))
+            ranked.append((rank, path))
     files: dict[str, tuple[Path, ...]] = {}
-    for _, path in sorted(found):
+    for _, path in sorted(ranked):
         files[path.stem] = (*files.get(path.stem, ()), path)
     return VideoIndex(folder, dict(sorted(files.items())))
 

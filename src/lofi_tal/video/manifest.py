@@ -134,16 +134,16 @@ class VideoManifest:
                 "Processes share the examination of videos through a manifest that all of them see: give one."
             )
         every = list(dict.fromkeys(paths))
-        found = {path: record for path in every if (record := self._usable(path, decode))}
-        for path, record in found.items():
+        records = {path: record for path in every if (record := self._usable(path, decode))}
+        for path, record in records.items():
             seen(path, record)
-        todo = [path for path in every if path not in found]
+        todo = [path for path in every if path not in records]
         results = self._examine(todo, decode) if patience is None else self._shared(every, decode, patience)
         for path, record in results:
-            if path not in found:
-                found[path] = record
+            if path not in records:
+                records[path] = record
                 seen(path, record)
-        return {path: found[path] for path in every}
+        return {path: records[path] for path in every}
 
     def _usable(self, path: Path, decode: bool) -> VideoRecord | None:
         """Return the record of a file that is as it was, unless it could not be used, or more is asked for."""
@@ -249,14 +249,14 @@ def examine(path: Path, decode: bool) -> VideoRecord:
         record = VideoRecord(name, stamp, info.duration, info.frames, info.width, info.height, info.codec)
         if not decode:
             return record
-        # the last place lies within the last frame, not at its end
-        places = _PLACES * (info.duration - 0.5 / info.fps)
-        decoded = decode_frames(path, places, short_side=32)
+        # the last one lies within the last frame, not at its end
+        seconds = _PLACES * (info.duration - 0.5 / info.fps)
+        decoded = decode_frames(path, seconds, short_side=32)
         times = decoded.times.tolist()
         return replace(
             record,
             decodable=(min(times), max(times)),
-            damaged=tuple(round(float(place), 3) for place in places[decoded.replaced]),
+            damaged=tuple(round(float(second), 3) for second in seconds[decoded.replaced]),
             content=_content(path),
         )
     except (VideoError, OSError, LofiError) as error:
@@ -292,8 +292,8 @@ def _content(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as handle:
-        for place in (0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)):
-            handle.seek(place, os.SEEK_SET)
+        for offset in (0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)):
+            handle.seek(offset, os.SEEK_SET)
             digest.update(handle.read(_BLOCK))
     return digest.hexdigest()[:16]
 

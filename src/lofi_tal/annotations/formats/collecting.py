@@ -111,7 +111,7 @@ class Collector:
     """Videos and segments of one import.
 
     Importers call :meth:`add` and :meth:`declare` inside ``with collector.part():`` for each row or record. What they
-    raise there stops a strict import; a lenient one notes it and goes on. ``place`` always begins a message.
+    raise there stops a strict import; a lenient one notes it and goes on. ``where`` always begins a message.
     """
 
     def __init__(self, options: ImportOptions) -> None:
@@ -142,11 +142,11 @@ class Collector:
         with self.part():
             yield
 
-    def declare(self, place: str, reference: Any, *, subset: Any = None, duration: Any = None) -> str:
+    def declare(self, where: str, reference: Any, *, subset: Any = None, duration: Any = None) -> str:
         """Make a video known, with what the file says of it.
 
         Args:
-            place: Where it stands.
+            where: File and line, or whatever says where it stands, for messages.
             reference: Its id, or a file name, path or URL, whose folders and video suffix are left out.
             subset: Name, if the file has one.
             duration: Seconds, if the file has them.
@@ -157,43 +157,43 @@ class Collector:
         Raises:
             DataError: If a value is unusable, contradicts what was said before, or the id stands for two videos.
         """
-        video_id = video_id_of(read_text(reference, f"{place}, video"))
-        subset = None if subset is None else canonical_subset(read_text(subset, f"{place}, subset"))
-        duration = None if duration is None else read_duration(duration, f"{place}, duration")
-        self._claim(place, video_id)
+        video_id = video_id_of(read_text(reference, f"{where}, video"))
+        subset = None if subset is None else canonical_subset(read_text(subset, f"{where}, subset"))
+        duration = None if duration is None else read_duration(duration, f"{where}, duration")
+        self._claim(where, video_id)
         draft = self._drafts.setdefault(video_id, _Draft(reference))
         if draft.reference != reference:
             raise DataError(
-                f"{place}: {reference!r} and {draft.reference!r} would both be video {video_id!r}: rename one of them, "
+                f"{where}: {reference!r} and {draft.reference!r} would both be video {video_id!r}: rename one of them, "
                 "or write both in the same way."
             )
         for name, value in (("subset", subset), ("duration", duration)):
             before = getattr(draft, name)
             if value is not None and before not in (None, value):
-                raise DataError(f"{place}, {name}: {value!r}, but video {video_id!r} had {before!r} before.")
+                raise DataError(f"{where}, {name}: {value!r}, but video {video_id!r} had {before!r} before.")
             setattr(draft, name, before if value is None else value)
         return video_id
 
-    def add(self, place: str, video_id: str, start: Any, end: Any, label: Any) -> None:
+    def add(self, where: str, video_id: str, start: Any, end: Any, label: Any) -> None:
         """Add a segment, in seconds, to a video that was declared.
 
         Raises:
             DataError: If a time or the label is unusable, or the segment does not end after its start.
         """
-        first, last = _span(place, start, end)
-        label = read_text(label, f"{place}, label").strip()
+        first, last = _span(where, start, end)
+        label = read_text(label, f"{where}, label").strip()
         draft = self._drafts[video_id]
         draft.start.append(first)
         draft.end.append(last)
         draft.label.append(label)
 
-    def ignore(self, place: str, video_id: str, start: Any, end: Any) -> None:
+    def ignore(self, where: str, video_id: str, start: Any, end: Any) -> None:
         """Add a part, in seconds, that is neither action nor background to a video that was declared.
 
         Raises:
             DataError: If a time is unusable, or the part does not end after its start.
         """
-        self._drafts[video_id].ignored.append(_span(place, start, end))
+        self._drafts[video_id].ignored.append(_span(where, start, end))
 
     def adopt(self, video: VideoAnnotation) -> None:
         """Take a video as it is, odd segments included.
@@ -204,7 +204,7 @@ class Collector:
         self._claim(str(self._source), video.video_id)
         self._whole[video.video_id] = replace(video, subset=canonical_subset(video.subset))
 
-    def rate(self, place: str, video_id: str, given: Any = None) -> float:
+    def rate(self, where: str, video_id: str, given: Any = None) -> float:
         """Return the frames a second of a video: of the options, of the file, or of the video.
 
         Raises:
@@ -215,12 +215,12 @@ class Collector:
             fps = self.options.videos.facts(video_id).fps
         if fps is None:
             raise DataError(
-                f"{place}: the file counts frames and does not say how many a second has: give --fps, or the folder of "
+                f"{where}: the file counts frames and does not say how many a second has: give --fps, or the folder of "
                 "the videos with --videos."
             )
-        rate = read_number(fps, f"{place}, frames a second")
+        rate = read_number(fps, f"{where}, frames a second")
         if not 0 < rate <= 1000:
-            raise DataError(f"{place}, frames a second: {rate:g} is not between 0 and 1000.")
+            raise DataError(f"{where}, frames a second: {rate:g} is not between 0 and 1000.")
         return rate
 
     def result(self) -> Annotations:
@@ -251,10 +251,10 @@ class Collector:
         subset = draft.subset or canonical_subset(self.options.subset)
         return VideoAnnotation(video_id, draft.duration, subset, segments, np.array(draft.ignored).reshape(-1, 2))
 
-    def _claim(self, place: str, video_id: str) -> None:
+    def _claim(self, where: str, video_id: str) -> None:
         source = self._sources.setdefault(video_id, self._source)
         if source != self._source:
-            raise DataError(f"{place}: video {video_id!r} stands in {source} too; put all of a video into one file.")
+            raise DataError(f"{where}: video {video_id!r} stands in {source} too; put all of a video into one file.")
 
 
 def canonical_subset(name: str) -> str:
@@ -276,11 +276,11 @@ def _with_duration(video: VideoAnnotation, duration: float) -> VideoAnnotation:
     return replace(video, duration=duration, segments=replace(video.segments, duration=duration))
 
 
-def _span(place: str, start: Any, end: Any) -> tuple[float, float]:
+def _span(where: str, start: Any, end: Any) -> tuple[float, float]:
     """Return start and end in seconds, checked."""
-    first, last = read_seconds(start, f"{place}, start"), read_seconds(end, f"{place}, end")
+    first, last = read_seconds(start, f"{where}, start"), read_seconds(end, f"{where}, end")
     if first < 0:
-        raise DataError(f"{place}, start: {first:g} s lies before the video.")
+        raise DataError(f"{where}, start: {first:g} s lies before the video.")
     if last <= first:
-        raise DataError(f"{place}: the segment [{first:g}, {last:g}] s does not end after its start.")
+        raise DataError(f"{where}: the segment [{first:g}, {last:g}] s does not end after its start.")
     return first, last

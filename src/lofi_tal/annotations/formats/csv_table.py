@@ -28,14 +28,14 @@ def read_csv(path: Path, into: Collector) -> None:
         DataError: If the file is no such table.
     """
     for line, row in _rows(path):
-        place = f"{path}, line {line}"
+        where = f"{path}, line {line}"
         with into.part():
             if isinstance(row, str):
-                raise DataError(f"{place}: {row}")
+                raise DataError(f"{where}: {row}")
             given = {name: row.get(name, "").strip() or None for name in (*COLUMNS, *_MORE)}
-            video = into.declare(place, given["video"], subset=given["subset"], duration=given["duration"])
+            video = into.declare(where, given["video"], subset=given["subset"], duration=given["duration"])
             if any(given[name] for name in COLUMNS[1:]):
-                into.add(place, video, given["start"], given["end"], given["label"])
+                into.add(where, video, given["start"], given["end"], given["label"])
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:

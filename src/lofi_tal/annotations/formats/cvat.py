@@ -28,28 +28,28 @@ def read_cvat(path: Path, into: Collector) -> None:
     tasks = _tasks(path, root)
     for task in tasks.values():
         with into.part():
-            task.video = into.declare(task.place, task.name)
+            task.video = into.declare(task.where, task.name)
     for track in root.all("track"):
-        place = f"{path}, line {track.line}"
+        where = f"{path}, line {track.line}"
         with into.part():
-            task = _task_of(place, track, tasks)
-            for start, end in _visible(place, track, task.step):
-                _add(into, place, task, start, end, track.attributes.get("label"))
-    for place, task, label, start, end in _tagged(path, root, tasks, into):
+            task = _task_of(where, track, tasks)
+            for start, end in _visible(where, track, task.step):
+                _add(into, where, task, start, end, track.attributes.get("label"))
+    for where, task, label, start, end in _tagged(path, root, tasks, into):
         with into.part():
-            _add(into, place, task, start, end, label)
+            _add(into, where, task, start, end, label)
 
 
 class _Task:
     """A task: where it stands, its video, and how many frames of it make one of the task."""
 
     def __init__(self, path: Path, element: Element) -> None:
-        self.place = f"{path}, line {element.line}"
+        self.where = f"{path}, line {element.line}"
         self.name = element.first("source") or element.first("name")
         filtered = element.first("frame_filter")
-        step = read_number(filtered.removeprefix("step="), f"{self.place}, frame_filter") if filtered else 1.0
+        step = read_number(filtered.removeprefix("step="), f"{self.where}, frame_filter") if filtered else 1.0
         if step < 1:
-            raise DataError(f"{self.place}, frame_filter: {shown(filtered)} is no step of frames.")
+            raise DataError(f"{self.where}, frame_filter: {shown(filtered)} is no step of frames.")
         self.step = step
         self.video: str | None = None
 
@@ -61,24 +61,24 @@ def _tasks(path: Path, root: Element) -> dict[str, _Task]:
     return {element.first("id"): _Task(path, element) for element in elements}
 
 
-def _task_of(place: str, element: Element, tasks: dict[str, _Task]) -> _Task:
+def _task_of(where: str, element: Element, tasks: dict[str, _Task]) -> _Task:
     name = element.attributes.get("task_id")
     task = next(iter(tasks.values())) if name is None and len(tasks) == 1 else tasks.get(name or "")
     if task is None or task.video is None:
-        raise DataError(f"{place}: belongs to task {shown(name)}, which the file does not describe.")
+        raise DataError(f"{where}: belongs to task {shown(name)}, which the file does not describe.")
     return task
 
 
-def _add(into: Collector, place: str, task: _Task, start: float, end: float, label: str | None) -> None:
+def _add(into: Collector, where: str, task: _Task, start: float, end: float, label: str | None) -> None:
     assert task.video is not None  # _task_of refuses tasks without
-    rate = into.rate(place, task.video)
-    into.add(place, task.video, start / rate, end / rate, label)
+    rate = into.rate(where, task.video)
+    into.add(where, task.video, start / rate, end / rate, label)
 
 
-def _visible(place: str, track: Element, step: float) -> Iterator[tuple[float, float]]:
+def _visible(where: str, track: Element, step: float) -> Iterator[tuple[float, float]]:
     """Yield first frame and frame after the last of each span on which a track is visible."""
     shapes = [
-        (_frame(shape.attributes["frame"], f"{place}, frame"), shape.attributes.get("outside") == "1")
+        (_frame(shape.attributes["frame"], f"{where}, frame"), shape.attributes.get("outside") == "1")
         for shape in track.children
         if "frame" in shape.attributes
     ]
@@ -96,26 +96,26 @@ def _visible(place: str, track: Element, step: float) -> Iterator[tuple[float, f
 def _tagged(
     path: Path, root: Element, tasks: dict[str, _Task], into: Collector
 ) -> Iterator[tuple[str, _Task, str | None, float, float]]:
-    """Yield place, task, label, first frame and frame after the last of each run of frames with one tag."""
+    """Yield where it stands, task, label, first frame and frame after the last of each run of frames with one tag."""
     frames: dict[tuple[_Task, str | None], dict[float, str]] = {}
     for image in root.all("image"):
-        place = f"{path}, line {image.line}"
+        where = f"{path}, line {image.line}"
         for tag in image.all("tag"):
             with into.part():
-                task = _task_of(place, image, tasks)
-                frame = _frame(image.attributes.get("id"), f"{place}, id")
-                frames.setdefault((task, tag.attributes.get("label")), {})[frame] = place
-    for (task, label), places in frames.items():
-        numbers = sorted(places)
+                task = _task_of(where, image, tasks)
+                frame = _frame(image.attributes.get("id"), f"{where}, id")
+                frames.setdefault((task, tag.attributes.get("label")), {})[frame] = where
+    for (task, label), seen_at in frames.items():
+        numbers = sorted(seen_at)
         first = numbers[0]
         for number, following in zip(numbers, [*numbers[1:], float("inf")], strict=True):
             if following > number + task.step:
-                yield places[first], task, label, first, number + task.step
+                yield seen_at[first], task, label, first, number + task.step
                 first = following
 
 
-def _frame(value: str | None, place: str) -> float:
-    frame = read_number(value, place, "a number of a frame")
+def _frame(value: str | None, where: str) -> float:
+    frame = read_number(value, where, "a number of a frame")
     if frame < 0 or frame != int(frame):
-        raise DataError(f"{place}: {shown(value)} is no number of a frame.")
+        raise DataError(f"{where}: {shown(value)} is no number of a frame.")
     return frame

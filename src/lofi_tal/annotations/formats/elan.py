@@ -37,11 +37,11 @@ def read_elan(path: Path, into: Collector) -> None:
     for tier in _chosen(path, root, into.options.layers):
         name = tier.attributes.get("TIER_ID", "")
         for annotation in _annotations(tier):
-            place = f"{path}, line {annotation.line}, tier {name!r}"
+            where = f"{path}, line {annotation.line}, tier {name!r}"
             with into.part():
-                start, end = document.span(annotation, place)
+                start, end = document.span(annotation, where)
                 label = annotation.first("ANNOTATION_VALUE")
-                into.add(place, video, (start + origin) / 1000, (end + origin) / 1000, label)
+                into.add(where, video, (start + origin) / 1000, (end + origin) / 1000, label)
 
 
 def _media(path: Path, header: Element) -> tuple[str, float]:
@@ -50,8 +50,8 @@ def _media(path: Path, header: Element) -> tuple[str, float]:
         for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL"):
             reference = unquote(media.attributes.get(key, ""))
             if video_id_of(reference) != reference.strip():  # it has the suffix of a video
-                place = f"{path}, line {media.line}, TIME_ORIGIN"
-                return reference, read_number(media.attributes.get("TIME_ORIGIN", "0"), place)
+                where = f"{path}, line {media.line}, TIME_ORIGIN"
+                return reference, read_number(media.attributes.get("TIME_ORIGIN", "0"), where)
     return path.stem, 0.0
 
 
@@ -80,9 +80,9 @@ class _Document:
         self.times: dict[str, float] = {}
         for slot in root.all("TIME_ORDER", "TIME_SLOT"):
             if "TIME_VALUE" in slot.attributes:
-                place = f"{path}, line {slot.line}, TIME_VALUE"
+                where = f"{path}, line {slot.line}, TIME_VALUE"
                 name = slot.attributes.get("TIME_SLOT_ID", "")
-                self.times[name] = read_number(slot.attributes["TIME_VALUE"], place)
+                self.times[name] = read_number(slot.attributes["TIME_VALUE"], where)
         self.by_id: dict[str, Element] = {}
         for tier in root.all("TIER"):
             after: dict[str, str] = {}
@@ -95,19 +95,19 @@ class _Document:
                     after.setdefault(*_slots(annotation, f"{path}, line {annotation.line}"))
             self._divide(after)
 
-    def span(self, annotation: Element, place: str) -> tuple[float, float]:
+    def span(self, annotation: Element, where: str) -> tuple[float, float]:
         seen: set[str] = set()
         while annotation.tag == "REF_ANNOTATION":
             name = annotation.attributes.get("ANNOTATION_REF", "")
             if name not in self.by_id or name in seen:
                 what = "refers to itself" if name in seen else f"refers to an annotation {name!r}, which is not there"
-                raise DataError(f"{place}: {what}.")
+                raise DataError(f"{where}: {what}.")
             seen.add(name)
             annotation = self.by_id[name]
-        start, end = _slots(annotation, place)
+        start, end = _slots(annotation, where)
         for slot in (start, end):
             if slot not in self.times:
-                raise DataError(f"{place}: time slot {slot!r} has no time, nor do its neighbours tell it.")
+                raise DataError(f"{where}: time slot {slot!r} has no time, nor do its neighbours tell it.")
         return self.times[start], self.times[end]
 
     def _divide(self, after: dict[str, str]) -> None:
@@ -124,8 +124,8 @@ class _Document:
                     self.times[slot] = low + (high - low) * number / (len(chain) - 1)
 
 
-def _slots(annotation: Element, place: str) -> tuple[str, str]:
+def _slots(annotation: Element, where: str) -> tuple[str, str]:
     try:
         return annotation.attributes["TIME_SLOT_REF1"], annotation.attributes["TIME_SLOT_REF2"]
     except KeyError as error:
-        raise DataError(f"{place}: the annotation has no {error}.") from None
+        raise DataError(f"{where}: the annotation has no {error}.") from None

@@ -34,36 +34,36 @@ def read_label_studio(path: Path, into: Collector) -> None:
         raise DataError(f"{path}: expected a list of tasks, as Label Studio exports them, found {shown(tasks)}.")
     other = 0
     for number, task in enumerate(tasks):
-        place = f"{path}, task {number}"
+        where = f"{path}, task {number}"
         with into.part():
             if not isinstance(task, dict):
-                raise DataError(f"{place}: expected an object, found {shown(task)}.")
+                raise DataError(f"{where}: expected an object, found {shown(task)}.")
             data = task["data"] if isinstance(task.get("data"), dict) else task
-            video = into.declare(place, _file_name(place, data))
+            video = into.declare(where, _file_name(where, data))
             given = next((data[key] for key in _RATES if data.get(key) is not None), None)
-            for where, value in _values(place, task, into.options.layers):
+            for at, value in _values(where, task, into.options.layers):
                 with into.part():
-                    spans = list(_spans(where, value, into, video, given))
+                    spans = list(_spans(at, value, into, video, given))
                     other += not spans
                     for start, end, label in spans:
-                        into.add(where, video, start, end, label)
+                        into.add(at, video, start, end, label)
     if other:
         into.remarks.append(f"{path}: {other} results are no labelled spans of time.")
 
 
-def _file_name(place: str, data: dict[str, Any]) -> str:
+def _file_name(where: str, data: dict[str, Any]) -> str:
     """Return the name of the task's video as it was before Label Studio stored it."""
     for reference in data.values():
         if isinstance(reference, str):
             try:
-                parts = urlsplit(reference)
+                url = urlsplit(reference)
             except ValueError:  # half an IPv6 address
                 continue
-            stored = parse_qs(parts.query).get("d", [parts.path])[0]  # /data/local-files/?d=folder/name.mp4
+            stored = parse_qs(url.query).get("d", [url.path])[0]  # /data/local-files/?d=folder/name.mp4
             name = unquote(stored)
             if video_id_of(name) != name.strip():
                 return _original(name)
-    raise DataError(f"{place}: none of its data is the name of a video file; it has {', '.join(data)[:200]}.")
+    raise DataError(f"{where}: none of its data is the name of a video file; it has {', '.join(data)[:200]}.")
 
 
 def _original(name: str) -> str:
@@ -74,44 +74,44 @@ def _original(name: str) -> str:
     return rest if uploaded and rest else name
 
 
-def _values(place: str, task: dict[str, Any], layers: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the place and value of each result of a task, of either export."""
+def _values(where: str, task: dict[str, Any], layers: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield where it stands and the value of each result of a task, of either export."""
     if isinstance(task.get("annotations"), list):
-        results = _annotation(place, task["annotations"]).get("result")
+        results = _annotation(where, task["annotations"]).get("result")
         for number, result in enumerate(results if isinstance(results, list) else []):
             if isinstance(result, dict) and (not layers or result.get("from_name") in layers):
                 value = result.get("value")
-                yield f"{place}, result {number}", value if isinstance(value, dict) else {}
+                yield f"{where}, result {number}", value if isinstance(value, dict) else {}
         return
     for key, values in task.items():
         if isinstance(values, list) and (not layers or key in layers):
             for number, value in enumerate(values):
                 if isinstance(value, dict):
-                    yield f"{place}, {key!r} {number}", value
+                    yield f"{where}, {key!r} {number}", value
 
 
-def _annotation(place: str, annotations: list[Any]) -> dict[str, Any]:
+def _annotation(where: str, annotations: list[Any]) -> dict[str, Any]:
     """Return the one annotation of a task that counts."""
     valid = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
     truth = [one for one in valid if one.get("ground_truth")] or valid
     if len(truth) > 1:
-        raise DataError(f"{place}: has {len(truth)} annotations; mark one as ground truth or cancel the others.")
+        raise DataError(f"{where}: has {len(truth)} annotations; mark one as ground truth or cancel the others.")
     return truth[0] if truth else {}
 
 
 def _spans(
-    place: str, value: dict[str, Any], into: Collector, video: str, given: Any
+    where: str, value: dict[str, Any], into: Collector, video: str, given: Any
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Yield start, end in seconds and label; nothing if the value is no labelled span of time."""
-    labels = next((found for key, found in value.items() if key.endswith("labels") and isinstance(found, list)), [])
+    labels = next((names for key, names in value.items() if key.endswith("labels") and isinstance(names, list)), [])
     ranges = value.get("ranges")
     if isinstance(ranges, list):
         for span in ranges:
             if not isinstance(span, dict):
-                raise DataError(f"{place}, ranges: expected objects with start and end, found {shown(span)}.")
-            rate = into.rate(place, video, given)
-            first = read_number(span.get("start"), f"{place}, start", "a number of frames")
-            last = read_number(span.get("end"), f"{place}, end", "a number of frames")
+                raise DataError(f"{where}, ranges: expected objects with start and end, found {shown(span)}.")
+            rate = into.rate(where, video, given)
+            first = read_number(span.get("start"), f"{where}, start", "a number of frames")
+            last = read_number(span.get("end"), f"{where}, end", "a number of frames")
             yield from (((first - 1) / rate, last / rate, label) for label in labels)
     elif "start" in value and "end" in value:
         yield from ((value["start"], value["end"], label) for label in labels)

@@ -47,21 +47,21 @@ def read_thumos(path: Path, into: Collector) -> None:
 
 
 def _read_class(path: Path, into: Collector) -> None:
-    label, part = _class_of(path), path.stem.rpartition("_")[2]
-    if part not in _ROLES or not label:
+    label, role = _class_of(path), path.stem.rpartition("_")[2]
+    if role not in _ROLES or not label:
         raise DataError(f"{path}: the name should end in _val.txt or _test.txt after the class.")
     lines = read_text(path).splitlines()
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, fields in rows:
-        place = f"{path}, line {number}"
+        where = f"{path}, line {number}"
         with into.part():
             if len(fields) != 3:
-                raise DataError(f"{place}: expected 'video start end', found {len(fields)} values.")
-            video = into.declare(place, fields[0], subset=_ROLES[part])
+                raise DataError(f"{where}: expected 'video start end', found {len(fields)} values.")
+            video = into.declare(where, fields[0], subset=_ROLES[role])
             if label == AMBIGUOUS:
-                into.ignore(place, video, fields[1], fields[2])
+                into.ignore(where, video, fields[1], fields[2])
             else:
-                into.add(place, video, fields[1], fields[2], label)
+                into.add(where, video, fields[1], fields[2], label)
 
 
 def _read_json(path: Path, into: Collector) -> None:

@@ -36,15 +36,15 @@ def read_via(path: Path, into: Collector) -> None:
     files, views = _table(path, project, "file"), _table(path, project, "view")
     known: dict[str, str] = {}
     for view_id, view in views.items():
-        place = f"{path}, view {view_id!r}"
+        where = f"{path}, view {view_id!r}"
         with into.part():
-            known[view_id] = into.declare(place, _file_name(place, view, files))
+            known[view_id] = into.declare(where, _file_name(where, view, files))
     still = 0
     for key, record in _table(path, project, "metadata").items():
-        place = f"{path}, metadata {key!r}"
+        where = f"{path}, metadata {key!r}"
         with into.part():
             if not isinstance(record, dict) or not isinstance(record.get("z"), list):
-                raise DataError(f"{place}: expected an object with a list 'z', found {shown(record)}.")
+                raise DataError(f"{where}: expected an object with a list 'z', found {shown(record)}.")
             flags = record.get("flg", 0)
             if isinstance(flags, int) and flags & _DELETED:
                 continue
@@ -53,12 +53,12 @@ def read_via(path: Path, into: Collector) -> None:
                 continue
             video = known.get(str(record.get("vid")))
             if video is None:
-                raise DataError(f"{place}: belongs to view {shown(record.get('vid'))}, which has no video.")
+                raise DataError(f"{where}: belongs to view {shown(record.get('vid'))}, which has no video.")
             start, end = record["z"]
             values = record.get("av")
             value = values.get(attribute_id) if isinstance(values, dict) else None
-            for label in _labels(place, value, options):
-                into.add(place, video, start, end, label)
+            for label in _labels(where, value, options):
+                into.add(where, video, start, end, label)
     if still:
         into.remarks.append(f"{path}: {still} regions or moments are no temporal segments.")
 
@@ -72,19 +72,19 @@ def _table(path: Path, project: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _attribute(path: Path, project: dict[str, Any], names: tuple[str, ...]) -> tuple[str, dict[str, Any] | None]:
     """Return id and options of the attribute that holds the label; no options if the value is the label."""
-    found = {
+    attributes = {
         str(record.get("aname")): (key, record)
         for key, record in _table(path, project, "attribute").items()
         if isinstance(record, dict) and record.get("anchor_id") == _SEGMENT
     }
-    chosen = list(names or found)
-    if len(chosen) != 1 or chosen[0] not in found:
-        listed = ", ".join(map(repr, found)) or "none"
-        hint = nearest(chosen[0], found) if len(chosen) == 1 else ""
+    chosen = list(names or attributes)
+    if len(chosen) != 1 or chosen[0] not in attributes:
+        listed = ", ".join(map(repr, attributes)) or "none"
+        hint = nearest(chosen[0], attributes) if len(chosen) == 1 else ""
         raise DataError(
             f"{path}: attributes of temporal segments: {listed}. Name the one that holds the label: --layer NAME.{hint}"
         )
-    key, record = found[chosen[0]]
+    key, record = attributes[chosen[0]]
     if record.get("type") not in (_CHECKBOX, _RADIO, _SELECT):
         return key, None
     options = record.get("options")
@@ -93,22 +93,22 @@ def _attribute(path: Path, project: dict[str, Any], names: tuple[str, ...]) -> t
     return key, options
 
 
-def _file_name(place: str, view: Any, files: dict[str, Any]) -> Any:
+def _file_name(where: str, view: Any, files: dict[str, Any]) -> Any:
     ids = view.get("fid_list") if isinstance(view, dict) else None
     if not isinstance(ids, list) or len(ids) != 1:
-        raise DataError(f"{place}: expected one file, found {shown(ids)}.")
+        raise DataError(f"{where}: expected one file, found {shown(ids)}.")
     record = files.get(str(ids[0]))
     if not isinstance(record, dict) or not isinstance(record.get("fname"), str):
-        raise DataError(f"{place}: its file {shown(ids[0])} has no 'fname'.")
+        raise DataError(f"{where}: its file {shown(ids[0])} has no 'fname'.")
     return unquote(record["fname"])
 
 
-def _labels(place: str, value: Any, options: dict[str, Any] | None) -> list[Any]:
+def _labels(where: str, value: Any, options: dict[str, Any] | None) -> list[Any]:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place}: has no label ({shown(value)}).")
+        raise DataError(f"{where}: has no label ({shown(value)}).")
     if options is None:
         return [value]
     labels = [options.get(key.strip()) for key in value.split(",")]
     if None in labels:
-        raise DataError(f"{place}: {shown(value)} is none of the options {', '.join(map(repr, options))}.")
+        raise DataError(f"{where}: {shown(value)} is none of the options {', '.join(map(repr, options))}.")
     return labels
