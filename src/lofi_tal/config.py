@@ -9,13 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
+from lofi_tal.registry import Registry
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
+
+
+def _known(registry: Registry[Any]) -> Any:
+    """Return a check of a setting that names a component; a path to code is looked at when it is used."""
+    return AfterValidator(lambda name: name if ":" in name else registry.checked(name))
 
 
 class _Section(BaseModel):
@@ -148,7 +153,7 @@ class ClassificationSection(_Section):
 class PretrainSection(ClassificationSection):
     """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
 
-    task: Annotated[str, AfterValidator(TASKS.checked)] = "acp"
+    task: Annotated[str, _known(TASKS)] = "acp"
     """One of `lofi models list`: the class of a clip (acp), whether it runs forwards (arrow), or whether it is sped up
     (speed). The last two need no labels, and encode every clip twice."""
 
@@ -171,7 +176,7 @@ class FinetuneSection(ClassificationSection):
 class LofiSection(_Section):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    schedule: Annotated[str, AfterValidator(SCHEDULES.checked)] = "long"
+    schedule: Annotated[str, _known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
     r_t: float = Field(4.0, ge=1)
     """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
@@ -264,6 +269,12 @@ class ClassifierSection(_Section):
     """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
+def _growing(gate: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= gate[0] <= gate[1] <= 1:
+        raise ValueError(f"{list(gate)} is no pair of overlaps t1 <= t2 between 0 and 1, such as [0.5, 0.9]")
+    return gate
+
+
 class DetectSection(_LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
@@ -277,14 +288,10 @@ class DetectSection(_LaterSection):
     """Proposals kept for each video; for a longer one than a window, so many for the length of each window."""
     classes: int = Field(2, ge=1)
     """Classes for each proposal."""
-    gate: tuple[float, float] | None = None
+    gate: Annotated[tuple[float, float], AfterValidator(_growing)] | None = None
     """BMN's gated soft-NMS ([0.5, 0.9] there, with sigma 0.4): overlaps below the gate do not decay a score."""
     vote: float | None = Field(None, gt=0, le=1)
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
-
-
-def _known_logger(name: str) -> str:
-    return name if ":" in name else LOGGERS.checked(name)  # a path to code is looked at when it is used
 
 
 class Recipe(_LaterSection):
@@ -314,7 +321,7 @@ class Recipe(_LaterSection):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
-    tracking: dict[Annotated[str, AfterValidator(_known_logger)], dict[str, Any]] = Field(default_factory=dict)
+    tracking: dict[Annotated[str, _known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
     """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
 
     @model_validator(mode="after")
@@ -366,11 +373,6 @@ def make_recipe(content: dict[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
         raise LofiError(f"{where}: " + " ".join(lines)) from error
-
-
-def save_recipe(recipe: Recipe) -> str:
-    """Return the recipe as YAML with every value, defaults included."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _explain(item: Any) -> str:

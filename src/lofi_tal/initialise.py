@@ -20,7 +20,7 @@ from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.data import TruthVideo, find_files, split_selection, truth_videos
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json, write_text
-from lofi_tal.recipes.commented import commented_recipe
+from lofi_tal.recipes.writing import commented_recipe
 from lofi_tal.run import Run
 from lofi_tal.video import VideoManifest
 

@@ -6,6 +6,7 @@ A factory of a logger takes the options of the recipe and, of these, what its si
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ class MetricLogger(Protocol):
         """Write the metrics of a step."""
 
     def finalize(self, status: str) -> None:
-        """End; ``status`` is ``success`` or ``interrupted``."""
+        """End; ``status`` is ``success``, ``interrupted`` or ``failed``."""
 
 
 LOGGERS: Registry[Callable[..., MetricLogger]] = Registry("logger", "lofi_tal.loggers")
@@ -51,28 +52,40 @@ def create_logger(name: str, options: Mapping[str, Any], *, folder: Path, stage:
         start: First step; those from it on are written again.
 
     Raises:
-        LofiError: If the name is unknown, its package is missing, or an option is not one of the logger's.
+        LofiError: If the name is unknown, an option is not one of the logger's, or it makes no logger.
     """
+    factory, given = _bound(name, options, folder=folder, stage=stage, start=start)
+    made = factory(**given)
+    if not callable(getattr(made, "log_metrics", None)) or not callable(getattr(made, "finalize", None)):
+        raise LofiError(
+            f"tracking.{name}: a logger has the methods log_metrics and finalize, a {type(made)} lacks one."
+        )
+    return made
+
+
+def _bound(name: str, options: Mapping[str, Any], **known: Any) -> tuple[Callable[..., MetricLogger], dict[str, Any]]:
+    """Return the factory of a logger and its arguments: the options, and what its signature names of the rest."""
     factory = LOGGERS.get(name, dotted=True)
-    known = {"folder": folder, "root_dir": str(folder), "save_dir": str(folder), "stage": stage, "start": start}
-    wanted = inspect.signature(factory).parameters
-    given = {key: value for key, value in known.items() if key in wanted}
+    known |= {"root_dir": str(known["folder"]), "save_dir": str(known["folder"])}
+    signature = inspect.signature(factory)
+    given = {**{key: value for key, value in known.items() if key in signature.parameters}, **options}
     try:
-        return factory(**{**given, **options})
+        signature.bind(**given)
     except TypeError as error:
         raise LofiError(f"tracking.{name}: {error}.") from error
-    except ImportError as error:
-        raise LofiError(f"tracking.{name} needs a package that is missing: {error}.") from error
+    return factory, given
 
 
 def check_tracking(tracking: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse loggers that cannot be built, before a stage begins.
 
     Raises:
-        LofiError: If a name is unknown, its code cannot be imported, or a package that it needs is missing.
+        LofiError: If a name is unknown, its code cannot be imported, an option is not one of the logger's, or a package
+            that it needs is missing.
     """
-    for name in tracking:
-        needs = getattr(LOGGERS.get(name, dotted=True), "needs", None)
+    for name, options in tracking.items():
+        factory, _ = _bound(name, options, folder=Path(), stage="", start=0)
+        needs = getattr(factory, "needs", None)
         if needs is not None and find_spec(needs) is None:
             raise LofiError(f"tracking.{name} needs a package that is missing: pip install {needs}.")
 
@@ -88,10 +101,14 @@ class Trackers:
     """
 
     def __init__(self, tracking: Mapping[str, Mapping[str, Any]], *, folder: Path, stage: str, start: int) -> None:
-        self.loggers = {
-            name: create_logger(name, options, folder=folder, stage=stage, start=start)
-            for name, options in tracking.items()
-        }
+        self.loggers: dict[str, MetricLogger] = {}
+        for name, options in tracking.items():
+            try:
+                self.loggers[name] = create_logger(name, options, folder=folder, stage=stage, start=start)
+            except LofiError:
+                raise
+            except Exception as error:
+                self._drop(name, error)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Write the metrics of a step to every logger."""
@@ -106,8 +123,15 @@ class Trackers:
             try:
                 getattr(one, method)(*arguments)
             except Exception as error:
-                logger.warning("tracking.%s: %s: %s; it gets no more metrics.", name, type(error).__name__, error)
+                self._drop(name, error)
                 del self.loggers[name]
+                if method == "log_metrics":
+                    with contextlib.suppress(Exception):
+                        one.finalize("failed")
+
+    def _drop(self, name: str, error: Exception) -> None:
+        kind = type(error).__name__
+        logger.warning("tracking.%s: %s: %s; it gets no more metrics of this stage.", name, kind, error)
 
 
 @LOGGERS.register("tensorboard")

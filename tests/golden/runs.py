@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from lofi_tal.cli.app import app
-from lofi_tal.config import save_recipe
 from lofi_tal.demo import demo_recipe
 from lofi_tal.files import hash_object, read_json, write_json
 from lofi_tal.recipes import load_recipe, recipe_names
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.synthetic import make_dataset
 
 EXPECTED = Path(__file__).with_name("expected.json")

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 import lofi_tal.planning.measure
 from lofi_tal.cli.app import app
 from lofi_tal.cli.plan import plan
-from lofi_tal.config import make_recipe, save_recipe
+from lofi_tal.config import make_recipe
+from lofi_tal.recipes.writing import save_recipe
 
 
 def lofi(*arguments, cwd=None):

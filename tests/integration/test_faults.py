@@ -23,10 +23,11 @@ import numpy as np
 import pytest
 
 from lofi_tal.cli.app import main
-from lofi_tal.config import FeaturesSection, save_recipe
+from lofi_tal.config import FeaturesSection
 from lofi_tal.errors import DataError
 from lofi_tal.features import export_npy
 from lofi_tal.files import file_stamp, read_json
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.video import container, decode_frames, decode_views, frame_times, probe_video, watch, write_video

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pytest
 from conftest import STAGES, assert_same_training
 
-from lofi_tal.config import save_recipe
+from lofi_tal.recipes.writing import save_recipe
 
 ADDRESSES = "10.213.77.1", "10.213.77.2"
 # `lofi` that writes a checkpoint after every step

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import STAGES, assert_same_training, files_of
 
-from lofi_tal.config import save_recipe
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 
 

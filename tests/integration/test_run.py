@@ -10,9 +10,9 @@ import time
 import pytest
 from conftest import files_of
 
-from lofi_tal.config import save_recipe
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 
 

@@ -13,9 +13,9 @@ import pytest
 from conftest import files_of
 
 from lofi_tal.annotations import check_annotations, load_annotations
-from lofi_tal.config import save_recipe
 from lofi_tal.detection import detect_files
 from lofi_tal.errors import LofiError
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 from lofi_tal.video import VideoManifest
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lofi_tal.config import Recipe, make_recipe, path_settings, save_recipe
+from lofi_tal.config import Recipe, make_recipe, path_settings
 from lofi_tal.errors import LofiError
 from lofi_tal.recipes import load_recipe, parse_yaml, recipe_names, shipped_recipe
-from lofi_tal.recipes.commented import commented_recipe
+from lofi_tal.recipes.writing import commented_recipe, save_recipe
 
 DATA = {"annotations": "labels.json", "videos": "videos"}
 

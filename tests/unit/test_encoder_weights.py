@@ -181,9 +181,9 @@ def test_a_path_to_code_is_accepted_from_the_user_and_not_from_a_folder(tmp_path
     save_encoder(encoder, DOTTED, tmp_path)
     with pytest.raises(DataError, match=r"encoder\.json: encoder '.*' is a path to code.*registered components only"):
         load_encoder(tmp_path)
-    assert load_encoder(tmp_path, trusted=DOTTED).config == encoder.config
+    assert load_encoder(tmp_path, trusted={DOTTED}).config == encoder.config
     with pytest.raises(DataError, match="is a path to code"):
-        load_encoder(tmp_path, trusted="other:thing")
+        load_encoder(tmp_path, trusted={"other:thing"})
 
 
 def test_parts_of_a_joined_encoder_are_held_to_the_same(tmp_path):
@@ -213,3 +213,14 @@ def test_a_folder_of_a_package_that_is_not_installed_says_which(tmp_path):
 def test_what_builds_no_encoder_is_refused():
     with pytest.raises(LofiError, match="builds a OrderedDict"):
         create_encoder("collections:OrderedDict")
+
+
+def test_a_recipe_that_names_one_path_lets_a_folder_name_no_other(tmp_path):
+    other = "lofi_tal.encoders.registry:tsm_resnet34"
+    for name in (DOTTED, other):
+        parts = [{"name": name, **SMALL}]
+        save_encoder(create_encoder("joined", parts=parts), "joined", tmp_path / name.rpartition(":")[2])
+    trusted = {"joined", DOTTED}
+    assert load_encoder(tmp_path / "tsm_resnet18", trusted=trusted).config["parts"][0]["name"] == DOTTED
+    with pytest.raises(DataError, match="is a path to code"):
+        load_encoder(tmp_path / "tsm_resnet34", trusted=trusted)

@@ -36,12 +36,14 @@ def test_a_resumed_stage_leaves_the_lines_before_it(tmp_path):
 
 
 def test_a_logger_that_fails_is_dropped_with_one_warning(tmp_path, caplog):
+    ended = []
+
     class Broken:
         def log_metrics(self, metrics, step=None):
             raise ConnectionError("no network")
 
         def finalize(self, status):
-            raise AssertionError("it is gone")
+            ended.append(status)
 
     LOGGERS.register("broken_for_test")(Broken)
     with caplog.at_level(logging.WARNING, "lofi_tal"):
@@ -50,9 +52,25 @@ def test_a_logger_that_fails_is_dropped_with_one_warning(tmp_path, caplog):
         loggers.log({"loss": 1.0}, 1)
         loggers.close(success=False)
     assert [record.getMessage() for record in caplog.records] == [
-        "tracking.broken_for_test: ConnectionError: no network; it gets no more metrics."
+        "tracking.broken_for_test: ConnectionError: no network; it gets no more metrics of this stage."
     ]
+    assert ended == ["failed"]
     assert len(list(csv.DictReader((tmp_path / "csv/from-step-0/metrics.csv").open()))) == 2
+
+
+def test_a_logger_that_cannot_be_built_costs_itself_and_a_wrong_option_the_command(tmp_path, caplog):
+    def unreachable(folder):
+        raise ValueError("no server")
+
+    LOGGERS.register("unreachable_for_test")(unreachable)
+    with caplog.at_level(logging.WARNING, "lofi_tal"):
+        assert list(trackers(tmp_path, {"unreachable_for_test": {}, "csv": {}}).loggers) == ["csv"]
+    assert "ValueError: no server" in caplog.text
+    for tracking, words in (({"csv": {"foo": 1}}, "tracking.csv: .*'foo'"), ({"os:getcwd": {}}, "log_metrics")):
+        with pytest.raises(LofiError, match=words):
+            trackers(tmp_path, tracking)
+    with pytest.raises(LofiError, match="'foo'"):
+        check_tracking({"csv": {"foo": 1}})  # before a stage is begun
 
 
 def test_weights_and_biases_goes_on_with_its_run(tmp_path, monkeypatch):
@@ -101,11 +119,9 @@ def test_mlflow_gets_a_run_for_each_stage(tmp_path, monkeypatch):
     ]
 
 
-def test_what_is_wrong_is_named(tmp_path, monkeypatch):
+def test_what_is_wrong_is_named(tmp_path):
     assert {"tensorboard", "csv", "wandb", "mlflow"} <= set(list_loggers())
-    monkeypatch.setitem(sys.modules, "wandb", None)
     for name, options, words in (
-        ("wandb", {}, "tracking.wandb needs a package that is missing"),
         ("csv", {"folders": 3}, "tracking.csv: .*unexpected keyword argument 'folders'"),
         ("tensorbord", {}, "Did you mean 'tensorboard'"),
     ):

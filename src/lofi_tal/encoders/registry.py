@@ -6,7 +6,7 @@ Other packages add encoders as entry points of the group ``lofi_tal.encoders``: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lofi_tal.encoders.contract import Encoder
@@ -77,7 +77,7 @@ def swin3d_t(**options: Any) -> VideoSwin:
 
 
 @ENCODERS.register(_JOINED)
-def joined(parts: Sequence[Mapping[str, Any]], *, dotted: bool = False) -> JoinedEncoder:
+def joined(parts: Sequence[Mapping[str, Any]], *, dotted: bool | Collection[str] = False) -> JoinedEncoder:
     """Several encoders side by side; each part is ``{"name": ..., **options}``."""
     built = [
         build_encoder(part["name"], {k: v for k, v in part.items() if k != "name"}, dotted=dotted) for part in parts
@@ -93,19 +93,20 @@ def list_encoders() -> tuple[str, ...]:
     return tuple(name for name in ENCODERS if name != _JOINED)
 
 
-def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool = False) -> Encoder:
+def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool | Collection[str] = False) -> Encoder:
     """Build an encoder with random weights.
 
     Args:
         name: One of :func:`list_encoders`, or ``joined``.
         options: Arguments of its class or function.
-        dotted: Accept ``package.module:factory`` as a name, of parts too; it runs the code of that module.
+        dotted: Accept ``package.module:factory`` as a name, of parts too, which runs the code of that module: any, or
+            exactly these.
 
     Raises:
         LofiError: If the name is unknown, its package cannot be imported, an option is not one of the encoder's, or
             what it builds is no encoder.
     """
-    factory = ENCODERS.get(name, dotted=dotted)
+    factory = ENCODERS.get(name, dotted=dotted is True or (dotted is not False and name in dotted))
     try:
         encoder = joined(**{**options, "dotted": dotted}) if name == _JOINED else factory(**options)
     except TypeError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, 
     write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {}), **package})
 
 
-def load_encoder(folder: Path, *, trusted: str | None = None) -> Encoder:
+def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
     """Rebuild an encoder that :func:`save_encoder` wrote.
 
     The folder may come from a stranger, so it may name registered encoders only: those of this package and of installed
@@ -60,7 +60,7 @@ def load_encoder(folder: Path, *, trusted: str | None = None) -> Encoder:
 
     Args:
         folder: Folder of the encoder.
-        trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
+        trusted: Paths to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
         DataError: If the folder does not hold an encoder, it names one that is not registered, or the weights do not
@@ -70,7 +70,7 @@ def load_encoder(folder: Path, *, trusted: str | None = None) -> Encoder:
     description = read_json(path)
     try:
         name = description["name"]
-        encoder = build_encoder(name, dict(description["config"]), dotted=name == trusted)
+        encoder = build_encoder(name, dict(description["config"]), dotted=set(trusted))
     except LofiError as error:
         package = description.get("package")
         hint = f" It comes from the package {package!r}: is that installed here?" if package else ""

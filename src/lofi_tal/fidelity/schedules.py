@@ -102,7 +102,7 @@ def create_schedule(
     """Build a schedule by name.
 
     Args:
-        name: One of :func:`list_schedules`.
+        name: One of :func:`list_schedules`, or ``package.module:factory``, which runs the code of that module.
         full: Full fidelity (L, S), from which every phase is derived.
         r_t: Temporal ratio of T-LoFi; ST-LoFi takes its square root.
         r_s: Spatial ratio of S-LoFi; ST-LoFi takes its square root.
@@ -113,7 +113,7 @@ def create_schedule(
     Raises:
         LofiError: If the name is unknown, a ratio is not usable, or ``cycle`` is given and the schedule has none.
     """
-    factory = SCHEDULES.get(name)
+    factory = SCHEDULES.get(name, dotted=True)
     settings: dict[str, Any] = {"r_t": r_t, "r_s": r_s, "c_l": c_l, "c_s": c_s, "cycle": cycle}
     parameters = inspect.signature(factory).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

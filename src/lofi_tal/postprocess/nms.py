@@ -45,7 +45,7 @@ class Suppression:
             vanishes; true emits it.
 
     Raises:
-        LofiError: If ``sigma`` is not positive or ``top_k`` is less than 1.
+        LofiError: If ``sigma`` is not positive, ``top_k`` is less than 1, or ``gate`` is no pair of growing overlaps.
     """
 
     sigma: float = 0.84
@@ -58,6 +58,10 @@ class Suppression:
             raise LofiError(f"sigma={self.sigma} of soft-NMS must be above 0 (0.84 in the paper).")
         if self.top_k < 1:
             raise LofiError(f"top_k={self.top_k} of soft-NMS must be at least 1.")
+        if self.gate is not None and not 0 <= self.gate[0] <= self.gate[1] <= 1:
+            raise LofiError(
+                f"gate={self.gate} of soft-NMS must be (t1, t2) with 0 <= t1 <= t2 <= 1: (0.5, 0.9) in BMN."
+            )
 
 
 BMN_SUPPRESSION = Suppression(sigma=0.4, gate=(0.5, 0.9))

@@ -143,8 +143,10 @@ class Context:
         return encoder
 
     def saved_encoder(self, folder: Path) -> Encoder:
-        """Return the encoder in a folder; the recipe, which is the user's, may name what a folder may not."""
-        return load_encoder(folder, trusted=self.recipe.encoder.name)
+        """Return the encoder in a folder, which may name no code but what the recipe, which is the user's, names."""
+        section = self.recipe.encoder
+        parts = section.options.get("parts", []) if section.name == "joined" else []
+        return load_encoder(folder, trusted={section.name, *(str(part.get("name")) for part in parts)})
 
     def new_head(self, channels: int) -> Head:
         """Return the recipe's head with random weights."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lofi_tal.config import Recipe, save_recipe
+from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, fill
 from lofi_tal.errors import LofiError
 from lofi_tal.features import FeatureSet, FeatureStore
@@ -14,6 +14,7 @@ from lofi_tal.fidelity import Fidelity
 from lofi_tal.files import write_json, write_text
 from lofi_tal.planning import Plan
 from lofi_tal.progress import Progress
+from lofi_tal.recipes.writing import save_recipe, with_absolute_paths
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
@@ -132,7 +133,7 @@ class Run(Context):
     def _note(self, command: str) -> None:
         """Write what was asked for and where it runs."""
         if self.first:
-            write_text(self.folder.path / "recipe.yaml", save_recipe(self.recipe))
+            write_text(self.folder.path / "recipe.yaml", save_recipe(with_absolute_paths(self.recipe)))
             facts = {**environment(), "precision": precision_of(self.fabric), "compile": self.compile}
             write_json(self.folder.path / "environment.json", facts)
             if command:

@@ -1,4 +1,4 @@
-"""Recipes in which every setting says what it is."""
+"""Recipes as text: every value as it is, or every setting with what it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,24 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from lofi_tal.config import Recipe
+from lofi_tal.config import Recipe, make_recipe, path_settings
+
+
+def save_recipe(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every value, defaults included."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return the recipe with paths that mean the same wherever its file lies."""
+    content = recipe.model_dump(mode="json")
+    for section, key in path_settings():
+        values = content.get(section) or {}
+        if isinstance(values.get(key), list):
+            values[key] = [str(Path(path).absolute()) for path in values[key]]
+        elif values.get(key):
+            values[key] = str(Path(values[key]).absolute())
+    return make_recipe(content)
 
 
 def commented_recipe(recipe: Recipe, heading: str, reasons: Mapping[str, str]) -> str:
