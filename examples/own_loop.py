@@ -38,7 +38,7 @@ def main() -> None:
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()
-        print(batch.fidelity, {name: round(float(loss), 3) for name, loss in losses.items()})
+        print(batch.fidelity, {name: round(loss.item(), 3) for name, loss in losses.items()})
 
     features, _ = lofi.extract(encoder, videos, full)
     localizer = lofi.fit_head(features, videos.labels, encoder=encoder, fidelity=full)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,13 @@ def load_videos(
         labels: Class names in the order of their numbers, of the training videos say; those of the subset without it.
 
     Raises:
-        DataError: If the annotations cannot be used, or no video can be read.
+        DataError: If the annotations cannot be used, no video can be read, or ``labels`` has none of their classes.
     """
     loaded, _ = load_annotations(Path(annotations)).clean()
     chosen = loaded.subset(subset)
     names = tuple(chosen.labels if labels is None else labels)
+    if isinstance(labels, str) or (chosen.labels and not set(names) & set(chosen.labels)):
+        raise DataError(f"labels={labels!r} has none of the classes of {subset!r}: {', '.join(chosen.labels[:5])}, ...")
     files, failed = find_files(chosen, Path(videos), VideoManifest(None))
     return Videos(truth_videos(chosen, files, failed, names), names, failed)
 
@@ -93,6 +96,9 @@ def batches(
         workers: Loader processes.
         cache: Folder for decoded frames, which later epochs read instead of the videos.
     """
+    _check_positive(batch=batch, epochs=epochs, frames=frames)
+    if start < 0 or workers < 0 or not len(videos):
+        raise LofiError(f"start={start} and workers={workers} must not be negative, and {len(videos)} videos some.")
     dataset = SnippetDataset(
         videos,
         frames=frames,
@@ -109,7 +115,14 @@ def batches(
         schedule=schedule,
         start=start,
     )
-    yield from make_batches(dataset, requests, workers, count=batch, fidelities=schedule.fidelities)
+    for one in make_batches(dataset, requests, workers, count=batch, fidelities=schedule.fidelities):
+        yield replace(one, frames=one.frames.clone()) if workers else one  # loaders use their memory again
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise LofiError(f"{name}={value} must be at least 1.")
 
 
 def extract(
@@ -123,7 +136,7 @@ def extract(
     device: str = "auto",
     precision: str = "auto",
 ) -> tuple[FeatureSet, dict[str, str]]:
-    """Return the features of videos, with the encoder in eval mode.
+    """Return the features of videos, with the encoder in eval mode; its own mode is as before afterwards.
 
     Args:
         encoder: Moved to the device.
@@ -136,13 +149,13 @@ def extract(
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
     Returns:
-        The videos that can be read, with features ``(C, L)`` each, and the reason for each other video, by id.
+        The videos that can be read with features ``(C, L)``, and the reason for each other video by id.
 
     Raises:
         DataError: If none can be read.
     """
     fabric = make_fabric(device, precision, alone=True)
-    encoder = encoder.to(fabric.device).eval()
+    training, encoder = encoder.training, encoder.to(fabric.device).eval()
     dataset = SnippetDataset(videos, frames=frames, stride=stride, cache=FrameCache(None, 0))
     found, features, failed = [], [], {}
     for video, result in encode_videos(
@@ -158,6 +171,7 @@ def extract(
         else:
             found.append(video)
             features.append(result.T.contiguous())
+    encoder.train(training)
     if not found:
         raise DataError(f"None of the {len(failed)} videos can be read; the first: {next(iter(failed.values()), '')}")
     return FeatureSet(found, features), failed
@@ -184,7 +198,8 @@ def fit_head(
     Args:
         features: Of the training videos.
         labels: Class names in the order of their numbers.
-        encoder: Of :func:`lofi_tal.create_encoder`, which the features come from; None for published features.
+        encoder: Of :func:`lofi_tal.create_encoder`, which the features come from; it becomes the localiser's, in eval
+            mode. None for published features.
         fidelity: Of the features.
         frames: T, frames of a snippet.
         stride: Frames of the video from one frame of a snippet to the next.
@@ -197,8 +212,11 @@ def fit_head(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        LofiError: If the head is unknown, or the encoder has no name to be saved by.
+        LofiError: If the head is unknown, the encoder has no name to be saved by, or features, labels, encoder and
+            fidelity do not belong together.
     """
+    _check_positive(epochs=epochs, batch=batch)
+    _check_features(features, labels, encoder, fidelity)
     if encoder is not None and encoder.name is None:
         raise LofiError("The encoder has no name by which a saved model could name it: make it with create_encoder().")
     classes = {"num_classes": len(labels)} if takes_classes(head) else {}
@@ -219,6 +237,18 @@ def fit_head(
         detect=DetectSection(),
         device=device,
     )
+
+
+def _check_features(features: FeatureSet, labels: Sequence[str], encoder: Encoder | None, fidelity: Fidelity) -> None:
+    channels = features.channels if encoder is None else encoder.channels
+    wrong = [tuple(one.shape) for one in features.features if one.shape != (channels, fidelity.snippets)]
+    if wrong:
+        raise LofiError(
+            f"features have the shape {wrong[0]}; this encoder and {fidelity} give ({channels}, {fidelity.snippets})."
+        )
+    largest = max((int(video.labels.max()) for video in features.videos if len(video.labels)), default=-1)
+    if isinstance(labels, str) or largest >= len(labels):
+        raise LofiError(f"{len(labels)} labels, but the videos have class {largest}: give the labels of load_videos().")
 
 
 def detect(
@@ -258,7 +288,7 @@ def detect(
 
 def evaluate(
     annotations: str | Path | Mapping[str, Any],
-    detections: str | Path | Mapping[str, Any] | Iterable[Segments],
+    detections: str | Path | Mapping[str, Any] | Segments | Iterable[Segments],
     subset: str = "validation",
     *,
     tiou: str | Sequence[float] = "activitynet",
@@ -279,8 +309,16 @@ def evaluate(
     truth = read_json(Path(annotations)) if isinstance(annotations, str | Path) else dict(annotations)
     if isinstance(detections, str | Path):
         found = read_json(Path(detections))
+    elif isinstance(detections, Mapping):
+        found = dict(detections)
     else:
-        found = dict(detections) if isinstance(detections, Mapping) else detections_to_activitynet(detections)
+        every = [detections] if isinstance(detections, Segments) else list(detections)
+        if wrong := [one for one in every if not isinstance(one, Segments)]:
+            raise LofiError(
+                f"detections must be Segments, one for each video; among them is a {type(wrong[0]).__name__}. "
+                "(predict_many and detect return two things: the Segments, and why files failed.)"
+            )
+        found = detections_to_activitynet(every)
     return evaluate_detections(truth, found, subset, THRESHOLDS[tiou] if isinstance(tiou, str) else tiou)
 
 
@@ -293,5 +331,5 @@ def plan(recipe: Recipe | str | Path, memory: str, *, devices: int = 1, precisio
         devices: Number of devices.
         precision: ``auto``, ``both``, ``fp32`` or ``bf16``.
     """
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), needs_data=False)
-    return plan_recipe(loaded, parse_memory(memory), devices=devices, precision=precision)
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, needs_data=False)
+    return plan_recipe(loaded, parse_memory(str(memory)), devices=devices, precision=precision)

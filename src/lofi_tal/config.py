@@ -11,8 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
+from lofi_tal.encoders import ENCODERS
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
+from lofi_tal.heads import HEADS
+from lofi_tal.postprocess.nms import check_gate
 from lofi_tal.registry import Registry
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
@@ -46,7 +49,7 @@ class DataSection(_Section):
     videos: Path | None = None
     """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ...; needed unless there are features."""
     manifest: Path | None = None
-    """What `lofi data check --manifest` wrote about the videos; without it, a run examines them and keeps its own."""
+    """What `lofi data check --manifest` wrote about the videos; a run examines them itself without it."""
     clips: Path | None = None
     """Kinetics-style CSV of trimmed clips for stage 1."""
     clips_root: Path | None = None
@@ -66,7 +69,7 @@ class DataSection(_Section):
     workers: int = Field(2, ge=0)
     """Loader processes."""
     max_lost: float = Field(0.5, ge=0, le=1)
-    """Share of the videos of a subset that may be missing or unreadable; a run with more stops before it trains."""
+    """Share of a subset's videos that may be missing or unreadable; a run with more stops before it trains."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
@@ -85,7 +88,7 @@ class FeaturesSection(_Section):
 class EncoderSection(_Section):
     """Which encoder, and what it starts from."""
 
-    name: str = "tsm_resnet18"
+    name: Annotated[str, _known(ENCODERS)] = "tsm_resnet18"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the encoder, such as width."""
@@ -234,7 +237,7 @@ class HeadSection(_LaterSection):
 
     later = frozenset({"weights"})
 
-    name: str = "gtad"
+    name: Annotated[str, _known(HEADS)] = "gtad"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the head, such as hidden_3d."""
@@ -269,12 +272,6 @@ class ClassifierSection(_Section):
     """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
-def _growing(gate: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= gate[0] <= gate[1] <= 1:
-        raise ValueError(f"{list(gate)} is no pair of overlaps t1 <= t2 between 0 and 1, such as [0.5, 0.9]")
-    return gate
-
-
 class DetectSection(_LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
@@ -288,7 +285,7 @@ class DetectSection(_LaterSection):
     """Proposals kept for each video; for a longer one than a window, so many for the length of each window."""
     classes: int = Field(2, ge=1)
     """Classes for each proposal."""
-    gate: Annotated[tuple[float, float], AfterValidator(_growing)] | None = None
+    gate: Annotated[tuple[float, float], AfterValidator(check_gate)] | None = None
     """BMN's gated soft-NMS ([0.5, 0.9] there, with sigma 0.4): overlaps below the gate do not decay a score."""
     vote: float | None = Field(None, gt=0, le=1)
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""

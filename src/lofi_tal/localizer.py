@@ -135,19 +135,19 @@ class Localizer:
         return segments if threshold is None else segments.above(threshold)
 
     def predict_many(
-        self, videos: Iterable[str | Path], *, threshold: float | None = None
+        self, videos: str | Path | Iterable[str | Path], *, threshold: float | None = None
     ) -> tuple[list[Segments], dict[str, str]]:
         """Detect actions in several video files; one that cannot be decoded does not end the others.
 
         Args:
-            videos: Files.
+            videos: Files, or one.
             threshold: Keep only segments with at least this score; None keeps all.
 
         Returns:
             The segments of each video that can be decoded, in order, and the reason for each other path.
         """
         found, failed = [], {}
-        for video in videos:
+        for video in [videos] if isinstance(videos, str | Path) else videos:
             try:
                 found.append(self.predict(video, threshold=threshold))
             except VideoError as error:
@@ -250,5 +250,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
             "decoder": facts.get("decoder", "pyav"),
             "facts": facts["facts"],
         }
+    except LofiError:  # which names its own file
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{description} lacks or misnames a setting: {error}.") from error

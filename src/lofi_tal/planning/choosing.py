@@ -10,9 +10,11 @@ Shapes: L snippets a video, S × S pixels.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 
@@ -76,15 +78,30 @@ def plan_recipe(
     """
     precisions = _precisions(precision)
     labels, lengths = _segments(recipe)
-    if model is None:
-        encoder = create_encoder(recipe.encoder.name, **recipe.encoder.options)
-        classes = {"num_classes": labels} if takes_classes(recipe.head.name) else {}
-        head = create_head(recipe.head.name, encoder.channels, **{**classes, **recipe.head.options})
-        optimizer, momentum = ("sgd", 0.0) if recipe.lofi is None else (recipe.lofi.optimizer, recipe.lofi.momentum)
-        model = StepModel(encoder, head, frames=recipe.snippets.frames, optimizer=optimizer, momentum=momentum)
+    model = model or _step_model(_step_settings(recipe, labels))
     return make_plan(
         recipe, model, budget=budget, devices=devices, precisions=precisions, search=search, lengths=lengths
     )
+
+
+def _step_settings(recipe: Recipe, labels: int) -> str:
+    """Return all that the memory of a step depends on but fidelity and strategy, as text."""
+    classes = {"num_classes": labels} if takes_classes(recipe.head.name) else {}
+    optimizer, momentum = ("sgd", 0.0) if recipe.lofi is None else (recipe.lofi.optimizer, recipe.lofi.momentum)
+    return json.dumps({
+        "encoder": [recipe.encoder.name, recipe.encoder.options],
+        "head": [recipe.head.name, {**classes, **recipe.head.options}],
+        "step": {"frames": recipe.snippets.frames, "optimizer": optimizer, "momentum": momentum},
+    })  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _step_model(settings: str) -> StepModel:
+    """Return the model of a step; what it has counted for one plan serves the next of the same parts."""
+    content = json.loads(settings)
+    (name, options), (head, head_options) = content["encoder"], content["head"]
+    encoder = create_encoder(name, **options)
+    return StepModel(encoder, create_head(head, encoder.channels, **head_options), **content["step"])
 
 
 def _precisions(precision: str) -> tuple[str, ...]:

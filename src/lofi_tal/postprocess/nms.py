@@ -29,6 +29,17 @@ Indices = NDArray[np.int64]
 _CHUNK = 12_800
 
 
+def check_gate(gate: tuple[float, float]) -> tuple[float, float]:
+    """Return the thresholds of a gate.
+
+    Raises:
+        LofiError: If they are no overlaps 0 <= t1 <= t2 <= 1.
+    """
+    if not 0 <= gate[0] <= gate[1] <= 1:
+        raise LofiError(f"gate={list(gate)} of soft-NMS: overlaps 0 <= t1 <= t2 <= 1 are needed, such as [0.5, 0.9].")
+    return gate
+
+
 @dataclass(frozen=True)
 class Suppression:
     """How overlapping proposals are suppressed.
@@ -58,10 +69,8 @@ class Suppression:
             raise LofiError(f"sigma={self.sigma} of soft-NMS must be above 0 (0.84 in the paper).")
         if self.top_k < 1:
             raise LofiError(f"top_k={self.top_k} of soft-NMS must be at least 1.")
-        if self.gate is not None and not 0 <= self.gate[0] <= self.gate[1] <= 1:
-            raise LofiError(
-                f"gate={self.gate} of soft-NMS must be (t1, t2) with 0 <= t1 <= t2 <= 1: (0.5, 0.9) in BMN."
-            )
+        if self.gate is not None:
+            check_gate(self.gate)
 
 
 BMN_SUPPRESSION = Suppression(sigma=0.4, gate=(0.5, 0.9))

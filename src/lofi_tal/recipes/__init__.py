@@ -39,7 +39,7 @@ def shipped_recipe(name: str) -> dict[str, Any]:
     return _extended(dict(parse_yaml(text, name)), None, 0)
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), *, needs_data: bool = True) -> Recipe:
+def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, needs_data: bool = True) -> Recipe:
     """Read a YAML recipe, or a shipped one by its name, and apply ``section.key=value`` overrides.
 
     Relative paths in the file are taken from the folder of the file; those in overrides from the current folder.
@@ -53,7 +53,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, needs_data: bool =
         LofiError: If the file is missing or not YAML, a key is unknown (the nearest one is named), or a value is not
             allowed.
     """
-    name = str(path)
+    path, name = Path(path), str(path)
     shipped = not path.exists() and name in recipe_names()
     content = apply_overrides(shipped_recipe(name) if shipped else _read(path, 0), overrides)
     data = content.get("data", {})

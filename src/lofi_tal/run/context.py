@@ -154,6 +154,23 @@ class Context:
         classes = {"num_classes": len(self.data().labels)} if takes_classes(section.name) else {}
         return create_head(section.name, channels, **{**classes, **section.options})
 
+    def check_parts(self) -> None:
+        """Build encoder and head once, so that what is wrong with them is said before any training.
+
+        Raises:
+            LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
+        """
+        encoder, head = self.recipe.encoder, self.recipe.head
+        if self.recipe.features is not None or (encoder.weights is not None and encoder.weights.is_dir()):
+            return
+        with torch.device("meta"):
+            channels = create_encoder(encoder.name, **encoder.options).channels
+        channels *= 1 if self.recipe.second is None else 2
+        classes = {"num_classes": 1} if takes_classes(head.name) else {}
+        built = create_head(head.name, channels, **{**classes, **head.options})
+        if head.weights is not None:
+            built.load_official(head.weights)
+
     def ready(self, encoder: Encoder) -> Encoder:
         """Return an encoder as this run executes it."""
         compile_module(encoder, self.compile)

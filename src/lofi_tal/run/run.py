@@ -64,7 +64,7 @@ class Run(Context):
     def __init__(
         self,
         recipe: Recipe,
-        output: Path,
+        output: Path | str,
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -79,7 +79,7 @@ class Run(Context):
     ) -> None:
         check_tracking(recipe.tracking)
         folder = RunFolder(
-            output,
+            Path(output),
             shared=shared,
             patience=patience,
             resume=resume,
@@ -123,6 +123,8 @@ class Run(Context):
             check_common_folder(self.folder.path)
             if self.compile == "auto" and trains:
                 self.compile = on_first(self.fastest_way)
+            if trains:
+                self.check_parts()
             if trains and not self.folder.exists:
                 self._note(command)
             yield
