@@ -68,10 +68,14 @@ def test_the_public_functions_go_from_videos_to_scores(benchmark_set, tmp_path):
     assert all((one.frames == other.frames).all() for one, other in zip(seen[2:], again, strict=True))
     assert sum(map(len, seen)) == 2 * len(videos)
 
-    encoder = lofi.create_encoder("tsm_resnet18_narrow", width=8)
+    kept = list(lofi.batches(videos, schedule, batch=4, frames=2, stride=2, seed=3, workers=1))
+    assert all((one.frames == other.frames).all() for one, other in zip(seen, kept, strict=False))
+
+    encoder = lofi.create_encoder("tsm_resnet18_narrow", width=8).train()
     features, failed = lofi.extract(encoder, videos[:3], full, frames=2, stride=2, device="cpu", precision="fp32")
     assert [one.shape for one in features.features] == [(64, 6)] * 3
     assert failed == {}
+    assert encoder.training
     small = {"hidden_1d": 16, "hidden_2d": 8, "hidden_3d": 16}
     ways = {"encoder": encoder, "fidelity": full, "options": small, "device": "cpu"}
     localizer = lofi.fit_head(features, videos.labels, frames=2, stride=2, epochs=1, **ways)

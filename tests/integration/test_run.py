@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import files_of
 
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections
+from lofi_tal.recipes import load_recipe
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 
@@ -145,3 +147,29 @@ def test_a_subset_without_truth_stops_before_any_training(changed, tmp_path):
 def test_nothing_to_resume_is_an_error(tiny_recipe, tmp_path):
     with pytest.raises(LofiError, match="nothing to resume"):
         Run(tiny_recipe, tmp_path / "none", device="cpu", resume=True)
+
+
+def test_the_recipe_in_a_run_folder_means_the_same_from_everywhere(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_recipe.data.annotations.parent)
+    here = {key: Path(getattr(tiny_recipe.data, key)).name for key in ("annotations", "videos", "clips", "clips_root")}
+    data = tiny_recipe.data.model_copy(update={key: Path(name) for key, name in here.items()})
+    run = Run(tiny_recipe.model_copy(update={"data": data}), tmp_path / "run", device="cpu", quiet=True)
+    with run.open():
+        pass
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(tmp_path / "run/recipe.yaml").data.videos == tiny_recipe.data.videos.absolute()
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"head": {"options": {"hidden_4d": 1}}}, "hidden_4d"),
+        ({"encoder": {"options": {"depht": 18}}}, "depht"),
+        ({"head": {"weights": "none.pth.tar"}}, "does not exist"),
+    ],
+)
+def test_head_and_encoder_are_tried_before_anything_is_trained(changed, tmp_path, section, words):
+    run = Run(changed(**section), tmp_path / "run", device="cpu", quiet=True)
+    with pytest.raises(LofiError, match=words), run.open():
+        pass
+    assert not (tmp_path / "run/pretrain").exists()
