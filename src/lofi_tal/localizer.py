@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from lofi_tal.classifier import ProposalClassifier, load_classifier, save_classifier
+from lofi_tal.classifier import POOLINGS, ProposalClassifier, load_classifier, save_classifier
 from lofi_tal.config import DetectSection
 from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
@@ -68,6 +68,8 @@ class Localizer:
         precision: str = "auto",
     ) -> None:
         check_decoder(decoder)
+        if pooling not in POOLINGS:
+            raise LofiError(f"pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}.")
         self.fabric: Fabric = make_fabric(device, precision, alone=True)
         self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
@@ -90,7 +92,16 @@ class Localizer:
         Raises:
             DataError: If the folder does not hold a localiser of this version.
         """
-        return cls(**_settings_in(find_model(Path(folder))), device=device, precision=precision)
+        model = find_model(Path(folder))
+        settings = _settings_in(model)
+        try:
+            return cls(**settings, device=device, precision=precision)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{model / 'localizer.json'} lacks or misnames a setting: {error}.") from error
+
+    def __repr__(self) -> str:
+        seen = "features" if self.encoder is None else self.encoder_name
+        return f"Localizer({seen}, {self.head.name}, {len(self.labels)} classes, {self.grid.snippets}×{self.size}px)"
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights as safetensors and settings as JSON; ``localizer.json`` comes last."""
@@ -203,6 +214,7 @@ class Localizer:
 
 def find_model(folder: Path) -> Path:
     """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
+    folder = folder.parent if folder.name == "localizer.json" else folder
     candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
     return next((path for path in candidates if (path / "localizer.json").exists()), folder)
 
@@ -225,6 +237,12 @@ def _settings_of(localizer: Localizer) -> dict[str, Any]:
     }
 
 
+def _names(labels: Any) -> list[str]:
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise ValueError("labels is no list of names")
+    return labels
+
+
 def _settings_in(folder: Path) -> dict[str, Any]:
     """Return the arguments of the localiser in a model folder, weights loaded."""
     description = folder / "localizer.json"
@@ -242,7 +260,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
             "encoder_name": read_json(folder / "encoder.json")["name"] if has_encoder else "",
             "head": load_head(folder),
             "classifier": load_classifier(folder)[0] if facts["has_classifier"] else None,
-            "labels": facts["labels"],
+            "labels": _names(facts["labels"]),
             "snippets": facts["snippets"],
             "pooling": detect.pop("pooling", "proposal"),
             "detect": DetectSection(**detect),

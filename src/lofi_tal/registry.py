@@ -112,7 +112,7 @@ class Registry(Generic[T]):
         if ":" in name:
             if not dotted:
                 raise LofiError(
-                    f"{self.kind} {name!r} is a path to code, and a file may name registered components only. Declare "
+                    f"{self.kind} {name!r} is a path to code, and this place takes registered components only. Declare "
                     f"it in its package as an entry point of the group {self.group!r}, and use the name it has there."
                 )
             return self._import(EntryPoint(name, name, self.group), f"{self.kind} {name!r} cannot be loaded")

@@ -217,16 +217,20 @@ class GTAD(BoundaryMatchingHead):
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist.") from error
         except Exception as error:
-            raise DataError(f"{path} is not a checkpoint of plain tensors: {error}") from error
+            raise DataError(f"{path} is not a checkpoint of plain tensors ({type(error).__name__}).") from error
         state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
         if not isinstance(state, dict):
             raise DataError(f"{path} holds {type(checkpoint).__name__}; expected a dict with a 'state_dict'.")
         state = {str(key).removeprefix("module."): value for key, value in state.items()}
         # buffers of the published alignment layer, which depend on L alone and are built here instead
         state = {key: value for key, value in state.items() if not key.startswith("goi_align.")}
-        try:
-            self.load_state_dict(state)
-        except (RuntimeError, TypeError) as error:
+        own = self.state_dict()
+        wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
+        if wrong or state.keys() - own.keys():
+            first = (wrong or sorted(state.keys() - own.keys()))[0]
+            shapes = [tuple(one[first].shape) if first in one else "nothing" for one in (state, own)]
             raise DataError(
-                f"{path} does not fit this head ({self.config}): {error}. Build GTAD with the checkpoint's sizes."
-            ) from error
+                f"{path} does not fit this head: {len(wrong)} of {len(own)} tensors differ; {first} is {shapes[0]} "
+                f"there, {shapes[1]} here. Give the checkpoint's sizes in head.options: {self.config}."
+            )
+        self.load_state_dict(state)
