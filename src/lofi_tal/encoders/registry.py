@@ -6,6 +6,7 @@ Other packages add encoders as entry points of the group ``lofi_tal.encoders``: 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -113,5 +114,6 @@ def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool | Colle
         raise LofiError(f"encoder {name!r}: {error}.") from error
     if not isinstance(encoder, Encoder):
         raise LofiError(f"encoder {name!r} builds a {type(encoder).__name__}: it must be a lofi_tal.encoders.Encoder.")
-    encoder.name = name
+    with contextlib.suppress(AttributeError):  # a class of another package may have a fixed name
+        encoder.name = name
     return encoder
