@@ -117,6 +117,8 @@ class LeaseFiles:
             for path in self.folder.iterdir():
                 if path.is_file() and _is_gone(_read_holder(path.read_bytes())):
                     path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there is none, or something failed
+                (self.folder / "failed").rmdir()
             self.folder.rmdir()
 
     def _open(self, path: Path, flags: int) -> int:

@@ -106,7 +106,7 @@ class Leases(Work):
         self._signs.join()
         for key in list(self.held):
             with contextlib.suppress(OSError):
-                self.release(key)
+                self._give_up(key)
         self.files.remove_folder()
 
     def rounds(
@@ -152,7 +152,12 @@ class Leases(Work):
                 time.sleep(min(_POLLS, self.patience / _SIGNS))
 
     def release(self, key: str) -> None:
-        """Give up a lease: its item is done, or is left to others."""
+        """Give up a lease: its item is done, or is left to others; an earlier failure of it counts no more."""
+        with contextlib.suppress(OSError):
+            self.files.failure(key).unlink(missing_ok=True)
+        self._give_up(key)
+
+    def _give_up(self, key: str) -> None:
         self.finished.add(key)
         lease, inode = self.held.pop(key, (None, 0))
         if lease is None:
@@ -166,7 +171,7 @@ class Leases(Work):
     def fail(self, key: str, reason: str) -> None:
         """Note why an item cannot be done, for all processes, and give up its lease."""
         write_json(self.files.failure(key), {"reason": one_line(reason)})
-        self.release(key)
+        self._give_up(key)
 
     def failure(self, key: str) -> str:
         """Return why an item cannot be done, as found since this process began; what failed before is tried again."""

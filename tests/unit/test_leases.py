@@ -215,3 +215,10 @@ def test_what_a_process_left_that_was_killed_before_it_gave_up_its_lease_goes_wi
     work(tmp_path, 60.0, 0.0)
     assert not (tmp_path / "leases").exists()
     assert (tmp_path / ITEMS[0]).read_text() == "done"
+
+
+def test_what_failed_once_and_is_done_now_leaves_nothing(tmp_path):
+    assert work(tmp_path, 9.0, 0.0, fails={ITEMS[3]}) == {ITEMS[3]: "is broken"}
+    assert (tmp_path / "leases/failed").exists()
+    assert work(tmp_path, 9.0, 0.0) == {}
+    assert not (tmp_path / "leases").exists()
