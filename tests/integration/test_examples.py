@@ -9,6 +9,7 @@ import pytest
 
 import lofi_tal as lofi
 from lofi_tal.config import make_recipe
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -92,7 +93,9 @@ def test_the_public_functions_go_from_videos_to_scores(benchmark_set, tmp_path):
         lofi.fit_head(features, videos.labels, **ways)
 
 
-def test_a_plan_from_the_name_of_a_recipe():
-    plan = lofi.plan("demo", "24GiB", precision="fp32")
+def test_a_plan_of_a_recipe_or_its_file(tiny_recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(save_recipe(tiny_recipe))
+    plan = lofi.plan(tmp_path / "recipe.yaml", "24GiB", precision="fp32")
     assert plan.recommended is not None
     assert plan.recommended.precision == "fp32"
+    assert lofi.plan(tiny_recipe, "24GiB", precision="fp32").recommended == plan.recommended
