@@ -32,7 +32,7 @@ from lofi_tal.evaluation import THRESHOLDS, DetectionResult, evaluate_detections
 from lofi_tal.features import FeatureSet
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.files import read_json
-from lofi_tal.heads import create_head, takes_classes
+from lofi_tal.heads import create_head, with_classes
 from lofi_tal.localizer import Localizer
 from lofi_tal.planning import Plan, parse_memory, plan_recipe
 from lofi_tal.recipes import load_recipe
@@ -219,9 +219,8 @@ def fit_head(
     _check_features(features, labels, encoder, fidelity)
     if encoder is not None and encoder.name is None:
         raise LofiError("The encoder has no name by which a saved model could name it: make it with create_encoder().")
-    classes = {"num_classes": len(labels)} if takes_classes(head) else {}
     torch.manual_seed(seed)
-    built = create_head(head, features.channels, **{**classes, **(options or {})})
+    built = create_head(head, features.channels, **with_classes(head, options or {}, len(labels)))
     section = HeadSection(name=head, epochs=epochs, batch=batch, lrs=(lr,))
     fabric, windows = make_fabric(device, "fp32", alone=True), Windows(fidelity.snippets, None, 0.0)
     with tempfile.TemporaryDirectory() as scratch:

@@ -93,9 +93,10 @@ class Localizer:
             DataError: If the folder does not hold a localiser of this version.
         """
         model = find_model(Path(folder))
-        settings = _settings_in(model)
         try:
-            return cls(**settings, device=device, precision=precision)
+            return cls(**_settings_in(model), device=device, precision=precision)
+        except LofiError:  # which names what is at fault
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{model / 'localizer.json'} lacks or misnames a setting: {error}.") from error
 
@@ -253,22 +254,17 @@ def _settings_in(folder: Path) -> dict[str, Any]:
     facts = read_json(description)
     if facts.get("format") != FORMAT:
         raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
-    try:
-        has_encoder, detect = facts.get("has_encoder", True), dict(facts["detect"])
-        return {
-            "encoder": load_encoder(folder) if has_encoder else None,
-            "encoder_name": read_json(folder / "encoder.json")["name"] if has_encoder else "",
-            "head": load_head(folder),
-            "classifier": load_classifier(folder)[0] if facts["has_classifier"] else None,
-            "labels": _names(facts["labels"]),
-            "snippets": facts["snippets"],
-            "pooling": detect.pop("pooling", "proposal"),
-            "detect": DetectSection(**detect),
-            "threshold": float(facts["threshold"]),
-            "decoder": facts.get("decoder", "pyav"),
-            "facts": facts["facts"],
-        }
-    except LofiError:  # which names its own file
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{description} lacks or misnames a setting: {error}.") from error
+    has_encoder, detect = facts.get("has_encoder", True), dict(facts["detect"])
+    return {
+        "encoder": load_encoder(folder) if has_encoder else None,
+        "encoder_name": read_json(folder / "encoder.json")["name"] if has_encoder else "",
+        "head": load_head(folder),
+        "classifier": load_classifier(folder)[0] if facts["has_classifier"] else None,
+        "labels": _names(facts["labels"]),
+        "snippets": facts["snippets"],
+        "pooling": detect.pop("pooling", "proposal"),
+        "detect": DetectSection(**detect),
+        "threshold": float(facts["threshold"]),
+        "decoder": facts.get("decoder", "pyav"),
+        "facts": facts["facts"],
+    }

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import files_of
 
+from lofi_tal.encoders import ENCODERS, create_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections
 from lofi_tal.recipes import load_recipe
@@ -173,3 +175,14 @@ def test_head_and_encoder_are_tried_before_anything_is_trained(changed, tmp_path
     with pytest.raises(LofiError, match=words), run.open():
         pass
     assert not (tmp_path / "run/pretrain").exists()
+
+
+def test_an_encoder_that_computes_while_it_is_built_can_be_tried(changed, tmp_path):
+    """As vision transformers do, whose drop rates are items of a tensor."""
+
+    def computing(**options):
+        return create_encoder("tsm_resnet18_narrow", width=int(torch.linspace(8, 8, 2)[0].item()))
+
+    ENCODERS.register("computing_for_test")(computing)
+    run = Run(changed(encoder={"name": "computing_for_test", "options": {}}), tmp_path, device="cpu", quiet=True)
+    run.check_parts()

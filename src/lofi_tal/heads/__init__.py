@@ -5,7 +5,7 @@ from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.boundary_matching import BoundaryMatchingOutputs
 from lofi_tal.heads.contract import PRESETS, Head, Proposals
 from lofi_tal.heads.gtad import GTAD
-from lofi_tal.heads.registry import HEADS, build_head, create_head, list_heads, takes_classes
+from lofi_tal.heads.registry import HEADS, build_head, create_head, list_heads, takes_classes, with_classes
 from lofi_tal.heads.weights import load_head, save_head
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "load_head",
     "save_head",
     "takes_classes",
+    "with_classes",
 ]

@@ -29,6 +29,11 @@ def list_heads() -> tuple[str, ...]:
     return HEADS.names()
 
 
+def with_classes(name: str, options: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Return the options of a head with the number of classes, if it scores classes itself and they do not say it."""
+    return {**({"num_classes": classes} if takes_classes(name) else {}), **options}
+
+
 def takes_classes(name: str) -> bool:
     """Say whether a head scores classes itself, and so is built with ``num_classes``.
 

@@ -23,7 +23,7 @@ from lofi_tal.config import LofiSection, Recipe
 from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
-from lofi_tal.heads import create_head, takes_classes
+from lofi_tal.heads import create_head, with_classes
 from lofi_tal.planning.plan import Choice, Plan, Row
 from lofi_tal.planning.step import Parts, StepModel
 from lofi_tal.runtime import auto_precision
@@ -86,11 +86,10 @@ def plan_recipe(
 
 def _step_settings(recipe: Recipe, labels: int) -> str:
     """Return all that the memory of a step depends on but fidelity and strategy, as text."""
-    classes = {"num_classes": labels} if takes_classes(recipe.head.name) else {}
     optimizer, momentum = ("sgd", 0.0) if recipe.lofi is None else (recipe.lofi.optimizer, recipe.lofi.momentum)
     return json.dumps({
         "encoder": [recipe.encoder.name, recipe.encoder.options],
-        "head": [recipe.head.name, {**classes, **recipe.head.options}],
+        "head": [recipe.head.name, with_classes(recipe.head.name, recipe.head.options, labels)],
         "step": {"frames": recipe.snippets.frames, "optimizer": optimizer, "momentum": momentum},
     })  # fmt: skip
 

@@ -6,7 +6,7 @@ A recipe may begin with `extends: NAME`, a shipped recipe or a file beside it: w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def _read(path: Path, level: int) -> dict[str, Any]:
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
-    _resolve_paths(content, path.parent)
+    change_paths(content, lambda value: path.parent / Path(value).expanduser())
     return _extended(content, path.parent, level)
 
 
@@ -117,16 +117,17 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     return content
 
 
-def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+def change_paths(content: dict[str, Any], change: Callable[[str], Path]) -> None:
+    """Replace every path in the content of a recipe, in place."""
     for section, key in path_settings():
         values = content.get(section)
         if not isinstance(values, dict):
             continue
         value = values.get(key)
         if isinstance(value, str):
-            values[key] = str(folder / Path(value).expanduser())
+            values[key] = str(change(value))
         elif isinstance(value, list):
-            values[key] = [str(folder / Path(part).expanduser()) if isinstance(part, str) else part for part in value]
+            values[key] = [str(change(part)) if isinstance(part, str) else part for part in value]
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

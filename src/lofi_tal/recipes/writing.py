@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from lofi_tal.config import Recipe, make_recipe, path_settings
+from lofi_tal.config import Recipe, make_recipe
+from lofi_tal.recipes import change_paths
 
 
 def save_recipe(recipe: Recipe) -> str:
@@ -20,12 +21,7 @@ def save_recipe(recipe: Recipe) -> str:
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Return the recipe with paths that mean the same wherever its file lies."""
     content = recipe.model_dump(mode="json")
-    for section, key in path_settings():
-        values = content.get(section) or {}
-        if isinstance(values.get(key), list):
-            values[key] = [str(Path(path).absolute()) for path in values[key]]
-        elif values.get(key):
-            values[key] = str(Path(values[key]).absolute())
+    change_paths(content, lambda value: Path(value).absolute())
     return make_recipe(content)
 
 

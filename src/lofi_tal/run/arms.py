@@ -20,9 +20,8 @@ from lofi_tal.heads import Head
 from lofi_tal.localizer import Localizer
 from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
-from lofi_tal.run.context import Context, arm_folder
+from lofi_tal.run.context import arm_folder
 from lofi_tal.run.data import read_class_scores
-from lofi_tal.run.training import Training
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.extract import usable
@@ -73,34 +72,18 @@ class Classification:
     failed: dict[str, str]
 
 
-@dataclass(frozen=True)
-class ArmRun:
-    """One arm of a run.
-
-    Args:
-        name: Of the arm.
-        context: The run.
-        training: Its encoders.
-    """
-
-    name: str
-    context: Context
-    training: Training
+class ArmRun(ArmFeatures):
+    """One arm of a run: its features, and stage 3 on them."""
 
     @property
     def folder(self) -> Path:
         """Where head, model and evaluation lie."""
         return arm_folder(self.context.output, self.name)
 
-    @property
-    def features(self) -> ArmFeatures:
-        """What its head is trained on."""
-        return ArmFeatures(self.name, self.context, self.training)
-
     def head(self) -> ArmResult:
         """Run stage 3: features, head, detections, mAP, localiser."""
         data, external = self.context.data(), read_class_scores(self.context.recipe, self.context.data())
-        features, provenance, failed = self.features.read()
+        features, provenance, failed = self.read()
         inputs = self._inputs(provenance)
         evaluation = self.context.folder.evaluation(
             self.folder / "evaluation",
@@ -185,7 +168,7 @@ class ArmRun:
     def _localizer(self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any]) -> Localizer:
         context, recipe = self.context, self.context.recipe
         return Localizer(
-            encoder=None if self.name == "features" else self.features.encoder(),
+            encoder=None if self.name == "features" else self.encoder(),
             encoder_name=recipe.encoder.name if recipe.second is None else "joined",
             head=head,
             classifier=classifier,
@@ -232,7 +215,7 @@ class ArmRun:
 
     def classify(self) -> Classification:
         """Fit the built-in classifier alone, and score every evaluated video as a whole."""
-        data, (features, _, failed) = self.context.data(), self.features.read()
+        data, (features, _, failed) = self.context.data(), self.read()
         train = features.of(usable([*data.train, *data.selection], failed))
         classifier = fit_on(train, len(data.labels), self.context.recipe.classifier, self._seed)
         evaluated = features.of(usable(data.evaluation, failed))

@@ -16,7 +16,7 @@ from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weight
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
 from lofi_tal.files import hash_file
-from lofi_tal.heads import Head, create_head, takes_classes
+from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.run.data import RunData, read_data
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
@@ -150,9 +150,11 @@ class Context:
 
     def new_head(self, channels: int) -> Head:
         """Return the recipe's head with random weights."""
+        return self._head(channels, len(self.data().labels))
+
+    def _head(self, channels: int, classes: int) -> Head:
         section = self.recipe.head
-        classes = {"num_classes": len(self.data().labels)} if takes_classes(section.name) else {}
-        return create_head(section.name, channels, **{**classes, **section.options})
+        return create_head(section.name, channels, **with_classes(section.name, section.options, classes))
 
     def check_parts(self) -> None:
         """Build encoder and head once, so that what is wrong with them is said before any training.
@@ -163,11 +165,8 @@ class Context:
         encoder, head = self.recipe.encoder, self.recipe.head
         if self.recipe.features is not None or (encoder.weights is not None and encoder.weights.is_dir()):
             return
-        with torch.device("meta"):
-            channels = create_encoder(encoder.name, **encoder.options).channels
-        channels *= 1 if self.recipe.second is None else 2
-        classes = {"num_classes": 1} if takes_classes(head.name) else {}
-        built = create_head(head.name, channels, **{**classes, **head.options})
+        channels = create_encoder(encoder.name, **encoder.options).channels
+        built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
         if head.weights is not None:
             built.load_official(head.weights)
 

@@ -142,22 +142,18 @@ class RunFolder:
                     f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
                 )
             overwrite = self.overwrite if overwrite is None else overwrite
-            yield self._opened(name, folder, stage, inputs, resume, overwrite)
+            opened = self._open(folder, stage, inputs, resume, overwrite)
+            self.opened[name] = folder
+            yield opened
 
     def evaluation(self, folder: Path, stage: str, inputs: dict[str, Any]) -> StageFolder:
         """Open the evaluation of an arm, which goes on wherever it was interrupted."""
-        opened = on_first(lambda: open_stage(folder, stage, inputs, resume=True, overwrite=self.overwrite))
-        if opened.record:
-            self.skipped.add(folder)
-        return opened
+        return self._open(folder, stage, inputs, True, self.overwrite)
 
-    def _opened(
-        self, name: str, folder: Path, stage: str, inputs: dict[str, Any], resume: bool, overwrite: bool
-    ) -> StageFolder:
+    def _open(self, folder: Path, stage: str, inputs: dict[str, Any], resume: bool, overwrite: bool) -> StageFolder:
         opened = on_first(
             lambda: open_stage(folder, stage, inputs, resume=resume, overwrite=overwrite, tracking=self.tracking)
         )
-        self.opened[name] = folder
         if opened.record:
             self.skipped.add(folder)
         return opened

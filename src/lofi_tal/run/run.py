@@ -15,7 +15,6 @@ from lofi_tal.files import write_json, write_text
 from lofi_tal.planning import Plan
 from lofi_tal.progress import Progress
 from lofi_tal.recipes.writing import save_recipe, with_absolute_paths
-from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.folder import RunFolder
@@ -152,21 +151,24 @@ class Run(Context):
         """
         return self.training.ensure(stage)
 
+    def _arm(self, name: str) -> ArmRun:
+        return ArmRun(name, self, self.training)
+
     def extract(self, arm: str) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
-        """Extract the features of all videos with the encoder of an arm; see :meth:`ArmFeatures.extract`."""
-        return ArmFeatures(arm, self, self.training).extract()
+        """Extract the features of all videos with the encoder of an arm; see :meth:`ArmRun.extract`."""
+        return self._arm(arm).extract()
 
     def features(self, arm: str) -> tuple[FeatureSet, str, dict[str, str]]:
-        """Return the features of all videos for an arm; see :meth:`ArmFeatures.read`."""
-        return ArmFeatures(arm, self, self.training).read()
+        """Return the features of all videos for an arm; see :meth:`ArmRun.read`."""
+        return self._arm(arm).read()
 
     def head(self, arm: str) -> ArmResult:
         """Run stage 3 on the encoder of an arm: features, head, detections, mAP, localiser."""
-        return ArmRun(arm, self, self.training).head()
+        return self._arm(arm).head()
 
     def classify(self, arm: str) -> Classification:
         """Fit the built-in classifier alone on the features of an arm, and score every evaluated video as a whole."""
-        return ArmRun(arm, self, self.training).classify()
+        return self._arm(arm).classify()
 
     def run(self) -> list[ArmResult]:
         """Run everything that is not up to date and return the arms."""

@@ -191,13 +191,13 @@ class Search:
     def _best_pooling(self, head: Head, classifier: ProposalClassifier, selection: FeatureSet) -> dict[str, Any]:
         """Return how class scores are pooled best, from which score on a detection is worth showing, and why."""
         proposals = localise(head, selection.features, self.windows, self.detect)
+        truth = truth_of(selection.videos, self.labels, "selection")
         results = {}
         for pooling in POOLINGS:
             fused = [
                 fuse(video.video_id, video.duration, features, proposed, classifier, self.labels, self.detect, pooling)
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
-            truth = truth_of(selection.videos, self.labels, "selection")
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
             results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels))
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
