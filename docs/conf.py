@@ -11,7 +11,7 @@ import lofi_tal
 
 project = "lofi-tal"
 author = "The lofi-tal developers"
-copyright = author  # noqa: A001
+copyright = author
 version = release = lofi_tal.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

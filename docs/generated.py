@@ -182,7 +182,9 @@ def _type(field: FieldInfo) -> str:
         return names.get(annotation, "mapping" if origin is dict else str(annotation))
 
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    limits = [f"{sign} {getattr(mark, key):g}" for mark in field.metadata for key, sign in signs.items() if hasattr(mark, key)]
+    limits = [
+        f"{sign} {getattr(mark, key):g}" for mark in field.metadata for key, sign in signs.items() if hasattr(mark, key)
+    ]
     return ", ".join([words(field.annotation), *limits])
 
 

@@ -8,6 +8,7 @@ A fenced block may have a mark on the line before it, which readers do not see:
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def anchors_of(page: Path, text: str | None = None) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and MyST form them."""
     tokens = tokens_of(page) if text is None else MarkdownIt("commonmark").enable("table").parse(text)
     slugs: set[str] = set()
-    for heading, inline in zip(tokens, tokens[1:], strict=False):
+    for heading, inline in itertools.pairwise(tokens):
         if heading.type == "heading_open":
             title = "".join(child.content for child in inline.children or ())
             slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
