@@ -24,15 +24,16 @@ default_role = "code"  # single backticks in docstrings are code, as in Markdown
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|numpy|pathlib|collections|pd)\..*|Axes"),  # their documentation would need the network
-    ("py:.*", r"lofi_tal\.(\w+\.)+\w+|ArmRun\.\w+|Suppression"),  # ours, but not public
+    ("py:.*", r"(torch|numpy|pathlib|collections|pd)\..*"),  # their documentation would need the network
+    ("py:.*", r"lofi_tal\.(\w+\.)+\w+|ArmRun\.\w+"),  # ours, but not public
+    ("py:class", "Axes|Path|DetectSection|ProposalClassifier|Strategy|Suppression"),  # the same, by their short names
 ]
 
 html_theme = "furo"

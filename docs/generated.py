@@ -222,10 +222,11 @@ def names() -> str:
         value = getattr(lofi_tal, name)
         if not inspect.isclass(value):
             directive = f".. autofunction:: lofi_tal.{name}"
+        elif issubclass(value, BaseModel):  # its fields have a page of their own
+            directive = f".. py:class:: lofi_tal.{name}\n\n   {value.__doc__}"
         else:
-            own = "" if issubclass(value, BaseModel) else "\n   :members:"
-            directive = f".. autoclass:: lofi_tal.{name}{own}"
-        parts += [f"## {name}", f"```{{eval-rst}}\n{directive}\n```"]
+            directive = f".. autoclass:: lofi_tal.{name}\n   :members:"
+        parts.append(f"```{{eval-rst}}\n{directive}\n```")
     return "\n\n".join(parts) + "\n"
 
 

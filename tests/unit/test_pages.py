@@ -167,7 +167,7 @@ def test_the_reference_has_every_command_key_error_and_name():
     assert {"seed", "lofi.r_t", "data.flip", "detect.vote"} <= keys.keys()
     assert [key for key in keys if f"```{{confval}} {key}\n" not in GENERATED.recipe()] == []
     assert {error.__name__ for error in GENERATED.error_classes()} >= {"LofiError", "DataError", "VideoError"}
-    assert [name for name in lofi_tal.__all__ if f"## {name}\n" not in GENERATED.names()] == []
+    assert [name for name in lofi_tal.__all__ if f":: lofi_tal.{name}\n" not in GENERATED.names()] == []
 
 
 def test_every_key_and_option_says_what_it_is():
