@@ -209,7 +209,7 @@ def errors() -> str:
         parents = ", ".join(f"`{parent.__name__}`" for parent in one.__bases__)
         parts += [
             f"## {one.__name__}",
-            f"Exit status {one.exit_status}; a kind of {parents}. Import it from `{one.__module__}`.",
+            f"Exit status {one.exit_status}; a subclass of {parents}. Import it from `{one.__module__}`.",
             f"```{{eval-rst}}\n.. autoexception:: {one.__module__}.{one.__qualname__}\n```",
         ]
     return "\n\n".join(parts) + "\n"

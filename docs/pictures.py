@@ -2,8 +2,8 @@
 
     python docs/pictures.py runs/demo
 
-The run is one of `lofi demo`; any finished run with a report and a timeline page does. Pictures are PNG files of less
-than 200 kB each in docs/pictures.
+Any finished `lofi demo` or `lofi run` does: the timeline shows the first validation video that has actions, with its
+ground truth and what the run found in it. Pictures are PNG files of less than 200 kB each in docs/pictures.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from lofi_tal.annotations import load_annotations
+from lofi_tal.files import read_json
+from lofi_tal.localizer import find_model
+from lofi_tal.recipes import load_recipe
+from lofi_tal.report import write_timeline
+from lofi_tal.segments import Segments
+from lofi_tal.video import find_videos
 
 PICTURES = Path(__file__).parent / "pictures"
 MOST_BYTES = 200_000
@@ -47,22 +55,44 @@ def photograph(page: Path, picture: Path, width: int, height: int) -> None:
         subprocess.run([browser, *options, address], check=True, capture_output=True, timeout=120)
 
 
+def write_first_timeline(run: Path, page: Path) -> None:
+    """Write the timeline page of the first validation video with actions, ground truth beside the run's detections."""
+    data = load_recipe(run / "recipe.yaml").data
+    truth = next(video for video in load_annotations(data.annotations).subset(data.eval_subset) if len(video.segments))
+    model = find_model(run)
+    rows = read_json(model.parent / "detections.json")["results"][truth.video_id]
+    found = Segments(
+        truth.video_id,
+        [row["segment"][0] for row in rows],
+        [row["segment"][1] for row in rows],
+        tuple(row["label"] for row in rows),
+        [row["score"] for row in rows],
+        truth.duration,
+    )
+    threshold = read_json(model / "localizer.json")["threshold"]
+    video = find_videos(data.videos)[truth.video_id]
+    write_timeline(page, detections=found, truth=truth.segments, video=video, threshold=threshold)
+
+
 def main() -> None:
-    """Photograph the timeline page and the report of a run."""
+    """Photograph a timeline page and the report of a run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished `lofi demo`")
+    parser.add_argument("run", type=Path, help="folder of a finished `lofi demo` or `lofi run`")
     run = parser.parse_args().run
-    timeline = next(iter(sorted((run / "detections").glob("*.html"))), None)
-    if timeline is None or not (run / "report.html").exists():
-        sys.exit(f"{run} holds no report and no detections/*.html: give the folder of a finished `lofi demo`.")
+    report = run / "report.html"
+    if not report.exists():
+        sys.exit(f"{report} does not exist: give the folder of a finished `lofi demo` or `lofi run`.")
     PICTURES.mkdir(exist_ok=True)
-    for page, name, height in ((timeline, "timeline", 900), (run / "report.html", "report", 900)):
-        picture = PICTURES / f"{name}.png"
-        photograph(page, picture, 1200, height)
-        size = picture.stat().st_size
-        print(f"{picture}: {size / 1000:.0f} kB")
-        if size > MOST_BYTES:
-            sys.exit(f"{picture} is larger than {MOST_BYTES / 1000:.0f} kB: photograph less of the page.")
+    with tempfile.TemporaryDirectory() as scratch:
+        timeline = Path(scratch) / "timeline.html"
+        write_first_timeline(run, timeline)
+        for page, name, height in ((timeline, "timeline", 750), (report, "report", 900)):
+            picture = PICTURES / f"{name}.png"
+            photograph(page, picture, 1200, height)
+            size = picture.stat().st_size
+            print(f"{picture}: {size / 1000:.0f} kB")
+            if size > MOST_BYTES:
+                sys.exit(f"{picture} is larger than {MOST_BYTES / 1000:.0f} kB: photograph less of the page.")
 
 
 if __name__ == "__main__":
