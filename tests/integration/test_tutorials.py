@@ -20,11 +20,13 @@ PAGES = ("quick-start.md", *(f"tutorials/{path.name}" for path in sorted((DOCS /
 FEWER = (*SETTINGS, "lofi.epochs=1", "head.epochs=2", "head.lrs=[1e-3]", "head.refit=false", "classifier.epochs=2")
 DEMO = [word for setting in (*FEWER, "pretrain.epochs=1") for word in ("--set", setting)]
 SMALL = [word for setting in FEWER if not setting.startswith("pretrain") for word in ("--set", setting)]
+FEATURES = [word for setting in FEWER if setting.startswith("head") for word in ("--set", setting)]
+FEATURES += ["--set", "snippets.count=12"]
 ADDED = {
     "demo": [*DEMO, "--preset", "tiny", "--device", "cpu"],
     "run": [*SMALL, "--set", "baseline=false", "--device", "cpu", "--precision", "fp32"],
-    "head": ["--set", "snippets.count=12", "--set", "head.epochs=2", "--device", "cpu"],
-    "classify": ["--set", "snippets.count=12", "--set", "head.epochs=2", "--device", "cpu"],
+    "head": [*FEATURES, "--device", "cpu"],
+    "classify": [*FEATURES, "--device", "cpu"],
     "detect": ["--device", "cpu"],
     "plan": [*SMALL, "--precision", "fp32"],
 }
