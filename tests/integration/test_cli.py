@@ -16,12 +16,12 @@ from lofi_tal.cli.app import app
 from lofi_tal.cli.plan import plan
 from lofi_tal.config import make_recipe
 from lofi_tal.recipes.writing import save_recipe
+from tests import processes
 
 
 def lofi(*arguments, cwd=None):
     """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "lofi_tal.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return processes.run("lofi_tal.cli", *arguments, cwd=cwd)
 
 
 def test_every_command_explains_itself():
