@@ -187,33 +187,43 @@ def init(
 
 def demo(
     recipe: Annotated[
-        str, typer.Option(help="Shipped recipe: demo, or one of the arms mini_* (`lofi models list`).")
-    ] = "demo",
+        str | None,
+        typer.Option(help="Shipped recipe: demo_quick, demo, or one of the arms mini_* (`lofi models list`)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<recipe> without it.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the benchmark, made if need be; <run folder>/data without it.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Embedded benchmark: tiny, small, bench, bench_broad, bench_gpu.")
-    ] = "small",
+        str | None,
+        typer.Option(help="Embedded benchmark: demo, tiny, small, bench, bench_broad, bench_gpu; fits the recipe."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="The recipe `demo`, which trains stage 1 too, on a larger benchmark.")
+    ] = False,
     settings: SetOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """The whole story in minutes on a CPU: benchmark, stage 1, stage 3 with and without stage 2, report.
+    """Show what LoFi changes, in minutes on a CPU: benchmark, stage 2, stage 3 with and without it, a page.
 
-    Run again, it goes on where it stopped and skips what is up to date.
+    Stage 1 comes with the package, unless --from-scratch trains it too. Run again, it goes on where it stopped and
+    skips what is up to date.
     """
-    from lofi_tal.demo import run_demo
+    from lofi_tal.demo import QUICK, run_demo
+
+    if from_scratch and recipe is not None:
+        raise LofiError(f"--from-scratch is the recipe demo: leave out --recipe {recipe}.")
+    recipe = recipe or ("demo" if from_scratch else QUICK)
 
     show_log(quiet)
     result = run_demo(
-        output or Path("runs") / recipe,
+        output or Path("runs") / {QUICK: "demo", "demo": "demo_from_scratch"}.get(recipe, recipe),
         recipe=recipe,
         data=data,
-        preset=preset,
+        preset=preset or ("demo" if recipe == QUICK else "small"),
         seed=seed,
         overrides=tuple(settings or ()),
         device=device,
@@ -223,8 +233,8 @@ def demo(
     )
     _show(result.run, result.arms, False)
     print_table("", ("stage", "time", "peak memory"), result.stages)
-    say(f"Detections on {result.video.name}: {result.timeline}")
-    say(f"Report: {result.report}")
+    say(f"Open this page first: {result.page}")
+    say(f"The whole report: {result.report}")
 
 
 @contextlib.contextmanager
