@@ -50,11 +50,11 @@ def find_global(path: Path, name: str) -> str | None:
 
     Args:
         path: A file of ``torch.save``.
-        name: The class or function, with its module.
+        name: The class or function, with or without its module.
     """
     for root in read_names(path):
         for key, value in root.items:
-            if any(node.is_global and node.text == name for node in value.below()):
+            if any(node.is_global and f".{node.text}".endswith(f".{name}") for node in value.below()):
                 return key.text
     return None
 
@@ -67,7 +67,8 @@ def holds_model(path: Path) -> bool:
 
 def read_names(path: Path) -> list[Node]:
     """Return the values of a file's pickles; what cannot be followed is left out."""
-    stream, roots = io.BytesIO(_pickle(path)), []
+    stream = io.BytesIO(_pickle(path))
+    roots: list[Node] = []
     while stream.tell() < len(stream.getbuffer()):
         stack: list[Any] = []
         memo: dict[int, Any] = {}

@@ -132,7 +132,7 @@ def _no_weights_in_zip(path: Path) -> str:
 def _reason(path: Path, error: Exception) -> str:
     """Return why a file was refused, from what the library said of it and what its pickle names."""
     text = " ".join(str(error).split())
-    found = re.search(r"\bGLOBAL '?([A-Za-z_][\w.]*\.\w+)", text) or re.search(r"'([a-z_]\w*(?:\.\w+)+)'", text)
+    found = re.search(r"\bGLOBAL '?([A-Za-z_][\w.]*\w)", text) or re.search(r"'([a-z_]\w*(?:\.\w+)+)'", text)
     name = found.group(1) if found else ""
     entry = find_global(path, name) if name else None
     if name and holds_model(path) and not name.startswith("numpy"):
@@ -175,12 +175,12 @@ class _DType:
         self.code, self.order = str(code), "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1] if state[1] in ("<", ">", "|", "=") else "="
+        self.order = state[1] if state[1] in ("<", ">", "=") else "="
 
     def values(self, data: Any) -> NDArray[Any]:
         """Return the numbers that some bytes are."""
         raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
-        return np.frombuffer(raw, np.dtype(self.code).newbyteorder(self.order)).copy()
+        return np.frombuffer(raw, np.dtype(self.order + self.code)).copy()
 
 
 def _scalar(dtype: _DType, data: Any) -> Any:
