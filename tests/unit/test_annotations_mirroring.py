@@ -63,6 +63,23 @@ def test_words_that_only_contain_the_letters_of_a_side_do_not_count():
     assert judge_mirroring(names).safe, judge_mirroring(names).reason
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["Swiping Left", "Swiping Right", "No gesture"], "'Swiping Left', 'Swiping Right' speak"),  # Jester
+        (["Turning Hand Counterclockwise", "Thumb Up"], "'Turning Hand Counterclockwise' speaks"),
+        (["Pushing something from left to right", "Opening something"], "'Pushing something from left to right'"),
+        (["ear_left", "ear_right", "paw_front_left"], "'ear_left', 'ear_right', 'paw_front_left' speak"),
+        (["86", "87", "93"], "unsure: '86', '87', '93'"),  # Something-Something as numbers
+        (["take", "put", "SideStepL", "SideStepR"], "'SideStepL', 'SideStepR' speak"),
+    ],
+)
+def test_public_data_sets_and_tools(labels, words):
+    found = judge_mirroring(labels)
+    assert not found.safe
+    assert words in found.reason
+
+
 def test_no_class_is_quoted_twice_and_long_lists_are_counted():
     found = judge_mirroring([f"left_{place}" for place in ("arm", "arm", "leg", "hand", "foot")])
     assert found.reason.startswith("'left_arm', 'left_leg', 'left_hand' and 1 more speak of left or right")

@@ -182,6 +182,7 @@ CASES = {
     "two files": ([(5, 30), (5, 42)], "CT", 5),
     "equal lengths among them": ([(6, 10), (6, 10), (6, 25), (6, 40), (6, 40), (6, 10)], "CT", 6),
     "more features than frames": ([(4096, 8)] * 6, "CT", 4096),
+    "channels of two streams, transposed": ([(4096, 2 * s) for s in SECONDS], "CT", 4096),
     "usual channels": ([(100, 400)] * 6, "TC", 400),
     "an outlier of channels": ([(100, 2048)] + [(100, 400)] * 5, "TC", 400),
     "half of them transposed": ([(30, 64), (64, 42), (75, 64), (64, 120), (99, 64), (64, 54)], "TC", 64),

@@ -72,6 +72,7 @@ def test_names_of_older_numpy_load(tmp_path):
         lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {}}}, lambda s: {"module": s},
         lambda s: {**s, "epoch": 3, "best": np.float64(1)}, lambda s: {"model": {"state_dict": s}},
         lambda s: {key: value.numpy() for key, value in s.items()},
+        lambda s: {"model": {**s, "_extra_state": {"lr": np.float64(1e-3)}}},
     ],
 )  # fmt: skip
 def test_layouts_of_checkpoints(tmp_path, wrap):
@@ -106,6 +107,11 @@ def test_an_object_of_another_program_is_named_with_its_entry(tmp_path, foreign,
 def test_arguments_of_a_program_are_named(tmp_path):
     torch.save({"model": WEIGHTS, "args": argparse.Namespace(lr=0.1), "epoch": 3}, tmp_path / "weights.pth")
     assert_refused(tmp_path / "weights.pth", "its entry 'args' holds argparse.Namespace")
+
+
+def test_a_function_is_named_too(tmp_path):
+    torch.save({"model": WEIGHTS, "collate": len}, tmp_path / "weights.pth")
+    assert_refused(tmp_path / "weights.pth", "its entry 'collate' holds")
 
 
 def assert_refused(path, words):
