@@ -1,7 +1,11 @@
 """A result file whose ids or times are written in another way is told how; a right one is not."""
 
-import pytest
+import json
 
+import pytest
+from typer.testing import CliRunner
+
+from lofi_tal.cli.app import app
 from lofi_tal.evaluation import evaluate_detections
 
 IDS = [f"{letter}Bc{number:02d}xY" for letter in "pqrs" for number in range(3)]
@@ -77,3 +81,16 @@ def test_right_files_poor_detections_and_strange_videos_get_no_hint():
     assert evaluate_detections(truth(), results(IDS, (20.0, 30.0))).hints == ()
     assert evaluate_detections(truth(), results([*IDS, "holiday", "other"])).hints == ()
     assert evaluate_detections(truth(), {"results": {}}).hints == ()
+
+
+def test_the_command_says_it_on_stderr_and_in_its_json(tmp_path):
+    (tmp_path / "truth.json").write_text(json.dumps(truth()))
+    (tmp_path / "found.json").write_text(json.dumps(results([f"v_{name}" for name in IDS])))
+    command = ["evaluate", str(tmp_path / "truth.json"), str(tmp_path / "found.json")]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0
+    assert "12 of 12 ids of the results" in shown.stderr
+    assert "without the prefix 'v_'" in shown.stderr
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert document["average_mAP"] == 0
+    assert "'v_'" in document["hints"][0]
