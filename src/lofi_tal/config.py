@@ -74,15 +74,16 @@ class DataSection(_Section):
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
-class FeaturesSection(_Section):
+class FeaturesSection(_LaterSection):
     """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
 
+    later = frozenset({"axes"})
     sources: tuple[Path, ...] = Field(min_length=1)
     """Folders of .npy, .npz, .csv, .pt, .safetensors or .h5 (one a video), or HDF5 files; joined on the channels."""
     resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
     """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
-    axes: Literal["TC", "CT"] = "TC"
-    """Order of the arrays: (features, channels) or (channels, features)."""
+    axes: Literal["TC", "CT"] | None = None
+    """Order of the arrays: TC (features, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
 class EncoderSection(_Section):

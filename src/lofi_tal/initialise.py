@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lofi_tal.annotations import Annotations, load_annotations, require_truth
+from lofi_tal.annotations import Annotations, clip_labels, judge_mirroring, load_annotations, require_truth
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.data import TruthVideo, find_files, split_selection, truth_videos
 from lofi_tal.errors import LofiError
@@ -23,8 +22,6 @@ from lofi_tal.files import write_json, write_text
 from lofi_tal.recipes.writing import commented_recipe
 from lofi_tal.run import Run
 from lofi_tal.video import VideoManifest
-
-_MIRRORED = re.compile(r"\b(left|right|clockwise|cw|ccw)\b", re.IGNORECASE)
 
 logger = logging.getLogger("lofi_tal")
 
@@ -205,12 +202,9 @@ def _head(videos: int, gpu: bool, reasons: dict[str, str]) -> dict[str, Any]:
 
 
 def _data(annotations: Annotations, videos: int, sources: Sources, reasons: dict[str, str]) -> dict[str, Any]:
-    mirrored = [label for label in annotations.labels if _MIRRORED.search(label)]
-    reasons["data.flip"] = (
-        f"a mirrored action would be another class ({', '.join(mirrored[:3])})"
-        if mirrored
-        else "no class name speaks of left or right; set it to false if a mirrored action is another class"
-    )
+    clips = clip_labels(sources.clips) if sources.clips else []
+    mirroring = judge_mirroring([*annotations.labels, *clips])
+    reasons["data.flip"] = mirroring.reason
     share = 0.15 if videos >= 100 else 0.25
     reasons["data.selection_share"] = "of the training videos, unseen by the encoder: choices are made there"
     workers = max(1, min(8, (os.cpu_count() or 2) // 2))
@@ -222,7 +216,7 @@ def _data(annotations: Annotations, videos: int, sources: Sources, reasons: dict
         "train_subset": sources.train_subset,
         "eval_subset": sources.eval_subset,
         "selection_share": share,
-        "flip": not mirrored,
+        "flip": mirroring.safe,
         "workers": workers,
     }
 

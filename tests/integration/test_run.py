@@ -186,3 +186,15 @@ def test_an_encoder_that_computes_while_it_is_built_can_be_tried(changed, tmp_pa
     ENCODERS.register("computing_for_test")(computing)
     run = Run(changed(encoder={"name": "computing_for_test", "options": {}}), tmp_path, device="cpu", quiet=True)
     run.check_parts()
+
+
+@pytest.mark.parametrize("arm", ["baseline", "lofi"])
+def test_the_class_agnostic_figure_of_a_run_is_that_of_lofi_evaluate_on_its_detections(finished_run, tiny_recipe, arm):
+    run, results = finished_run
+    (result,) = [one for one in results if one.arm == arm]
+    found = evaluate_detections(
+        tiny_recipe.data.annotations, run.output / "arms" / arm / "detections.json", class_agnostic=True
+    )
+    assert found.mAP == tuple(result.scores["agnostic"]["mAP"])
+    assert found.repeated > 0
+    assert found.average_mAP > 0

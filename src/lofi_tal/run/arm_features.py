@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.data import check_read, published_features
 from lofi_tal.run.training import Training
 from lofi_tal.stages.extract import extract, usable
+
+logger = logging.getLogger("lofi_tal")
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,18 @@ class ArmFeatures:
         context, published = self.context, published_features(self.context.recipe)
         videos, arrays, failed = [], [], {}
         everything = context.data().videos
+        published.settle({video.video_id: video.file.duration for video in everything})
         with Progress("features", len(everything), quiet=context.quiet) as progress:
             for video in everything:
                 try:
                     arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
-                    if arrays[-1].shape[0] != arrays[0].shape[0]:
-                        raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
                     videos.append(video)
                 except DataError as error:
                     failed[video.video_id] = str(error)
                 progress.advance(video.video_id)
+        if published.turned:
+            names = ", ".join(published.turned[:5]) + (", ..." if len(published.turned) > 5 else "")
+            logger.warning("%d arrays lay the other way and were transposed: %s.", len(published.turned), names)
         if not arrays:
             raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
         check_read(context.recipe, context.data(), failed)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lofi_tal.annotations import Annotations, load_clip_list, parse_annotations, require_truth
+from lofi_tal.annotations import Annotations, judge_mirroring, load_clip_list, parse_annotations, require_truth
 from lofi_tal.config import Recipe
 from lofi_tal.data import Excerpt, TruthVideo, find_files, split_selection, truth_videos, video_files
 from lofi_tal.errors import DataError, LofiError
@@ -14,6 +15,8 @@ from lofi_tal.features import PublishedFeatures, find_features
 from lofi_tal.files import read_json
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.video import VideoManifest
+
+logger = logging.getLogger("lofi_tal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,8 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
     train = [video for video in train if len(video.labels)]
     if not train:
         raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
+    if section.flip and recipe.features is None and (mirroring := judge_mirroring(labels)).contradicted:
+        logger.warning("data.flip is true, but %s. Set data.flip: false.", mirroring.reason)
     kept, selection = split_selection(train, section.selection_share, recipe.seed)
     evaluation, lost = _truth(recipe, manifest, cleaned.subset(section.eval_subset), labels)
     return RunData(labels, kept, selection, evaluation, failed | lost, load_ground_truth(document, section.eval_subset))

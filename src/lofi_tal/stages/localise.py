@@ -169,7 +169,8 @@ def fuse(
     count = best.indices.shape[1]
     scores = (proposals.scores[:, None] * best.values).flatten()
     segments = proposals.segments.repeat_interleave(count, 0)
-    return labelled(video_id, duration, segments, scores, best.indices.flatten(), labels).sorted()
+    confidence = proposals.scores.repeat_interleave(count)
+    return labelled(video_id, duration, segments, scores, best.indices.flatten(), labels, confidence).sorted()
 
 
 def with_class_scores(
@@ -177,16 +178,27 @@ def with_class_scores(
 ) -> Segments:
     """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion)."""
     chosen, label, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
-    segments = proposals.segments[torch.from_numpy(chosen)]
+    index = torch.from_numpy(chosen)
+    segments, confidence = proposals.segments[index], proposals.scores[index]
     return labelled(
-        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(label), scores.labels
+        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(label), scores.labels, confidence
     ).sorted()
 
 
 def labelled(
-    video_id: str, duration: float, segments: Tensor, scores: Tensor, classes: Tensor, labels: Sequence[str]
+    video_id: str,
+    duration: float,
+    segments: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    labels: Sequence[str],
+    confidence: Tensor | None = None,
 ) -> Segments:
-    """Return segments ``(N, 2)``, shares of the video, with the names of their classes ``(N,)``, in seconds."""
+    """Return segments ``(N, 2)``, shares of the video, with the names of their classes ``(N,)``, in seconds.
+
+    Scores and, where classes changed them, the proposals' own scores are ``(N,)``.
+    """
     spans = segments.double().clamp(0, 1).numpy() * duration
     names = tuple(labels[i] for i in classes.tolist())
-    return Segments(video_id, spans[:, 0], spans[:, 1], names, scores.double().numpy(), duration)
+    proposal_score = None if confidence is None else confidence.double().numpy()
+    return Segments(video_id, spans[:, 0], spans[:, 1], names, scores.double().numpy(), duration, proposal_score)
