@@ -69,7 +69,7 @@ def evaluate(
     """
     oracle = [with_true_class(v, p, labels) for v, p in zip(videos, proposals, strict=True)]
     plain = [
-        labelled(v.video_id, v.duration, p.segments, p.scores, torch.zeros(len(p.scores), dtype=torch.long), labels)
+        labelled(v.video_id, v.clock, p.segments, p.scores, torch.zeros(len(p.scores), dtype=torch.long), labels)
         for v, p in zip(videos, proposals, strict=True)
     ]
     one_class = as_one_class(truth)
@@ -100,7 +100,7 @@ def with_true_class(video: TruthVideo, proposals: Proposals, labels: Sequence[st
     count = len(classes)
     return labelled(
         video.video_id,
-        video.duration,
+        video.clock,
         proposals.segments.repeat_interleave(count, 0),
         proposals.scores.repeat_interleave(count, 0),
         classes.repeat(len(proposals.segments)),

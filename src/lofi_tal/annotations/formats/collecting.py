@@ -26,11 +26,19 @@ _WORKERS = 4  # processes that examine videos
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What importers and exporters ask of a video file: seconds, number of frames, mean frames a second."""
+    """What importers and exporters ask of a video file.
+
+    Args:
+        duration: Seconds on the player's clock at which its last frame ends.
+        frames: F.
+        fps: Mean frames a second.
+        start: Seconds on the player's clock at which its first frame appears.
+    """
 
     duration: float
     frames: int
     fps: float
+    start: float = 0.0
 
 
 class VideoFolder:
@@ -72,7 +80,7 @@ class VideoFolder:
 def _facts(record: VideoRecord) -> VideoFacts | VideoError:
     if record.error:
         return VideoError(record.error)
-    return VideoFacts(record.duration, record.frames, record.frames / record.duration)
+    return VideoFacts(record.clock.end, record.frames, record.frames / record.duration, record.start)
 
 
 @dataclass(frozen=True)
