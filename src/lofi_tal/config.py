@@ -41,8 +41,10 @@ class _LaterSection(_Section):
         return {key: value for key, value in content.items() if key not in self.later or value}
 
 
-class DataSection(_Section):
+class DataSection(_LaterSection):
     """Where the data lie and how they are split."""
+
+    later = frozenset({"background"})
 
     annotations: Path
     """ActivityNet-style JSON."""
@@ -70,6 +72,8 @@ class DataSection(_Section):
     """Loader processes."""
     max_lost: float = Field(0.5, ge=0, le=1)
     """Share of a subset's videos that may be missing or unreadable; a run with more stops before it trains."""
+    background: bool = False
+    """Train stage 2 and the head also on training videos without segments, as negatives; they are unused without it."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 

@@ -175,8 +175,8 @@ def _check_clock(video_id: str, path: Path, record: VideoRecord) -> Iterator[Fin
     """Find files whose pictures begin later than their clock, and files whose time stamps are not in line."""
     if abs(record.start) > _OUTSIDE:
         detail = (
-            f"{path}: the first picture appears at {record.start:.2f} s, the last one ends at {record.clock.end:.2f} s on "
-            "the player's clock, on which labels are read and results written."
+            f"{path}: the first picture appears at {record.start:.2f} s, the last one ends at {record.clock.end:.2f} s "
+            "on the player's clock, on which labels are read and results written."
         )
         yield Finding("warning", "late-pictures", video_id, detail)
     for note in record.notes:
