@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from lofi_tal.annotations import Annotations, VideoAnnotation, check_annotations
+from lofi_tal.annotations import Annotations, VideoAnnotation, check_annotations, load_annotations
 from lofi_tal.annotations.formats import ImportOptions, VideoFolder, import_annotations
+from lofi_tal.annotations.formats.export import WRITERS
 from lofi_tal.data import VideoFile, content_hash, find_files, truth_videos
 from lofi_tal.heads import Proposals
 from lofi_tal.localizer import Localizer
@@ -142,6 +145,27 @@ def test_durations_read_from_files_end_with_the_last_picture_on_the_players_cloc
     assert annotations["cut"].duration == pytest.approx(5.0)
     cleaned, _ = annotations.clean()
     assert cleaned["cut"].segments.end.tolist() == [4.5]
+
+
+CVAT = """<annotations><meta><task><id>1</id><name>cut.mp4</name><source>cut.mp4</source></task></meta>
+<track id="0" label="jump"><box frame="5" outside="0"/><box frame="15" outside="1"/></track></annotations>"""
+
+
+def test_frames_that_a_tool_counts_become_times_of_the_player_and_back(tmp_path):
+    """CVAT counts pictures from 0, OpenTAD and ActionFormer seconds from the first picture."""
+    make(tmp_path / "cut.mp4", LATE, sound=0.0)
+    (tmp_path / "cvat.xml").write_text(CVAT)
+    folder = VideoFolder(tmp_path)
+    annotations = import_annotations([tmp_path / "cvat.xml"], None, ImportOptions(videos=folder)).annotations
+    segments = annotations["cut"].segments
+    assert (segments.start[0], segments.end[0]) == pytest.approx((3.5, 4.5))
+    for name in ("opentad", "actionformer"):
+        WRITERS[name](tmp_path / "out.json", annotations, folder)
+        entry = json.loads((tmp_path / "out.json").read_text())["database"]["cut"]
+        assert entry["annotations"][0]["segment"] == pytest.approx([0.5, 1.5])
+        assert entry["duration"] == pytest.approx(2.0)
+    WRITERS["activitynet"](tmp_path / "out.json", annotations, folder)
+    assert load_annotations(tmp_path / "out.json")["cut"].segments.start[0] == pytest.approx(3.5)
 
 
 def test_the_check_says_when_the_clocks_differ(tmp_path):

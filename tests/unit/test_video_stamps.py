@@ -71,6 +71,12 @@ def test_parts_with_b_frames_and_a_later_clock_first_are_told_apart(tmp_path):
     assert probe_video(path).start == 0.0
 
 
+def test_parts_that_overlap_are_not_mixed(tmp_path):
+    first = make(tmp_path / "0.ts", every(100, COUNT, start=1000))
+    path = joined(tmp_path / "cat.ts", first, make(tmp_path / "1.ts", every(100, COUNT, start=3500), first=COUNT))
+    assert levels(path) == list(range(2 * COUNT))
+
+
 def shifted(number, milliseconds, *, dts=False):
     def change(index, packet):
         if index in number:
@@ -158,6 +164,15 @@ def test_stamps_in_line_stay_and_parts_of_them_are_joined(count, reordered, step
     if pts.max() > 1000:  # parts of less may be mere jitter
         ranks = np.argsort(mended.pts).reshape(times, count)
         np.testing.assert_array_equal(ranks, np.argsort(pts) + count * np.arange(times)[:, None])
+
+
+def test_stamps_that_overflow_count_on():
+    """Block times of WebM files that a recorder wrote without new clusters: 16 bits of milliseconds."""
+    shown = np.arange(0, 150_000, 33)
+    written = (shown + 32_768) % 65_536 - 32_768
+    mended = mend(written, written, MILLISECOND, LONGEST[False])
+    np.testing.assert_array_equal(mended.pts, shown)
+    assert len(mended.notes) == 2
 
 
 def test_the_check_names_what_is_wrong_and_a_run_is_told(tmp_path, caplog):

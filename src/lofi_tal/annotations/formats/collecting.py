@@ -231,6 +231,11 @@ class Collector:
             raise DataError(f"{where}, frames a second: {rate:g} is not between 0 and 1000.")
         return rate
 
+    def beginning(self, video_id: str) -> float:
+        """Return the second on the player's clock at which frame 0 of a video appears; 0 without the videos."""
+        videos = self.options.videos
+        return 0.0 if videos is None else videos.facts(video_id).start
+
     def result(self) -> Annotations:
         """Return what was gathered, with durations of the video files where the annotations have none.
 
