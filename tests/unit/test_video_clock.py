@@ -36,9 +36,10 @@ LATE = every(100, 20, start=3000)
         ("no-sound.ts", None, LATE, 0.0),  # no browser plays these; players begin at the first stamp, wherever it is
         ("day-later.ts", 90_000.0, every(100, 20, start=90_001_000), 1.0),
         ("wraps.ts", 95_440.0, every(100, 60, start=95_441_000), 1.0),  # 33 bits of 1/90,000 s are 95,443.7 s
-        ("priming.mp4", 0.05, every(100, 20, start=50), 0.0),
+        ("priming.mp4", 0.04, every(100, 20, start=40), 0.0),
         ("early.mkv", 0.0, every(100, 20), 0.0),
         ("early.avi", None, every(100, 20), 0.0),
+        ("almost.mkv", 0.0, every(100, 20, start=7), 0.0),
         ("variable.mp4", 0.0, [2500, 2540, 2900, 4000, 4010], 2.5),
     ],
 )
@@ -46,6 +47,7 @@ def test_pictures_begin_where_a_player_shows_them(name, sound, stamps, start, tm
     codec = "mpeg4" if name.endswith("avi") else "libx264"
     info = probe_video(make(tmp_path / name, stamps, sound=sound, codec=codec))
     assert info.start == pytest.approx(start, abs=0.07)  # a packet of sound
+    assert (info.start == 0) == (start == 0)
     assert info.times[0] == 0
     np.testing.assert_allclose(info.times, (np.array(stamps) - stamps[0]) / 1000, atol=0.002)
     assert info.notes == ()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 _Seconds = TypeVar("_Seconds", float, NDArray[np.float64])
 
-_MICROSECOND = Fraction(1, 1_000_000)  # FFmpeg's AV_TIME_BASE
+_SAME = Fraction(1, 20)  # seconds by which clocks may differ without anybody seeing it: a picture or two
 _DELAY = Fraction(1, 10)  # seconds: what begins later than this does so on purpose, not for an encoder's delay
 
 
@@ -63,8 +63,16 @@ def has_free_stamps(container: InputContainer) -> bool:
     return bool(container.format.flags & discontinuous)
 
 
+def start_on(origin: Fraction, first: Fraction) -> float:
+    """Return where on the player's clock the first picture appears, by its stamp in seconds; 0 if nearly there."""
+    return 0.0 if abs(first - origin) < _SAME else float(first - origin)
+
+
 def player_origin(container: InputContainer) -> Fraction:
     """Return the time stamp, in seconds, at which the player's clock of an open file shows 0."""
-    # it is None where no packet has a stamp, whatever the type annotation says
-    earliest = (getattr(container, "start_time", None) or 0) * _MICROSECOND
+    streams = (*container.streams.video, *container.streams.audio)
+    # of streams, as that of the container is rounded to microseconds; None where no packet has a stamp
+    known = [(stream.start_time, stream.time_base) for stream in streams]
+    stamps = [Fraction(start * base) for start, base in known if start is not None and base is not None]
+    earliest = min(stamps, default=Fraction(0))
     return earliest if has_free_stamps(container) or 0 < earliest < _DELAY else Fraction(0)

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from lofi_tal.video.clock import Clock, has_free_stamps, player_origin
+from lofi_tal.video.clock import Clock, has_free_stamps, player_origin, start_on
 from lofi_tal.video.container import VideoError, all_frames, decoded, flushed, open_video, packets
 from lofi_tal.video.orientation import Orientation, orientation_of
 from lofi_tal.video.stamps import LONGEST, Mended, long_pictures, mend
@@ -282,15 +282,15 @@ def _read_packets(path: Path) -> Timeline:
         width=head[0].width,
         orientation=orientation_of(head[0]),
         codec=codec,
-        start=_start(first * time_base - origin, doubtful=free and bool(notes)),
+        start=_start(start_on(origin, first * time_base), doubtful=free and bool(notes)),
         stamps=None if mended is None else mended.pts,
         notes=(*notes, *long_pictures(ticks, time_base)),
     )
 
 
-def _start(seconds: Fraction, *, doubtful: bool) -> float:
+def _start(seconds: float, *, doubtful: bool) -> float:
     """Return where the first frame lies on the player's clock; a player of parts begins with the first of them."""
-    return 0.0 if doubtful and not 0 <= seconds < LONGEST[True] else float(seconds)
+    return 0.0 if doubtful and not 0 <= seconds < LONGEST[True] else seconds
 
 
 def _time_base(stream: VideoStream) -> Fraction:
