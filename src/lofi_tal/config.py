@@ -37,13 +37,13 @@ class _LaterSection(_Section):
 
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: Any) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if key not in self.later or value}
+        return {key: value for key, value in handler(self).items() if key not in self.later or value}
 
 
-class DataSection(_Section):
+class DataSection(_LaterSection):
     """Where the data lie and how they are split."""
 
+    later = frozenset({"background"})
     annotations: Path
     """ActivityNet-style JSON."""
     videos: Path | None = None
@@ -70,6 +70,8 @@ class DataSection(_Section):
     """Loader processes."""
     max_lost: float = Field(0.5, ge=0, le=1)
     """Share of a subset's videos that may be missing or unreadable; a run with more stops before it trains."""
+    background: bool = False
+    """Train stage 2 and the head also on training videos without segments, as negatives; they are unused without it."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
@@ -339,13 +341,13 @@ class Recipe(_LaterSection):
 
 def path_settings() -> tuple[tuple[str, str], ...]:
     """Return ``(section, key)`` of every setting that is a path, or several."""
-    settings = []
-    for section, field in Recipe.model_fields.items():
-        model = _model_of(field.annotation)
-        for key, inner in model.model_fields.items() if model else ():
-            if Path in _leaves(inner.annotation):
-                settings.append((section, key))
-    return tuple(settings)
+    models = {section: _model_of(field.annotation) for section, field in Recipe.model_fields.items()}
+    return tuple(
+        (section, key)
+        for section, model in models.items()
+        for key, inner in (model.model_fields.items() if model else ())
+        if Path in _leaves(inner.annotation)
+    )
 
 
 def _leaves(annotation: Any) -> tuple[Any, ...]:
@@ -377,9 +379,8 @@ def _explain(item: Any) -> str:
     """Turn one pydantic error into a sentence."""
     setting = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
-        section = _section_at(item["loc"][:-1])
-        known = list(section.model_fields) if section else []
-        return f"{setting!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
+        section, name = _section_at(item["loc"][:-1]), str(item["loc"][-1])
+        return f"{setting!r} is not a known setting.{nearest(name, section.model_fields if section else ())}"
     if item["type"] == "value_error":
         message = str(item["msg"]).removeprefix("Value error, ")
         return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")

@@ -330,7 +330,7 @@ def truth_document(videos: Iterable[TruthVideo], labels: Sequence[str], subset: 
         "database": {
             video.video_id: {
                 "subset": subset,
-                "duration": video.duration,
+                "duration": video.clock.end,
                 "annotations": [
                     {"segment": record["segment"], "label": record["label"]}
                     for record in video.to_segments(labels).to_activitynet()

@@ -160,13 +160,27 @@ def _check_file(video: VideoAnnotation, index: VideoIndex, records: Mapping[Path
     if record.damaged:
         times = ", ".join(f"{seconds:.1f} s" for seconds in record.damaged)
         yield Finding("warning", "damaged-video", video.video_id, f"{path}: no frame can be decoded near {times}.")
-    if video.duration is not None and abs(video.duration - record.duration) > max(0.5, 0.02 * video.duration):
+    yield from _check_clock(video.video_id, path, record)
+    lengths = np.array([record.clock.end, record.duration])
+    if video.duration is not None and abs(lengths - video.duration).min() > max(0.5, 0.02 * video.duration):
         yield Finding(
             "warning",
             "duration-differs",
             video.video_id,
             f"The annotations say {video.duration:.2f} s, {path} lasts {record.duration:.2f} s.",
         )
+
+
+def _check_clock(video_id: str, path: Path, record: VideoRecord) -> Iterator[Finding]:
+    """Find files whose pictures begin later than their clock, and files whose time stamps are not in line."""
+    if abs(record.start) > _OUTSIDE:
+        detail = (
+            f"{path}: the first picture appears at {record.start:.2f} s, the last one ends at {record.clock.end:.2f} s "
+            "on the player's clock, on which labels are read and results written."
+        )
+        yield Finding("warning", "late-pictures", video_id, detail)
+    for note in record.notes:
+        yield Finding("warning", "time-stamps", video_id, f"{path}: {note}.")
 
 
 def _check_copies(

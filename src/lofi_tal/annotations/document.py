@@ -91,6 +91,10 @@ class Annotations:
         """Return the videos that have at least one segment."""
         return Annotations({video.video_id: video for video in self if len(video.segments)})
 
+    def without_truth(self) -> Annotations:
+        """Return the videos that have no segment: background alone, if they have been looked through."""
+        return Annotations({video.video_id: video for video in self if not len(video.segments)})
+
     def clean(self) -> tuple[Annotations, list[str]]:
         """Clip segments and ignored parts to [0, duration] and drop those without a length, for training.
 

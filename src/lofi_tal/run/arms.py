@@ -190,7 +190,7 @@ class ArmRun(ArmFeatures):
         data = self.context.data()
         found = localizer.localise_features(validation.features)
         fused = [
-            localizer.fuse(video.video_id, video.duration, one, proposals)
+            localizer.fuse(video.video_id, video.clock, one, proposals)
             for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
         ]
         write_json(self.folder / "detections.json", detections_to_activitynet(fused))
@@ -198,7 +198,7 @@ class ArmRun(ArmFeatures):
         if external is not None:
             classes = self.context.recipe.detect.classes
             with_file = [
-                with_class_scores(video.video_id, video.duration, proposals, external, classes)
+                with_class_scores(video.video_id, video.clock, proposals, external, classes)
                 for video, proposals in zip(validation.videos, found, strict=True)
             ]
             write_json(self.folder / "detections-external.json", detections_to_activitynet(with_file))

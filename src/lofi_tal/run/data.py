@@ -88,14 +88,31 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
     cleaned, _ = annotations.clean()
     labels = cleaned.subset(section.train_subset).labels
     train, failed = _truth(recipe, manifest, cleaned.subset(section.train_subset), labels)
+    unlabelled = annotations.subset(section.train_subset).without_truth().videos.keys()
+    negatives = [video for video in train if video.video_id in unlabelled]
     train = [video for video in train if len(video.labels)]
     if not train:
         raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
     if section.flip and recipe.features is None and (mirroring := judge_mirroring(labels)).contradicted:
         logger.warning("data.flip is true, but %s. Set data.flip: false.", mirroring.reason)
     kept, selection = split_selection(train, section.selection_share, recipe.seed)
+    _tell_unused(recipe, len(negatives))
+    if section.background:
+        kept += negatives
     evaluation, lost = _truth(recipe, manifest, cleaned.subset(section.eval_subset), labels)
     return RunData(labels, kept, selection, evaluation, failed | lost, load_ground_truth(document, section.eval_subset))
+
+
+def _tell_unused(recipe: Recipe, count: int) -> None:
+    """Say what becomes of training videos without segments."""
+    if count and recipe.data.background:
+        logger.info("%d training videos without segments serve as negatives (data.background).", count)
+    elif count:
+        logger.warning(
+            "%d training videos without segments are not used. If nothing happens in them, set data.background=true to "
+            "train stage 2 and the head on them as negatives.",
+            count,
+        )
 
 
 def _truth(

@@ -95,7 +95,7 @@ def with_true_class(video: TruthVideo, proposals: Proposals, labels: Sequence[st
     count = len(classes)
     return labelled(
         video.video_id,
-        video.duration,
+        video.clock,
         proposals.segments.repeat_interleave(count, 0),
         proposals.scores.repeat_interleave(count, 0),
         classes.repeat(len(proposals.segments)),

@@ -1,6 +1,7 @@
 """Videos in and out: what a file really holds, frames at given times and size, a cache of them, and writing."""
 
 from lofi_tal.video.cache import FrameCache
+from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import (
     DecodedFrames,
@@ -18,6 +19,7 @@ from lofi_tal.video.writing import write_video
 
 __all__ = [
     "SUFFIXES",
+    "Clock",
     "DecodedFrames",
     "FrameCache",
     "Picture",

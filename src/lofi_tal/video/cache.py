@@ -23,7 +23,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.files import atomic_path, file_stamp, hash_object
 from lofi_tal.video.decode import DecodedFrames, View, check_decoder, decode_views
 
-_LAYOUT = 3  # raise it when files or decoding change
+_LAYOUT = 4  # raise it when files or decoding change
 _STALE = 7 * 86400.0  # seconds without use after which an entry gives way
 _LISTING = 50  # times as long as listing the folder took, what was found is believed
 

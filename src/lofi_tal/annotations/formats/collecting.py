@@ -26,11 +26,19 @@ _WORKERS = 4  # processes that examine videos
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What importers and exporters ask of a video file: seconds, number of frames, mean frames a second."""
+    """What importers and exporters ask of a video file.
+
+    Args:
+        duration: Seconds on the player's clock at which its last frame ends.
+        frames: F.
+        fps: Mean frames a second.
+        start: Seconds on the player's clock at which its first frame appears.
+    """
 
     duration: float
     frames: int
     fps: float
+    start: float = 0.0
 
 
 class VideoFolder:
@@ -72,7 +80,7 @@ class VideoFolder:
 def _facts(record: VideoRecord) -> VideoFacts | VideoError:
     if record.error:
         return VideoError(record.error)
-    return VideoFacts(record.duration, record.frames, record.frames / record.duration)
+    return VideoFacts(record.clock.end, record.frames, record.frames / record.duration, record.start)
 
 
 @dataclass(frozen=True)
@@ -222,6 +230,11 @@ class Collector:
         if not 0 < rate <= 1000:
             raise DataError(f"{where}, frames a second: {rate:g} is not between 0 and 1000.")
         return rate
+
+    def beginning(self, video_id: str) -> float:
+        """Return the second on the player's clock at which frame 0 of a video appears; 0 without the videos."""
+        videos = self.options.videos
+        return 0.0 if videos is None else videos.facts(video_id).start
 
     def result(self) -> Annotations:
         """Return what was gathered, with durations of the video files where the annotations have none.

@@ -71,8 +71,8 @@ def _task_of(where: str, element: Element, tasks: dict[str, _Task]) -> _Task:
 
 def _add(into: Collector, where: str, task: _Task, start: float, end: float, label: str | None) -> None:
     assert task.video is not None  # _task_of refuses tasks without
-    rate = into.rate(where, task.video)
-    into.add(where, task.video, start / rate, end / rate, label)
+    rate, begin = into.rate(where, task.video), into.beginning(task.video)
+    into.add(where, task.video, begin + start / rate, begin + end / rate, label)
 
 
 def _visible(where: str, track: Element, step: float) -> Iterator[tuple[float, float]]:
