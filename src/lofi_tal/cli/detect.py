@@ -14,6 +14,7 @@ from lofi_tal.cli.common import (
     PatienceOption,
     PrecisionOption,
     QuietOption,
+    RecursiveOption,
     ShareOption,
     complain,
     print_json,
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
 def detect(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files or folders of videos.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or the run folder that holds it.")],
+    recursive: RecursiveOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html; see --format.")
     ] = None,
@@ -61,12 +63,13 @@ def detect(
     Example: lofi detect holiday.mp4 --model runs/demo --out found/
     """
     from lofi_tal.detection import detect_files
+    from lofi_tal.video import everywhere
     from lofi_tal.writers import DEFAULT_FORMATS
 
     if formats and out is None:
         raise LofiError("--format says what is written: give the folder with --out.")
     results, failed, limit = detect_files(
-        videos,
+        [everywhere(path) if recursive and path.is_dir() else path for path in videos],
         model,
         out=out,
         threshold=threshold,
