@@ -31,6 +31,29 @@ if TYPE_CHECKING:
 
 _MOST = 20  # lines of a kind that are printed
 
+_Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="IN...", help="Annotation files; THUMOS14 and frame-wise text: also their folder."),
+]
+_Fps = Annotated[
+    float | None, typer.Option(help="Frames a second, for files that count frames; the times of a CSV then do.")
+]
+_Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OURS=THEIRS,...",
+        help="Columns of a CSV: video=filename,start=onset,end=offset,label=behavior; length=... may replace end.",
+    ),
+]
+_Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What to read; may be repeated: tier (ELAN), attribute (VIA, CVAT), control (Label Studio), observation "
+        "(BORIS)."
+    ),
+]
+_Background = Annotated[list[str] | None, typer.Option(help="Label that means that nothing happens; may be repeated.")]
+
 
 def register(data: typer.Typer) -> None:
     """Add the commands of this module to `lofi data`."""
@@ -115,14 +138,10 @@ class _ConvertCommand(TyperCommand):
 
 
 def convert(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="IN...", help="Annotation files; THUMOS14 and frame-wise text: also their folder."),
-    ],
+    inputs: _Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     source: Annotated[
-        str | None,
-        typer.Option("--from", help="Format, one of those below; told from the files without it."),
+        str | None, typer.Option("--from", help="Format, one of those below; told from the files without it.")
     ] = None,
     target: Annotated[str, typer.Option("--to", help="activitynet, csv, opentad or actionformer.")] = "activitynet",
     videos: Annotated[
@@ -130,26 +149,10 @@ def convert(
     ] = None,
     recursive: RecursiveOption = False,
     subset: Annotated[str, typer.Option(help="Subset of videos whose file names none.")] = "training",
-    fps: Annotated[
-        float | None, typer.Option(help="Frames a second, for files that count frames; the times of a CSV then do.")
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OURS=THEIRS,...",
-            help="Columns of a CSV: video=filename,start=onset,end=offset,label=behavior; length=... may replace end.",
-        ),
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What to read; may be repeated: tier (ELAN), attribute (VIA, CVAT), control (Label Studio), "
-            "observation (BORIS)."
-        ),
-    ] = None,
-    background: Annotated[
-        list[str] | None, typer.Option(help="Label that means that nothing happens; may be repeated.")
-    ] = None,
+    fps: _Fps = None,
+    columns: _Columns = None,
+    layer: _Layers = None,
+    background: _Background = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Leave out what cannot be used, list it, and end with exit status 4.")
     ] = False,
