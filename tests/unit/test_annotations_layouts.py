@@ -85,9 +85,9 @@ def test_cvat_actions_as_attributes(tmp_path):
             attribute("who", mutable="False"), ("person",), (), [(0, 2, "person")],
         ),
         (  # skeletons say of each point whether it is there
-            f'<track id="0" label="wave">'
-            f'<skeleton frame="0"><points label="1" outside="0"/><points label="2" outside="1"/></skeleton>'
-            f'<skeleton frame="20"><points label="1" outside="1"/><points label="2" outside="1"/></skeleton></track>',
+            '<track id="0" label="wave">'
+            '<skeleton frame="0"><points label="1" outside="0"/><points label="2" outside="1"/></skeleton>'
+            '<skeleton frame="20"><points label="1" outside="1"/><points label="2" outside="1"/></skeleton></track>',
             "", ("wave",), (), [(0, 2, "wave")],
         ),
     ],
@@ -100,7 +100,7 @@ def test_cvat_attributes_in_other_ways(tmp_path, body, described, labels, layers
 def test_cvat_with_several_attributes_asks_which(tmp_path):
     described = attribute("action") + attribute("posture", "radio") + attribute("age", "number")
     path = write(tmp_path / "a.xml", cvat(WALK_FALL_LIE, described))
-    with pytest.raises(DataError, match="Several attributes change: 'action', 'posture'. Name the one"):
+    with pytest.raises(DataError, match=r"Several attributes change: 'action', 'posture'. Name the one"):
         segments(path, fps=10.0)
 
 

@@ -162,12 +162,13 @@ TABULAR_8 = (
     "Observation id,Observation date,Description,Observation duration,Observation type,Source,Time offset (s),"
     "Media duration (s),FPS,Subject,Behavior,Behavioral category,Modifier #1,Behavior type,Time,Media file name,"
     "Image index,Image file path,Comment\n"
-    'o,2024-01-01,"two\nlines",60,Media file(s),player #1:a.mp4,0.0,60.0,25,No focal subject,walk,,fast,START,1.5,a.mp4,'
-    "37,NA,\n"
+    'o,2024-01-01,"two\nlines",60,Media file(s),player #1:a.mp4,0.0,60.0,25,No focal subject,walk,,fast,START,1.5,'
+    "a.mp4,37,NA,\n"
     "o,2024-01-01,,60,Media file(s),player #1:a.mp4,0.0,60.0,25,No focal subject,walk,,fast,STOP,2.5,a.mp4,62,NA,\n"
 )
 AGGREGATED = (
-    "Observation id\tMedia file\tTotal length\tFPS\tSubject\tBehavior\tBehavior type\tStart (s)\tStop (s)\tDuration (s)\n"
+    "Observation id\tMedia file\tTotal length\tFPS\tSubject\tBehavior\tBehavior type\tStart (s)\tStop (s)\t"
+    "Duration (s)\n"
     "o2\tcat.mov\t540\t25.0\tNo focal subject\tsit\tSTATE\t1.800\t8.125\t6.325\n"
     "o2\tcat.mov\t540\t25.0\tNo focal subject\tbark\tPOINT\t32.825\t32.825\tNA\n"
 )
@@ -255,7 +256,7 @@ def test_boris_observations_of_several_media_are_divided(tmp_path):
     found = segments(write(tmp_path / "p.boris", project(o=joined)))
     assert found == {"a": [(4, 10, "walk")], "b": [(0, 2, "walk"), (3, 5.5, "sit")]}
     joined["media_info"] = {}
-    with pytest.raises(DataError, match="length of 'a.mp4': expected a number of seconds"):
+    with pytest.raises(DataError, match=r"length of 'a.mp4': expected a number of seconds"):
         segments(write(tmp_path / "p.boris", project(o=joined)))
 
 
@@ -294,7 +295,8 @@ def test_boris_projects_with_nothing_to_read_say_so(tmp_path):
             [(1, 2, "kick"), (1, 2, "wave"), (3, 4.5, "step")],
         ),
         (  # a French header, and media of the file before it
-            '"#file:///D:/rec/a.eaf"\nTemps de départ - ss.msec\ttemps de fin - ss.msec\tgestes\n1.000\t2.500\tmontrer\n',
+            '"#file:///D:/rec/a.eaf"\nTemps de départ - ss.msec\ttemps de fin - ss.msec\tgestes\n'
+            "1.000\t2.500\tmontrer\n",
             [(1, 2.5, "montrer")],
         ),
     ],
@@ -384,3 +386,37 @@ def test_texts_of_no_known_layout_are_refused_by_their_content(tmp_path):
         segments(path)
     write(path, "video;start;end;label\na;1;2;x\n")  # a table may be called .txt
     assert segments(path) == {"a": [(1, 2, "x")]}
+
+
+# --- what users of other tools reported
+
+
+def test_reported_tables(tmp_path):
+    """Whole numbers of seconds (AudiAnnotate 216), commas (audiomate 30), blanks for tabs (scaper 23)."""
+    for text in ("4\t9\tspeech\n", "4,000\t9,000\tspeech\n", "4.0 9.0 speech\n"):
+        for name in ("a.txt", "a.tsv"):
+            assert segments(write(tmp_path / name, text)) == {"a": [(4, 9, "speech")]}
+
+
+def test_reported_quotes_after_a_byte_order_mark(tmp_path):
+    """As Excel saves it, and pandas 4793 and Orange 7000 stumbled over."""
+    path = write(tmp_path / "a.csv", '\ufeff"video","start","end","label"\r\n"a","1","2","x"\r\n')
+    assert segments(path) == {"a": [(1, 2, "x")]}
+
+
+def test_reported_lists_of_objects(tmp_path):
+    """Create ML's layout, which label-studio-sdk 385 asks for: it was no task without annotations."""
+    rows = [
+        {"video": "gym.mov", "label": "jump", "start": "01:03", "end": "01:03.14"},
+        {"video": "gym.mov", "label": "run", "start": 3, "end": "00:00:05"},
+    ]
+    path = write(tmp_path / "a.json", rows)
+    assert guess_format(path) == "csv"
+    assert segments(path) == {"gym": [(3, 5, "run"), (63, 63.14, "jump")]}
+    write(path, [{"clip": "a", "from": 1, "to": 2, "label": "x"}])
+    assert segments(path, columns={"video": "clip", "start": "from", "end": "to"}) == {"a": [(1, 2, "x")]}
+    with pytest.raises(DataError, match=r"found 'clip', 'from', 'to', 'label'. Say which"):
+        segments(path)
+    write(path, [{"video": "a", "start": "soon", "end": 2, "label": "x"}])
+    with pytest.raises(DataError, match="object 0, start: expected a number of seconds, found 'soon'"):
+        segments(path)

@@ -285,3 +285,23 @@ def test_rates_come_from_files_of_any_container(tmp_path):
     found = import_annotations([lines], None, ImportOptions(videos=VideoFolder(tmp_path / "v"))).annotations
     assert found["ward"].segments.end.tolist() == pytest.approx([0.4, 1.0])
     shutil.rmtree(tmp_path / "v")
+
+
+def test_reported_ways_to_lay_out_videos(tmp_path):
+    """Linked folders (trackma 44), folders named as videos (diffusion-pipe 422), capitals (DeepLabCut 2763)."""
+    clip = touch(tmp_path / "2024" / "vid183.mp4" / "clip01.mp4")
+    (tmp_path / "disk").mkdir()
+    linked = touch(tmp_path / "elsewhere" / "b.MOV")
+    (tmp_path / "disk" / "more").symlink_to(linked.parent)
+    index = find_videos(tmp_path / "**")
+    assert index.find("clip01") == clip
+    assert index.find("b").samefile(linked)
+    assert "vid183" not in index
+
+
+def test_reported_names_with_the_kind_of_camera(tmp_path):
+    """AUTSL has <id>_color.mp4 and <id>_depth.mp4 (mmaction2 525)."""
+    for name in ("signer0_sample1_color", "signer0_sample1_depth", "signer0_sample10_color"):
+        touch(tmp_path / f"{name}.mp4")
+    with pytest.raises(VideoError, match="Did you mean 'signer0_sample1_color'"):
+        find_videos(tmp_path).find("signer0_sample1")

@@ -15,7 +15,7 @@ from lofi_tal.errors import DataError
 from lofi_tal.files import read_text
 
 _NUMBER = r"-?\d+(?:[.,]\d*)?"
-_LINE = re.compile(rf"(?:\\\t.*|{_NUMBER}\t{_NUMBER}(?:\t.*)?)", re.ASCII)
+_LINE = re.compile(rf"(?:\\\t.*|({_NUMBER})\t({_NUMBER})(?:\t(.*))?|({_NUMBER}) +({_NUMBER}) +([^\d\s].*))", re.ASCII)
 
 
 def is_audacity(lines: list[str]) -> bool:
@@ -24,7 +24,7 @@ def is_audacity(lines: list[str]) -> bool:
 
 
 def read_audacity(path: Path, into: Collector) -> None:
-    """Read one label track.
+    """Read one label track; blanks may stand for the tabs, as early versions wrote them.
 
     Raises:
         DataError: If the file cannot be read.
@@ -35,13 +35,14 @@ def read_audacity(path: Path, into: Collector) -> None:
         if not line.strip() or line.startswith("\\"):
             continue
         where = f"{path}, line {number}"
-        fields = line.split("\t", 2)
         with into.part():
-            if len(fields) < 2:
-                raise DataError(f"{where}: expected 'start<tab>end<tab>label', found {len(fields)} value.")
-            start, end = read_time(fields[0], f"{where}, start"), read_time(fields[1], f"{where}, end")
+            found = _LINE.fullmatch(line)
+            if found is None:
+                raise DataError(f"{where}: expected 'start<tab>end<tab>label', found {line[:80]!r}.")
+            first, last, label = found[1] or found[4], found[2] or found[5], found[3] or found[6] or ""
+            start, end = read_time(first, f"{where}, start"), read_time(last, f"{where}, end")
             if start == end:
                 points += 1
-                continue
-            into.add(where, video, start, end, fields[2] if len(fields) > 2 else "")
+            else:
+                into.add(where, video, start, end, label)
     into.passed_over(str(path), points, "labels are points in time, no segments.")

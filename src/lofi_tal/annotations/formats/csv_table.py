@@ -2,18 +2,24 @@
 
 Times are seconds, with a decimal point or comma, or ``hh:mm:ss.mmm``; with a frame rate, plain numbers count frames
 from 0. A row with only a video (and subset, duration) makes a video without actions known. Other columns are ignored.
-Tables of other programs are read by naming their columns: ``--columns video=filename,start=onset,end=offset``.
+Tables of other programs are read by naming their columns: ``--columns video=filename,start=onset,end=offset``. A JSON
+list of flat objects is such a table too (Create ML's action classifier:
+https://developer.apple.com/documentation/createml/building-an-action-classifier-data-source).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lofi_tal.annotations.formats.collecting import Collector
 from lofi_tal.annotations.formats.tables import Table, find_header, read_tables
-from lofi_tal.annotations.values import read_time
+from lofi_tal.annotations.values import read_time, shown
 from lofi_tal.errors import DataError, nearest
+from lofi_tal.files import read_json
 
 COLUMNS = ("video", "start", "end", "label")
 """The columns that the header must have."""
@@ -34,9 +40,8 @@ def read_csv(path: Path, into: Collector) -> None:
     Raises:
         DataError: If the file is no such table.
     """
-    table, header, names = _open(path, into.options.columns)
-    for line, row in table.records(header):
-        where = f"{path}, line {line}"
+    rows, names = _json_rows(path, into) if path.suffix.lower() == ".json" else _rows(path, into)
+    for where, row in rows:
         with into.part():
             if isinstance(row, str):
                 raise DataError(f"{where}: {row}")
@@ -46,6 +51,37 @@ def read_csv(path: Path, into: Collector) -> None:
             if any(given.get(name) for name in ("start", "end", LENGTH, "label")):
                 start, end = _span(where, given, into.options.fps)
                 into.add(where, video, start, end, given["label"])
+
+
+_Rows = Iterator[tuple[str, dict[str, str] | str]]
+
+
+def _rows(path: Path, into: Collector) -> tuple[_Rows, dict[str, str]]:
+    """Return where each row of a table stands and its values, and which column holds what."""
+    table, header, names = _open(path, into.options.columns)
+    return ((f"{path}, line {line}", row) for line, row in table.records(header)), names
+
+
+def is_records(document: Any) -> bool:
+    """Say whether the content of a JSON file is a table: a list of flat objects, such as Create ML's."""
+    rows = document if isinstance(document, list) else []
+    return bool(rows) and all(isinstance(row, dict) and not any(map(_is_nested, row.values())) for row in rows)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list | dict)
+
+
+def _json_rows(path: Path, into: Collector) -> tuple[_Rows, dict[str, str]]:
+    """Return the same of a list of flat objects; their keys are the columns."""
+    document = read_json(path)
+    if not is_records(document):
+        raise DataError(f"{path}: expected a list of objects with {', '.join(COLUMNS)}, found {shown(document)}.")
+    rows = [{key.lower(): "" if value is None else str(value) for key, value in row.items()} for row in document]
+    text = io.StringIO()
+    csv.writer(text).writerow(dict.fromkeys(key for row in rows for key in row))
+    _, _, names = _named(path, [Table(path, text.getvalue(), ",")], into.options.columns)
+    return ((f"{path}, object {number}", row) for number, row in enumerate(rows)), names
 
 
 def _span(where: str, given: Mapping[str, str | None], rate: float | None) -> tuple[float, float]:
@@ -58,13 +94,17 @@ def _span(where: str, given: Mapping[str, str | None], rate: float | None) -> tu
 
 def _open(path: Path, chosen: Mapping[str, str]) -> tuple[Table, list[str], dict[str, str]]:
     """Return the table, its header, and which column holds what."""
+    return _named(path, read_tables(path), chosen)
+
+
+def _named(path: Path, tables: list[Table], chosen: Mapping[str, str]) -> tuple[Table, list[str], dict[str, str]]:
+    """Return the first table that has the columns, its header, and which column holds what."""
     names = {name: chosen.get(name, name).strip().lower() for name in COLUMNS}
     if LENGTH in chosen and "end" not in chosen:
         names.pop("end")
         names[LENGTH] = chosen[LENGTH].strip().lower()
     needed = {column for name, column in names.items() if not (name == "video" and chosen and name not in chosen)}
     needed |= {chosen[name].strip().lower() for name in _MORE if name in chosen}
-    tables = read_tables(path)
     found = find_header(tables, needed)
     if found is None:
         raise DataError(_not_found(path, tables, names, needed, chosen))

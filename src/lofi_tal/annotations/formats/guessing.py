@@ -10,7 +10,7 @@ from lofi_tal.annotations.formats.audacity import is_audacity
 from lofi_tal.annotations.formats.boris import find_boris
 from lofi_tal.annotations.formats.boris_project import is_project
 from lofi_tal.annotations.formats.coin import is_coin
-from lofi_tal.annotations.formats.csv_table import COLUMNS
+from lofi_tal.annotations.formats.csv_table import COLUMNS, is_records
 from lofi_tal.annotations.formats.elan_text import is_elan_text
 from lofi_tal.annotations.formats.frame_wise import frame_files, is_frame_wise
 from lofi_tal.annotations.formats.tables import find_header, read_tables
@@ -59,7 +59,7 @@ def content_of(path: Path) -> str:
 
 def _of_json(document: Any) -> str | None:
     if isinstance(document, list):
-        return "label-studio"
+        return "csv" if is_records(document) and not any("data" in row for row in document) else "label-studio"
     if is_coin(document):
         return "coin"
     if is_project(document):
