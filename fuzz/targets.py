@@ -175,7 +175,8 @@ ANNOTATION_REF="a1"><ANNOTATION_VALUE>high</ANNOTATION_VALUE></REF_ANNOTATION></
         b"Observation id\to\t\t\t\r\nTime\tMedia file path\tSubject\tBehavior\tStatus\r\n"
         b"3.3\tD:/rec/a.mxf\tanna\tstir\tSTART\r\n7.75\tD:/rec/a.mxf\tanna\tstir\tSTOP\r\n"
         b"8.0\tD:/rec/a.mxf\tanna\tcough\tPOINT\r\n",
-        b"Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),Stop (s)\no,a.mp4,x,sit,STATE,1,2.5\n",
+        b"Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),Stop (s)\n"
+        b"o,a.mp4,x,sit,STATE,1,2.5\n",
     ),
     "boris-json": (
         json.dumps(

@@ -10,7 +10,7 @@ have no length and are no segments.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from lofi_tal.annotations.formats.boris_project import read_project
@@ -46,9 +46,8 @@ def read_boris(path: Path, into: Collector) -> None:
             "aggregated events (Behavior, Start (s), Stop (s)) or a project file (.boris)."
         )
     table, header = found
-    known: dict[str, str] = {}
-    rows = _rows(path, table, header, into, known)
-    points = _aggregated(rows, into) if set(_AGGREGATED) <= set(header) else _tabular(rows, into)
+    events = _Events(path, table, header, into)
+    points = events.aggregated() if set(_AGGREGATED) <= set(header) else events.tabular()
     into.passed_over(str(path), points, "events are points in time, no segments.")
 
 
@@ -61,66 +60,79 @@ def find_boris(tables: list[Table]) -> _Found | None:
     return None
 
 
-def _rows(
-    path: Path, table: Table, header: list[str], into: Collector, known: dict[str, str]
-) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield where each event stands, its video and its values."""
-    for line, row in table.records(header):
-        where = f"{path}, line {line}"
-        with into.part():
-            if isinstance(row, str):
-                raise DataError(f"{where}: {row}")
-            observation = row.get("observation id", "")
-            if not into.options.layers or observation in into.options.layers:
-                yield where, _video(where, path, observation, row, into, known), row
+class _Events:
+    """The rows of one table, which become segments."""
 
+    def __init__(self, path: Path, table: Table, header: list[str], into: Collector) -> None:
+        self.path, self.into = path, into
+        self.rows = table.records(header)
+        self.media: dict[str, str] = {}
 
-def _video(
-    where: str, path: Path, observation: str, row: Mapping[str, str], into: Collector, known: dict[str, str]
-) -> str:
-    """Declare and return the video of an event: its medium, or the observation where the table has no such column."""
-    column = next((name for name in _MEDIA if name in row), None)
-    medium = _PLAYER.sub("", row[column]) if column else observation or path.stem
-    if medium.upper() in ("", "NA", "NOT FOUND"):
-        raise DataError(f"{where}: the observation {observation!r} has no video: it is live, or of pictures.")
-    if ";" in medium or known.setdefault(observation, medium) != medium:
-        raise DataError(
-            f"{where}: the observation {observation!r} joins several videos, and a table does not say where each "
-            "begins: give the project file (.boris) instead."
-        )
-    return into.declare(where, medium, is_file=column is not None)
+    def aggregated(self) -> int:
+        """Add the segments of aggregated events, and return how many events are points."""
+        points = 0
+        for line, row in self.rows:
+            where = f"{self.path}, line {line}"
+            with self.into.part():
+                event = self.event(where, row)
+                if event is None:
+                    continue
+                video, values = event
+                start, end = (read_time(values[name], f"{where}, {name}") for name in _AGGREGATED[1:])
+                if values.get("behavior type", "").upper() == "POINT" or start == end:
+                    points += 1
+                else:
+                    self.into.add(where, video, start, end, values["behavior"])
+        return points
 
+    def tabular(self) -> int:
+        """Add the segments from START to STOP, and return how many events are points."""
+        points = 0
+        begun: dict[tuple[str, ...], tuple[str, float]] = {}
+        for line, row in self.rows:
+            where = f"{self.path}, line {line}"
+            with self.into.part():
+                event = self.event(where, row)
+                if event is not None:
+                    points += self.state(where, *event, begun)
+        for key, (where, _) in begun.items():
+            with self.into.part():
+                raise DataError(f"{where}: {key[3]!r} starts and never stops.")
+        return points
 
-def _aggregated(rows: Iterator[tuple[str, str, dict[str, str]]], into: Collector) -> int:
-    """Add the segments of aggregated events, and return how many events are points."""
-    points = 0
-    for where, video, row in rows:
-        start, end = (read_time(row.get(name), f"{where}, {name}") for name in _AGGREGATED[1:])
-        if row.get("behavior type", "").upper() == "POINT" or start == end:
-            points += 1
-        else:
-            into.add(where, video, start, end, row["behavior"])
-    return points
-
-
-def _tabular(rows: Iterator[tuple[str, str, dict[str, str]]], into: Collector) -> int:
-    """Add the segments from START to STOP, and return how many events are points."""
-    points = 0
-    begun: dict[tuple[str, ...], tuple[str, float]] = {}
-    for where, video, row in rows:
+    def state(
+        self, where: str, video: str, row: Mapping[str, str], begun: dict[tuple[str, ...], tuple[str, float]]
+    ) -> bool:
+        """Begin or end a behaviour; return whether the event is a point instead."""
         kind = (row.get("behavior type") or row.get("status") or "").upper()
         modifiers = tuple(value for name, value in row.items() if name.startswith("modifier"))
         key = (video, row.get("observation id", ""), row.get("subject", ""), row["behavior"], *modifiers)
-        time = read_time(row.get("time"), f"{where}, time")
-        if kind == "POINT":
-            points += 1
-        elif kind == "START" and key not in begun:
+        time = read_time(row["time"], f"{where}, time")
+        if kind == "START" and key not in begun:
             begun[key] = where, time
         elif kind == "STOP" and key in begun:
-            into.add(where, video, begun.pop(key)[1], time, row["behavior"])
-        else:
+            self.into.add(where, video, begun.pop(key)[1], time, row["behavior"])
+        elif kind != "POINT":
             raise DataError(f"{where}: {shown(kind)} of {row['behavior']!r}; expected START, then STOP, or POINT.")
-    for key, (where, _) in begun.items():
-        with into.part():
-            raise DataError(f"{where}: {key[3]!r} starts and never stops.")
-    return points
+        return kind == "POINT"
+
+    def event(self, where: str, row: Mapping[str, str] | str) -> tuple[str, Mapping[str, str]] | None:
+        """Declare the video of an event, and return it and the values; None if the observation is not to be read.
+
+        The video is its medium, or the observation where the table has no such column.
+        """
+        if isinstance(row, str):
+            raise DataError(f"{where}: {row}")
+        observation = row.get("observation id", "")
+        if self.into.options.layers and observation not in self.into.options.layers:
+            return None
+        column = next((name for name in _MEDIA if name in row), None)
+        medium = _PLAYER.sub("", row[column]) if column else observation or self.path.stem
+        if medium.upper() in ("", "NA", "NOT FOUND"):
+            raise DataError(f"{where}: the observation {observation!r} has no video: it is live, or of pictures.")
+        if ";" in medium or self.media.setdefault(observation, medium) != medium:
+            raise DataError(
+                f"{where}: the observation {observation!r} joins several videos, and a table does not say where each "
+                "begins: give the project file (.boris) instead."
+            )
+        return self.into.declare(where, medium, is_file=column is not None), row

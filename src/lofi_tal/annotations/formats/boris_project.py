@@ -41,7 +41,7 @@ def read_project(path: Path, into: Collector) -> None:
         if name not in observations:
             raise DataError(f"{path}: has no observation {name!r}.{nearest(name, observations)}")
     states = {
-        one.get("code")
+        str(one.get("code"))
         for one in _table(path, project, "behaviors_conf").values()
         if isinstance(one, dict) and str(one.get("type", "")).lower().startswith("state")
     }
@@ -54,7 +54,7 @@ def read_project(path: Path, into: Collector) -> None:
     into.passed_over(str(path), others, "events are points in time, or of live observations without a video.")
 
 
-def _read_observation(where: str, observation: Any, states: set[Any], into: Collector, seen: dict[str, str]) -> int:
+def _read_observation(where: str, observation: Any, states: set[str], into: Collector, seen: dict[str, str]) -> int:
     """Add the segments of one observation, and return how many of its events are none."""
     if not isinstance(observation, dict) or not isinstance(observation.get("events"), list):
         raise DataError(f"{where}: expected an object with a list 'events', found {shown(observation)}.")

@@ -54,7 +54,7 @@ class Table:
                 reason = f"{len(fields)} values, but the header has {len(header)} columns; quote values that hold "
                 yield line, reason + repr(self.delimiter) + "."
             else:
-                yield line, dict(zip(header, fields, strict=False))
+                yield line, dict.fromkeys(header, "") | dict(zip(header, fields, strict=False))
 
 
 def read_tables(path: Path, what: str = "CSV") -> list[Table]:
