@@ -7,9 +7,9 @@ Unknown keys are errors that name the nearest known key. Defaults are the paper'
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from lofi_tal.encoders import ENCODERS
 from lofi_tal.errors import LofiError, nearest
@@ -17,6 +17,7 @@ from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
 from lofi_tal.registry import Registry
+from lofi_tal.settings import LaterSection, Section, leaves
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
 
@@ -26,28 +27,15 @@ def _known(registry: Registry[Any]) -> Any:
     return AfterValidator(lambda name: name if ":" in name else registry.checked(name))
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class _LaterSection(_Section):
-    """A section with settings that came later: unset, they are left out, and no fingerprint knows of them."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, handler: Any) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key not in self.later or value}
-
-
-class DataSection(_LaterSection):
+class DataSection(LaterSection):
     """Where the data lie and how they are split."""
 
     later = frozenset({"background"})
     annotations: Path
     """ActivityNet-style JSON."""
     videos: Path | None = None
-    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ...; needed unless there are features."""
+    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ... (videos/**: with all folders in it); needed
+    unless there are features."""
     manifest: Path | None = None
     """What `lofi data check --manifest` wrote about the videos; a run examines them itself without it."""
     clips: Path | None = None
@@ -76,7 +64,7 @@ class DataSection(_LaterSection):
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
-class FeaturesSection(_LaterSection):
+class FeaturesSection(LaterSection):
     """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
 
     later = frozenset({"axes"})
@@ -88,7 +76,7 @@ class FeaturesSection(_LaterSection):
     """Order of the arrays: TC (features, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
-class EncoderSection(_Section):
+class EncoderSection(Section):
     """Which encoder, and what it starts from."""
 
     name: Annotated[str, _known(ENCODERS)] = "tsm_resnet18"
@@ -101,7 +89,7 @@ class EncoderSection(_Section):
     """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
 
 
-class SnippetSection(_Section):
+class SnippetSection(Section):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
@@ -127,7 +115,7 @@ class SnippetSection(_Section):
         return self.model_dump(mode="json", exclude=without)
 
 
-class ClassificationSection(_Section):
+class ClassificationSection(Section):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
 
     epochs: int = Field(50, ge=1)
@@ -179,7 +167,7 @@ class FinetuneSection(ClassificationSection):
     """Clips from between the segments are one more class, as in TSP (Alwassel et al., 2021)."""
 
 
-class LofiSection(_Section):
+class LofiSection(Section):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
     schedule: Annotated[str, _known(SCHEDULES)] = "long"
@@ -235,7 +223,7 @@ class LofiSection(_Section):
         return create_schedule(self.schedule, full, **{name: getattr(self, name) for name in names})
 
 
-class HeadSection(_LaterSection):
+class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
     later = frozenset({"weights"})
@@ -258,7 +246,7 @@ class HeadSection(_LaterSection):
     """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
 
 
-class ClassifierSection(_Section):
+class ClassifierSection(Section):
     """Class scores of proposals, from the same frozen features."""
 
     epochs: int = Field(40, ge=1)
@@ -275,7 +263,7 @@ class ClassifierSection(_Section):
     """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
-class DetectSection(_LaterSection):
+class DetectSection(LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
     later = frozenset({"gate", "vote"})
@@ -294,7 +282,7 @@ class DetectSection(_LaterSection):
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
 
 
-class Recipe(_LaterSection):
+class Recipe(LaterSection):
     """A whole run: three stages, detection and evaluation."""
 
     later = frozenset({"tracking"})
@@ -341,24 +329,18 @@ class Recipe(_LaterSection):
 
 def path_settings() -> tuple[tuple[str, str], ...]:
     """Return ``(section, key)`` of every setting that is a path, or several."""
-    models = {section: _model_of(field.annotation) for section, field in Recipe.model_fields.items()}
-    return tuple(
-        (section, key)
-        for section, model in models.items()
-        for key, inner in (model.model_fields.items() if model else ())
-        if Path in _leaves(inner.annotation)
-    )
-
-
-def _leaves(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a type is made of."""
-    inner = get_args(annotation)
-    return tuple(leaf for one in inner for leaf in _leaves(one)) if inner else (annotation,)
+    settings = []
+    for section, field in Recipe.model_fields.items():
+        model = _model_of(field.annotation)
+        for key, inner in model.model_fields.items() if model else ():
+            if Path in leaves(inner.annotation):
+                settings.append((section, key))
+    return tuple(settings)
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the section model among the types of a setting."""
-    models = [leaf for leaf in _leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
+    models = [leaf for leaf in leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
     return models[0] if models else None
 
 

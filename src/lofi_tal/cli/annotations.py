@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lofi_tal.cli.common import (
     JsonOption,
     PatienceOption,
     QuietOption,
+    RecursiveOption,
     ShareOption,
     command_line,
     complain,
@@ -25,14 +27,38 @@ from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
     from lofi_tal.annotations import CheckReport, Split, Statistics
+    from lofi_tal.annotations.formats import Imported
 
 _MOST = 20  # lines of a kind that are printed
+
+_Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="IN...", help="Annotation files; THUMOS14 and frame-wise text: also their folder."),
+]
+_Fps = Annotated[
+    float | None, typer.Option(help="Frames a second, for files that count frames; the times of a CSV then do.")
+]
+_Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OURS=THEIRS,...",
+        help="Columns of a CSV: video=filename,start=onset,end=offset,label=behavior; length=... may replace end.",
+    ),
+]
+_Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What to read; may be repeated: tier (ELAN), attribute (VIA, CVAT), control (Label Studio), observation "
+        "(BORIS)."
+    ),
+]
+_Background = Annotated[list[str] | None, typer.Option(help="Label that means that nothing happens; may be repeated.")]
 
 
 def register(data: typer.Typer) -> None:
     """Add the commands of this module to `lofi data`."""
     data.command("check")(check)
-    data.command("convert")(convert)
+    data.command("convert", cls=_ConvertCommand)(convert)
     data.command("split")(split)
     data.command("stats")(stats)
 
@@ -42,6 +68,7 @@ def check(
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos; without it only the labels are checked.")
     ] = None,
+    recursive: RecursiveOption = False,
     manifest: Annotated[
         Path | None,
         typer.Option(help="File that keeps what is found of the videos: a later check, or a run, goes on from it."),
@@ -61,13 +88,14 @@ def check(
     """
     from lofi_tal.annotations import check_annotations, load_annotations
     from lofi_tal.progress import Progress
-    from lofi_tal.video import VideoManifest
+    from lofi_tal.video import VideoManifest, everywhere
 
     loaded = load_annotations(annotations)
     known = VideoManifest(manifest, workers=workers)
     with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
         shared = patience if share else None
-        report = check_annotations(loaded, videos, manifest=known, seen=progress.advance, patience=shared)
+        folder = None if videos is None else everywhere(videos, recursive)
+        report = check_annotations(loaded, folder, manifest=known, seen=progress.advance, patience=shared)
     if as_json:
         print_json(report.to_json())
     else:
@@ -99,23 +127,32 @@ def show_check(report: CheckReport, most: int) -> None:
     say("No errors." if report.ok else "There are errors: training or evaluation would suffer.")
 
 
+class _ConvertCommand(TyperCommand):
+    """The command whose help lists the formats that are there, those of other packages among them."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from lofi_tal.annotations.formats import list_formats
+
+        self.epilog = f"Formats that are read: {', '.join(list_formats())}."
+        super().format_help(ctx, formatter)
+
+
 def convert(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Annotation files; THUMOS14: their folder.")],
+    inputs: _Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     source: Annotated[
-        str | None,
-        typer.Option("--from", help="Format, one of `lofi models list`; told from the files without it."),
+        str | None, typer.Option("--from", help="Format, one of those below; told from the files without it.")
     ] = None,
     target: Annotated[str, typer.Option("--to", help="activitynet, csv, opentad or actionformer.")] = "activitynet",
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos, for durations, frame rates and numbers of frames.")
     ] = None,
+    recursive: RecursiveOption = False,
     subset: Annotated[str, typer.Option(help="Subset of videos whose file names none.")] = "training",
-    fps: Annotated[float | None, typer.Option(help="Frames a second, for files that count frames.")] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(help="Tier (ELAN), attribute (VIA) or control (Label Studio) to read; may be repeated."),
-    ] = None,
+    fps: _Fps = None,
+    columns: _Columns = None,
+    layer: _Layers = None,
+    background: _Background = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Leave out what cannot be used, list it, and end with exit status 4.")
     ] = False,
@@ -125,15 +162,30 @@ def convert(
     Example: lofi data convert session1.eaf session2.eaf --layer actions --videos videos/ -o labels.json
     """
     from lofi_tal.annotations.formats import ImportOptions, VideoFolder, import_annotations
+    from lofi_tal.annotations.formats.csv_table import parse_columns
     from lofi_tal.annotations.formats.export import WRITERS
+    from lofi_tal.video import everywhere
 
     if target not in WRITERS:
         raise LofiError(f"--to {target!r} is unknown; allowed: {', '.join(WRITERS)}.{nearest(target, WRITERS)}")
-    folder = None if videos is None else VideoFolder(videos)
-    options = ImportOptions(subset, fps, tuple(layer or ()), not lenient, folder)
+    folder = None if videos is None else VideoFolder(everywhere(videos, recursive))
+    options = ImportOptions(
+        subset=subset,
+        fps=fps,
+        layers=tuple(layer or ()),
+        strict=not lenient,
+        videos=folder,
+        columns=parse_columns(columns) if columns else {},
+        background=tuple(background or ()),
+    )
     imported = import_annotations(inputs, source, options)
+    WRITERS[target](output, imported.annotations, folder)
+    _show_imported(imported, output, target)
+
+
+def _show_imported(imported: Imported, output: Path, target: str) -> None:
+    """Say what was read and what was left out; exit status 4 if something should not have been."""
     annotations = imported.annotations
-    WRITERS[target](output, annotations, folder)
     instances = sum(len(video.segments) for video in annotations)
     counts = ", ".join(f"{count} {name}" for name, count in annotations.subsets.items())
     say(f"{len(annotations)} videos ({counts}), {instances} instances, {len(annotations.labels)} classes: {output}")

@@ -14,6 +14,7 @@ from lofi_tal.cli.common import (
     PatienceOption,
     PrecisionOption,
     QuietOption,
+    RecursiveOption,
     ShareOption,
     complain,
     print_json,
@@ -43,6 +44,7 @@ def detect(
     demo: Annotated[
         bool, typer.Option("--demo", help="Try it: a small video and a small model that come with the package.")
     ] = False,
+    recursive: RecursiveOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html; see --format.")
     ] = None,
@@ -70,6 +72,7 @@ def detect(
               lofi detect holiday.mp4 --model runs/mine --out found/
     """
     from lofi_tal.detection import detect_files
+    from lofi_tal.video import everywhere
     from lofi_tal.writers import DEFAULT_FORMATS
 
     if demo and not (videos or model):
@@ -81,7 +84,7 @@ def detect(
     if formats and out is None:
         raise LofiError("--format says what is written: give the folder with --out.")
     results, failed, limit = detect_files(
-        videos,
+        [everywhere(path) if recursive and path.is_dir() else path for path in videos],
         model,
         out=out,
         threshold=threshold,

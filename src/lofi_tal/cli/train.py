@@ -15,10 +15,12 @@ from lofi_tal.cli.common import (
     OverwriteOption,
     PatienceOption,
     QuietOption,
+    RecursiveOption,
     SetOption,
     ShareOption,
     command_line,
     complain,
+    pasted,
     percent,
     print_json,
     print_table,
@@ -145,6 +147,7 @@ def classify(
 def init(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON.")],
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    recursive: RecursiveOption = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
@@ -166,12 +169,13 @@ def init(
     Example: lofi init --annotations labels.json --videos videos/ --clips clips.csv --clips-root clips/ -o recipe.yaml
     """
     from lofi_tal.initialise import write_recipe
+    from lofi_tal.video import everywhere
 
     show_log(quiet)
     reasons = write_recipe(
         output,
         annotations=annotations,
-        videos=videos,
+        videos=everywhere(videos, recursive),
         clips=clips,
         clips_root=clips_root,
         weights=weights,
@@ -182,7 +186,7 @@ def init(
         quiet=quiet,
     )
     print_table("", ("setting", "value", "why"), reasons)
-    say(f"Recipe: {output}   next: lofi run {output}")
+    say(f"Recipe: {output}   next: {pasted('lofi', 'run', output)}")
 
 
 def demo(

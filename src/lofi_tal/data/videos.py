@@ -21,7 +21,7 @@ from lofi_tal.files import hash_object
 from lofi_tal.runtime import derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Window
-from lofi_tal.video import Clock, VideoManifest, VideoRecord, find_videos
+from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, find_videos
 
 logger = logging.getLogger("lofi_tal")
 
@@ -120,22 +120,18 @@ class Videos(Sequence[TruthVideo]):
         return f"Videos({len(self)} videos, {len(self.labels)} classes{lost})"
 
 
-def video_files(
-    paths: Mapping[str, Path | None], manifest: VideoManifest
-) -> tuple[dict[str, VideoFile], dict[str, str]]:
+def video_files(paths: Mapping[str, Path], manifest: VideoManifest) -> tuple[dict[str, VideoFile], dict[str, str]]:
     """Return the readable files by id, and for each other one the reason.
 
     Args:
-        paths: Id to path; None stands for a missing file.
+        paths: Id to path.
         manifest: What is known of files already.
     """
-    records = manifest.examine(path for path in paths.values() if path is not None)
+    records = manifest.examine(paths.values())
     files: dict[str, VideoFile] = {}
     failed: dict[str, str] = {}
     for video_id, path in paths.items():
-        if path is None:
-            failed[video_id] = "no file of this id"
-        elif records[path].error:
+        if records[path].error:
             failed[video_id] = records[path].error
         else:
             files[video_id] = _file(path, records[path])
@@ -158,8 +154,15 @@ def find_files(
         folder: Folder of the videos.
         manifest: What is known of files already.
     """
-    paths = find_videos(folder)
-    return video_files({video_id: paths.get(video_id) for video_id in annotations.videos}, manifest)
+    index = find_videos(folder)
+    paths, missing = {}, {}
+    for video_id in annotations.videos:
+        try:
+            paths[video_id] = index.find(video_id)
+        except VideoError as error:
+            missing[video_id] = str(error)
+    files, failed = video_files(paths, manifest)
+    return files, missing | failed
 
 
 def truth_videos(

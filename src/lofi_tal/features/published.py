@@ -13,6 +13,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import h5py
 import numpy as np
@@ -23,10 +24,10 @@ from torchvision.ops import roi_align
 
 from lofi_tal.annotations import Annotations
 from lofi_tal.data import VideoFile
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, nearest_id
 from lofi_tal.features.axes import Layout, Shape, decide_layout
 from lofi_tal.features.reading import READERS, Array, array_shape, read_array
-from lofi_tal.files import atomic_path, file_stamp, hash_object
+from lofi_tal.files import atomic_path, file_stamp, hash_object, is_companion
 
 RESIZES = ("interpolate", "roi_align", "bmn")
 """How T features become L: as G-TAD's loader, OpenTAD and BMN's authors do it."""
@@ -171,8 +172,8 @@ class PublishedFeatures:
         """Return the first source's file of a video and a stamp of all its files, or the reason why there is none."""
         pairs = [source.find(video_id) for source in self.sources]
         if not all(pairs):
-            lacking = self.sources[pairs.index(None)].path
-            return f"no features of this id in {lacking}"
+            lacking = self.sources[pairs.index(None)]
+            return f"no features of this id in {lacking.path}{nearest_id(video_id, lacking.places)}"
         files = [path for path, _ in (item for item in pairs if item is not None)]
         return files[0], hash_object([file_stamp(path) for path in files])
 
@@ -242,16 +243,19 @@ class _Source:
     """Where each video's features are: a file, and a key in it for HDF5 with many videos."""
 
     def __init__(self, path: Path, places: Mapping[str, tuple[Path, str]]) -> None:
-        self.path, self.places = path, places
+        self.path = path
+        self.places = {normalize("NFC", name): place for name, place in places.items()}
 
     def find(self, video_id: str) -> tuple[Path, str] | None:
-        names = (video_id, f"v_{video_id}", video_id.removeprefix("v_"))
+        plain = normalize("NFC", video_id)
+        names = (plain, f"v_{plain}", plain.removeprefix("v_"))
         return next((self.places[name] for name in names if name in self.places), None)
 
 
 def _open_source(path: Path) -> _Source:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+        listed = (file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+        files = sorted(file for file in listed if not any(map(is_companion, file.relative_to(path).parts)))
         places = {file.stem: (file, "") for file in reversed(files)}
     elif path.suffix.lower() in (".h5", ".hdf5"):
         try:

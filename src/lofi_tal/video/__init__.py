@@ -12,12 +12,13 @@ from lofi_tal.video.decode import (
     stream_frames,
 )
 from lofi_tal.video.frame_times import VideoInfo, probe_video
-from lofi_tal.video.index import SUFFIXES, VideoIndex, find_videos
+from lofi_tal.video.index import EVERYWHERE, SUFFIXES, VideoIndex, everywhere, find_videos, is_video, list_videos
 from lofi_tal.video.manifest import VideoManifest, VideoRecord
 from lofi_tal.video.pictures import Picture
 from lofi_tal.video.writing import write_video
 
 __all__ = [
+    "EVERYWHERE",
     "SUFFIXES",
     "Clock",
     "DecodedFrames",
@@ -32,7 +33,10 @@ __all__ = [
     "check_decoder",
     "decode_frames",
     "decode_views",
+    "everywhere",
     "find_videos",
+    "is_video",
+    "list_videos",
     "probe_video",
     "stream_frames",
     "write_video",
