@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
+    from lofi_tal.annotations import Change
     from lofi_tal.run import ArmResult, Run
 
 _MOST = 10  # files that each training names
@@ -58,7 +59,7 @@ def run(options: RunOptions, *, as_json: JsonOption = False) -> None:
         page = on_first(lambda: write_run_report(run, results, command=command_line()))
     _show(run, results, as_json)
     say(f"Report: {page}")
-    _end(run, _lost(run, results))
+    _end(run, _lost(run, results), run.data().dropped)
 
 
 def pretrain(options: RunOptions) -> None:
@@ -80,10 +81,10 @@ def train(options: RunOptions) -> None:
     """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
     run = options.open_run()
     with _opened(run):
-        lost = run.data().failed  # what is wrong with the data is said before any training
+        data = run.data()  # what is wrong with the data is said before any training
         encoder = run.ensure("lofi")
         say(f"Encoder: {encoder}")
-    _end(run, lost)
+    _end(run, data.failed, data.dropped)
 
 
 def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
@@ -98,7 +99,7 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
             store, videos, failed = run.extract(arm)
             say(f"{arm}: features of {len(videos)} videos in {store.folder}")
             lost |= failed
-    _end(run, lost)
+    _end(run, lost, run.data().dropped)
 
 
 def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
@@ -107,7 +108,7 @@ def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
     with _opened(run):
         results = run.run()
     _show(run, results, as_json)
-    _end(run, _lost(run, results))
+    _end(run, _lost(run, results), run.data().dropped)
 
 
 def classify(
@@ -139,7 +140,7 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    _end(run, run.data().failed | result.failed)
+    _end(run, run.data().failed | result.failed, run.data().dropped)
 
 
 def init(
@@ -242,11 +243,13 @@ def _opened(run: Run) -> Iterator[None]:
 
 def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
     if as_json:
+        from lofi_tal.run.report import data_json
+
         documents: dict[str, Any] = {
             result.arm: {"scores": result.scores, "chosen": result.chosen, "model": str(result.model)}
             for result in results
         }
-        print_json(documents)
+        print_json({**documents, "data": data_json(run.data())})
         return
     names = {
         "fused": "own class scores",
@@ -278,8 +281,8 @@ def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:
     return run.data().failed | {name: why for result in results for name, why in result.failed.items()}
 
 
-def _end(run: Run, lost: dict[str, str]) -> None:
-    """Say which videos and clips a run had to do without, and end with the exit status that says so."""
+def _end(run: Run, lost: dict[str, str], dropped: Sequence[Change] = ()) -> None:
+    """Say which videos, clips and annotations a run had to do without, and end with the exit status that says so."""
     from lofi_tal.run.report import lost_in_training
 
     trained = lost_in_training(run)
@@ -291,4 +294,8 @@ def _end(run: Run, lost: dict[str, str]) -> None:
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    raise typer.Exit(4 if lost or trained else 0)
+    for change in dropped[:_MOST]:
+        complain(str(change))
+    if dropped:
+        complain(f"{len(dropped)} annotations could not be used.")
+    raise typer.Exit(4 if lost or trained or dropped else 0)
