@@ -149,16 +149,21 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Encoder weights to start from.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder's folder."),
+    ] = None,
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
     trial: Annotated[
         bool,
         typer.Option(
-            "--trial/--no-trial",
-            help="Try stage 2 with and without its class loss on a part of the training videos, and keep what wins.",
+            "--trial",
+            help="Afterwards try stage 2 with and without its class loss on training videos, from the encoder of stage "
+            "1, and change the recipe if one is clearly better. Takes minutes to hours: it says how long first, and "
+            "goes on where it was interrupted.",
         ),
-    ] = True,
+    ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
