@@ -83,6 +83,10 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
     train, annotations, failed = _checked_videos(sources, VideoManifest(index))
     start = None if sources.weights is None else identify_encoder(sources.weights)
     clips = None
+    if (sources.clips is None) != (sources.clips_root is None):
+        raise LofiError(
+            "--clips and --clips-root belong together: give the list of the clips and their folder, or none."
+        )
     if sources.clips is not None and sources.clips_root is not None:
         clips = sum(clip.split == "train" for clip in load_clip_list(sources.clips, sources.clips_root)[0])
     facts = Facts(train, torch.cuda.is_available(), start, clips)
@@ -121,7 +125,8 @@ def _checked_videos(sources: Sources, manifest: VideoManifest) -> tuple[list[Tru
     videos = truth_videos(cleaned, files, failed, cleaned.labels)
     train = [video for video in videos if len(video.labels)]
     if not train:
-        reason = f" The first that cannot: {next(iter(failed.items()))}." if failed else ""
+        first = next(iter(failed.items()), None)
+        reason = f" The first that cannot, {first[0]}: {first[1].removesuffix('.')}." if first else ""
         raise DataError(
             f"No video of subset {sources.train_subset!r} that has a segment can be read; nothing to train on.{reason} "
             "`lofi data check` lists everything."

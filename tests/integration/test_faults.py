@@ -153,6 +153,8 @@ FINE = {
     "dots..": sound,
     "n" * 200: sound,
 }
+SHORT = {"one_frame": 0.1, "large": 0.2}
+"""Seconds of files that are shorter than 4 s."""
 NO_FILE = ("../outside", "/absolute/id", "with/slash", "..", ".hidden")
 """Ids that no video file can have."""
 DETECTED = [kind for kind in (*LOST, *FINE) if kind not in ("missing", "large")]
@@ -187,7 +189,9 @@ def data(benchmark_set, tmp_path_factory):
     for subset in SUBSETS:
         for kind in (*LOST, *FINE, *NO_FILE):
             name = f"{kind}_{subset}"
-            entry = {"subset": subset, "duration": 4.0, "annotations": [{"segment": [1.0, 3.0], "label": label}]}
+            seconds = SHORT.get(kind, 4.0)
+            segment = [seconds / 4, seconds * 3 / 4]
+            entry = {"subset": subset, "duration": seconds, "annotations": [{"segment": segment, "label": label}]}
             document["database"][name] = entry
             make = LOST[kind][0] if kind in LOST else FINE.get(kind)
             if make is not None:

@@ -179,6 +179,13 @@ def test_a_broken_file_beside_a_background_video_ends_in_a_message(few, tmp_path
     assert init(tmp_path, (labels, videos)).status == 3
 
 
+def test_clips_without_their_folder_are_refused(few, tmp_path):
+    data = few(a=("training", [[1, 2]]), b=("validation", [[1, 2]]))
+    result = init(tmp_path, data, "--clips", "clips.csv")
+    assert result.status == 2
+    assert "--clips and --clips-root belong together" in result.said
+
+
 @pytest.mark.parametrize("layout", ["folder", "file"])
 def test_weights_say_which_encoder_they_are_of(few, tmp_path, layout):
     data = few(a=("training", [[1, 2]]), b=("validation", [[1, 2]]))
