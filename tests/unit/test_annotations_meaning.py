@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lofi_tal.annotations import (
@@ -231,3 +233,30 @@ def test_the_command_says_no_errors_only_if_there_is_nothing_to_say(check):
     several = [video(f"v{i}", [(1000, 2000)], duration=10) for i in range(9)]
     assert check([*fine, *several])[1].count("are these milliseconds") == 1
     assert check([*fine, *several], "--all")[1].count("are these milliseconds") == 9
+
+
+times = st.floats(-1e8, 1e8) | st.integers(-5, 100).map(float)
+labels = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(str.strip)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.floats(1e-3, 1e8),
+            st.sampled_from(["training", "validation", "testing", "other"]),
+            st.lists(st.tuples(times, times, labels), max_size=4),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_annotations_can_be_checked(rows):
+    videos = [
+        video(f"v{i}", [row[:2] for row in spans], duration=duration, subset=subset, label=[row[2] for row in spans])
+        for i, (duration, subset, spans) in enumerate(rows)
+    ]
+    report = check_annotations(annotations(*videos), None)
+    lines = group_findings(report.findings)
+    assert sum(line.count for line in lines) == len(report.findings)
+    assert (report.verdict == "No errors.") == (not lines)
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["counts"] == report.counts
