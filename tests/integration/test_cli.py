@@ -116,7 +116,7 @@ def test_check_and_init_give_a_recipe_that_runs(benchmark_set, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     sources = ("--annotations", benchmark_set.annotations, "--videos", benchmark_set.videos)
     clips = ("--clips", benchmark_set.clips_csv, "--clips-root", benchmark_set.clips)
-    written = lofi("init", *sources, *clips, "-o", recipe, "--no-trial")
+    written = lofi("init", *sources, *clips, "-o", recipe)
     assert written.returncode == 0, written.stderr
     assert lofi("init", "--annotations", "x", "--videos", "y", "-o", recipe).returncode == 2
     settings = ("snippets={count: 8, frames: 2, stride: 2, size: 32}", "pretrain.epochs=1", "lofi.epochs=1",

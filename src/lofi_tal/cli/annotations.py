@@ -76,7 +76,12 @@ def check(
     workers: Annotated[int, typer.Option(min=1, help="Processes that examine videos.")] = 4,
     share: ShareOption = False,
     patience: PatienceOption = PATIENCE,
-    most: Annotated[int, typer.Option(help="Findings shown in the table.")] = 50,
+    train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
+    eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
+    most: Annotated[int, typer.Option(help="Lines of findings shown in the table.")] = 50,
+    everything: Annotated[
+        bool, typer.Option("--all", help="A line for each finding, instead of one for all equal ones.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -94,18 +99,26 @@ def check(
     known = VideoManifest(manifest, workers=workers)
     with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
         shared = patience if share else None
-        folder = None if videos is None else everywhere(videos, recursive)
-        report = check_annotations(loaded, folder, manifest=known, seen=progress.advance, patience=shared)
+        report = check_annotations(
+            loaded,
+            None if videos is None else everywhere(videos, recursive),
+            manifest=known,
+            seen=progress.advance,
+            patience=shared,
+            subsets=(train_subset, eval_subset),
+        )
     if as_json:
         print_json(report.to_json())
     else:
-        show_check(report, most)
+        show_check(report, most, everything)
     if not report.ok:
         raise typer.Exit(3)
 
 
-def show_check(report: CheckReport, most: int) -> None:
+def show_check(report: CheckReport, most: int, everything: bool = False) -> None:
     """Print what a check found: subsets, findings, and a verdict."""
+    from lofi_tal.annotations import group_findings
+
     rows = []
     for subset, facts in report.summary.items():
         seconds = facts.get("segment_seconds") or {}
@@ -114,17 +127,17 @@ def show_check(report: CheckReport, most: int) -> None:
             f"{facts['hours']:.2f}", f"{seconds['p50']:.1f} s" if "p50" in seconds else "-",
         ))  # fmt: skip
     print_table("", ("subset", "videos", "with truth", "instances", "classes", "hours", "median segment"), rows)
-    if report.findings:
-        ranked = sorted(report.findings, key=lambda finding: finding.severity != "error")
-        print_table(
-            "",
-            ("severity", "kind", "video", "detail"),
-            [(f.severity, f.kind, f.video_id, f.detail) for f in ranked[:most]],
-        )
-    if len(report.findings) > most:
-        counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items())
-        say(f"{len(report.findings)} findings in all ({counts}); --most shows more, --json has them all.")
-    say("No errors." if report.ok else "There are errors: training or evaluation would suffer.")
+    lines = group_findings(report.findings)
+    if everything:
+        lines = [line for finding in report.findings for line in group_findings([finding])]
+        lines.sort(key=lambda line: line.severity != "error")
+    if lines:
+        columns = ("severity", "kind", "count", "video", "detail (of the first)")
+        shown = [(line.severity, line.kind, line.count, line.named, line.detail) for line in lines[:most]]
+        print_table("", columns, shown)
+    if len(lines) > most:
+        say(f"{most} of {len(lines)} lines are shown; --most shows more, --json has all findings.")
+    say(report.verdict)
 
 
 class _ConvertCommand(TyperCommand):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +33,7 @@ from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
+    from lofi_tal.annotations import Change
     from lofi_tal.run import ArmResult, Run
 
 _MOST = 10  # files that each training names
@@ -60,7 +61,7 @@ def run(options: RunOptions, *, as_json: JsonOption = False) -> None:
         page = on_first(lambda: write_run_report(run, results, command=command_line()))
     _show(run, results, as_json)
     say(f"Report: {page}")
-    _end(run, _lost(run, results))
+    _end(run, _lost(run, results), run.data().dropped)
 
 
 def pretrain(options: RunOptions) -> None:
@@ -82,10 +83,10 @@ def train(options: RunOptions) -> None:
     """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
     run = options.open_run()
     with _opened(run):
-        lost = run.data().failed  # what is wrong with the data is said before any training
+        data = run.data()  # what is wrong with the data is said before any training
         encoder = run.ensure("lofi")
         say(f"Encoder: {encoder}")
-    _end(run, lost)
+    _end(run, data.failed, data.dropped)
 
 
 def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
@@ -100,7 +101,7 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
             store, videos, failed = run.extract(arm)
             say(f"{arm}: features of {len(videos)} videos in {store.folder}")
             lost |= failed
-    _end(run, lost)
+    _end(run, lost, run.data().dropped)
 
 
 def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
@@ -109,7 +110,7 @@ def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
     with _opened(run):
         results = run.run()
     _show(run, results, as_json)
-    _end(run, _lost(run, results))
+    _end(run, _lost(run, results), run.data().dropped)
 
 
 def classify(
@@ -141,7 +142,7 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    _end(run, run.data().failed | result.failed)
+    _end(run, run.data().failed | result.failed, run.data().dropped)
 
 
 def init(
@@ -151,16 +152,21 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Encoder weights to start from.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder's folder."),
+    ] = None,
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
     trial: Annotated[
         bool,
         typer.Option(
-            "--trial/--no-trial",
-            help="Try stage 2 with and without its class loss on a part of the training videos, and keep what wins.",
+            "--trial",
+            help="Afterwards try stage 2 with and without its class loss on training videos, from the encoder of stage "
+            "1, and change the recipe if one is clearly better. Takes minutes to hours: it says how long first, and "
+            "goes on where it was interrupted.",
         ),
-    ] = True,
+    ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -256,11 +262,13 @@ def _opened(run: Run) -> Iterator[None]:
 
 def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
     if as_json:
+        from lofi_tal.run.report import data_json
+
         documents: dict[str, Any] = {
             result.arm: {"scores": result.scores, "chosen": result.chosen, "model": str(result.model)}
             for result in results
         }
-        print_json(documents)
+        print_json({**documents, "data": data_json(run.data())})
         return
     names = {
         "fused": "own class scores",
@@ -292,8 +300,8 @@ def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:
     return run.data().failed | {name: why for result in results for name, why in result.failed.items()}
 
 
-def _end(run: Run, lost: dict[str, str]) -> None:
-    """Say which videos and clips a run had to do without, and end with the exit status that says so."""
+def _end(run: Run, lost: dict[str, str], dropped: Sequence[Change] = ()) -> None:
+    """Say which videos, clips and annotations a run had to do without, and end with the exit status that says so."""
     from lofi_tal.run.report import lost_in_training
 
     trained = lost_in_training(run)
@@ -305,4 +313,8 @@ def _end(run: Run, lost: dict[str, str]) -> None:
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    raise typer.Exit(4 if lost or trained else 0)
+    for change in dropped[:_MOST]:
+        complain(str(change))
+    if dropped:
+        complain(f"{len(dropped)} annotations could not be used.")
+    raise typer.Exit(4 if lost or trained or dropped else 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import Tensor
 
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
@@ -89,8 +90,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     Raises:
         DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
     """
-    state = {_own_key(key, encoder): value for key, value in read_state_dict(path).items()}
     own = encoder.state_dict()
+    state = in_own_names(read_state_dict(path), own)
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if wrong:
         key = wrong[0]
@@ -108,9 +109,18 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     return report
 
 
-def _own_key(key: str, encoder: Encoder) -> str:
+def is_of_a_classifier(key: str) -> bool:
+    """Say whether a tensor belongs to the layers behind an encoder, which public checkpoints carry."""
+    return _CLASSIFIERS.match(key) is not None
+
+
+def in_own_names(state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """Return a public state dict under the names of an encoder, as far as they can be translated."""
+    return {_own_key(key, own): value for key, value in state.items()}
+
+
+def _own_key(key: str, own_keys: Collection[str]) -> str:
     """Translate a public name to ours."""
-    own_keys = encoder.state_dict()
     if key in own_keys:
         return key
     key = re.sub(r"^(module\.)+", "", key)

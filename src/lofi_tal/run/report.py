@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lofi_tal.data import cut_actions
-from lofi_tal.files import read_json
+from lofi_tal.files import read_json, write_json
 from lofi_tal.report import Arm, Report, StageSummary, TimelineEntry, write_report
 from lofi_tal.run.arms import ARMS, ArmResult
 from lofi_tal.run.context import arm_folder
+from lofi_tal.run.data import RunData
 from lofi_tal.run.run import Run
 from lofi_tal.runtime import StageRecord, describe_device, environment
+
+_MOST = 20  # annotations that a report names
 
 
 def stage_summaries(run: Run) -> list[StageSummary]:
@@ -55,6 +59,21 @@ def _training_results(run: Run) -> dict[str, dict[str, Any]]:
     return {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
 
 
+def data_json(data: RunData) -> dict[str, Any]:
+    """Return what a run uses of its data, and what it does not and why, as plain values."""
+    return {
+        "videos": {
+            "training": len(data.train),
+            "selection": len(data.selection),
+            "evaluation": len(data.evaluation),
+        },
+        "classes": list(data.labels),
+        "failed": data.failed,
+        "dropped": [asdict(change) for change in data.dropped],
+        "findings": [asdict(line) for line in data.findings],
+    }
+
+
 def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
     """Write ``report.html`` (and ``report.json``) of a run and return its path.
 
@@ -78,6 +97,7 @@ def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", m
             for name, videos in (("training", [*data.train, *data.selection]), ("evaluation", data.evaluation))
         },
     )
+    write_json(run.output / "data.json", data_json(data))
     path = run.output / "report.html"
     write_report(path, report)
     return path
@@ -121,6 +141,10 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         lost |= result.failed
     for video_id, reason in lost.items():
         yield f"{video_id} was left out: {reason}"
+    if data.dropped:
+        yield f"{len(data.dropped)} annotations could not be used; data.json lists them all"
+        yield from map(str, data.dropped[:_MOST])
+    yield from map(str, data.findings)
     for record, reasons in lost_in_training(run).items():
         yield f"{len(reasons)} files could not be read in training; {record} lists them all"
     if cut := cut_actions(data.train, run.windows):

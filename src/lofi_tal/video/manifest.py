@@ -270,7 +270,8 @@ def examine(path: Path, decode: bool) -> VideoRecord:
     name, stamp = str(path.absolute()), _stamp(path)
     try:
         info = probe_video(path)
-        record = VideoRecord(name, stamp, info.duration, info.frames, info.width, info.height, info.codec)
+        shape = (info.duration, info.frames, info.width, info.height, info.codec)
+        record = VideoRecord(name, stamp, *shape, content=_content(path))
         record = replace(record, start=info.start, mirrored=info.mirrored, notes=info.notes)
         if not decode:
             return record
@@ -282,7 +283,6 @@ def examine(path: Path, decode: bool) -> VideoRecord:
             record,
             decodable=(min(times), max(times)),
             damaged=tuple(round(float(second), 3) for second in seconds[decoded.replaced]),
-            content=_content(path),
         )
     except (VideoError, OSError, LofiError) as error:
         return VideoRecord(name, stamp, error=str(error))
