@@ -7,42 +7,24 @@ Unknown keys are errors that name the nearest known key. Defaults are the paper'
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from lofi_tal.encoders import ENCODERS
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
-from lofi_tal.registry import Registry
+from lofi_tal.sections import LaterSection, Section, known
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
 
 
-def _known(registry: Registry[Any]) -> Any:
-    """Return a check of a setting that names a component; a path to code is looked at when it is used."""
-    return AfterValidator(lambda name: name if ":" in name else registry.checked(name))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class _LaterSection(_Section):
-    """A section with settings that came later: unset, they are left out, and no fingerprint knows of them."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, handler: Any) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if key not in self.later or value}
-
-
-class DataSection(_Section):
+class DataSection(LaterSection):
     """Where the data lie and how they are split."""
+
+    later = frozenset({"cache"})
 
     annotations: Path
     """ActivityNet-style JSON."""
@@ -64,6 +46,8 @@ class DataSection(_Section):
     """Mirror training videos at random; set to false if a mirrored action is another class."""
     cache_gib: float = Field(20.0, ge=0.0)
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
+    cache: Path | None = None
+    """Folder of that cache, which several runs may share; null takes cache/ in the run folder."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     """What decodes videos in training and extraction; torchcodec is optional (pip install 'lofi-tal[torchcodec]')."""
     workers: int = Field(2, ge=0)
@@ -74,7 +58,7 @@ class DataSection(_Section):
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
-class FeaturesSection(_Section):
+class FeaturesSection(Section):
     """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
 
     sources: tuple[Path, ...] = Field(min_length=1)
@@ -85,10 +69,10 @@ class FeaturesSection(_Section):
     """Order of the arrays: (features, channels) or (channels, features)."""
 
 
-class EncoderSection(_Section):
+class EncoderSection(Section):
     """Which encoder, and what it starts from."""
 
-    name: Annotated[str, _known(ENCODERS)] = "tsm_resnet18"
+    name: Annotated[str, known(ENCODERS)] = "tsm_resnet18"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the encoder, such as width."""
@@ -98,7 +82,7 @@ class EncoderSection(_Section):
     """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
 
 
-class SnippetSection(_Section):
+class SnippetSection(Section):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
@@ -124,7 +108,7 @@ class SnippetSection(_Section):
         return self.model_dump(mode="json", exclude=without)
 
 
-class ClassificationSection(_Section):
+class ClassificationSection(Section):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
 
     epochs: int = Field(50, ge=1)
@@ -156,7 +140,7 @@ class ClassificationSection(_Section):
 class PretrainSection(ClassificationSection):
     """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
 
-    task: Annotated[str, _known(TASKS)] = "acp"
+    task: Annotated[str, known(TASKS)] = "acp"
     """One of `lofi models list`: the class of a clip (acp), whether it runs forwards (arrow), or whether it is sped up
     (speed). The last two need no labels, and encode every clip twice."""
 
@@ -176,10 +160,10 @@ class FinetuneSection(ClassificationSection):
     """Clips from between the segments are one more class, as in TSP (Alwassel et al., 2021)."""
 
 
-class LofiSection(_Section):
+class LofiSection(Section):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    schedule: Annotated[str, _known(SCHEDULES)] = "long"
+    schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
     r_t: float = Field(4.0, ge=1)
     """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
@@ -232,12 +216,12 @@ class LofiSection(_Section):
         return create_schedule(self.schedule, full, **{name: getattr(self, name) for name in names})
 
 
-class HeadSection(_LaterSection):
+class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
     later = frozenset({"weights"})
 
-    name: Annotated[str, _known(HEADS)] = "gtad"
+    name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the head, such as hidden_3d."""
@@ -255,7 +239,7 @@ class HeadSection(_LaterSection):
     """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
 
 
-class ClassifierSection(_Section):
+class ClassifierSection(Section):
     """Class scores of proposals, from the same frozen features."""
 
     epochs: int = Field(40, ge=1)
@@ -272,7 +256,7 @@ class ClassifierSection(_Section):
     """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
-class DetectSection(_LaterSection):
+class DetectSection(LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
     later = frozenset({"gate", "vote"})
@@ -291,7 +275,7 @@ class DetectSection(_LaterSection):
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
 
 
-class Recipe(_LaterSection):
+class Recipe(LaterSection):
     """A whole run: three stages, detection and evaluation."""
 
     later = frozenset({"tracking"})
@@ -318,7 +302,7 @@ class Recipe(_LaterSection):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
-    tracking: dict[Annotated[str, _known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
+    tracking: dict[Annotated[str, known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
     """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
 
     @model_validator(mode="after")
@@ -377,8 +361,8 @@ def _explain(item: Any) -> str:
     setting = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
         section = _section_at(item["loc"][:-1])
-        known = list(section.model_fields) if section else []
-        return f"{setting!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
+        keys = list(section.model_fields) if section else []
+        return f"{setting!r} is not a known setting.{nearest(str(item['loc'][-1]), keys)}"
     if item["type"] == "value_error":
         message = str(item["msg"]).removeprefix("Value error, ")
         return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")

@@ -10,12 +10,21 @@ from typing import Any
 import torch
 
 from lofi_tal.config import FinetuneSection, PretrainSection
-from lofi_tal.data import ClipDataset, Excerpt, background, content_hash, excerpts, whole_files_fit
+from lofi_tal.data import (
+    ClipDataset,
+    Excerpt,
+    background,
+    clip_contents,
+    content_hash,
+    excerpts,
+    video_contents,
+    whole_files_fit,
+)
 from lofi_tal.encoders import Encoder, save_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.files import hash_file, hash_object
 from lofi_tal.run.context import Context
-from lofi_tal.run.data import Clips, read_clips
+from lofi_tal.run.data import Clips, RunData, read_clips
 from lofi_tal.run.memory import is_out_of_memory, smaller_recipe
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, free_unused, on_first
 from lofi_tal.stages.lofi import train_lofi
@@ -127,11 +136,14 @@ class Training:
             "flip": context.recipe.data.flip,
             "clips": hash_object([[c.label, c.file.stamp, c.start, c.duration] for c in everything]),
         }
-        with context.folder.training(name, stage_name, context.stage_inputs(facts)) as stage:
+        contents = {"clips": clip_contents(everything)}
+        if "data" in inputs:
+            contents["data"] = _train_contents(context.data())
+        with context.folder.training(name, stage_name, context.stage_inputs(facts), contents=contents) as stage:
             if stage.record:
                 return stage.path
             encoder, task = context.ready(start()), create_task(task_name)
-            dataset = self._clip_dataset(section, task.sampling or section.sampling, everything, clips.labels)
+            dataset = _clip_dataset(context, section, task.sampling or section.sampling, everything, clips.labels)
             outcome = pretrain(
                 stage,
                 context.fabric,
@@ -148,28 +160,6 @@ class Training:
             )
             outcome.result["missing_clips"] = clips.missing
             return self._finish(stage, encoder, outcome)
-
-    def _clip_dataset(
-        self,
-        section: PretrainSection | FinetuneSection,
-        sampling: str,
-        everything: Sequence[Excerpt],
-        labels: list[str],
-    ) -> Callable[[Sequence[Excerpt]], ClipDataset]:
-        """Return what makes a data set of clips."""
-        context, snippets, data = self.context, self.context.recipe.snippets, self.context.recipe.data
-        whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30)
-        return lambda clips: ClipDataset(
-            clips,
-            labels,
-            frames=snippets.frames,
-            stride=snippets.stride,
-            sampling=sampling,
-            cache=context.cache,
-            whole=whole,
-            multi_scale=section.multi_scale,
-            flip=data.flip,
-        )
 
     def _lofi(self) -> Path:
         overwrite = self.context.folder.overwrite
@@ -196,7 +186,10 @@ class Training:
             "flip": context.recipe.data.flip,
             "data": content_hash(data.train),
         }
-        with context.folder.training("lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite) as stage:
+        contents = {"data": _train_contents(data)}
+        with context.folder.training(
+            "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
+        ) as stage:
             if stage.record:
                 return stage.path
             encoder = context.ready(context.saved_encoder(start))
@@ -224,3 +217,31 @@ class Training:
             stage.finish(outcome)
         context.fabric.barrier()
         return stage.path
+
+
+def _clip_dataset(
+    context: Context,
+    section: PretrainSection | FinetuneSection,
+    sampling: str,
+    everything: Sequence[Excerpt],
+    labels: list[str],
+) -> Callable[[Sequence[Excerpt]], ClipDataset]:
+    """Return what makes a data set of clips."""
+    snippets, data = context.recipe.snippets, context.recipe.data
+    whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30)
+    return lambda clips: ClipDataset(
+        clips,
+        labels,
+        frames=snippets.frames,
+        stride=snippets.stride,
+        sampling=sampling,
+        cache=context.cache,
+        whole=whole,
+        multi_scale=section.multi_scale,
+        flip=data.flip,
+    )
+
+
+def _train_contents(data: RunData) -> dict[str, Any]:
+    """Return what the hash of the training videos stands for."""
+    return video_contents(data.train, data.labels, data.selection)
