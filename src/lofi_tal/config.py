@@ -160,8 +160,10 @@ class FinetuneSection(ClassificationSection):
     """Clips from between the segments are one more class, as in TSP (Alwassel et al., 2021)."""
 
 
-class LofiSection(Section):
+class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
+
+    later = frozenset({"watch"})
 
     schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
@@ -209,6 +211,12 @@ class LofiSection(Section):
     """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+    watch: int | None = Field(None, ge=0)
+    """Epochs between two looks at held-out training videos (loss and mAP); 0 never, null so that they cost little."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what the encoder depends on: all but the looks, which change nothing."""
+        return self.model_dump(mode="json", exclude={"watch"})
 
     def fidelities_over(self, full: Fidelity) -> Schedule:
         """Return the schedule of these settings, given full fidelity."""

@@ -11,7 +11,7 @@ from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.detection import detect_files
 from lofi_tal.progress import Progress, duration_text
 from lofi_tal.recipes import apply_overrides, shipped_recipe
-from lofi_tal.run import ArmResult, Run, write_run_report
+from lofi_tal.run import ArmResult, Run, live_report, write_run_report
 from lofi_tal.run.report import stage_summaries
 from lofi_tal.runtime import InterruptedRunError
 from lofi_tal.synthetic import SyntheticDataset, make_dataset
@@ -97,7 +97,8 @@ def run_demo(
     )
     with run.open(command):
         try:
-            arms = run.run()
+            with live_report(run, command, replaced=True):
+                arms = run.run()
         except InterruptedRunError as error:
             raise InterruptedRunError("Stopped as asked; the same command goes on from there.") from error
         video = run.data().evaluation[0].file.path

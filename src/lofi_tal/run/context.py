@@ -74,6 +74,11 @@ class Context:
         return self._data
 
     @property
+    def known_data(self) -> RunData | None:
+        """The videos, if they have been read."""
+        return self._data
+
+    @property
     def output(self) -> Path:
         """The run folder."""
         return self.folder.path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,22 @@ from lofi_tal.data import (
     clip_contents,
     content_hash,
     excerpts,
+    training_windows,
     video_contents,
     whole_files_fit,
 )
 from lofi_tal.encoders import Encoder, save_encoder
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
 from lofi_tal.run.context import Context
 from lofi_tal.run.data import Clips, RunData, read_clips
+from lofi_tal.run.first_batch import show_clips, show_videos
 from lofi_tal.run.memory import is_out_of_memory, smaller_recipe
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, free_unused, on_first
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.stages.pretrain import pretrain
+from lofi_tal.stages.watch import Watch, make_watch
 from lofi_tal.tasks import create_task
 
 logger = logging.getLogger("lofi_tal")
@@ -156,6 +161,7 @@ class Training:
                 size=context.recipe.snippets.size,
                 seed=derive_seed(context.recipe.seed, stage_name),
                 workers=context.recipe.data.workers,
+                show=partial(show_clips, stage.path, dataset(clips.train)),
                 quiet=context.quiet,
             )
             outcome.result["missing_clips"] = clips.missing
@@ -180,7 +186,7 @@ class Training:
         start, data = self.start(), context.data()
         inputs = {
             "start": hash_file(start / "encoder.safetensors"),
-            "lofi": section.model_dump(mode="json"),
+            "lofi": section.inputs(),
             "head": context.recipe.head.model_dump(mode="json", include={"name", "options"}),
             "snippets": context.recipe.snippets.record(),
             "flip": context.recipe.data.flip,
@@ -205,9 +211,36 @@ class Training:
                 section=section,
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
+                show=partial(show_videos, stage.path, data.labels),
+                watch=self._watch(),
                 quiet=context.quiet,
             )
             return self._finish(stage, encoder, outcome)
+
+    def _watch(self) -> Watch | None:
+        """Return what stage 2 looks at between epochs: videos that it does not train on."""
+        context, section, data = self.context, self.context.recipe.lofi, self.context.data()
+        assert section is not None
+        if not data.selection:
+            if section.watch != 0:
+                logger.info("No held-out curve: no training videos are held out (data.selection_share).")
+            return None
+        whole = context.windows.seconds is None  # what has to be decoded is kept for the extraction as well
+        try:
+            held_out = training_windows(data.selection, context.windows)
+        except DataError:  # no window shows an action of theirs
+            return None
+        videos = context.snippets(held_out, fidelities=[context.full] * whole)
+        return make_watch(
+            videos,
+            section,
+            context.full,
+            training=len(training_windows(data.train, context.windows)),
+            detect=context.recipe.detect,
+            tiou=THRESHOLDS[context.recipe.data.tiou],
+            workers=context.recipe.data.workers,
+            seed=derive_seed(context.recipe.seed, "lofi"),
+        )
 
     def _finish(self, stage: StageFolder, encoder: Encoder, outcome: Outcome) -> Path:
         context = self.context

@@ -119,11 +119,17 @@ def open_stage(
             raise LofiError(_interrupted(path, stage, told))
     if path.exists() and overwrite:
         shutil.rmtree(path)
-    facts = {"stage": stage, "fingerprint": fingerprint, "inputs": inputs}
+    begun = StageFolder(path, stage, fingerprint, inputs, False, None, tracking)
+    _note(begun, contents)
+    return begun
+
+
+def _note(begun: StageFolder, contents: Contents) -> None:
+    """Write what a stage begins with."""
     if contents:
-        write_json(path / "contents.json", {"fingerprint": fingerprint, "contents": contents})
-    write_json(started, {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
-    return StageFolder(path, stage, fingerprint, inputs, False, None, tracking)
+        write_json(begun.path / "contents.json", {"fingerprint": begun.fingerprint, "contents": contents})
+    facts = {"stage": begun.stage, "fingerprint": begun.fingerprint, "inputs": begun.inputs}
+    write_json(begun.path / "started.json", {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
 
 
 def _interrupted(path: Path, stage: str, told: str) -> str:
