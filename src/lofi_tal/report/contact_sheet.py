@@ -91,6 +91,7 @@ def _rows(item: SheetItem) -> list[dict[str, Any]]:
         rows.append(
             {
                 "width": 100 * len(part) / min(count, IN_A_ROW),
+                "count": len(part),
                 "lanes": 0 if item.actions is None else max(lanes, default=0) + 1,
                 "bars": bars,
                 "png": base64.b64encode(png(np.concatenate(list(map(_shrunk, part)), axis=1))).decode("ascii"),

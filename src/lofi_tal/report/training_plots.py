@@ -94,7 +94,7 @@ def training_curves(records: Records) -> Figure:
             _held_out(axis, records, HELD_OUT_LOSS, 1, "held-out videos")
         if shaded:
             _shade(axis, phases, labels)
-        axis.set_ylabel({"lr": "learning rate", HELD_OUT_MAP: "held-out mAP (%)"}.get(panel, panel))
+        axis.set_ylabel({"lr": "learning rate", HELD_OUT_MAP: "held-out\nmAP (%)"}.get(panel, panel))
         axis.grid(False, axis="x")
         axis.margins(x=0.01)
         _log_where_wide(axis)
@@ -202,7 +202,9 @@ def _curve(axis: Axes, records: Records, key: str, hue: str, label: str, *, thin
 def _held_out(axis: Axes, records: Records, key: str, scale: float, label: str = "") -> None:
     """Draw a figure of the held-out videos, which only some steps have."""
     steps, values = _series(records, key)
-    axis.plot(steps, scale * values, color=LIGHT["c1"], marker="D", markersize=4, linestyle="--", label=label or None)
+    axis.plot(
+        steps, scale * values, color=LIGHT["muted"], marker="D", markersize=3, linestyle="--", label=label or None
+    )
 
 
 def _means(steps: Floats, values: Floats, groups: Sequence[NDArray[Any]]) -> tuple[Floats, Floats]:

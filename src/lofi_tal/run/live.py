@@ -55,7 +55,7 @@ def live_report(run: Run, command: str = "", *, replaced: bool = False) -> Itera
             live.end("failed", one_line(str(error)))
             raise
         if not replaced:
-            live.end("ended", "`lofi run` evaluates, and writes the whole report.")
+            live.end("ended", "Next: lofi run, which evaluates and writes the whole report.")
 
 
 class _Live:
@@ -100,7 +100,7 @@ class _Live:
         data = self.run.known_data
         report = Report(
             title=self.run.recipe.name,
-            subtitle="A run at work: curves so far; results come at the end.",
+            subtitle="What this run is doing; results come at the end.",
             stages=stage_summaries(self.run, running=True),
             facts={"command": self.command} if data is None else run_facts(self.run, self.command),
             lengths={} if data is None else segment_lengths(data),

@@ -60,7 +60,7 @@ def first_batches(run: Run) -> dict[str, str]:
     """Return the contact sheets of a run by name, as URLs relative to its report."""
     sheets = {name: run.folder.stage_folder(name) / SHEET for name in ENCODER_STAGES}
     page = run.output / "report.html"
-    return {f"First batch of {name}": relative_url(path, page) for name, path in sheets.items() if path.exists()}
+    return {f"first batch of {name}": relative_url(path, page) for name, path in sheets.items() if path.exists()}
 
 
 def lost_in_training(run: Run) -> dict[Path, dict[str, str]]:
