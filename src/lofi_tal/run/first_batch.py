@@ -36,7 +36,8 @@ def show_videos(folder: Path, labels: Sequence[str], batch: Batch[TruthVideo]) -
             for span, label in zip(video.segments.tolist(), video.labels.tolist(), strict=True)
         ]
         start, seconds = begin * video.duration, (end - begin) * video.duration
-        items.append(SheetItem(video.name, pictures, actions=actions, start=start, seconds=seconds))
+        names = ", ".join(dict.fromkeys(action.label for action in actions))
+        items.append(SheetItem(video.name, pictures, names, actions, start, seconds))
     fidelity, count = batch.fidelity, batch.frames.shape[2]
     detail = f"{fidelity.snippets} snippets of {count} frames of {fidelity.size} × {fidelity.size} pixels a video"
     _write(folder, items, f"{detail} (fidelity {fidelity.name}); of each snippet the middle frame")

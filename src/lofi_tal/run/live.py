@@ -40,7 +40,7 @@ def live_report(run: Run, command: str = "", *, replaced: bool = False) -> Itera
         replaced: If the block succeeds, the report of the finished run is written at once.
     """
     page = run.output / "report.html"
-    if not run.first:
+    if not run.first or run.folder.patience is not None:  # of several that share their work, none speaks for all
         yield page
         return
     live = _Live(run, page, command)
@@ -69,8 +69,8 @@ class _Live:
         self.text = ""
         self.due = 0.0
         self.lock, self.over = threading.Lock(), threading.Event()
-        if not page.exists() or "data-updated" in page.read_text(encoding="utf-8", errors="replace"):
-            self.draw()  # else it is the report of a finished run
+        if not _is_finished(page):
+            self.draw()
 
     def advanced(self, title: str, done: int, total: int, detail: str) -> None:
         """Take note of what has been done, and draw if it is time."""
@@ -152,3 +152,11 @@ class _Live:
         if self.text:
             self.draw()
         self.write(state, message)
+
+
+def _is_finished(page: Path) -> bool:
+    """Say whether a page is the report of a finished run, which stays as long as nothing is done."""
+    try:
+        return "data-updated" not in page.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False

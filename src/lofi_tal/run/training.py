@@ -199,6 +199,8 @@ class Training:
             if stage.record:
                 return stage.path
             encoder = context.ready(context.saved_encoder(start))
+            if not data.selection and section.watch != 0:
+                logger.info("No held-out curve: no training videos are held out (data.selection_share).")
             torch.manual_seed(derive_seed(context.recipe.seed, "lofi head"))
             outcome = train_lofi(
                 stage,
@@ -212,35 +214,10 @@ class Training:
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
                 show=partial(show_videos, stage.path, data.labels),
-                watch=self._watch(),
+                watch=held_out_looks(context),
                 quiet=context.quiet,
             )
             return self._finish(stage, encoder, outcome)
-
-    def _watch(self) -> Watch | None:
-        """Return what stage 2 looks at between epochs: videos that it does not train on."""
-        context, section, data = self.context, self.context.recipe.lofi, self.context.data()
-        assert section is not None
-        if not data.selection:
-            if section.watch != 0:
-                logger.info("No held-out curve: no training videos are held out (data.selection_share).")
-            return None
-        whole = context.windows.seconds is None  # what has to be decoded is kept for the extraction as well
-        try:
-            held_out = training_windows(data.selection, context.windows)
-        except DataError:  # no window shows an action of theirs
-            return None
-        videos = context.snippets(held_out, fidelities=[context.full] * whole)
-        return make_watch(
-            videos,
-            section,
-            context.full,
-            training=len(training_windows(data.train, context.windows)),
-            detect=context.recipe.detect,
-            tiou=THRESHOLDS[context.recipe.data.tiou],
-            workers=context.recipe.data.workers,
-            seed=derive_seed(context.recipe.seed, "lofi"),
-        )
 
     def _finish(self, stage: StageFolder, encoder: Encoder, outcome: Outcome) -> Path:
         context = self.context
@@ -278,3 +255,27 @@ def _clip_dataset(
 def _train_contents(data: RunData) -> dict[str, Any]:
     """Return what the hash of the training videos stands for."""
     return video_contents(data.train, data.labels, data.selection)
+
+
+def held_out_looks(context: Context) -> Watch | None:
+    """Return what stage 2 looks at between epochs: videos that it does not train on."""
+    section, data = context.recipe.lofi, context.data()
+    assert section is not None
+    if not data.selection or section.watch == 0:
+        return None
+    whole = context.windows.seconds is None  # what has to be decoded is kept for the extraction as well
+    try:
+        held_out = training_windows(data.selection, context.windows)
+    except DataError:  # no window shows an action of theirs
+        return None
+    videos = context.snippets(held_out, fidelities=[context.full] * whole)
+    return make_watch(
+        videos,
+        section,
+        context.full,
+        training=len(training_windows(data.train, context.windows)),
+        detect=context.recipe.detect,
+        tiou=THRESHOLDS[context.recipe.data.tiou],
+        workers=context.recipe.data.workers,
+        seed=derive_seed(context.recipe.seed, "lofi"),
+    )

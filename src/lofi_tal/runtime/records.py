@@ -105,11 +105,8 @@ def open_stage(
         if record.fingerprint == fingerprint:
             return StageFolder(path, stage, fingerprint, inputs, False, record, tracking)
         if not overwrite:
-            raise LofiError(
-                f"{path} holds a finished stage {stage!r} made from other inputs "
-                f"({_difference(path, vars(record), stage, inputs, contents)}). "
-                "Choose another output folder, or add --overwrite to replace it."
-            )
+            told = _difference(path, vars(record), stage, inputs, contents)
+            raise LofiError(_outdated(path, stage, told))
     elif started.exists():
         before = read_json(started)
         if before["fingerprint"] == fingerprint and resume:
@@ -130,6 +127,14 @@ def _note(begun: StageFolder, contents: Contents) -> None:
         write_json(begun.path / "contents.json", {"fingerprint": begun.fingerprint, "contents": contents})
     facts = {"stage": begun.stage, "fingerprint": begun.fingerprint, "inputs": begun.inputs}
     write_json(begun.path / "started.json", {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
+
+
+def _outdated(path: Path, stage: str, told: str) -> str:
+    """Say that a finished stage is in the way, what differs, and what to do."""
+    return (
+        f"{path} holds a finished stage {stage!r} made from other inputs ({told}). "
+        "Choose another output folder, or add --overwrite to replace it."
+    )
 
 
 def _interrupted(path: Path, stage: str, told: str) -> str:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from lofi_tal.config import ClassificationSection, LofiSection
 from lofi_tal.data import Batch, steps_per_epoch
 from lofi_tal.data.items import Target
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.runtime import StageFolder, TrainingRun
 
 logger = logging.getLogger("lofi_tal")
@@ -74,6 +74,8 @@ def with_first_shown(
         if number == 0 and show is not None and run.start == 0 and run.fabric.global_rank == 0:
             try:
                 show(batch)
+            except DiskFullError:  # what comes next could not be written either
+                raise
             except (LofiError, OSError) as error:
                 logger.warning("The first batch of %s cannot be shown: %s", run.folder.stage, error)
         yield batch

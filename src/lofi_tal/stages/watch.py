@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lofi_tal.config import DetectSection, LofiSection
-from lofi_tal.data import Request, SnippetDataset, TruthVideo, make_batches
+from lofi_tal.data import Batch, Request, SnippetDataset, TruthVideo, make_batches
+from lofi_tal.errors import RunError
 from lofi_tal.evaluation import as_one_class, detections_of, ground_truth_of, score_detections
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Proposals
@@ -59,6 +61,11 @@ class Watch:
     workers: int
     seed: int
 
+    @property
+    def seen(self) -> SnippetDataset:
+        """The videos or windows that are looked at."""
+        return self.videos.of([self.videos.videos[index] for index in self.indices])
+
     def after(self, model: EndToEnd, fabric: Fabric, epoch: int) -> dict[str, float]:
         """Return what :meth:`look` sees, if there is a look after this epoch, counted from 0."""
         return {} if (epoch + 1) % self.every else self.look(model, fabric)
@@ -71,11 +78,9 @@ class Watch:
         began = time.monotonic()
         rank, ranks = rank_and_size()
         mine = self.indices[rank::ranks]
-        requests = [[Request(index, self.fidelity, None)] for index in mine]
         losses, seen = [], []
-        batches = make_batches(self.videos, requests, self.workers, count=1, fidelities=[self.fidelity])
         with torch.no_grad(), _as_it_is(model, fabric):
-            for index, batch in zip(mine, batches, strict=True):
+            for index, batch in zip(mine, self._batches(mine), strict=True):
                 video = self.videos.videos[index]
                 # one that cannot be read has black pictures: all processes must take as many turns
                 frames = batch.frames if batch.indices else torch.zeros(1, *self.videos.shape(self.fidelity)).byte()
@@ -93,6 +98,19 @@ class Watch:
             "held_out/mAP": self._score(found),
             "held_out/seconds": round(time.monotonic() - began, 3),
         }
+
+    def _batches(self, indices: Sequence[int]) -> Iterator[Batch[TruthVideo]]:
+        """Yield the videos one by one; where shared memory is short, without loader processes."""
+        requests = [[Request(index, self.fidelity, None)] for index in indices]
+        begun = False
+        try:
+            for batch in make_batches(self.videos, requests, self.workers, count=1, fidelities=[self.fidelity]):
+                begun = True
+                yield batch
+        except RunError:
+            if begun:
+                raise
+            yield from make_batches(self.videos, requests, 0, count=1, fidelities=[self.fidelity])
 
     def _see(self, model: EndToEnd, fabric: Fabric, frames: Tensor, video: TruthVideo) -> tuple[float, Proposals]:
         """Return the loss and the proposals of one video of frames ``(L, T, S, S, 3)``."""
@@ -154,10 +172,14 @@ def _as_it_is(model: nn.Module, fabric: Fabric) -> Iterator[None]:
     """Let a model be evaluated, and leave it and every random state as they were."""
     modes = [(module, module.training) for module in model.modules()]
     devices = [fabric.device] if fabric.device.type == "cuda" else []
+    # what is compiled for training would be compiled again for these shapes
+    compiles = "torch._dynamo" in sys.modules  # which takes a second to load
     model.eval()
     try:
-        # what is compiled for training would be compiled again for these shapes
-        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+        with (
+            torch.random.fork_rng(devices),
+            torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext(),
+        ):
             yield
     finally:
         for module, mode in modes:
