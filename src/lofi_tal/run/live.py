@@ -76,7 +76,7 @@ class _Live:
         """Take note of what has been done, and draw if it is time."""
         now = time.time()
         if title != self.stage:
-            self.stage, self.stage_began, self.first = title, now, done
+            self.stage, self.stage_began, self.first, self.detail = title, now, done, ""
         self.done, self.total, self.detail, self.advanced_at = done, total, detail or self.detail, now
         if time.monotonic() >= self.due and (self.text or done > self.first):
             self.draw()
@@ -111,7 +111,7 @@ class _Live:
     def write(self, state: str, message: str = "") -> None:
         """Write the page that was drawn last; a disk that is full ends no run here."""
         with self.lock, contextlib.suppress(OSError, LofiError):
-            if self.text:
+            if self.text and not (state == "running" and self.over.is_set()):  # the thread may be late
                 write_text(self.page, self.text.replace(_MARK, status_html(self._status(state, message)), 1))
 
     def _status(self, state: str, message: str) -> Status:
