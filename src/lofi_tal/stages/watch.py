@@ -100,11 +100,13 @@ class Watch:
         }
 
     def _batches(self, indices: Sequence[int]) -> Iterator[Batch[TruthVideo]]:
-        """Yield the videos one by one; where shared memory is short, without loader processes."""
+        """Yield the videos, by loader processes where they must be decoded and shared memory is not short."""
         requests = [[Request(index, self.fidelity, None)] for index in indices]
-        begun = False
+        videos = [self.videos.videos[index] for index in indices]
+        cached = all(self.videos.cache.holds(v.file.path, [self.videos.view(v, self.fidelity)]) for v in videos)
+        workers, begun = 0 if cached else self.workers, False
         try:
-            for batch in make_batches(self.videos, requests, self.workers, count=1, fidelities=[self.fidelity]):
+            for batch in make_batches(self.videos, requests, workers, count=1, fidelities=[self.fidelity]):
                 begun = True
                 yield batch
         except RunError:
