@@ -16,21 +16,16 @@ from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
-from lofi_tal.registry import Registry
-from lofi_tal.settings import LaterSection, Section, leaves
+from lofi_tal.settings import LaterSection, Section, known, leaves
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
-
-
-def _known(registry: Registry[Any]) -> Any:
-    """Return a check of a setting that names a component; a path to code is looked at when it is used."""
-    return AfterValidator(lambda name: name if ":" in name else registry.checked(name))
 
 
 class DataSection(LaterSection):
     """Where the data lie and how they are split."""
 
-    later = frozenset({"background"})
+    later = frozenset({"background", "cache"})
+
     annotations: Path
     """ActivityNet-style JSON."""
     videos: Path | None = None
@@ -52,6 +47,8 @@ class DataSection(LaterSection):
     """Mirror training videos at random; set to false if a mirrored action is another class."""
     cache_gib: float = Field(20.0, ge=0.0)
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
+    cache: Path | None = None
+    """Folder of that cache, which several runs may share; null takes cache/ in the run folder."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     """What decodes videos in training and extraction; torchcodec is optional (pip install 'lofi-tal[torchcodec]')."""
     workers: int = Field(2, ge=0)
@@ -79,7 +76,7 @@ class FeaturesSection(LaterSection):
 class EncoderSection(Section):
     """Which encoder, and what it starts from."""
 
-    name: Annotated[str, _known(ENCODERS)] = "tsm_resnet18"
+    name: Annotated[str, known(ENCODERS)] = "tsm_resnet18"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the encoder, such as width."""
@@ -147,7 +144,7 @@ class ClassificationSection(Section):
 class PretrainSection(ClassificationSection):
     """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
 
-    task: Annotated[str, _known(TASKS)] = "acp"
+    task: Annotated[str, known(TASKS)] = "acp"
     """One of `lofi models list`: the class of a clip (acp), whether it runs forwards (arrow), or whether it is sped up
     (speed). The last two need no labels, and encode every clip twice."""
 
@@ -167,10 +164,12 @@ class FinetuneSection(ClassificationSection):
     """Clips from between the segments are one more class, as in TSP (Alwassel et al., 2021)."""
 
 
-class LofiSection(Section):
+class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    schedule: Annotated[str, _known(SCHEDULES)] = "long"
+    later = frozenset({"watch"})
+
+    schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
     r_t: float = Field(4.0, ge=1)
     """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
@@ -216,6 +215,12 @@ class LofiSection(Section):
     """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+    watch: int | None = Field(None, ge=0)
+    """Epochs between two looks at held-out training videos (loss and mAP); 0 never, null so that they cost little."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what the encoder depends on: all but the looks, which change nothing."""
+        return self.model_dump(mode="json", exclude={"watch"})
 
     def fidelities_over(self, full: Fidelity) -> Schedule:
         """Return the schedule of these settings, given full fidelity."""
@@ -228,7 +233,7 @@ class HeadSection(LaterSection):
 
     later = frozenset({"weights"})
 
-    name: Annotated[str, _known(HEADS)] = "gtad"
+    name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the head, such as hidden_3d."""
@@ -309,7 +314,7 @@ class Recipe(LaterSection):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
-    tracking: dict[Annotated[str, _known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
+    tracking: dict[Annotated[str, known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
     """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
 
     @model_validator(mode="after")

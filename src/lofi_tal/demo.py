@@ -20,7 +20,7 @@ from lofi_tal.progress import Progress, duration_text
 from lofi_tal.recipes import apply_overrides, shipped_recipe
 from lofi_tal.report.before_after import write_before_after
 from lofi_tal.report.timeline import default_threshold
-from lofi_tal.run import ArmResult, Run, write_run_report
+from lofi_tal.run import ArmResult, Run, live_report, write_run_report
 from lofi_tal.run.report import stage_summaries
 from lofi_tal.runtime import InterruptedRunError
 from lofi_tal.segments import Segments, detections_to_activitynet
@@ -128,7 +128,8 @@ def run_demo(
     )
     with run.open(command):
         try:
-            arms = run.run()
+            with live_report(run, command, replaced=True):
+                arms = run.run()
         except InterruptedRunError as error:
             raise InterruptedRunError("Stopped as asked; the same command goes on from there.") from error
         report = write_run_report(run, arms, command=command)

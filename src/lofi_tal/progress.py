@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lofi_tal.errors import one_line
 
@@ -34,13 +35,28 @@ MakeBar = Callable[[str, int, int], Bar | None]
 """Makes what shows a task, from its title, its units of work, and those done already; None where nothing can."""
 
 
+Follow = Callable[[str, int, int, str], None]
+"""Is told of a task's title, units done, all units, and a detail."""
+
+
 class _Shown:
     make: MakeBar = staticmethod(lambda title, total, done: None)
+    followers: ClassVar[list[Follow]] = []
 
 
 def show_progress(make: MakeBar) -> None:
     """Let a front end show the progress of every task from now on."""
     _Shown.make = staticmethod(make)
+
+
+@contextlib.contextmanager
+def followed(follow: Follow) -> Iterator[None]:
+    """Tell ``follow`` of every task that begins, and of all that it does, whether it is shown or not."""
+    _Shown.followers.append(follow)
+    try:
+        yield
+    finally:
+        _Shown.followers.remove(follow)
 
 
 class Progress:
@@ -63,6 +79,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.quiet:
             self.bar = _Shown.make(self.title, self.total, self.done)
+        self._tell("")
         return self
 
     def __exit__(
@@ -75,6 +92,7 @@ class Progress:
         """Count ``units`` more as done and show ``detail``, on the same line."""
         self.done += units
         detail = one_line(detail)
+        self._tell(detail)
         if self.bar:
             self.bar.update(self.done, detail)
             return
@@ -85,3 +103,7 @@ class Progress:
             left = duration_text(elapsed / max(1, self.done - self.first) * (self.total - self.done))
             done = f"{self.title} {self.done}/{self.total} {duration_text(elapsed)}"
             logger.info("%s ETA %s %s", done, left, detail)
+
+    def _tell(self, detail: str) -> None:
+        for follow in _Shown.followers:
+            follow(self.title, self.done, self.total, detail)

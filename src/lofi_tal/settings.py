@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_serializer, model_validator
 
 from lofi_tal.files import with_home
+from lofi_tal.registry import Registry
 
 _SCALARS = (Path, str, float, int)
 
@@ -36,13 +37,23 @@ class LaterSection(Section):
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: Any) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if key not in self.later or value}
+        return {key: value for key, value in content.items() if key not in self.later or not _is_unset(value)}
+
+
+def known(registry: Registry[Any]) -> Any:
+    """Return a check of a setting that names a component; a path to code is looked at when it is used."""
+    return AfterValidator(lambda name: name if ":" in name else registry.checked(name))
 
 
 def leaves(annotation: Any) -> tuple[Any, ...]:
     """Return the types that a type is made of."""
     inner = get_args(annotation)
     return tuple(leaf for one in inner for leaf in leaves(one)) if inner else (annotation,)
+
+
+def _is_unset(value: Any) -> bool:
+    """Say whether a setting was left alone: 0 is a value."""
+    return value is None or value is False or value == {}
 
 
 def _as_meant(annotation: Any, value: Any) -> Any:

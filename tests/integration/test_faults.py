@@ -3,15 +3,12 @@
 The commands run once each, in the order in which a user would type them; the tests look at what they said and left.
 """
 
-import contextlib
 import errno
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -21,8 +18,8 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from conftest import lofi
 
-from lofi_tal.cli.app import main
 from lofi_tal.config import FeaturesSection
 from lofi_tal.errors import DataError
 from lofi_tal.features import export_npy
@@ -158,17 +155,6 @@ SHORT = {"one_frame": 0.1, "large": 0.2}
 NO_FILE = ("../outside", "/absolute/id", "with/slash", "..", ".hidden")
 """Ids that no video file can have."""
 DETECTED = [kind for kind in (*LOST, *FINE) if kind not in ("missing", "large")]
-
-
-def lofi(*arguments):
-    """Run a command in this process, and say its errors as the command does; any other exception is a fault of ours."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["lofi", *map(str, arguments)])
-        outputs = io.StringIO(), io.StringIO()
-        redirected = contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1])
-        with redirected[0], redirected[1], pytest.raises(SystemExit) as end:
-            main()
-    return SimpleNamespace(exit_code=end.value.code or 0, stdout=outputs[0].getvalue(), stderr=outputs[1].getvalue())
 
 
 def said(result, name):

@@ -74,7 +74,7 @@ def test_an_up_to_date_run_does_nothing_and_a_changed_recipe_is_not_overwritten_
     assert {path: path.stat().st_mtime_ns for path in pipeline.output.rglob("*.safetensors")} == before
     assert {folder.name for folder in again.folder.skipped} == {"pretrain", "lofi", "evaluation"}
     noted = (pipeline.output / "recipe.yaml").read_text()
-    with pytest.raises(LofiError, match=r"lofi\.lr: 0\.002 then, 0\.05 now.*--overwrite"):
+    with pytest.raises(LofiError, match=r"lofi\.lr: 0\.002 -> 0\.05.*--overwrite"):
         run(changed(lofi={"lr": 0.05}), pipeline.output)
     assert (pipeline.output / "recipe.yaml").read_text() == noted
     assert {path: path.stat().st_mtime_ns for path in pipeline.output.rglob("*.safetensors")} == before

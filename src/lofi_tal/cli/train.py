@@ -52,12 +52,13 @@ def run(options: RunOptions, *, as_json: JsonOption = False) -> None:
 
     Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
     """
-    from lofi_tal.run import write_run_report
+    from lofi_tal.run import live_report, write_run_report
     from lofi_tal.runtime import on_first
 
     run = options.open_run()
     with _opened(run):
-        results = run.run()
+        with live_report(run, command_line(), replaced=True):
+            results = run.run()
         page = on_first(lambda: write_run_report(run, results, command=command_line()))
     _show(run, results, as_json)
     say(f"Report: {page}")
@@ -69,7 +70,7 @@ def pretrain(options: RunOptions) -> None:
     from lofi_tal.run.report import clip_accuracies
 
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         encoder, second = run.ensure("finetune"), run.ensure("second")
         say(f"Encoder: {encoder}")
         if second is not None:
@@ -82,7 +83,7 @@ def pretrain(options: RunOptions) -> None:
 def train(options: RunOptions) -> None:
     """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         data = run.data()  # what is wrong with the data is said before any training
         encoder = run.ensure("lofi")
         say(f"Encoder: {encoder}")
@@ -95,7 +96,7 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
     Example: lofi extract recipe.yaml -o runs/mine --share (as often, and on as many machines, as you like)
     """
     run = options.open_run(patience=patience if share else None)
-    with _opened(run):
+    with _at_work(run):
         lost = dict(run.data().failed)
         for arm in run.arms:
             store, videos, failed = run.extract(arm)
@@ -107,7 +108,7 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
 def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         results = run.run()
     _show(run, results, as_json)
     _end(run, _lost(run, results), run.data().dropped)
@@ -132,7 +133,7 @@ def classify(
     if layout not in ("cuhk", "hacs"):
         raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         result = run.classify(arm or run.arms[-1])
     if layout == "cuhk":
         write_cuhk_scores(scores, result.scores)
@@ -258,6 +259,15 @@ def _opened(run: Run) -> Iterator[None]:
             raise
         what = error.what if isinstance(error, DiskFullError) else str(error.filename or "a file")
         raise DiskFullError(what, " with --resume" if run.folder.interrupted else "") from error
+
+
+@contextlib.contextmanager
+def _at_work(run: Run) -> Iterator[None]:
+    """Hold the run folder, and keep its report up to date."""
+    from lofi_tal.run import live_report
+
+    with _opened(run), live_report(run, command_line()):
+        yield
 
 
 def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -249,3 +249,30 @@ def content_hash(videos: Sequence[TruthVideo]) -> str:
 def _shift(file: VideoFile) -> list[float]:
     """Return where the pictures begin on the player's clock, unless that is where it begins itself."""
     return [file.start] if file.start else []
+
+
+def video_contents(
+    videos: Sequence[TruthVideo], names: Sequence[str], held_out: Sequence[TruthVideo] = ()
+) -> dict[str, Any]:
+    """Return what :func:`content_hash` stands for, so that a difference can be told in words; times in seconds.
+
+    Args:
+        videos: What is hashed.
+        names: Class names.
+        held_out: Videos of the same subset that are left out: the draw changes with the videos.
+    """
+    return {
+        "unit": "video",
+        "held out": [video.video_id for video in held_out],
+        "items": {
+            video.video_id: {
+                "file": video.file.stamp,
+                "duration": round(video.duration, 3),
+                "segments": [
+                    [round(start * video.duration, 3), round(end * video.duration, 3), names[label]]
+                    for (start, end), label in zip(video.segments.tolist(), video.labels.tolist(), strict=True)
+                ],
+            }
+            for video in videos
+        },
+    }

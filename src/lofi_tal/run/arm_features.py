@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lofi_tal.data import TruthVideo
 from lofi_tal.encoders import Encoder, JoinedEncoder
@@ -15,6 +16,7 @@ from lofi_tal.progress import Progress
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.data import check_read, published_features
 from lofi_tal.run.training import Training
+from lofi_tal.runtime import on_first
 from lofi_tal.stages.extract import extract, usable
 
 logger = logging.getLogger("lofi_tal")
@@ -50,24 +52,29 @@ class ArmFeatures:
         second = self.training.ensure("second")
         return encoder if second is None else JoinedEncoder([encoder, self.context.saved_encoder(second)], [name, name])
 
+    def made_from(self) -> dict[str, Any]:
+        """Return what extracted features depend on besides the videos."""
+        source, second = self.encoder_folder(), self.training.ensure("second")
+        return {
+            "encoder": hash_file(source / "encoder.safetensors"),
+            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
+            "snippets": self.context.recipe.snippets.record(cut=False),
+            **self.context.provenance(),
+        }
+
     def extract(self) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
         """Extract the features of all videos.
 
         Returns:
             The features, the videos that have them, and the reason for each other video.
         """
-        context, source = self.context, self.encoder_folder()
-        videos, second = context.data().videos, self.training.ensure("second")
-        provenance = {
-            "encoder": hash_file(source / "encoder.safetensors"),
-            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
-            "snippets": context.recipe.snippets.record(cut=False),
-            **context.provenance(),
-        }
+        context, provenance = self.context, self.made_from()
+        videos = context.data().videos
         folder = arm_folder(context.output, self.name) / "features"
         if context.folder.shared is not None:
             folder = context.folder.shared / f"features-{hash_object(provenance)}"
         store = FeatureStore(folder, provenance)
+        facts = on_first(lambda: context.folder.begin_features(folder))
         with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
             figures, failed = extract(
                 store,
@@ -81,7 +88,6 @@ class ArmFeatures:
                 quiet=context.quiet,
             )
             check_read(context.recipe, context.data(), failed)
-            facts = folder.with_suffix(".json")
             if context.first and (figures["new"] or not facts.exists()):
                 write_json(facts, {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
