@@ -31,10 +31,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in _NO_MEMORY)
 
 
-def plan_for(recipe: Recipe, fabric: Fabric, memory: int) -> Plan:
+def plan_for(recipe: Recipe, fabric: Fabric, memory: int, *, search: bool | None = None) -> Plan:
     """Plan stage 2 for the devices and the precision of a run; half precisions need the same memory."""
     taken = "fp32" if precision_of(fabric) == "fp32" else "bf16"
-    return plan_recipe(recipe, memory, devices=fabric.world_size, precision=taken)
+    return plan_recipe(recipe, memory, devices=fabric.world_size, precision=taken, search=search)
 
 
 def fitting_recipe(recipe: Recipe, fabric: Fabric, memory: int) -> tuple[Recipe, Plan]:
@@ -58,7 +58,7 @@ def smaller_recipe(recipe: Recipe, fabric: Fabric, error: BaseException, step_do
     used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
     traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step
     free_unused()
-    smaller, message = _after_out_of_memory(recipe, plan_for(recipe, fabric, _EVERYTHING), used, step_down)
+    smaller, message = _after_out_of_memory(recipe, plan_for(recipe, fabric, _EVERYTHING, search=True), used, step_down)
     if smaller is None or not step_down:
         raise RunError(message) from error
     logger.warning(message)
