@@ -116,7 +116,7 @@ def encoder_memory(
         for tensor in (clips, *model.parameters(), *model.buffers()):
             live.forget(tensor)
         for parameter in model.parameters():
-            parameter.register_post_accumulate_grad_hook(live.set_aside)
+            parameter.register_post_accumulate_grad_hook(live.set_aside)  # type: ignore[no-untyped-call]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode(model, clips, strategy)
         saved, flops = live.live, live.flops

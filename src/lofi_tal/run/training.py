@@ -94,6 +94,14 @@ class Training:
         if section is None or data is None:
             return start
         assert start is not None
+        inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
+        return self._classify(
+            "finetune", "finetune", section, inputs, lambda: context.saved_encoder(start), self.segments(section), "acp"
+        )
+
+    def segments(self, section: FinetuneSection) -> Clips:
+        """Return the clips of ACP+: the segments of the training videos and, if it says so, what lies between them."""
+        context, data = self.context, self.context.data()
         train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
         if section.background:
             if BACKGROUND in labels:
@@ -102,11 +110,7 @@ class Training:
             labels = (*labels, BACKGROUND)
             train += background(data.train, BACKGROUND, least=least)
             validate += background(data.selection, BACKGROUND, least=least)
-        inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
-        clips = Clips(train, validate, list(labels), {})
-        return self._classify(
-            "finetune", "finetune", section, inputs, lambda: context.saved_encoder(start), clips, "acp"
-        )
+        return Clips(train, validate, list(labels), {})
 
     def _classify(
         self,
@@ -131,7 +135,7 @@ class Training:
             if stage.record:
                 return stage.path
             encoder, task = context.ready(start()), create_task(task_name)
-            dataset = self._clip_dataset(section, task.sampling or section.sampling, everything, clips.labels)
+            dataset = self.clip_dataset(section, task.sampling or section.sampling, everything, clips.labels)
             outcome = pretrain(
                 stage,
                 context.fabric,
@@ -149,7 +153,7 @@ class Training:
             outcome.result["missing_clips"] = clips.missing
             return self._finish(stage, encoder, outcome)
 
-    def _clip_dataset(
+    def clip_dataset(
         self,
         section: PretrainSection | FinetuneSection,
         sampling: str,
