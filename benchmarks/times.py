@@ -3,7 +3,7 @@
     python -m benchmarks.times [--out runs/times] [--only G-TAD]
 
 Prediction and run share the machine's moment as far as that is possible: each run follows its prediction at once. The
-ratio of the totals is to be within 30 % on an idle machine; processor time is printed beside, for a machine that is not.
+ratio of the totals is to be within 30 % on an idle machine; processor time is printed beside, for one that is not.
 Start-up and the report page are in neither.
 """
 

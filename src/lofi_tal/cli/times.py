@@ -1,4 +1,4 @@
-"""How long a run takes, as a table, before it begins: `lofi run --dry-run` and `--budget`, and the end of `lofi init`."""
+"""How long a run takes, as a table, before it begins: `lofi run --dry-run`, `--budget`, the end of `lofi init`."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ def fit_budget(recipe: Recipe, seconds_of: Callable[[Recipe], float], budget: fl
             return settings, changed
         shortest = min(shortest, needed)
     raise LofiError(
-        f"Nothing that --budget may change fits into {budget:.0f} s: the shortest run would take about {shortest:.0f} s."
-        " Give more time, fewer videos, a smaller encoder, or fewer snippets (snippets.count)."
+        f"Nothing that --budget may change fits into {budget:.0f} s: the shortest run takes about {shortest:.0f} s. "
+        "Give more time, fewer videos, a smaller encoder, or fewer snippets (snippets.count)."
     )
 
 

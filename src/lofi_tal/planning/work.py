@@ -67,7 +67,8 @@ class Work:
 
 def work_of(recipe: Recipe, amounts: Amounts) -> tuple[Work, ...]:
     """Return all that a run of a recipe does, in its order, from its first stage on."""
-    work: list[Work] = []
+    files = amounts.videos + amounts.clips + amounts.clip_checks
+    work = [Work("files", "files: examined", files if recipe.features is None else 0, "files", "files")]
     if recipe.features is None:
         work += _encoders(recipe, amounts)
     seen = False
@@ -103,6 +104,7 @@ def _encoders(recipe: Recipe, amounts: Amounts) -> Iterator[Work]:
 def _clips(stage: str, key: str, section: ClassificationSection, clips: int, checks: int) -> Iterator[Work]:
     """Yield the work of a training on clips."""
     steps = steps_per_epoch(clips, section.batch)
+    yield Work(stage, f"{key}: start and end", 1, "training", f"{key} start")
     yield Work(stage, f"{key}: {section.epochs} epochs", section.epochs * steps, "steps", key)
     yield Work(stage, f"{key}: first reading", steps, "steps", f"{key} first")
     yield Work("clip accuracy", f"{key}: accuracy", steps_per_epoch(checks, section.batch), "batches", f"{key} check")
@@ -118,6 +120,7 @@ def _stage2(recipe: Recipe, amounts: Amounts) -> Iterator[Work]:
         for step in range(epoch * steps, (epoch + 1) * steps):
             fidelity = schedule.at(epoch=epoch, step=step)
             counts[fidelity] = counts.get(fidelity, 0) + 1
+    yield Work("lofi", "lofi: start and end", 1, "training", "lofi start")
     for fidelity, count in counts.items():
         yield Work("lofi", f"lofi: {fidelity}", count, "steps", f"lofi {fidelity}")
     yield Work("lofi", "lofi: first reading", steps, "steps", "lofi first")
@@ -130,6 +133,8 @@ def _stage3(recipe: Recipe, amounts: Amounts, arm: str) -> Iterator[Work]:
     trains = section.weights is None
     rates = section.lrs if selection else section.lrs[:1]
     refit = section.refit and selection > 0
+    trainings = len(rates) + refit if trains else 0
+    yield Work(f"head lr-{rates[0]:g}", f"heads of {arm}: start and end", trainings, "trainings", "head start")
     for lr in rates if trains else ():
         steps = section.epochs * steps_per_epoch(amounts.windows, section.batch)
         yield Work(f"head lr-{lr:g}", f"head of {arm}: lr {lr:g}", steps, "steps", "head")

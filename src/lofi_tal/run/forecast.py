@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -57,7 +58,7 @@ class Forecast:
         scaled = {}
         ours, theirs = _lofi_keys(self.recipe), _lofi_keys(recipe)
         for key, value in self.seconds.items():
-            frames = key not in ("head", "classifier", "score", "choices", "evaluate")
+            frames = key not in ("files", "head", "classifier", "score", "choices", "evaluate") and "start" not in key
             name = dict(zip(ours, theirs, strict=False)).get(key, key)
             scaled[name] = value * pixels if frames else value
         return estimate(recipe, self.amounts, scaled).total
@@ -102,14 +103,16 @@ def forecast(
         run = Run(recipe, Path(scratch) / "run", quiet=True, memory=memory, **options)  # type: ignore[arg-type]
         if run.fabric.world_size > 1:
             raise LofiError("Times are measured by one process: start the command without torchrun or srun.")
-        data = run.data()
+        began = time.perf_counter()
+        data, amounts = run.data(), amounts_of(run)  # examines every file that is not known yet
+        examined = time.perf_counter() - began
         run.check_parts()
         trial = Trial(run, Path(scratch) / "trial").run()
         trains = run.recipe.lofi is not None and run.recipe.features is None
         predicted = predicted_peak(run.recipe, run.fabric) if trains and "lofi" not in trial.peak else 0.0
-        return Forecast(
-            run.recipe, amounts_of(run), trial.seconds, trial.peak, predicted, cache_bytes(run), dict(data.failed)
-        )
+        files = amounts.videos + amounts.clips + amounts.clip_checks
+        seconds = {"files": examined / max(1, files), **trial.seconds}
+        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache_bytes(run), dict(data.failed))
 
 
 def within(found: Forecast, budget: float) -> tuple[list[str], Forecast]:

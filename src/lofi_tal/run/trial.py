@@ -106,7 +106,7 @@ class Trial:
         shared: dict[str, Any] = {"labels": clips.labels, "size": recipe.snippets.size, "seed": 0, "workers": 0}
 
         def steps(batch: int) -> list[_Step]:
-            stage = self._stage(name)
+            began, stage = time.perf_counter(), self._stage(name)
             short = section.model_copy(update={"epochs": ROUNDS, "batch": batch})
             train = make(_turned(clips.train, batch))
             encoder = context.ready(context.new_encoder())
@@ -115,7 +115,7 @@ class Trial:
                 **shared,
             )  # fmt: skip
             self._note_peak(name, outcome.peak_memory_bytes, batch >= min(section.batch, len(clips.train)))
-            return _steps(stage)
+            return self._steps(name, stage, began)
 
         found, scale = self._scaled(min(section.batch, len(clips.train)), steps, kinds=1)
         step = _mean(found[1:], scale)
@@ -140,6 +140,7 @@ class Trial:
         whole = min(section.batch, len(every))
 
         def steps(batch: int) -> list[_Step]:
+            began = time.perf_counter()
             videos = context.snippets(
                 _turned(every, batch), flip=context.recipe.data.flip, fidelities=context.schedule.fidelities
             )
@@ -153,7 +154,7 @@ class Trial:
                 full=context.full, section=short, seed=0, workers=0, quiet=True,
             )  # fmt: skip
             self._note_peak("lofi", outcome.peak_memory_bytes, batch >= whole)
-            return _steps(stage)
+            return self._steps("lofi", stage, began)
 
         kinds = len(fidelities)
         found, scale = self._scaled(whole, steps, kinds=kinds)
@@ -208,12 +209,13 @@ class Trial:
             count = 1
             while count < len(train) and len(training_windows(train[:count], windows)) < section.batch:
                 count += 1
+            began = time.perf_counter()
             stage, short = self._stage("head"), section.model_copy(update={"epochs": ROUNDS})
             outcome = train_head(
                 stage, context.exact, head, features(train[:count]), windows, lr=section.lrs[0], section=short, seed=0,
                 quiet=True,
             )  # fmt: skip
-            found = _steps(stage)
+            found = self._steps("head", stage, began)
             self.seconds["head"] = _mean(found[1:] or found, 1.0).compute
             self._note_peak("head", outcome.peak_memory_bytes, True)
         some = features(train[: 4 * _FEW])
@@ -258,6 +260,16 @@ class Trial:
         each = sum(step.compute + step.data for step in found[-kinds:])
         batch = max(1, min(whole, int(self.limit / (ROUNDS * max(each, 1e-6)))))
         return (found, float(whole)) if batch == 1 else (steps(batch), whole / batch)
+
+    def _steps(self, name: str, stage: StageFolder, began: float) -> list[_Step]:
+        """Return what a stage has noted of its steps; the rest of its time since ``began`` is its start and end."""
+        elapsed, steps, before = time.perf_counter() - began, list[_Step](), 0.0
+        for line in (stage.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            took, before = record["seconds"] - before, record["seconds"]
+            steps.append(_Step(took * (1 - record["wait"]), took * record["wait"]))
+        self.seconds[f"{name} start"] = max(0.0, elapsed - before)
+        return steps
 
     def _together(self, step: _Step) -> float:
         """Return the time of a step whose data the recipe's loader processes read."""
@@ -309,16 +321,6 @@ def _turned(items: Sequence[Any], count: int) -> list[Any]:
     """Return ``count`` items, the first one last: a trial with one item has read it."""
     turned = [*items[1:], items[0]]
     return [turned[number % len(turned)] for number in range(count)]
-
-
-def _steps(stage: StageFolder) -> list[_Step]:
-    """Return what a stage has noted of its steps."""
-    steps, before = [], 0.0
-    for line in (stage.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        took, before = record["seconds"] - before, record["seconds"]
-        steps.append(_Step(took * (1 - record["wait"]), took * record["wait"]))
-    return steps
 
 
 def _mean(steps: Sequence[_Step], scale: float) -> _Step:
