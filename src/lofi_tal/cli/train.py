@@ -26,7 +26,7 @@ from lofi_tal.cli.common import (
 )
 from lofi_tal.cli.log import show_log
 from lofi_tal.cli.run_options import RunOptions, with_run_options
-from lofi_tal.cli.times import BudgetOption, DryRunOption
+from lofi_tal.cli.times import BudgetOption, DryRunOption, recipe_times
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
@@ -167,6 +167,7 @@ def init(
             help="Try stage 2 with and without its class loss on a part of the training videos, and keep what wins.",
         ),
     ] = True,
+    budget: BudgetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -191,7 +192,8 @@ def init(
         quiet=quiet,
     )
     print_table("", ("setting", "value", "why"), reasons)
-    say(f"Recipe: {output}   next: lofi run {output}")
+    changed = "".join(f" --set '{setting}'" for setting in recipe_times(output, budget))
+    say(f"Recipe: {output}   next: lofi run {output}{changed}")
 
 
 def demo(

@@ -96,21 +96,14 @@ class Training:
         assert start is not None
         inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
         return self._classify(
-            "finetune", "finetune", section, inputs, lambda: context.saved_encoder(start), self.segments(section), "acp"
+            "finetune",
+            "finetune",
+            section,
+            inputs,
+            lambda: context.saved_encoder(start),
+            segment_clips(context, section),
+            "acp",
         )
-
-    def segments(self, section: FinetuneSection) -> Clips:
-        """Return the clips of ACP+: the segments of the training videos and, if it says so, what lies between them."""
-        context, data = self.context, self.context.data()
-        train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
-        if section.background:
-            if BACKGROUND in labels:
-                raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
-            least = round(context.recipe.snippets.frames * context.recipe.snippets.stride)
-            labels = (*labels, BACKGROUND)
-            train += background(data.train, BACKGROUND, least=least)
-            validate += background(data.selection, BACKGROUND, least=least)
-        return Clips(train, validate, list(labels), {})
 
     def _classify(
         self,
@@ -228,3 +221,17 @@ class Training:
             stage.finish(outcome)
         context.fabric.barrier()
         return stage.path
+
+
+def segment_clips(context: Context, section: FinetuneSection) -> Clips:
+    """Return the clips of ACP+: the segments of the training videos and, if it says so, what lies between them."""
+    data = context.data()
+    train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
+    if section.background:
+        if BACKGROUND in labels:
+            raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
+        least = round(context.recipe.snippets.frames * context.recipe.snippets.stride)
+        labels = (*labels, BACKGROUND)
+        train += background(data.train, BACKGROUND, least=least)
+        validate += background(data.selection, BACKGROUND, least=least)
+    return Clips(train, validate, list(labels), {})

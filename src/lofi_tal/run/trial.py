@@ -26,7 +26,7 @@ from lofi_tal.planning.work import Amounts, step_seconds
 from lofi_tal.run.context import Context
 from lofi_tal.run.data import Clips, published_features, read_clips
 from lofi_tal.run.folder import RunFolder
-from lofi_tal.run.training import Training
+from lofi_tal.run.training import Training, segment_clips
 from lofi_tal.runtime import StageFolder, open_stage, precision_of
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.head import fit_on, train_head
@@ -117,7 +117,7 @@ class Trial:
             self._note_peak(name, outcome.peak_memory_bytes, batch >= min(section.batch, len(clips.train)))
             return self._steps(name, stage, began)
 
-        found, scale = self._scaled(min(section.batch, len(clips.train)), steps, kinds=1)
+        found, scale = _scaled(min(section.batch, len(clips.train)), steps, kinds=1, limit=self.limit)
         step = _mean(found[1:], scale)
         self.seconds[name] = self._together(step)
         cold = _Step(step.compute, max(step.data, found[0].data * scale))
@@ -157,7 +157,7 @@ class Trial:
             return self._steps("lofi", stage, began)
 
         kinds = len(fidelities)
-        found, scale = self._scaled(whole, steps, kinds=kinds)
+        found, scale = _scaled(whole, steps, kinds=kinds, limit=self.limit)
         for number, fidelity in enumerate(fidelities):
             step = _mean(found[kinds + number :: kinds], scale)
             self.seconds[f"lofi {fidelity}"] = self._together(step)
@@ -222,44 +222,8 @@ class Trial:
         short_fit = recipe.classifier.model_copy(update={"epochs": 2})
         took = _seconds(lambda: fit_on(some, len(data.labels), short_fit, 0))
         self.seconds["classifier"] = took / 3 * (recipe.classifier.epochs + 1) / len(some.videos)
-        self._decisions(
-            head.cpu().eval(), features(data.evaluation[:_FEW]), fit_on(some, len(data.labels), short_fit, 0)
-        )
-
-    def _decisions(self, head: Any, some: FeatureSet, classifier: Any) -> None:
-        """Time what stage 3 decides and scores, video by video."""
-        context, labels, detect = self.context, self.context.data().labels, self.context.recipe.detect
-        truth, videos = truth_of(some.videos, labels, "trial"), some.videos
-
-        def proposals() -> Any:
-            return localise(head, some.features, context.windows, detect)
-
-        found = proposals()
-
-        def fused(pooling: str) -> Any:
-            return [
-                fuse(video.video_id, video.duration, one, proposed, classifier, labels, detect, pooling)
-                for video, one, proposed in zip(videos, some.features, found, strict=True)
-            ]
-
-        def score(fused: Any) -> None:
-            evaluate(truth, videos, found, fused, labels)
-
-        detections = fused(POOLINGS[0])
-        place, give = _seconds(proposals), _seconds(lambda: fused(POOLINGS[0]))
-        alone, whole = _seconds(lambda: score([])), _seconds(lambda: score(detections))
-        decide = _seconds(lambda: best_threshold(detections, videos, labels))
-        count = len(videos)
-        self.seconds["score"] = (place + alone) / count
-        self.seconds["choices"] = (place + len(POOLINGS) * (give + whole + decide)) / count
-        self.seconds["evaluate"] = (place + give + whole) / count
-
-    def _scaled(self, whole: int, steps: Callable[[int], list[_Step]], *, kinds: int) -> tuple[list[_Step], float]:
-        """Return steps of as large a batch as the limit allows, and how many times larger a whole one is."""
-        found = steps(1)
-        each = sum(step.compute + step.data for step in found[-kinds:])
-        batch = max(1, min(whole, int(self.limit / (ROUNDS * max(each, 1e-6)))))
-        return (found, float(whole)) if batch == 1 else (steps(batch), whole / batch)
+        classifier = fit_on(some, len(data.labels), short_fit, 0)
+        self.seconds |= _decisions(context, head.cpu().eval(), features(data.evaluation[:_FEW]), classifier)
 
     def _steps(self, name: str, stage: StageFolder, began: float) -> list[_Step]:
         """Return what a stage has noted of its steps; the rest of its time since ``began`` is its start and end."""
@@ -287,6 +251,45 @@ class Trial:
             self.peak[name] = peak
 
 
+def _scaled(whole: int, steps: Callable[[int], list[_Step]], *, kinds: int, limit: float) -> tuple[list[_Step], float]:
+    """Return steps of as large a batch as the limit allows, and how many times larger a whole one is."""
+    found = steps(1)
+    each = sum(step.compute + step.data for step in found[-kinds:])
+    batch = max(1, min(whole, int(limit / (ROUNDS * max(each, 1e-6)))))
+    return (found, float(whole)) if batch == 1 else (steps(batch), whole / batch)
+
+
+def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -> dict[str, float]:
+    """Return the seconds of what stage 3 decides and scores, video by video."""
+    labels, detect = context.data().labels, context.recipe.detect
+    truth, videos = truth_of(some.videos, labels, "trial"), some.videos
+
+    def proposals() -> Any:
+        return localise(head, some.features, context.windows, detect)
+
+    found = proposals()
+
+    def fused(pooling: str) -> Any:
+        return [
+            fuse(video.video_id, video.duration, one, proposed, classifier, labels, detect, pooling)
+            for video, one, proposed in zip(videos, some.features, found, strict=True)
+        ]
+
+    def score(fused: Any) -> None:
+        evaluate(truth, videos, found, fused, labels)
+
+    detections = fused(POOLINGS[0])
+    place, give = _seconds(proposals), _seconds(lambda: fused(POOLINGS[0]))
+    alone, whole = _seconds(lambda: score([])), _seconds(lambda: score(detections))
+    decide = _seconds(lambda: best_threshold(detections, videos, labels))
+    count = len(videos)
+    return {
+        "score": (place + alone) / count,
+        "choices": (place + len(POOLINGS) * (give + whole + decide)) / count,
+        "evaluate": (place + give + whole) / count,
+    }
+
+
 def amounts_of(context: Context) -> Amounts:
     """Return how much data a run has.
 
@@ -294,9 +297,9 @@ def amounts_of(context: Context) -> Amounts:
         LofiError: If something is missing that the recipe needs.
     """
     recipe, data, windows = context.recipe, context.data(), context.windows
-    published, training = recipe.features is not None, Training(context)
+    published = recipe.features is not None
     clips = None if published or not (recipe.pretrain or recipe.second) else read_clips(recipe, context.manifest)
-    segments = None if published or recipe.finetune is None else training.segments(recipe.finetune)
+    segments = None if published or recipe.finetune is None else segment_clips(context, recipe.finetune)
     return Amounts(
         clips=len(clips.train) if clips else 0,
         clip_checks=len(clips.validate) if clips else 0,
@@ -313,7 +316,7 @@ def amounts_of(context: Context) -> Amounts:
 def clips_of(training: Training, section: PretrainSection | FinetuneSection) -> Clips:
     """Return the clips on which a section trains."""
     if isinstance(section, FinetuneSection):
-        return training.segments(section)
+        return segment_clips(training.context, section)
     return read_clips(training.context.recipe, training.context.manifest)
 
 
