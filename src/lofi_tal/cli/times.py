@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from lofi_tal.cli.common import complain, print_json, print_table, say
 from lofi_tal.errors import LofiError
+from lofi_tal.launch import started_size
 from lofi_tal.progress import duration_text, expect
 
 if TYPE_CHECKING:
@@ -81,17 +83,25 @@ def dry_run(options: RunOptions, budget: str | None, *, as_json: bool) -> None:
     raise typer.Exit(4 if found.lost else 0)
 
 
-def for_budget(options: RunOptions, budget: str) -> RunOptions:
-    """Return the options with which a new run fits into ``budget``; its progress knows what is still to come.
+def prepared(options: RunOptions, budget: str | None) -> RunOptions:
+    """Return the options with which a run fits into ``budget``, and let its progress know what is still to come.
+
+    Without a budget, a new run is measured where somebody watches it: one process on a terminal.
 
     Raises:
-        LofiError: If the folder has a run already: what was chosen for it stands in its recipe.yaml.
+        LofiError: If there is a budget and a run in the folder: what was chosen for it stands in its recipe.yaml.
     """
     from lofi_tal.recipes import load_recipe
 
-    loaded = load_recipe(options.recipe, tuple(options.settings or ()))
-    output = options.output or Path("runs") / loaded.name
-    if (output / "recipe.yaml").exists() and not options.overwrite:
+    if budget is None and (options.quiet or started_size() > 1 or not Console(stderr=True).is_terminal):
+        return options
+    output = options.output or Path("runs") / load_recipe(options.recipe, tuple(options.settings or ())).name
+    begun = (output / "recipe.yaml").exists() and not options.overwrite
+    if budget is None:
+        if not begun:
+            _watched(options)
+        return options
+    if begun:
         raise LofiError(
             f"--budget chooses for a new run, and {output} holds one. What was chosen for it stands in its recipe: "
             f"lofi run {output / 'recipe.yaml'} -o {output} --resume goes on with it."
@@ -100,6 +110,19 @@ def for_budget(options: RunOptions, budget: str) -> RunOptions:
     show(found)
     expect(found.estimate.by_stage())
     return replace(options, output=output)
+
+
+def _watched(options: RunOptions) -> None:
+    """Say how long a run takes, if that can be measured; that memory runs out is for the run to deal with."""
+    say("A few steps of every stage are timed first.")
+    try:
+        _, found = foresee(options, None)
+    except (RuntimeError, MemoryError) as error:
+        say(f"How long the run takes is not known: {error}")
+        return
+    for line in _notes(found):
+        say(line)
+    expect(found.estimate.by_stage())
 
 
 def show(found: Forecast, *, as_json: bool = False, settings: list[str] | None = None) -> None:

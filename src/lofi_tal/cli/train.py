@@ -59,8 +59,7 @@ def run(
     show_log(options.quiet)
     if dry_run:
         times.dry_run(options, budget, as_json=as_json)
-    if budget is not None:
-        options = times.for_budget(options, budget)
+    options = times.prepared(options, budget)
     run = options.open_run()
     with _opened(run):
         results = run.run()
