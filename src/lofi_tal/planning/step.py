@@ -162,7 +162,7 @@ class StepModel:
             losses = model.loss(model(features), [spans] * videos, [labels.to(device)] * videos)
             torch.autograd.backward(losses["total"])
 
-        return _seconds_each(step, device)
+        return _seconds_each(step, device, _LONG / 5)  # a small part of a step, and one for each L
 
     def _count_encoder(self, size: int, name: str, precision: str) -> tuple[StepMemory, StepMemory]:
         def count(snippets: int) -> StepMemory:
@@ -188,12 +188,12 @@ class StepModel:
         return StepMemory(*(getattr(fixed, name) + count * getattr(unit, name) for name in vars(unit)))
 
 
-def _seconds_each(step: Callable[[int], None], device: torch.device) -> float:
-    """Return the seconds of one item, from a step of so many items that it takes some time; a first try warms up."""
+def _seconds_each(step: Callable[[int], None], device: torch.device, least: float = _LONG) -> float:
+    """Return the seconds of one item, from a step of so many that it takes ``least`` seconds; a first try warms up."""
     count = 1
     while True:
         first = _timed(step, count, device)
-        if first >= _LONG or count >= _MOST:
+        if first >= least or count >= _MOST:
             return min(first, _timed(step, count, device)) / count
         count *= 2
 
