@@ -44,7 +44,7 @@ class Parts:
     peak: float
 
 
-_LONG = 0.2  # seconds of work that fixed costs are small beside
+_LONG = 0.15  # seconds of work that fixed costs are small beside
 _MOST = 64  # snippets or videos at once, however fast they are
 
 
@@ -195,7 +195,7 @@ def _seconds_each(step: Callable[[int], None], device: torch.device, least: floa
         first = _timed(step, count, device)
         if first >= least or count >= _MOST:
             return min(first, _timed(step, count, device)) / count
-        count *= 2
+        count = min(_MOST, count * min(8, max(2, math.ceil(least / first))))
 
 
 def _timed(step: Callable[[int], None], count: int, device: torch.device) -> float:
