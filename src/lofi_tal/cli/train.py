@@ -28,6 +28,7 @@ from lofi_tal.cli.common import (
 )
 from lofi_tal.cli.log import show_log
 from lofi_tal.cli.run_options import RunOptions, with_run_options
+from lofi_tal.cli.times import BudgetOption, DryRunOption, recipe_times
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
@@ -47,14 +48,21 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def run(options: RunOptions, *, as_json: JsonOption = False) -> None:
+def run(
+    options: RunOptions, *, dry_run: DryRunOption = False, budget: BudgetOption = None, as_json: JsonOption = False
+) -> None:
     """Run all stages of a recipe that are not up to date, evaluate, and write the report.
 
-    Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
+    Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6; how long it takes: lofi run recipe.yaml --dry-run
     """
+    from lofi_tal.cli import times
     from lofi_tal.run import live_report, write_run_report
     from lofi_tal.runtime import on_first
 
+    show_log(options.quiet)
+    if dry_run:
+        times.dry_run(options, budget, as_json=as_json)
+    options = times.prepared(options, budget)
     run = options.open_run()
     with _opened(run):
         with live_report(run, command_line(), replaced=True):
@@ -168,6 +176,7 @@ def init(
             "goes on where it was interrupted.",
         ),
     ] = False,
+    budget: BudgetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -193,7 +202,8 @@ def init(
         quiet=quiet,
     )
     print_table("", ("setting", "value", "why"), reasons)
-    say(f"Recipe: {output}   next: {pasted('lofi', 'run', output)}")
+    chosen = [part for setting in recipe_times(output, budget) for part in ("--set", setting)]
+    say(f"Recipe: {output}   next: {pasted('lofi', 'run', output, *chosen)}")
 
 
 def demo(

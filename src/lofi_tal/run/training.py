@@ -108,18 +108,15 @@ class Training:
         if section is None or data is None:
             return start
         assert start is not None
-        train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
-        if section.background:
-            if BACKGROUND in labels:
-                raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
-            least = round(context.recipe.snippets.frames * context.recipe.snippets.stride)
-            labels = (*labels, BACKGROUND)
-            train += background(data.train, BACKGROUND, least=least)
-            validate += background(data.selection, BACKGROUND, least=least)
         inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
-        clips = Clips(train, validate, list(labels), {})
         return self._classify(
-            "finetune", "finetune", section, inputs, lambda: context.saved_encoder(start), clips, "acp"
+            "finetune",
+            "finetune",
+            section,
+            inputs,
+            lambda: context.saved_encoder(start),
+            segment_clips(context, section),
+            "acp",
         )
 
     def _classify(
@@ -148,7 +145,7 @@ class Training:
             if stage.record:
                 return stage.path
             encoder, task = context.ready(start()), create_task(task_name)
-            dataset = _clip_dataset(context, section, task.sampling or section.sampling, everything, clips.labels)
+            dataset = clip_dataset(context, section, task.sampling or section.sampling, everything, clips.labels)
             outcome = pretrain(
                 stage,
                 context.fabric,
@@ -229,7 +226,7 @@ class Training:
         return stage.path
 
 
-def _clip_dataset(
+def clip_dataset(
     context: Context,
     section: PretrainSection | FinetuneSection,
     sampling: str,
@@ -279,3 +276,17 @@ def held_out_looks(context: Context) -> Watch | None:
         workers=context.recipe.data.workers,
         seed=derive_seed(context.recipe.seed, "lofi"),
     )
+
+
+def segment_clips(context: Context, section: FinetuneSection) -> Clips:
+    """Return the clips of ACP+: the segments of the training videos and, if it says so, what lies between them."""
+    data = context.data()
+    train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
+    if section.background:
+        if BACKGROUND in labels:
+            raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
+        least = round(context.recipe.snippets.frames * context.recipe.snippets.stride)
+        labels = (*labels, BACKGROUND)
+        train += background(data.train, BACKGROUND, least=least)
+        validate += background(data.selection, BACKGROUND, least=least)
+    return Clips(train, validate, list(labels), {})

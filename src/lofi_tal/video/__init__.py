@@ -1,6 +1,6 @@
 """Videos in and out: what a file really holds, frames at given times and size, a cache of them, and writing."""
 
-from lofi_tal.video.cache import FrameCache
+from lofi_tal.video.cache import FrameCache, entry_bytes
 from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import (
@@ -33,6 +33,7 @@ __all__ = [
     "check_decoder",
     "decode_frames",
     "decode_views",
+    "entry_bytes",
     "everywhere",
     "find_videos",
     "is_video",

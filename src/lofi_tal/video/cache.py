@@ -259,6 +259,14 @@ class _Room:
                 yield status.st_mtime, status.st_size, path
 
 
+def entry_bytes(view: View, height: int, width: int) -> int:
+    """Return the bytes of an entry for a view of a video of ``height × width`` pixels as displayed."""
+    count = len(np.unique(view.times))
+    rows, columns = view.scaled(height, width)
+    headers = 4 * 128  # of NumPy's format
+    return headers + count * (rows * columns * 3 + 8 + 1) + 8
+
+
 def _distinct(view: View) -> View:
     return View(np.unique(view.times), view.short_side, view.size)
 

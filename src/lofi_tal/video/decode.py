@@ -83,7 +83,10 @@ class View:
 
     def shape(self, timeline: Timeline) -> tuple[int, int]:
         """Return the height and width of the result."""
-        height, width = timeline.display_size
+        return self.scaled(*timeline.display_size)
+
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the result for a picture of ``height × width``."""
         if self.size is not None:
             return self.size
         if self.short_side is None:
