@@ -46,7 +46,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 # atheris on everything that reads annotations; what it learns stays in .fuzz, what it breaks is printed and left there
-FUZZ_TARGETS := activitynet csv elan via label-studio cvat thumos thumos-json
+FUZZ_TARGETS := activitynet csv csv-json elan elan-text via label-studio cvat thumos thumos-json coin boris boris-json audacity frame-wise
 FUZZ_SECONDS ?= 60
 fuzz: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[fuzz]'

@@ -66,7 +66,7 @@ def scene(seconds: float) -> Iterator[NDArray[np.uint8]]:
 def one_action(path: Path, record: VideoRecord) -> TruthVideo:
     """Return a video with one action from a fifth of it to three fifths."""
     file = VideoFile(path, record.stamp, record.duration, record.frames)
-    return TruthVideo(path.stem, file, record.duration, torch.tensor([[0.2, 0.6]]), torch.tensor([0]))
+    return TruthVideo(path.stem, file, torch.tensor([[0.2, 0.6]]), torch.tensor([0]))
 
 
 def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> dict[str, Callable[[], Any]]:
@@ -78,7 +78,7 @@ def ways(path: Path, info: VideoInfo, snippets: int, size: int, cache: Path) -> 
     scale = short / min(info.height, info.width)
     height, width = round(info.height * scale), round(info.width * scale)
     file = VideoFile(path, file_stamp(path), info.duration, info.frames)
-    video = TruthVideo(path.stem, file, info.duration, torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    video = TruthVideo(path.stem, file, torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
     request = Request(0, Fidelity("full", snippets, size), 0)
     into = torch.empty(snippets, 8, size, size, 3, dtype=torch.uint8)
 

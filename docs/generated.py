@@ -103,8 +103,8 @@ def _prose(text: str) -> str:
     text, _, example = inspect.cleandoc(text).partition("Example: ")
     parts = [_escaped(text.strip())]
     if example:
-        line, _, remark = example.strip().partition(" (")
-        parts.append(f"```sh\n{line}{'   # ' + remark.rstrip(')') if remark else ''}\n```")
+        line, *remarks = re.split(r" \(|; ", example.strip(), maxsplit=1)
+        parts.append("\n".join(["```sh", line, *(f"# {remark.rstrip(')')}" for remark in remarks), "```"]))
     return "\n\n".join(parts)
 
 

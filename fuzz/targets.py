@@ -26,6 +26,13 @@ SUFFIXES = {
     "cvat": ".xml",
     "thumos": ".txt",
     "thumos-json": ".json",
+    "csv-json": ".json",
+    "coin": ".json",
+    "boris": ".tsv",
+    "boris-json": ".boris",
+    "elan-text": ".txt",
+    "audacity": ".txt",
+    "frame-wise": ".txt",
 }
 
 
@@ -36,6 +43,7 @@ def attack(name: str, data: bytes, folder: Path) -> None:
     for strict in (True, False):
         with contextlib.suppress(DataError):
             found = import_annotations([path], name.removesuffix("-json"), ImportOptions(fps=25.0, strict=strict))
+            assert not any(label.splitlines()[1:] for label in found.annotations.labels), "a label on several lines"
             describe(found.annotations).to_json()
             copy = folder / "copy.json"
             save_annotations(copy, found.annotations)
@@ -65,8 +73,9 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         ).encode(),
     ),
     "csv": (
-        b"video,start,end,label,subset,duration\na.mp4,1,2.5,jump,val,9\n-b,,,,,\n",
+        b"video,start,end,label,subset,duration\na.mp4,25,50,jump,val,9\n-b,,,,,\n",
         b"video;start;end;label\na;1;2;x",
+        b"sep=;\nvideo;start;end;label\na;0:01,5;00:00:02:10;x",
     ),
     "elan": (
         b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -141,6 +150,59 @@ ANNOTATION_REF="a1"><ANNOTATION_VALUE>high</ANNOTATION_VALUE></REF_ANNOTATION></
 <image id="32" name="frame_000032" width="9" height="9"><tag label="run" source="manual"></tag></image>
 </annotations>""",
     ),
+    "csv-json": (
+        json.dumps(
+            [
+                {"video": "gym.mov", "label": "jump", "start": "01:03", "end": "01:03.14"},
+                {"video": "gym.mov", "label": "run", "start": 3, "end": "00:00:05"},
+            ]
+        ).encode(),
+    ),
+    "coin": (
+        json.dumps(
+            {
+                "database": {
+                    "v1": {
+                        "subset": "training",
+                        "duration": 60.0,
+                        "annotation": [{"id": "59", "segment": [5.0, 12.0], "label": "pour water"}],
+                    }
+                }
+            }
+        ).encode(),
+    ),
+    "boris": (
+        b"Observation id\to\t\t\t\r\nTime\tMedia file path\tSubject\tBehavior\tStatus\r\n"
+        b"3.3\tD:/rec/a.mxf\tanna\tstir\tSTART\r\n7.75\tD:/rec/a.mxf\tanna\tstir\tSTOP\r\n"
+        b"8.0\tD:/rec/a.mxf\tanna\tcough\tPOINT\r\n",
+        b"Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),Stop (s)\n"
+        b"o,a.mp4,x,sit,STATE,1,2.5\n",
+    ),
+    "boris-json": (
+        json.dumps(
+            {
+                "observations": {
+                    "o": {
+                        "file": {"1": ["a.mp4", "b.mp4"], "2": []},
+                        "type": "MEDIA",
+                        "events": [[4, "", "walk", "", ""], [12.5, "", "walk", "", ""], [13, "", "bark", "x", ""]],
+                        "media_info": {"length": {"a.mp4": 10.0}},
+                    },
+                    "live": {"file": [], "type": "LIVE", "events": [[1, "", "bark", "", ""]]},
+                },
+                "behaviors_conf": {
+                    "0": {"type": "State event", "code": "walk"},
+                    "1": {"type": "Point event", "code": "bark"},
+                },
+            }
+        ).encode(),
+    ),
+    "elan-text": (
+        b"default\t\t00:00:03.200\t3.2\t00:00:10.400\t10.4\t00:00:07.200\t7.2\tgrazing\n",
+        b"Begin Time - ss.msec\tEnd Time - ss.msec\thand\tfoot\n1.0\t2.0\twave\tkick\n3.0\t4.5\t\tstep\n",
+    ),
+    "audacity": (b"3.200000\t10.400000\tgrazing\n\\\t300.0\t900.0\n11,5\t11,5\tpoint\n1.0 2.0 run\n",),
+    "frame-wise": (b"SIL\nSIL\npour\npour\nstir\nSIL\n",),
     "thumos": (b"video_validation_0000051  67.5  75.9\nvideo_validation_0000051  85.9  90.6\n",),
     "thumos-json": (
         json.dumps(
@@ -172,7 +234,7 @@ def vary(name: str, data: bytes) -> bytes:
     draw = random.Random(data)
     seed = draw.choice(SEEDS[name])
     changes = draw.randint(1, 4)
-    if SUFFIXES[name] != ".json":
+    if not seed.lstrip().startswith((b"{", b"[")):
         words = re.split(rb'([<>"=,;\s]+)', seed)
         for _ in range(changes):
             place = draw.randrange(len(words))

@@ -7,47 +7,30 @@ Unknown keys are errors that name the nearest known key. Defaults are the paper'
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from lofi_tal.encoders import ENCODERS
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
-from lofi_tal.registry import Registry
+from lofi_tal.settings import LaterSection, Section, known, leaves
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
 
 
-def _known(registry: Registry[Any]) -> Any:
-    """Return a check of a setting that names a component; a path to code is looked at when it is used."""
-    return AfterValidator(lambda name: name if ":" in name else registry.checked(name))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class _LaterSection(_Section):
-    """A section with settings that came later: unset, they are left out, and no fingerprint knows of them."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, handler: Any) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if key not in self.later or value}
-
-
-class DataSection(_Section):
+class DataSection(LaterSection):
     """Where the data lie and how they are split."""
+
+    later = frozenset({"background", "cache"})
 
     annotations: Path
     """ActivityNet-style JSON."""
     videos: Path | None = None
-    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ...; needed unless there are features."""
+    """Folder of the untrimmed videos, named <id>.mp4, v_<id>.mkv, ... (videos/**: with all folders in it); needed
+    unless there are features."""
     manifest: Path | None = None
     """What `lofi data check --manifest` wrote about the videos; a run examines them itself without it."""
     clips: Path | None = None
@@ -64,31 +47,36 @@ class DataSection(_Section):
     """Mirror training videos at random; set to false if a mirrored action is another class."""
     cache_gib: float = Field(20.0, ge=0.0)
     """Limit of the decoded-frame cache on disk, in GiB; 0 turns it off."""
+    cache: Path | None = None
+    """Folder of that cache, which several runs may share; null takes cache/ in the run folder."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     """What decodes videos in training and extraction; torchcodec is optional (pip install 'lofi-tal[torchcodec]')."""
     workers: int = Field(2, ge=0)
     """Loader processes."""
     max_lost: float = Field(0.5, ge=0, le=1)
     """Share of a subset's videos that may be missing or unreadable; a run with more stops before it trains."""
+    background: bool = False
+    """Train stage 2 and the head also on training videos without segments, as negatives; they are unused without it."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
-class FeaturesSection(_Section):
+class FeaturesSection(LaterSection):
     """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
 
+    later = frozenset({"axes"})
     sources: tuple[Path, ...] = Field(min_length=1)
     """Folders of .npy, .npz, .csv, .pt, .safetensors or .h5 (one a video), or HDF5 files; joined on the channels."""
     resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
     """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
-    axes: Literal["TC", "CT"] = "TC"
-    """Order of the arrays: (features, channels) or (channels, features)."""
+    axes: Literal["TC", "CT"] | None = None
+    """Order of the arrays: TC (features, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
-class EncoderSection(_Section):
+class EncoderSection(Section):
     """Which encoder, and what it starts from."""
 
-    name: Annotated[str, _known(ENCODERS)] = "tsm_resnet18"
+    name: Annotated[str, known(ENCODERS)] = "tsm_resnet18"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the encoder, such as width."""
@@ -98,7 +86,7 @@ class EncoderSection(_Section):
     """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
 
 
-class SnippetSection(_Section):
+class SnippetSection(Section):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
@@ -124,7 +112,7 @@ class SnippetSection(_Section):
         return self.model_dump(mode="json", exclude=without)
 
 
-class ClassificationSection(_Section):
+class ClassificationSection(Section):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
 
     epochs: int = Field(50, ge=1)
@@ -156,7 +144,7 @@ class ClassificationSection(_Section):
 class PretrainSection(ClassificationSection):
     """Stage 1: what the encoder learns from trimmed clips (TSM's public Kinetics recipe)."""
 
-    task: Annotated[str, _known(TASKS)] = "acp"
+    task: Annotated[str, known(TASKS)] = "acp"
     """One of `lofi models list`: the class of a clip (acp), whether it runs forwards (arrow), or whether it is sped up
     (speed). The last two need no labels, and encode every clip twice."""
 
@@ -176,10 +164,12 @@ class FinetuneSection(ClassificationSection):
     """Clips from between the segments are one more class, as in TSP (Alwassel et al., 2021)."""
 
 
-class LofiSection(_Section):
+class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    schedule: Annotated[str, _known(SCHEDULES)] = "long"
+    later = frozenset({"watch"})
+
+    schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
     r_t: float = Field(4.0, ge=1)
     """Temporal ratio of T-LoFi; ST-LoFi takes its square root."""
@@ -225,6 +215,12 @@ class LofiSection(_Section):
     """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+    watch: int | None = Field(None, ge=0)
+    """Epochs between two looks at held-out training videos (loss and mAP); 0 never, null so that they cost little."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what the encoder depends on: all but the looks, which change nothing."""
+        return self.model_dump(mode="json", exclude={"watch"})
 
     def fidelities_over(self, full: Fidelity) -> Schedule:
         """Return the schedule of these settings, given full fidelity."""
@@ -232,12 +228,12 @@ class LofiSection(_Section):
         return create_schedule(self.schedule, full, **{name: getattr(self, name) for name in names})
 
 
-class HeadSection(_LaterSection):
+class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
     later = frozenset({"weights"})
 
-    name: Annotated[str, _known(HEADS)] = "gtad"
+    name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the head, such as hidden_3d."""
@@ -255,7 +251,7 @@ class HeadSection(_LaterSection):
     """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
 
 
-class ClassifierSection(_Section):
+class ClassifierSection(Section):
     """Class scores of proposals, from the same frozen features."""
 
     epochs: int = Field(40, ge=1)
@@ -272,7 +268,7 @@ class ClassifierSection(_Section):
     """Layout of that file: {"results": {id: [scores]}, "class": [names]}, or HACS's two best classes by position."""
 
 
-class DetectSection(_LaterSection):
+class DetectSection(LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
     later = frozenset({"gate", "vote"})
@@ -291,7 +287,7 @@ class DetectSection(_LaterSection):
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
 
 
-class Recipe(_LaterSection):
+class Recipe(LaterSection):
     """A whole run: three stages, detection and evaluation."""
 
     later = frozenset({"tracking"})
@@ -318,7 +314,7 @@ class Recipe(_LaterSection):
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
-    tracking: dict[Annotated[str, _known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
+    tracking: dict[Annotated[str, known(LOGGERS)], dict[str, Any]] = Field(default_factory=dict)
     """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
 
     @model_validator(mode="after")
@@ -342,20 +338,14 @@ def path_settings() -> tuple[tuple[str, str], ...]:
     for section, field in Recipe.model_fields.items():
         model = _model_of(field.annotation)
         for key, inner in model.model_fields.items() if model else ():
-            if Path in _leaves(inner.annotation):
+            if Path in leaves(inner.annotation):
                 settings.append((section, key))
     return tuple(settings)
 
 
-def _leaves(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a type is made of."""
-    inner = get_args(annotation)
-    return tuple(leaf for one in inner for leaf in _leaves(one)) if inner else (annotation,)
-
-
 def _model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the section model among the types of a setting."""
-    models = [leaf for leaf in _leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
+    models = [leaf for leaf in leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
     return models[0] if models else None
 
 
@@ -376,9 +366,8 @@ def _explain(item: Any) -> str:
     """Turn one pydantic error into a sentence."""
     setting = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
-        section = _section_at(item["loc"][:-1])
-        known = list(section.model_fields) if section else []
-        return f"{setting!r} is not a known setting.{nearest(str(item['loc'][-1]), known)}"
+        section, name = _section_at(item["loc"][:-1]), str(item["loc"][-1])
+        return f"{setting!r} is not a known setting.{nearest(name, section.model_fields if section else ())}"
     if item["type"] == "value_error":
         message = str(item["msg"]).removeprefix("Value error, ")
         return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")

@@ -26,7 +26,7 @@ from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of
 from lofi_tal.segments import Segments
-from lofi_tal.video import SUFFIXES, VideoError, VideoManifest
+from lofi_tal.video import EVERYWHERE, VideoError, VideoManifest, list_videos
 from lofi_tal.writers import DEFAULT_FORMATS, PAGE, check_formats, detection_files, write_detections
 
 
@@ -192,8 +192,8 @@ def hash_model(folder: Path) -> str:
 def _video_files(videos: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in videos:
-        if path.is_dir():
-            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        if path.is_dir() or path.name == EVERYWHERE:
+            files += list_videos(path)
         else:
             files.append(path)
     if not files:

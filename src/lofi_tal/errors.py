@@ -6,9 +6,11 @@ And how messages are written: on one line, with the name that was meant.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
+_AFFIXES = re.compile(r"^v_|[._-](rgb|flow|i3d|c3d|tsn|tsp|slowfast|feats?|features?)$")
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of others, and separators of lines and paragraphs
 
 
@@ -61,3 +63,31 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def nearest_id(video_id: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the file or video that an id seems to mean, or an empty string.
+
+    Case, Unicode form, a prefix ``v_`` and suffixes such as ``_rgb`` do not count. Names with other numbers in them are
+    never suggested: next to a missing ``video_12``, ``video_13`` is another video.
+    """
+    wanted = _core(video_id)
+    numbers = _numbers(wanted)
+    cores = {name: _core(name) for name in known}
+    alike = [name for name, core in cores.items() if core == wanted]
+    if not alike and wanted:
+        token = re.compile(rf"(?<![^\W_]){re.escape(wanted)}(?![^\W_])")
+        alike = sorted((name for name, core in cores.items() if token.search(core)), key=len)
+    if not alike:
+        rest = {core: name for name, core in cores.items() if _numbers(core) == numbers}
+        alike = [rest[core] for core in difflib.get_close_matches(wanted, rest, n=1, cutoff=0.75)]
+    return f" Did you mean {alike[0]!r}?" if alike else ""
+
+
+def _core(name: str) -> str:
+    """Return what of a name tells videos apart."""
+    return _AFFIXES.sub("", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _numbers(core: str) -> list[str]:
+    return [digits.lstrip("0") for digits in re.findall(r"\d+", core)]

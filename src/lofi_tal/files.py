@@ -16,6 +16,12 @@ from typing import Any
 
 from lofi_tal.errors import DataError, DiskFullError, LofiError, RunError
 
+_COMPANIONS = frozenset((
+    *("__macosx", "thumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
+    "system volume information",
+))  # fmt: skip
+_UNFINISHED = (".part", ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -218,6 +224,21 @@ def file_stamp(path: Path) -> str:
     """Return a cheap identity of a large file (name, size, modification time): a change of any of them is seen."""
     status = path.stat()
     return hash_object([path.name, status.st_size, status.st_mtime_ns])
+
+
+def with_home(path: Path | str) -> Path:
+    """Return a path with ``~/`` expanded, as a shell does it; ``~name`` is the name of a file."""
+    text = str(path)
+    return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(path)
+
+
+def is_companion(name: str) -> bool:
+    """Say whether a file or folder lies beside others without being one of the user's: it is passed over everywhere.
+
+    Hidden names, among them macOS' ``._name.mp4``; thumbnails and indexes of systems, cameras and file servers; and
+    what is still being downloaded.
+    """
+    return name.startswith(".") or name.lower() in _COMPANIONS or name.lower().endswith(_UNFINISHED)
 
 
 def inside(folder: Path, name: str, suffix: str = "") -> Path:

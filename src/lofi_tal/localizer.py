@@ -23,7 +23,7 @@ from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.localise import fuse, localise
-from lofi_tal.video import VideoError, VideoInfo, check_decoder, probe_video
+from lofi_tal.video import Clock, VideoError, VideoInfo, check_decoder, probe_video
 
 FORMAT = 1
 WINDOWS_AT_ONCE = 4
@@ -134,16 +134,14 @@ class Localizer:
             seen: Called with the number of snippets that have been encoded since it was called last.
 
         Returns:
-            Segments in seconds from the first frame, by falling score.
+            Segments in seconds on the player's clock, by falling score.
 
         Raises:
             VideoError: If the file cannot be decoded.
         """
         path = Path(video)
         info = probe_video(path)
-        segments = self.predict_features(
-            self._features(path, info, seen), info.duration, video_id=video_id or path.stem
-        )
+        segments = self._predict(self._features(path, info, seen), info.clock, video_id or path.stem)
         return segments if threshold is None else segments.above(threshold)
 
     def predict_many(
@@ -201,16 +199,19 @@ class Localizer:
 
     def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
         """Detect actions in features ``(C, N)`` that cover a video of ``duration`` seconds; by falling score."""
+        return self._predict(features, Clock(0.0, duration), video_id)
+
+    def _predict(self, features: Tensor, clock: Clock, video_id: str) -> Segments:
         (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
-        return self.fuse(video_id, duration, features, proposals)
+        return self.fuse(video_id, clock, features, proposals)
 
     def localise_features(self, features: Sequence[Tensor]) -> list[Proposals]:
         """Return the proposals of each video after soft-NMS, from features ``(C, N)`` on the CPU."""
         return localise(self.head, features, self.windows, self.detect)
 
-    def fuse(self, video_id: str, duration: float, features: Tensor, proposals: Proposals) -> Segments:
+    def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times."""
-        return fuse(video_id, duration, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+        return fuse(video_id, clock, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
 
 
 def find_model(folder: Path) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lofi_tal.errors import one_line
 
@@ -18,6 +19,40 @@ def duration_text(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+class Expected:
+    """What is still to come of all tasks, foreseen before they began and corrected by what they took.
+
+    Args:
+        tasks: Title and seconds of each task, in their order; a task that does not come up is taken for done.
+    """
+
+    def __init__(self, tasks: Sequence[tuple[str, float]]) -> None:
+        self.tasks, self.at = list(tasks), -1
+        self.foreseen = self.taken = 0.0
+
+    def begin(self, title: str) -> None:
+        """Go to the next task of this title; another one is none of those that were foreseen."""
+        first = title.split(" ")[0]
+        for place in range(self.at + 1, len(self.tasks)):
+            if self.tasks[place][0] in (title, first):
+                self.at = place
+                return
+
+    def left(self, share: float, elapsed: float) -> float:
+        """Return the seconds that are left when ``share`` of the present task took ``elapsed`` seconds."""
+        now = self.tasks[self.at][1] if self.at >= 0 else 0.0
+        foreseen, taken = self.foreseen + share * now, self.taken + elapsed
+        factor = taken / foreseen if foreseen > 0 and taken > 0 else 1.0
+        later = sum(seconds for _, seconds in self.tasks[self.at + 1 :])
+        return factor * ((1 - share) * now + later)
+
+    def end(self, share: float, elapsed: float) -> None:
+        """Note what the present task took."""
+        if self.at >= 0:
+            self.foreseen += share * self.tasks[self.at][1]
+            self.taken += elapsed
 
 
 class Bar(Protocol):
@@ -34,13 +69,34 @@ MakeBar = Callable[[str, int, int], Bar | None]
 """Makes what shows a task, from its title, its units of work, and those done already; None where nothing can."""
 
 
+Follow = Callable[[str, int, int, str], None]
+"""Is told of a task's title, units done, all units, and a detail."""
+
+
 class _Shown:
     make: MakeBar = staticmethod(lambda title, total, done: None)
+    followers: ClassVar[list[Follow]] = []
+    expected: Expected | None = None
+
+
+def expect(tasks: Sequence[tuple[str, float]] | None) -> None:
+    """Let every progress show what is left of all ``tasks``, given as titles and seconds; None stops that."""
+    _Shown.expected = None if tasks is None else Expected(tasks)
 
 
 def show_progress(make: MakeBar) -> None:
     """Let a front end show the progress of every task from now on."""
     _Shown.make = staticmethod(make)
+
+
+@contextlib.contextmanager
+def followed(follow: Follow) -> Iterator[None]:
+    """Tell ``follow`` of every task that begins, and of all that it does, whether it is shown or not."""
+    _Shown.followers.append(follow)
+    try:
+        yield
+    finally:
+        _Shown.followers.remove(follow)
 
 
 class Progress:
@@ -63,6 +119,9 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.quiet:
             self.bar = _Shown.make(self.title, self.total, self.done)
+            if _Shown.expected:
+                _Shown.expected.begin(self.title)
+        self._tell("")
         return self
 
     def __exit__(
@@ -70,18 +129,37 @@ class Progress:
     ) -> None:
         if self.bar:
             self.bar.close()
+        if _Shown.expected and not self.quiet:
+            _Shown.expected.end(self._share, time.monotonic() - self.started)
 
     def advance(self, detail: str = "", units: int = 1) -> None:
         """Count ``units`` more as done and show ``detail``, on the same line."""
         self.done += units
         detail = one_line(detail)
-        if self.bar:
-            self.bar.update(self.done, detail)
-            return
+        self._tell(detail)
         now = time.monotonic()
+        overall = self._overall(now)
+        if self.bar:
+            self.bar.update(self.done, f"{overall}{detail}")
+            return
         if not self.quiet and (now - self.spoken >= self.every or self.done == self.total):
             self.spoken = now
             elapsed = now - self.started
             left = duration_text(elapsed / max(1, self.done - self.first) * (self.total - self.done))
             done = f"{self.title} {self.done}/{self.total} {duration_text(elapsed)}"
-            logger.info("%s ETA %s %s", done, left, detail)
+            logger.info("%s ETA %s %s%s", done, left, overall, detail)
+
+    def _tell(self, detail: str) -> None:
+        for follow in _Shown.followers:
+            follow(self.title, self.done, self.total, detail)
+
+    @property
+    def _share(self) -> float:
+        """What this run has done, of what it found left."""
+        return (self.done - self.first) / max(1, self.total - self.first)
+
+    def _overall(self, now: float) -> str:
+        """Return the time that is left of all tasks, where it was foreseen."""
+        if not _Shown.expected or self.quiet:
+            return ""
+        return f"(all: {duration_text(_Shown.expected.left(self._share, now - self.started))}) "

@@ -53,6 +53,7 @@ class Segments:
         label: N class names.
         score: ``(N,)`` confidence, larger is better; 1 for ground truth.
         duration: Length of the video in seconds, where it is known.
+        proposal_score: ``(N,)`` confidence before class scores, where classes changed it.
 
     Raises:
         DataError: If the fields differ in length or a number is not finite.
@@ -72,15 +73,17 @@ class Segments:
     label: tuple[str, ...]
     score: Floats
     duration: float | None = None
+    proposal_score: Floats | None = None
 
     def __post_init__(self) -> None:
-        for name in ("start", "end", "score"):
+        numbers = ["start", "end", "score"] + ["proposal_score"] * (self.proposal_score is not None)
+        for name in numbers:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64).reshape(-1))
         object.__setattr__(self, "label", tuple(self.label))
-        lengths = {name: len(getattr(self, name)) for name in ("start", "end", "label", "score")}
+        lengths = {name: len(getattr(self, name)) for name in (*numbers, "label")}
         if len(set(lengths.values())) != 1:
             raise DataError(f"Segments of {self.video_id!r}: the fields differ in length: {lengths}.")
-        for name in ("start", "end", "score"):
+        for name in numbers:
             values: Floats = getattr(self, name)
             if not np.isfinite(values).all():
                 index = int(np.flatnonzero(~np.isfinite(values))[0])
@@ -98,6 +101,7 @@ class Segments:
     ) -> Segments:
         """Build from ``[{"segment": [s, e], "label": ..., "score": ...}]``; a missing score is 1."""
         records = list(records)
+        complete = records and all("proposal_score" in record for record in records)
         return cls(
             video_id,
             np.array([record["segment"][0] for record in records], dtype=np.float64),
@@ -105,6 +109,7 @@ class Segments:
             tuple(str(record["label"]) for record in records),
             np.array([record.get("score", 1.0) for record in records], dtype=np.float64),
             duration,
+            np.array([record["proposal_score"] for record in records]) if complete else None,
         )
 
     def __len__(self) -> int:
@@ -148,6 +153,7 @@ class Segments:
             tuple(self.label[i] for i in chosen),
             self.score[chosen],
             self.duration,
+            None if self.proposal_score is None else self.proposal_score[chosen],
         )
 
     def __repr__(self) -> str:
@@ -174,13 +180,17 @@ class Segments:
         return self[self.score >= threshold]
 
     def to_activitynet(self) -> list[dict[str, Any]]:
-        """Return ``[{"label", "score", "segment": [s, e]}]``, as the official evaluator reads it.
+        """Return ``[{"label", "score", "segment": [s, e]}]``, and ``"proposal_score"``, for the official evaluator.
 
         >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_activitynet()
         [{'label': 'jump', 'score': 0.4, 'segment': [2.0, 5.5]}]
         """
         rows = zip(self.label, self.score, self.start, self.end, strict=True)
-        return [{"label": label, "score": float(p), "segment": [float(s), float(e)]} for label, p, s, e in rows]
+        own = [{}] * len(self) if self.proposal_score is None else _named("proposal_score", self.proposal_score)
+        return [
+            {"label": label, "score": float(p), "segment": [float(s), float(e)], **more}
+            for (label, p, s, e), more in zip(rows, own, strict=True)
+        ]
 
     def to_csv(self) -> str:
         """Return CSV text ``video,start,end,label,score`` with a header, times in seconds.
@@ -189,12 +199,7 @@ class Segments:
         video,start,end,label,score
         match,2.000,5.500,jump,0.400000
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["video", "start", "end", "label", "score"])
-        for start, end, label, score in zip(self.start, self.end, self.label, self.score, strict=True):
-            writer.writerow([self.video_id, f"{start:.3f}", f"{end:.3f}", label, f"{score:.6f}"])
-        return text.getvalue()
+        return _csv(self.video_id, self)
 
     def to_srt(self) -> str:
         """Return subtitles (SubRip) in the order of time, one for each segment.
@@ -204,12 +209,7 @@ class Segments:
         00:00:02,000 --> 00:00:05,500
         jump 0.40
         """
-        order = np.lexsort((self.end, self.start))
-        blocks = [
-            f"{number}\n{_srt_time(self.start[i])} --> {_srt_time(self.end[i])}\n{self.label[i]} {self.score[i]:.2f}\n"
-            for number, i in enumerate(order, start=1)
-        ]
-        return "\n".join(blocks)
+        return _srt(sorted(self, key=lambda segment: segment[:2]))
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return a pandas table, one row for each segment: video, start and end in seconds, label, score.
@@ -241,6 +241,27 @@ class Segments:
         """
         duration = self.duration if self.duration is not None or truth is None else truth.duration
         return display.draw(ax, list(self), truth=None if truth is None else list(truth), duration=duration)
+
+
+def _named(name: str, values: Floats) -> list[dict[str, float]]:
+    return [{name: value} for value in values.tolist()]
+
+
+def _csv(video_id: str, segments: Iterable[Segment]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video", "start", "end", "label", "score"])
+    for start, end, label, score in segments:
+        writer.writerow([video_id, f"{start:.3f}", f"{end:.3f}", label, f"{score:.6f}"])
+    return text.getvalue()
+
+
+def _srt(segments: Iterable[Segment]) -> str:
+    blocks = [
+        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{label} {score:.2f}\n"
+        for number, (start, end, label, score) in enumerate(segments, start=1)
+    ]
+    return "\n".join(blocks)
 
 
 def _srt_time(seconds: float) -> str:

@@ -51,6 +51,11 @@ class Window:
         return self.first == 0 and self.count == self.of
 
     @property
+    def shares(self) -> tuple[float, float]:
+        """Its start and end as shares of the video; beyond 1 where it is filled up."""
+        return self.first / self.of, (self.first + self.count) / self.of
+
+    @property
     def snippets(self) -> NDArray[np.int64]:
         """Numbers ``(count,)`` of its snippets in the video."""
         return np.minimum(np.arange(self.first, self.first + self.count), self.of - 1)

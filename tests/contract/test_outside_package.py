@@ -1,7 +1,6 @@
 """A package of somebody else's (examples/own_encoder), installed with pip, adds components without any change here."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "own_encoder"
@@ -133,20 +134,14 @@ def install_by_hand(target, name, project):
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
-def python(site, *arguments):
-    """Run Python with the outside packages on its path."""
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
 def lofi(site, *arguments):
-    return python(site, "-m", "lofi_tal.cli", *arguments)
+    """Run a command with the outside packages on its path."""
+    return processes.run("lofi_tal.cli", *arguments, path=site)
 
 
 def test_its_components_keep_the_contracts(site, tmp_path):
-    result = python(site, "-c", IN_PYTHON, tmp_path)
+    (tmp_path / "in_python.py").write_text(IN_PYTHON)
+    result = processes.run("in_python", tmp_path, path=site, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
 

@@ -1,11 +1,16 @@
 """The tiny benchmark and a run on it, made once for all integration tests."""
 
+import contextlib
+import io
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
+from lofi_tal.cli.app import main
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe
 from lofi_tal.run import ArmResult, Run, write_run_report
@@ -100,3 +105,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Return the weights and results of a run, by relative path."""
     kept = [*folder.rglob("*.safetensors"), *folder.rglob("detections.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+def lofi(*arguments):
+    """Run a command in this process, and say its errors as the command does; any other exception is a fault of ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lofi", *map(str, arguments)])
+        outputs = io.StringIO(), io.StringIO()
+        redirected = contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1])
+        with redirected[0], redirected[1], pytest.raises(SystemExit) as end:
+            main()
+    return SimpleNamespace(exit_code=end.value.code or 0, stdout=outputs[0].getvalue(), stderr=outputs[1].getvalue())

@@ -16,12 +16,12 @@ from lofi_tal.cli.app import app
 from lofi_tal.cli.plan import plan
 from lofi_tal.config import make_recipe
 from lofi_tal.recipes.writing import save_recipe
+from tests import processes
 
 
 def lofi(*arguments, cwd=None):
     """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "lofi_tal.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return processes.run("lofi_tal.cli", *arguments, cwd=cwd)
 
 
 def test_every_command_explains_itself():
@@ -116,7 +116,7 @@ def test_check_and_init_give_a_recipe_that_runs(benchmark_set, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     sources = ("--annotations", benchmark_set.annotations, "--videos", benchmark_set.videos)
     clips = ("--clips", benchmark_set.clips_csv, "--clips-root", benchmark_set.clips)
-    written = lofi("init", *sources, *clips, "-o", recipe, "--no-trial")
+    written = lofi("init", *sources, *clips, "-o", recipe)
     assert written.returncode == 0, written.stderr
     assert lofi("init", "--annotations", "x", "--videos", "y", "-o", recipe).returncode == 2
     settings = ("snippets={count: 8, frames: 2, stride: 2, size: 32}", "pretrain.epochs=1", "lofi.epochs=1",

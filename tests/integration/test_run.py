@@ -74,7 +74,7 @@ def test_an_up_to_date_run_does_nothing_and_a_changed_recipe_is_not_overwritten_
     assert {path: path.stat().st_mtime_ns for path in pipeline.output.rglob("*.safetensors")} == before
     assert {folder.name for folder in again.folder.skipped} == {"pretrain", "lofi", "evaluation"}
     noted = (pipeline.output / "recipe.yaml").read_text()
-    with pytest.raises(LofiError, match=r"lofi\.lr: 0\.002 then, 0\.05 now.*--overwrite"):
+    with pytest.raises(LofiError, match=r"lofi\.lr: 0\.002 -> 0\.05.*--overwrite"):
         run(changed(lofi={"lr": 0.05}), pipeline.output)
     assert (pipeline.output / "recipe.yaml").read_text() == noted
     assert {path: path.stat().st_mtime_ns for path in pipeline.output.rglob("*.safetensors")} == before
@@ -186,3 +186,15 @@ def test_an_encoder_that_computes_while_it_is_built_can_be_tried(changed, tmp_pa
     ENCODERS.register("computing_for_test")(computing)
     run = Run(changed(encoder={"name": "computing_for_test", "options": {}}), tmp_path, device="cpu", quiet=True)
     run.check_parts()
+
+
+@pytest.mark.parametrize("arm", ["baseline", "lofi"])
+def test_the_class_agnostic_figure_of_a_run_is_that_of_lofi_evaluate_on_its_detections(finished_run, tiny_recipe, arm):
+    run, results = finished_run
+    (result,) = [one for one in results if one.arm == arm]
+    found = evaluate_detections(
+        tiny_recipe.data.annotations, run.output / "arms" / arm / "detections.json", class_agnostic=True
+    )
+    assert found.mAP == tuple(result.scores["agnostic"]["mAP"])
+    assert found.repeated > 0
+    assert found.average_mAP > 0

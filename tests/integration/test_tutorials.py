@@ -23,7 +23,7 @@ SMALL = [word for setting in FEWER if not setting.startswith("pretrain") for wor
 FEATURES = [word for setting in FEWER if setting.startswith("head") for word in ("--set", setting)]
 FEATURES += ["--set", "snippets.count=12"]
 ADDED = {
-    "demo": [*DEMO, "--preset", "tiny", "--device", "cpu"],
+    "demo": [*DEMO, "--recipe", "demo", "--preset", "tiny", "--device", "cpu"],
     "run": [*SMALL, "--set", "baseline=false", "--device", "cpu", "--precision", "fp32"],
     "head": [*FEATURES, "--device", "cpu"],
     "classify": [*FEATURES, "--device", "cpu"],

@@ -85,10 +85,13 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*command, "--wheel-dir", folder, ROOT], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """The wheel that pip builds from the source distribution, as an index has them."""
+    sources, folder = tmp_path_factory.mktemp("sdist"), tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    for command in ([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", sources], [*pip, "-w", folder]):
+        command += sources.iterdir()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
     (built,) = folder.iterdir()
     return built
 
@@ -152,14 +155,27 @@ def test_the_version_needs_no_installation(described, tmp_path):
 def test_a_recipe_runs_from_data_to_report_and_detects(installed, tmp_path):
     assert installed.run("lofi", "--version") == f"lofi-tal {lofi_tal.__version__}\n"
     assert "tsm_resnet18" in installed.run("lofi", "models", "list", "--json")
-    data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "out"
-    installed.run("lofi", "data", "synth", data, "--preset", "tiny", "--workers", 2, "--quiet")
-    files = {"annotations": "annotations.json", "videos": "videos", "clips": "clips.csv", "clips_root": "clips"}
-    settings = [*(f"data.{key}={data / name}" for key, name in files.items()), *SETTINGS]
-    chosen = [part for setting in settings for part in ("--set", setting)]
-    result = json.loads(installed.run("lofi", "run", "demo", "-o", run, "--device", "cpu", "-q", "--json", *chosen))
-    assert result
+    run, out = tmp_path / "run", tmp_path / "out"
+    chosen = [part for setting in SETTINGS for part in ("--set", setting)]
+    scratch = ("--from-scratch", "--preset", "tiny", "--device", "cpu", "-q")
+    assert str(run / "demo.html") in installed.run("lofi", "demo", "-o", run, *scratch, *chosen)
+    recipe = ("run", run / "recipe.yaml", "-o", run, "--device", "cpu", "-q", "--json")
+    assert json.loads(installed.run("lofi", *recipe)).keys() == {"baseline", "lofi"}
     assert "<svg" in (run / "report.html").read_text()
-    video = next((data / "videos").iterdir())
+    assert "What LoFi changes" in (run / "demo.html").read_text()
+    video = next((run / "data" / "videos").iterdir())
     installed.run("lofi", "detect", video, "--model", run / "arms/lofi/model", "--out", out, "--device", "cpu", "-q")
     assert "<script" in (out / f"{video.stem}.html").read_text()
+
+
+def test_it_detects_in_the_video_that_it_brings(installed):
+    assert "figure_eight" in installed.run("lofi", "detect", "--demo", "-q")
+
+
+def test_the_demonstration_begins_with_the_encoder_that_it_brings(installed, tmp_path):
+    small = ("lofi.epochs=1", "head.epochs=1", "classifier.epochs=1", "data.workers=0")
+    chosen = [part for setting in small for part in ("--set", setting)]
+    installed.run("lofi", "demo", "-o", tmp_path / "run", "--preset", "tiny", "--device", "cpu", "-q", *chosen)
+    assert not (tmp_path / "run/data/clips").exists()
+    start = json.loads((tmp_path / "run/pretrain/stage.json").read_text())
+    assert start["stage"] == "start"

@@ -28,8 +28,12 @@ def load(tmp_path: Path, **videos):
     return load_annotations(path)
 
 
-def kinds(report) -> list[tuple[str, str, str]]:
-    return [(finding.severity, finding.kind, finding.video_id) for finding in report.findings]
+SMALL = ("missing-subset", "single-instance")  # what a file of a few videos is told anyway
+
+
+def kinds(report, without=SMALL) -> list[tuple[str, str, str]]:
+    found = [finding for finding in report.findings if finding.kind not in without]
+    return [(finding.severity, finding.kind, finding.video_id) for finding in found]
 
 
 def make_video(path: Path, frames: int = 20) -> None:
@@ -50,7 +54,7 @@ def spoil_second_half(path: Path) -> None:
 def test_sound_annotations_have_no_findings(tmp_path):
     annotations = load(
         tmp_path,
-        a=("training", 2.0, [(0, 1, "x"), (1, 2.05, "y")]),
+        a=("training", 2.0, [(0, 1, "x"), (1, 2.05, "x")]),
         b=("validation", 2.0, [(0, 1, "x")]),
         c=("testing", 2.0, []),
     )
@@ -59,9 +63,10 @@ def test_sound_annotations_have_no_findings(tmp_path):
     report = check_annotations(annotations, tmp_path / "videos")
     assert report.findings == ()
     assert report.ok
+    assert report.verdict == "No errors."
     assert report.summary["training"]["videos"] == 1
     assert report.summary["training"]["instances"] == 2
-    assert report.summary["training"]["classes"] == 2
+    assert report.summary["training"]["classes"] == 1
     assert report.summary["training"]["segment_seconds"]["p50"] == pytest.approx(1.0)
     assert report.summary["testing"]["segment_seconds"] == {}
 
@@ -90,6 +95,7 @@ def test_faults_of_the_annotations(tmp_path):
     }  # fmt: skip
     assert not report.ok
     assert any("'new'" in finding.detail for finding in report.findings)
+    assert report.verdict == "1 error, 7 warnings: `lofi run` would stop, or lose data."
 
 
 def test_faults_of_the_videos(tmp_path):
@@ -140,7 +146,9 @@ def test_faults_of_ignored_parts_are_those_of_segments(tmp_path):
     odd = replace(annotations["a"], ignored=np.array([[2.0, 3.0], [5.0, 4.0], [9.0, 12.0]]))
     report = check_annotations(Annotations({"a": odd}), None)
     assert kinds(report) == [("warning", "empty-segment", "a"), ("warning", "segment-outside", "a")]
-    assert report.findings[0].detail == "Ignored part 1 [5, 4] s does not end after its start."
+    assert [finding.detail for finding in report.findings if finding.kind == "empty-segment"] == [
+        "Ignored part 1 [5, 4] s does not end after its start."
+    ]
 
 
 def test_mistakes_are_said(tmp_path):
@@ -154,7 +162,7 @@ def test_mistakes_are_said(tmp_path):
 def test_activitynet_has_its_known_faults_and_no_other():
     report = check_annotations(load_annotations(SHARED / "activitynet_v1-3.json"), None)
     assert report.ok
-    assert report.counts == {"empty-segment": 12, "segment-outside": 3}
+    assert report.counts == {"duplicate-segment": 26, "empty-segment": 12, "segment-outside": 3}
 
 
 @pytest.mark.shared
@@ -163,4 +171,4 @@ def test_activitynet_has_its_known_faults_and_no_other():
 def test_real_videos_agree_with_their_annotations(name):
     annotations = load_annotations(SHARED / name / "annotations.json")
     some = Annotations({video.video_id: video for video in [*annotations.subset("training")][:4]})
-    assert check_annotations(some, SHARED / name / "videos").findings == ()
+    assert kinds(check_annotations(some, SHARED / name / "videos"), (*SMALL, "similar-labels")) == []

@@ -174,7 +174,8 @@ def test_cleaning_clips_and_drops_and_says_so(tmp_path):
     unsure = [{"segment": span} for span in ([-1, 2], [3, 4], [5, 5], [9, 11])]
     path = write(tmp_path, {"a": video(annotations=spans), "b": endless, "c": {**video(), "ignored": unsure}})
     loaded = load_annotations(path)
-    cleaned, notes = loaded.clean()
+    cleaned, changes = loaded.clean()
+    notes = list(map(str, changes))
     segments = cleaned["a"].segments
     assert segments.label == ("in", "early", "late")
     np.testing.assert_array_equal(segments.start, [1, 0, 8])
@@ -185,6 +186,7 @@ def test_cleaning_clips_and_drops_and_says_so(tmp_path):
     assert len(notes) == 9
     assert notes[0] == "a, annotation 1 (early) [-1, 2] s clipped to [0, 2] s."
     assert "does not end after its start" in notes[2]
+    assert [change.label for change in changes if change.dropped] == ["zero", "back", "out", ""]
     assert len(loaded["a"].segments) == 6
     assert cleaned.clean()[1] == []
 
@@ -236,8 +238,8 @@ def test_activitynet_has_its_published_counts():
     for subset, instances, dropped in (("training", 14859, 9), ("validation", 7293, 3)):
         chosen = loaded.subset(subset)
         assert sum(len(v.segments) for v in chosen) == instances
-        cleaned, notes = chosen.clean()
-        assert sum("dropped" in note for note in notes) == dropped
+        cleaned, changes = chosen.clean()
+        assert sum(change.dropped for change in changes) == dropped
         assert sum(len(v.segments) for v in cleaned) == instances - dropped
     with pytest.raises(DataError, match="'testing' has 4851 videos"):
         require_truth(loaded, "testing")

@@ -55,13 +55,27 @@ def test_valid_files_with_parts_exchanged(name, folder):
     check()
 
 
-@pytest.mark.parametrize("name", [name for name, suffix in SUFFIXES.items() if suffix == ".json"])
+@pytest.mark.parametrize("name", [name for name, suffix in SUFFIXES.items() if suffix in (".json", ".boris")])
 def test_any_json(name, folder):
     import json
 
     @given(
         json_values
-        | st.dictionaries(st.sampled_from(("database", "metadata", "view", "file", "attribute")), json_values)
+        | st.dictionaries(
+            st.sampled_from(
+                (
+                    "database",
+                    "metadata",
+                    "view",
+                    "file",
+                    "attribute",
+                    "observations",
+                    "behaviors_conf",
+                    "annotation",
+                )
+            ),
+            json_values,
+        )
     )
     def check(value):
         attack(name, json.dumps(value).encode(), folder)

@@ -15,7 +15,7 @@ SCHEDULE = lofi.create_schedule("full", FULL)
 
 def video(label=0):
     file = VideoFile(Path("none.mp4"), "", 10.0, 100)
-    return TruthVideo("v", file, 10.0, torch.tensor([[0.1, 0.4]]), torch.tensor([label]))
+    return TruthVideo("v", file, torch.tensor([[0.1, 0.4]]), torch.tensor([label]))
 
 
 @pytest.mark.parametrize(

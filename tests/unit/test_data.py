@@ -39,7 +39,7 @@ FULL = Fidelity("full", 4, 16)
 def video(number, label):
     file = VideoFile(Path(f"{number}.mp4"), str(number), 10.0, 100)
     labels = torch.tensor([label] if label is not None else [], dtype=torch.long)
-    return TruthVideo(str(number), file, 10.0, torch.zeros(len(labels), 2), labels)
+    return TruthVideo(str(number), file, torch.zeros(len(labels), 2), labels)
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 3))

@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import save_file
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.features import RESIZES, PublishedFeatures, resize_features
+from lofi_tal.features import RESIZES, PublishedFeatures, export_npy, resize_features
 
 ARRAY = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)  # (T, C)
 
@@ -127,3 +127,125 @@ def test_resizing_equals_the_definitions_worked_by_hand():
 def test_an_unknown_way_is_refused():
     with pytest.raises(LofiError, match="interpolate, roi_align, bmn"):
         resize_features(torch.zeros(1, 3), 2, "nearest")
+
+
+ROWS = np.array([[0.5, -1.5, 2e-3], [1.0, 2.0, 3.0]])
+TABLES = {
+    "no header": "0.5,-1.5,2e-3\n1,2,3\n",
+    "header": "f0,f1,f2\n0.5,-1.5,2e-3\n1,2,3\n",
+    "quoted header": '"a","b","c"\n0.5,-1.5,2e-3\n1,2,3\n',
+    "pandas": "0,1,2\n0.5,-1.5,2e-3\n1,2,3\n",
+    "pandas index": ",0,1,2\n0,0.5,-1.5,2e-3\n1,1,2,3\n",
+    "frames": "frame,f0,f1,f2\n0,0.5,-1.5,2e-3\n8,1,2,3\n",
+    "semicolons": "x;y;z\n0,5;-1,5;2e-3\n1;2;3\n",
+    "tabs": "0.5\t-1.5\t2e-3\n1\t2\t3\n",
+    "blanks": "0.5 -1.5  2e-3\n1 2 3\n",
+    "bom and blank lines": "\ufeff0.5, -1.5, 2e-3\r\n\r\n1, 2, 3\r\n",
+    "last comma": "0.5,-1.5,2e-3,\n1,2,3,\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_of_a_table_is_read_with_and_without_a_header(tmp_path, table):
+    (tmp_path / "abc.csv").write_text(TABLES[table], encoding="utf-8", newline="")
+    np.testing.assert_allclose(PublishedFeatures([tmp_path], 2).read("abc").numpy(), ROWS.T, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("", "is empty"), ("f0,f1\n", "no rows"), ("1,2\n3,4,5\n", "columns")])
+def test_tables_that_are_none_say_why(tmp_path, text, reason):
+    (tmp_path / "abc.csv").write_text(text)
+    with pytest.raises(DataError, match=reason):
+        PublishedFeatures([tmp_path], 2).read("abc")
+
+
+DURATIONS = {f"v{number}": float(seconds) for number, seconds in enumerate((10, 14, 25, 40, 33, 18))}
+
+
+def write_source(folder, shapes, suffix=".npy"):
+    """Write an array of each shape, which counts from 0 along its features."""
+    folder.mkdir(exist_ok=True)
+    for name, shape in zip(DURATIONS, shapes, strict=False):
+        write(folder / f"{name}{suffix}", np.ones(shape, dtype=np.float32))
+    return folder
+
+
+def settled(folder, count=8, axes=None):
+    features = PublishedFeatures([folder], count, axes=axes)
+    features.settle(DURATIONS)
+    return features
+
+
+SECONDS = [int(seconds) for seconds in DURATIONS.values()]
+CASES = {
+    "the same channels": ([(3 * s, 5) for s in SECONDS], "TC", 5),
+    "the same channels, transposed": ([(5, 3 * s) for s in SECONDS], "CT", 5),
+    "two files": ([(5, 30), (5, 42)], "CT", 5),
+    "equal lengths among them": ([(6, 10), (6, 10), (6, 25), (6, 40), (6, 40), (6, 10)], "CT", 6),
+    "more features than frames": ([(4096, 8)] * 6, "CT", 4096),
+    "channels of two streams, transposed": ([(4096, 2 * s) for s in SECONDS], "CT", 4096),
+    "usual channels": ([(100, 400)] * 6, "TC", 400),
+    "an outlier of channels": ([(100, 2048)] + [(100, 400)] * 5, "TC", 400),
+    "half of them transposed": ([(30, 64), (64, 42), (75, 64), (64, 120), (99, 64), (64, 54)], "TC", 64),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("suffix", [".npy", ".h5", ".safetensors"])
+def test_arrays_say_which_way_they_lie(tmp_path, case, suffix):
+    shapes, axes, channels = CASES[case]
+    features = settled(write_source(tmp_path / "source", shapes, suffix))
+    assert (features.layouts[0].axes, features.layouts[0].channels) == (axes, channels)
+    for name, shape in zip(DURATIONS, shapes, strict=False):
+        if channels in shape:
+            assert features.read(name).shape == (channels, 8)
+    assert len(features.turned) == (3 if case.startswith("half") else 0)
+
+
+@pytest.mark.parametrize("shape", [(400, 100), (2048, 128), (768, 192)])
+def test_arrays_of_one_shape_that_look_transposed_are_refused_until_the_recipe_says(tmp_path, shape, monkeypatch):
+    monkeypatch.setitem(globals(), "DURATIONS", {name: 100 + seconds for name, seconds in DURATIONS.items()})
+    folder = write_source(tmp_path / "source", [shape] * 6)
+    with pytest.raises(DataError, match=r"Set features\.axes: CT, or TC"):
+        settled(folder)
+    assert settled(folder, axes="CT").read("v0").shape == (shape[0], 8)
+    assert settled(folder, axes="TC").read("v0").shape == (shape[1], 8)
+
+
+def test_one_file_that_cannot_be_told_keeps_the_documented_order_and_says_so(tmp_path, caplog):
+    assert settled(write_source(tmp_path / "source", [(12, 16)])).read("v0").shape == (16, 8)
+    assert "Set features.axes if that is wrong" in caplog.text
+
+
+def test_declared_axes_that_the_files_contradict_are_refused_by_name(tmp_path):
+    folder = write_source(tmp_path / "source", [(2048, 3 * s) for s in SECONDS])
+    with pytest.raises(DataError, match=r"all 6 arrays have 2048 features. Set features\.axes: CT"):
+        settled(folder, axes="TC")
+
+
+def test_the_commonest_number_of_channels_decides_and_not_the_first_files(tmp_path):
+    features = settled(write_source(tmp_path / "source", [(30, 7)] + [(3 * s, 5) for s in SECONDS[1:]]))
+    assert features.read("v1").shape == (5, 8)
+    with pytest.raises(DataError, match=r"v0\.npy have 7 channels, most of .* have 5"):
+        features.read("v0")
+
+
+def test_axes_of_length_one_are_dropped(tmp_path):
+    np.save(tmp_path / "abc.npy", ARRAY[None, :, None, :])
+    np.testing.assert_allclose(PublishedFeatures([tmp_path], 7).read("abc").numpy(), ARRAY.T)
+
+
+def test_the_decided_order_is_part_of_the_provenance_and_the_usual_one_changes_none(tmp_path):
+    straight = write_source(tmp_path / "a", [(3 * s, 5) for s in SECONDS])
+    turned = write_source(tmp_path / "b", [(5, 3 * s) for s in SECONDS])
+    assert settled(straight).provenance == PublishedFeatures([straight], 8).provenance
+    assert settled(turned).provenance == PublishedFeatures([straight], 8, axes="CT").provenance
+
+
+def test_an_export_keeps_the_commonest_channels_and_names_the_others(tmp_path):
+    folder = tmp_path / "features"
+    write_source(folder, [(4, 7)] + [(4, 5)] * 5, ".safetensors")
+    (tmp_path / "features.json").write_text("{}")
+    count, failed = export_npy(folder, tmp_path / "out")
+    assert count == 5
+    assert len(failed) == 1
+    assert "v0.safetensors have 7 channels, most have 5" in failed[0]

@@ -105,7 +105,7 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path):
 def video(segments, name="v", labels=None):
     spans = torch.tensor(segments, dtype=torch.float32).reshape(-1, 2)
     labels = torch.zeros(len(spans), dtype=torch.long) if labels is None else torch.tensor(labels)
-    return TruthVideo(name, VideoFile(Path(name), "", 10.0, 100), 10.0, spans, labels)
+    return TruthVideo(name, VideoFile(Path(name), "", 10.0, 100), spans, labels)
 
 
 def test_what_a_grid_allows_by_hand():

@@ -168,7 +168,7 @@ def test_a_finished_stage_is_skipped_and_nothing_is_lost_unasked(tmp_path):
     again = open_stage(tmp_path / "s", "x", {"b": {"c": 2}, "a": 1})
     assert again.record is not None
     assert again.record.result == {"accuracy": 0.5}
-    with pytest.raises(LofiError, match=r"b\.c: 2 then, 3 now.*--overwrite"):
+    with pytest.raises(LofiError, match=r"b\.c: 2 -> 3.*--overwrite"):
         open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 3}})
     assert (tmp_path / "s" / "weights").read_text() == "precious"
     open_stage(tmp_path / "s", "x", {"a": 1, "b": {"c": 3}}, overwrite=True)
@@ -177,7 +177,7 @@ def test_a_finished_stage_is_skipped_and_nothing_is_lost_unasked(tmp_path):
 
 def test_an_interrupted_stage_of_other_inputs_is_not_resumed(tmp_path):
     open_stage(tmp_path / "s", "x", {"a": 1})
-    with pytest.raises(LofiError, match="a: 1 then, 2 now"):
+    with pytest.raises(LofiError, match="a: 1 -> 2"):
         open_stage(tmp_path / "s", "x", {"a": 2}, resume=True)
 
 
@@ -223,7 +223,7 @@ def test_a_folder_of_another_stage_is_refused_with_both_names(tmp_path, finished
     stage = open_stage(tmp_path / "a", "second", {"lr": 0.1})
     if finished:
         stage.finish(Outcome(1.0, 1, {}))
-    with pytest.raises(LofiError, match=r"stage: 'second' then, 'pretrain' now\)"):
+    with pytest.raises(LofiError, match=r"stage: 'second' -> 'pretrain'\)"):
         open_stage(tmp_path / "a", "pretrain", {"lr": 0.1})
 
 

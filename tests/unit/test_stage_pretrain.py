@@ -17,7 +17,7 @@ from lofi_tal.tasks import create_task, random_size
 def video(segments, frames=200, duration=20.0):
     file = VideoFile(Path("a.mp4"), "stamp", duration, frames)
     labels = torch.arange(len(segments)) % 2
-    return TruthVideo("a", file, duration, torch.tensor(segments).reshape(-1, 2), labels)
+    return TruthVideo("a", file, torch.tensor(segments).reshape(-1, 2), labels)
 
 
 def test_arrow_shows_every_clip_in_both_directions():

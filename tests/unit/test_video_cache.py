@@ -212,3 +212,54 @@ def test_filling_decodes_what_is_not_there_and_nothing_else(video, tmp_path, mon
     cache.fill(video, [View(TIMES, 24)])
     assert calls == [[16], [20, 24]]
     assert cache.held_bytes() == sum(path.stat().st_size for path in (tmp_path / "c").iterdir())
+
+
+def other_cache(folder, video):
+    """A cache that holds the frames of :data:`TIMES`."""
+    cache = FrameCache(folder, GIB)
+    return cache.frames(video, TIMES, short_side=24)
+
+
+def test_what_another_cache_holds_is_not_decoded_and_outlives_it(video, tmp_path, monkeypatch):
+    wanted = other_cache(tmp_path / "old", video)
+    monkeypatch.setattr("lofi_tal.video.cache.decode_views", None)
+    cache = FrameCache(tmp_path / "new", GIB, others=[tmp_path / "gone", tmp_path / "old"])
+    assert cache.holds(video, [View(TIMES, 24)])
+    assert same(cache.frames(video, TIMES, short_side=24), wanted)
+    assert cache.hits == 1
+    (old,), (new,) = (tmp_path / "old").iterdir(), (tmp_path / "new").iterdir()
+    assert old.samefile(new)  # no room on the disk
+    old.unlink()
+    assert same(FrameCache(tmp_path / "new", GIB).frames(video, TIMES, short_side=24), wanted)
+
+
+@pytest.mark.parametrize("reason", ["full", "no links"])
+def test_what_cannot_be_linked_is_read_where_it_lies(video, tmp_path, monkeypatch, reason):
+    wanted = other_cache(tmp_path / "old", video)
+    monkeypatch.setattr("lofi_tal.video.cache.decode_views", None)
+
+    def refuse(*_):
+        raise OSError("another file system")
+
+    if reason == "no links":
+        monkeypatch.setattr("lofi_tal.video.cache.os.link", refuse)
+    cache = FrameCache(tmp_path / "new", 10 if reason == "full" else GIB, others=[tmp_path / "old"])
+    assert same(cache.frames(video, TIMES, short_side=24), wanted)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_damaged_entries_of_this_and_another_cache_are_replaced(video, tmp_path):
+    wanted = other_cache(tmp_path / "old", video)
+    (entry,) = (tmp_path / "old").iterdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / entry.name).write_bytes(b"damaged")
+    cache = FrameCache(tmp_path / "new", GIB, others=[tmp_path / "old"])
+    assert same(cache.frames(video, TIMES, short_side=24), wanted)  # that of the other is whole
+    assert entry.samefile(tmp_path / "new" / entry.name)
+    for path in (entry, tmp_path / "new" / entry.name):
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"damaged")
+    again = FrameCache(tmp_path / "new", GIB, others=[tmp_path / "old"])
+    assert same(again.frames(video, TIMES, short_side=24), wanted)
+    assert again.misses == 1
+    assert entry.read_bytes() == b"damaged"  # what belongs to another run is left alone

@@ -24,6 +24,7 @@ from lofi_tal.video import (
     stream_frames,
     write_video,
 )
+from lofi_tal.video.orientation import Orientation
 from lofi_tal.video.pictures import Scaler
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -375,7 +376,7 @@ def test_real_files_give_the_frames_of_a_full_decode(name, monkeypatch):
     assert len(frames) == info.frames
     chosen = np.unique(np.random.default_rng(0).integers(0, info.frames, 12))
     result = decode_frames(path, info.times[chosen], short_side=40)
-    to_rgb = Scaler(path, result.frames.shape[1:3], info.rotation // 90)
+    to_rgb = Scaler(path, result.frames.shape[1:3], Orientation(info.rotation // 90))
     for picture, number in zip(result.frames, chosen, strict=True):
         np.testing.assert_array_equal(picture, to_rgb(number, frames[number]).array())
     assert result.missing == 0

@@ -87,7 +87,7 @@ def test_the_whole_video_as_a_window_is_the_plain_grid_to_the_bit(count, low, fr
 def truth(duration, spans, path=Path("video.mp4"), frames=1000):
     segments = torch.tensor(spans, dtype=torch.float32).reshape(-1, 2) / duration
     labels = torch.arange(len(segments))
-    return TruthVideo("video", VideoFile(path, "stamp", duration, frames), duration, segments, labels)
+    return TruthVideo("video", VideoFile(path, "stamp", duration, frames), segments, labels)
 
 
 def test_training_windows_show_an_action_whole_and_keep_half_of_a_cut_one():

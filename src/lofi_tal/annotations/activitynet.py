@@ -16,7 +16,7 @@ import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.values import read_duration, read_seconds, read_text, shown
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, nearest
 from lofi_tal.files import read_json, write_json
 from lofi_tal.segments import Segments
 
@@ -106,6 +106,7 @@ class _Reader:
             raise DataError(f"{where}: expected an object, found {shown(record)}.")
         if "subset" not in record:
             raise DataError(f"{where}: has no 'subset' (such as 'training'); it has {sorted(record)}.")
+        _refuse_other_keys(record, where)
         subset = read_text(record["subset"], f"{where}, subset")
         duration = record.get("duration")
         if duration is not None:
@@ -129,6 +130,18 @@ class _Reader:
             except DataError as error:
                 self.refuse(error)
         return good
+
+
+def _refuse_other_keys(record: dict[str, Any], where: str) -> None:
+    """Refuse a video whose segments stand under another key: they would be lost without a word."""
+    if "annotations" in record:
+        return
+    for key, value in record.items():
+        members = value if isinstance(value, list) else []
+        holds = any(isinstance(one, dict) and ("segment" in one or "label" in one) for one in members)
+        if key != "ignored" and (holds or nearest(key, ("annotations",))):
+            hint = " As COIN has it: `lofi data convert --from coin` reads it." if key == "annotation" else ""
+            raise DataError(f"{where}: has no 'annotations', but {key!r}; expected 'annotations' there.{hint}")
 
 
 def _annotation(annotation: Any, where: str) -> dict[str, Any]:

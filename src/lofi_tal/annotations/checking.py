@@ -3,74 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.annotations.document import Annotations, VideoAnnotation, lost_classes
+from lofi_tal.annotations.findings import CheckReport, Finding, Severity
+from lofi_tal.annotations.labels import check_duplicates, check_labels
 from lofi_tal.annotations.statistics import percentiles
+from lofi_tal.annotations.units import OUTSIDE, check_units
+from lofi_tal.errors import DataError, nearest
 from lofi_tal.video import VideoError, VideoIndex, VideoManifest, VideoRecord, find_videos
-
-Severity = Literal["error", "warning"]
 
 SUBSETS = ("training", "validation", "testing")
 """The names that ActivityNet gives its subsets."""
 
-_OUTSIDE = 0.1  # seconds that a segment may reach past the video before it is worth a word
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is, or may be, wrong.
-
-    Args:
-        severity: ``error`` if training or evaluation would stop or lose videos, ``warning`` if it can go on.
-        kind: Short name, the same for all findings of a kind.
-        video_id: The video, or an empty string.
-        detail: One sentence.
-    """
-
-    severity: Severity
-    kind: str
-    video_id: str
-    detail: str
-
-
-@dataclass(frozen=True, eq=False)
-class CheckReport:
-    """What a check found.
-
-    Args:
-        findings: In the order of the annotations.
-        summary: Per subset: videos, videos with truth, instances, classes, hours, and percentiles of the segments'
-            lengths in seconds and as a share of their video.
-    """
-
-    findings: tuple[Finding, ...]
-    summary: dict[str, dict[str, Any]]
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no error; warnings do not count."""
-        return not any(finding.severity == "error" for finding in self.findings)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of findings of each kind, the most frequent first."""
-        return dict(Counter(finding.kind for finding in self.findings).most_common())
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values for a JSON file."""
-        return {
-            "ok": self.ok,
-            "counts": self.counts,
-            "summary": self.summary,
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+_ROLES = {"train": "train", "eval": "evaluate"}
+_STOPPING = ("missing-subset", "subset-without-truth", "class-without-truth")
+_NAMED = 10  # classes of a finding
 
 
 def check_annotations(
@@ -80,6 +32,7 @@ def check_annotations(
     manifest: VideoManifest | None = None,
     seen: Callable[[str], None] = lambda name: None,
     patience: float | None = None,
+    subsets: tuple[str, str] = ("training", "validation"),
 ) -> CheckReport:
     """Check annotations, and with a folder also that each video is there and can be decoded.
 
@@ -91,49 +44,141 @@ def check_annotations(
         manifest: What is known of the files already, and keeps what is found now.
         seen: Called with the name of each video file that has been examined.
         patience: Share the examination with other processes; see :meth:`~lofi_tal.video.VideoManifest.examine`.
+        subsets: Subset that is trained on, and subset that is evaluated.
 
     Raises:
         LofiError: If the folder cannot be read, or work is to be shared without a manifest that is kept.
         RunError: If the manifest cannot be written.
     """
+    if videos is None:
+        return check_examined(annotations, None, {}, subsets)
+    index = find_videos(videos)
+    manifest = manifest or VideoManifest(None)
+    paths = [index[video.video_id] for video in annotations if video.video_id in index]
+    records = manifest.examine(paths, decode=True, seen=lambda path, record: seen(path.name), patience=patience)
+    return check_examined(annotations, index, records, subsets)
+
+
+def check_examined(
+    annotations: Annotations,
+    index: VideoIndex | None,
+    records: Mapping[Path, VideoRecord],
+    subsets: tuple[str, str] = ("training", "validation"),
+) -> CheckReport:
+    """Check annotations against videos that have been examined; ``lofi data check``, ``init`` and ``run`` all do.
+
+    Args:
+        annotations: As loaded, not cleaned.
+        index: Video files by id; None checks the annotations alone.
+        records: What is known of the files.
+        subsets: Subset that is trained on, and subset that is evaluated.
+    """
+    lengths, rates = _measured(annotations, index, records)
     findings = [Finding("warning", "left-out", "", note) for note in annotations.notes]
-    findings += _check_subsets(annotations)
+    units = check_units(annotations, lengths, rates)
+    unusable = {name: finding.detail for name, finding in units.items() if finding.severity == "error"}
+    cleaned, _ = annotations.clean(lengths, unusable)
+    findings += _check_subsets(annotations, cleaned, subsets)
+    findings += check_labels(annotations, subsets[0])
     for video in annotations:
-        findings += _check_segments(video)
-    if videos is not None:
-        index = find_videos(videos)
-        manifest = manifest or VideoManifest(None)
-        paths = [index[video.video_id] for video in annotations if video.video_id in index]
-        records = manifest.examine(paths, decode=True, seen=lambda path, record: seen(path.name), patience=patience)
+        if video.video_id in units:
+            findings.append(units[video.video_id])
+        if video.video_id not in unusable:
+            findings += _check_segments(video, lengths.get(video.video_id))
+        findings += check_duplicates(video)
+    if index is not None:
         for video in annotations:
             findings += _check_file(video, index, records)
         findings += _check_sharing(annotations, index)
         findings += _check_copies(annotations, index, records)
-    return CheckReport(tuple(findings), {name: _summary(annotations.subset(name)) for name in annotations.subsets})
+    summary = {name: _summary(annotations.subset(name), cleaned.subset(name)) for name in annotations.subsets}
+    return CheckReport(tuple(findings), summary)
 
 
-def _check_subsets(annotations: Annotations) -> Iterator[Finding]:
-    for name, count in annotations.subsets.items():
-        if name not in SUBSETS:
-            yield Finding(
-                "warning",
-                "unknown-subset",
-                "",
-                f"Subset {name!r} ({count} videos) is none of {', '.join(SUBSETS)}: name it in the recipe to use it.",
+def require_usable(report: CheckReport) -> None:
+    """Refuse data of which a subset, or a class of one, has no truth that lies in its videos.
+
+    Raises:
+        DataError: With what is wrong, and the unit that the times seem to have.
+    """
+    stopping = [finding.detail for finding in report.findings if finding.kind in _STOPPING]
+    if stopping:
+        units = next((finding for finding in report.findings if finding.kind == "units"), None)
+        hint = (
+            f" {units.video_id}: {units.detail}."
+            if units
+            else " Times must be seconds: are they frames or milliseconds?"
+        )
+        raise DataError(f"{' '.join(stopping)}{hint} `lofi data check` lists everything.")
+
+
+def _measured(
+    annotations: Annotations, index: VideoIndex | None, records: Mapping[Path, VideoRecord]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the lengths of the videos, by their files or else by the annotations, and the frame rates of files."""
+    lengths = {video.video_id: video.duration for video in annotations if video.duration is not None}
+    rates = {}
+    for video in annotations:
+        record = records.get(index[video.video_id]) if index is not None and video.video_id in index else None
+        if record is not None and not record.error:
+            lengths[video.video_id] = record.clock.end
+            rates[video.video_id] = record.frames / record.duration
+    return lengths, rates
+
+
+def _check_subsets(annotations: Annotations, cleaned: Annotations, used: tuple[str, str]) -> Iterator[Finding]:
+    counts = annotations.subsets
+    for name, (key, role) in zip(used, _ROLES.items(), strict=True):
+        if name not in counts:
+            there = ", ".join(f"{other!r} ({count})" for other, count in counts.items())
+            detail = (
+                f"No video is in subset {name!r}, the one to {role}; the annotations have {there}."
+                f"{nearest(name, counts)} Divide them with `lofi data split`, or name the subset to {role}: "
+                f"--{key}-subset of `lofi data check` and `lofi init`, data.{key}_subset in a recipe."
             )
-        if name != "testing" and not annotations.subset(name).labels:
-            yield Finding("error", "subset-without-truth", "", f"None of the {count} videos of {name!r} has a segment.")
-    if {"training", "validation"} <= annotations.subsets.keys():
-        trained = set(annotations.subset("training").labels)
-        for label in annotations.subset("validation").labels:
-            if label not in trained:
-                detail = f"Class {label!r} is in validation, but no training video shows it: its AP can only be 0."
-                yield Finding("warning", "unseen-class", "", detail)
+            yield Finding("error", "missing-subset", "", detail)
+    for name, count in counts.items():
+        if name not in (*SUBSETS, *used):
+            names = ", ".join(dict.fromkeys((*SUBSETS, *used)))
+            detail = f"Subset {name!r} ({count} videos) is none of {names}: name it in the recipe to use it."
+            yield Finding("warning", "unknown-subset", "", detail)
+        if name in used or name != "testing":
+            yield from _check_truth(annotations.subset(name), cleaned.subset(name), name, used)
+    if set(used) <= counts.keys():
+        trained = set(annotations.subset(used[0]).labels)
+        unseen = [label for label in annotations.subset(used[1]).labels if label not in trained]
+        if unseen:
+            which = f"{_named(unseen)} {'is' if len(unseen) == 1 else 'are'} in {used[1]}, but no {used[0]} video shows"
+            detail = f"{which} {'it' if len(unseen) == 1 else 'them'}: the AP can only be 0."
+            yield Finding("warning", "unseen-class", "", detail)
 
 
-def _check_segments(video: VideoAnnotation) -> Iterator[Finding]:
+def _check_truth(subset: Annotations, cleaned: Annotations, name: str, used: tuple[str, str]) -> Iterator[Finding]:
+    """Check that a subset, and each class in it, has a segment in its videos."""
+    before, after = (sum(len(video.segments) for video in one) for one in (subset, cleaned))
+    if not before:
+        yield Finding(
+            "error", "subset-without-truth", "", f"None of the {len(subset)} videos of {name!r} has a segment."
+        )
+    elif not after:
+        what = "The only segment" if before == 1 else f"Each of the {before} segments"
+        detail = f"{what} of {name!r} lies outside its video, is not in seconds or has no length: nothing is left."
+        yield Finding("error", "subset-without-truth", "", detail)
+    elif name in used and (lost := lost_classes(subset, cleaned)):
+        detail = (
+            f"Every segment of {_named(lost)} in {name!r} lies outside its video, is not in seconds or has no length."
+        )
+        yield Finding("error", "class-without-truth", "", detail)
+
+
+def _named(labels: Sequence[str]) -> str:
+    names = ", ".join(map(repr, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+    return f"class {names}" if len(labels) == 1 else f"{len(labels)} classes ({names})"
+
+
+def _check_segments(video: VideoAnnotation, length: float | None) -> Iterator[Finding]:
     segments = video.segments
-    limit = np.inf if video.duration is None else video.duration
+    limit = np.inf if length is None else length
     names = [f"Annotation {i} ({label})" for i, label in enumerate(segments.label)]
     names += [f"Ignored part {i}" for i in range(len(video.ignored))]
     starts, ends = np.append(segments.start, video.ignored[:, 0]), np.append(segments.end, video.ignored[:, 1])
@@ -141,10 +186,12 @@ def _check_segments(video: VideoAnnotation) -> Iterator[Finding]:
         span = f"{name} [{start:g}, {end:g}] s"
         if end <= start:
             yield Finding("warning", "empty-segment", video.video_id, f"{span} does not end after its start.")
-        elif start < -_OUTSIDE or end > limit + _OUTSIDE:
-            yield Finding("warning", "segment-outside", video.video_id, f"{span} leaves the video of {limit:g} s.")
-    if video.duration is None and len(segments):
-        yield Finding("warning", "no-duration", video.video_id, "The annotations give no duration.")
+        elif start < -OUTSIDE or end > limit + OUTSIDE:
+            left = "lies outside" if start >= limit or end <= 0 else "leaves"
+            yield Finding("warning", "segment-outside", video.video_id, f"{span} {left} the video of {limit:.4g} s.")
+    if length is None and len(segments):
+        detail = "The annotations give no duration, so nothing tells whether the segments lie in the video."
+        yield Finding("warning", "no-duration", video.video_id, detail)
 
 
 def _check_file(video: VideoAnnotation, index: VideoIndex, records: Mapping[Path, VideoRecord]) -> Iterator[Finding]:
@@ -153,14 +200,18 @@ def _check_file(video: VideoAnnotation, index: VideoIndex, records: Mapping[Path
     except VideoError as error:
         yield Finding("error", "missing-video", video.video_id, str(error))
         return
-    record = records[path]
+    record = records.get(path)
+    if record is None:  # a file that has come since
+        return
     if record.error:
         yield Finding("error", "undecodable-video", video.video_id, record.error)
         return
     if record.damaged:
         times = ", ".join(f"{seconds:.1f} s" for seconds in record.damaged)
         yield Finding("warning", "damaged-video", video.video_id, f"{path}: no frame can be decoded near {times}.")
-    if video.duration is not None and abs(video.duration - record.duration) > max(0.5, 0.02 * video.duration):
+    yield from _check_clock(video.video_id, path, record)
+    lengths = np.array([record.clock.end, record.duration])
+    if video.duration is not None and abs(lengths - video.duration).min() > max(0.5, 0.02 * video.duration):
         yield Finding(
             "warning",
             "duration-differs",
@@ -169,14 +220,26 @@ def _check_file(video: VideoAnnotation, index: VideoIndex, records: Mapping[Path
         )
 
 
+def _check_clock(video_id: str, path: Path, record: VideoRecord) -> Iterator[Finding]:
+    """Find files whose pictures begin later than their clock, and files whose time stamps are not in line."""
+    if abs(record.start) > OUTSIDE:
+        detail = (
+            f"{path}: the first picture appears at {record.start:.2f} s, the last one ends at {record.clock.end:.2f} s "
+            "on the player's clock, on which labels are read and results written."
+        )
+        yield Finding("warning", "late-pictures", video_id, detail)
+    for note in record.notes:
+        yield Finding("warning", "time-stamps", video_id, f"{path}: {note}.")
+
+
 def _check_copies(
     annotations: Annotations, index: VideoIndex, records: Mapping[Path, VideoRecord]
 ) -> Iterator[Finding]:
     """Find different files with the same content, which would leak between subsets."""
     copies: dict[str, dict[Path, VideoAnnotation]] = {}
     for video in annotations:
-        if video.video_id in index and records[index[video.video_id]].content:
-            path = index[video.video_id]
+        path = index.get(video.video_id)
+        if path is not None and path in records and records[path].content:
             copies.setdefault(records[path].content, {}).setdefault(_target(path), video)
     for same in copies.values():
         if len(same) > 1:
@@ -210,8 +273,7 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _summary(annotations: Annotations) -> dict[str, Any]:
-    cleaned, _ = annotations.clean()
+def _summary(annotations: Annotations, cleaned: Annotations) -> dict[str, Any]:
     lengths = [video.segments.end - video.segments.start for video in cleaned]
     shares = [length / video.duration for length, video in zip(lengths, cleaned, strict=True) if video.duration]
     return {

@@ -82,6 +82,15 @@ def load_clip_list(csv_path: Path | str, root: Path | str) -> tuple[list[Clip], 
     return clips, missing
 
 
+def clip_labels(csv_path: Path) -> list[str]:
+    """Return the classes of a clip list, without looking for its files.
+
+    Raises:
+        DataError: If the list is not as expected.
+    """
+    return list(dict.fromkeys(row["label"] for row in _rows(csv_path)))
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     """Return the rows, their values stripped and every split known."""
     text = read_text(path, "CSV")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -32,6 +32,32 @@ class VideoAnnotation:
     subset: str
     segments: Segments
     ignored: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What cleaning did to one segment or ignored part.
+
+    Args:
+        video_id: The video.
+        name: Which annotation it is, in words.
+        label: Its class; empty for an ignored part.
+        start: Seconds, as the annotations have it.
+        end: Seconds, as the annotations have it.
+        outcome: What was done and why, in words.
+        dropped: Whether nothing of it is left.
+    """
+
+    video_id: str
+    name: str
+    label: str
+    start: float
+    end: float
+    outcome: str
+    dropped: bool
+
+    def __str__(self) -> str:
+        return f"{self.video_id}, {self.name} [{self.start:g}, {self.end:g}] s {self.outcome}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +109,7 @@ class Annotations:
         if not chosen:
             raise DataError(
                 f"No video is in subset {name!r}; the annotations have {_counted(self.subsets)}."
-                f"{nearest(name, self.subsets)}"
+                f"{nearest(name, self.subsets)} `lofi data split` divides videos into subsets."
             )
         return Annotations(chosen)
 
@@ -91,14 +117,32 @@ class Annotations:
         """Return the videos that have at least one segment."""
         return Annotations({video.video_id: video for video in self if len(video.segments)})
 
-    def clean(self) -> tuple[Annotations, list[str]]:
-        """Clip segments and ignored parts to [0, duration] and drop those without a length, for training.
+    def without_truth(self) -> Annotations:
+        """Return the videos that have no segment: background alone, if they have been looked through."""
+        return Annotations({video.video_id: video for video in self if not len(video.segments)})
+
+    def clean(
+        self, lengths: Mapping[str, float] | None = None, unusable: Mapping[str, str] | None = None
+    ) -> tuple[Annotations, list[Change]]:
+        """Clip segments and ignored parts to their video and drop those without a length, for training.
+
+        Args:
+            lengths: Seconds of the video files by id, as far as they are known; a video ends at its annotated duration
+                without it.
+            unusable: Ids of videos of which no segment can be trusted, and why.
 
         Returns:
-            The annotations, and one line for each of them that was changed or dropped.
+            The annotations, and what was clipped or dropped.
         """
-        notes: list[str] = []
-        return Annotations({video.video_id: _clean_video(video, notes) for video in self}), notes
+        changes: list[Change] = []
+        lengths, unusable = lengths or {}, unusable or {}
+        videos = {}
+        for name, video in self.videos.items():
+            if name in unusable:
+                videos[name] = _emptied(video, unusable[name], changes)
+            else:
+                videos[name] = _clean_video(video, lengths.get(name), changes)
+        return Annotations(videos), changes
 
 
 def require_truth(annotations: Annotations, subset: str) -> Annotations:
@@ -117,34 +161,53 @@ def require_truth(annotations: Annotations, subset: str) -> Annotations:
     return chosen
 
 
+def lost_classes(annotations: Annotations, cleaned: Annotations) -> tuple[str, ...]:
+    """Return the classes of which cleaning left no segment."""
+    left = set(cleaned.labels)
+    return tuple(label for label in annotations.labels if label not in left)
+
+
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name!r} ({count} {'video' if count == 1 else 'videos'})" for name, count in counts.items())
 
 
-def _clean_video(video: VideoAnnotation, notes: list[str]) -> VideoAnnotation:
-    limit = np.inf if video.duration is None else video.duration
+def _clean_video(video: VideoAnnotation, length: float | None, changes: list[Change]) -> VideoAnnotation:
+    limit = length or video.duration or np.inf
     segments = video.segments
-    spans, keep = _clip(
-        np.stack([segments.start, segments.end], axis=1),
-        limit,
-        lambda i: f"{video.video_id}, annotation {i} ({segments.label[i]})",
-        notes,
-    )
-    ignored, kept = _clip(video.ignored, limit, lambda i: f"{video.video_id}, ignored part {i}", notes)
+    lies_within = (segments.start >= 0) & (segments.end <= limit) & (segments.start < segments.end)
+    if lies_within.all() and not len(video.ignored):
+        return video
+    spans = np.stack([segments.start, segments.end], axis=1)
+    spans, keep = _clip(video.video_id, spans, limit, _names(segments), changes)
+    parts = [(f"ignored part {i}", "") for i in range(len(video.ignored))]
+    ignored, kept = _clip(video.video_id, video.ignored, limit, parts, changes)
     cleaned = replace(segments[keep], start=spans[keep, 0], end=spans[keep, 1])
     return replace(video, segments=cleaned, ignored=ignored[kept])
 
 
+def _emptied(video: VideoAnnotation, reason: str, changes: list[Change]) -> VideoAnnotation:
+    """Return a video without its segments, each of which is noted as dropped."""
+    segments = video.segments
+    for (name, label), start, end in zip(_names(segments), segments.start, segments.end, strict=True):
+        changes.append(Change(video.video_id, name, label, float(start), float(end), f"dropped: {reason}", True))
+    return replace(video, segments=segments[np.zeros(len(segments), bool)], ignored=np.zeros((0, 2)))
+
+
+def _names(segments: Segments) -> list[tuple[str, str]]:
+    return [(f"annotation {i} ({label})", label) for i, label in enumerate(segments.label)]
+
+
 def _clip(
-    spans: Floats, limit: float, name: Callable[[int], str], notes: list[str]
+    video_id: str, spans: Floats, limit: float, names: Sequence[tuple[str, str]], changes: list[Change]
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return spans ``(N, 2)`` clipped to [0, limit], and which of them have a length; note what that changes."""
     clipped = np.clip(spans, 0, limit)
     keep = clipped[:, 1] > clipped[:, 0]
     for i in np.flatnonzero(~keep | (clipped != spans).any(axis=1)):
         (start, end), (first, last) = spans[i], clipped[i]
-        outcome = f"clipped to [{first:g}, {last:g}] s" if keep[i] else "dropped: nothing of it lies in the video"
+        outcome = f"clipped to [{first:g}, {last:g}] s" if keep[i] else f"dropped: the video has only [0, {limit:g}] s"
         if not keep[i] and end <= start:
             outcome = "dropped: it does not end after its start"
-        notes.append(f"{name(int(i))} [{start:g}, {end:g}] s {outcome}.")
+        name, label = names[int(i)]
+        changes.append(Change(video_id, name, label, float(start), float(end), outcome, dropped=bool(~keep[i])))
     return clipped, keep

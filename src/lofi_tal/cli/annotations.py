@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lofi_tal.cli.common import (
     JsonOption,
     PatienceOption,
     QuietOption,
+    RecursiveOption,
     ShareOption,
     command_line,
     complain,
@@ -25,14 +27,38 @@ from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
     from lofi_tal.annotations import CheckReport, Split, Statistics
+    from lofi_tal.annotations.formats import Imported
 
 _MOST = 20  # lines of a kind that are printed
+
+_Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="IN...", help="Annotation files; THUMOS14 and frame-wise text: also their folder."),
+]
+_Fps = Annotated[
+    float | None, typer.Option(help="Frames a second, for files that count frames; the times of a CSV then do.")
+]
+_Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OURS=THEIRS,...",
+        help="Columns of a CSV: video=filename,start=onset,end=offset,label=behavior; length=... may replace end.",
+    ),
+]
+_Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What to read; may be repeated: tier (ELAN), attribute (VIA, CVAT), control (Label Studio), observation "
+        "(BORIS)."
+    ),
+]
+_Background = Annotated[list[str] | None, typer.Option(help="Label that means that nothing happens; may be repeated.")]
 
 
 def register(data: typer.Typer) -> None:
     """Add the commands of this module to `lofi data`."""
     data.command("check")(check)
-    data.command("convert")(convert)
+    data.command("convert", cls=_ConvertCommand)(convert)
     data.command("split")(split)
     data.command("stats")(stats)
 
@@ -42,6 +68,7 @@ def check(
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos; without it only the labels are checked.")
     ] = None,
+    recursive: RecursiveOption = False,
     manifest: Annotated[
         Path | None,
         typer.Option(help="File that keeps what is found of the videos: a later check, or a run, goes on from it."),
@@ -49,7 +76,12 @@ def check(
     workers: Annotated[int, typer.Option(min=1, help="Processes that examine videos.")] = 4,
     share: ShareOption = False,
     patience: PatienceOption = PATIENCE,
-    most: Annotated[int, typer.Option(help="Findings shown in the table.")] = 50,
+    train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
+    eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
+    most: Annotated[int, typer.Option(help="Lines of findings shown in the table.")] = 50,
+    everything: Annotated[
+        bool, typer.Option("--all", help="A line for each finding, instead of one for all equal ones.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -61,23 +93,32 @@ def check(
     """
     from lofi_tal.annotations import check_annotations, load_annotations
     from lofi_tal.progress import Progress
-    from lofi_tal.video import VideoManifest
+    from lofi_tal.video import VideoManifest, everywhere
 
     loaded = load_annotations(annotations)
     known = VideoManifest(manifest, workers=workers)
     with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
         shared = patience if share else None
-        report = check_annotations(loaded, videos, manifest=known, seen=progress.advance, patience=shared)
+        report = check_annotations(
+            loaded,
+            None if videos is None else everywhere(videos, recursive),
+            manifest=known,
+            seen=progress.advance,
+            patience=shared,
+            subsets=(train_subset, eval_subset),
+        )
     if as_json:
         print_json(report.to_json())
     else:
-        show_check(report, most)
+        show_check(report, most, everything)
     if not report.ok:
         raise typer.Exit(3)
 
 
-def show_check(report: CheckReport, most: int) -> None:
+def show_check(report: CheckReport, most: int, everything: bool = False) -> None:
     """Print what a check found: subsets, findings, and a verdict."""
+    from lofi_tal.annotations import group_findings
+
     rows = []
     for subset, facts in report.summary.items():
         seconds = facts.get("segment_seconds") or {}
@@ -86,36 +127,45 @@ def show_check(report: CheckReport, most: int) -> None:
             f"{facts['hours']:.2f}", f"{seconds['p50']:.1f} s" if "p50" in seconds else "-",
         ))  # fmt: skip
     print_table("", ("subset", "videos", "with truth", "instances", "classes", "hours", "median segment"), rows)
-    if report.findings:
-        ranked = sorted(report.findings, key=lambda finding: finding.severity != "error")
-        print_table(
-            "",
-            ("severity", "kind", "video", "detail"),
-            [(f.severity, f.kind, f.video_id, f.detail) for f in ranked[:most]],
-        )
-    if len(report.findings) > most:
-        counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items())
-        say(f"{len(report.findings)} findings in all ({counts}); --most shows more, --json has them all.")
-    say("No errors." if report.ok else "There are errors: training or evaluation would suffer.")
+    lines = group_findings(report.findings)
+    if everything:
+        lines = [line for finding in report.findings for line in group_findings([finding])]
+        lines.sort(key=lambda line: line.severity != "error")
+    if lines:
+        columns = ("severity", "kind", "count", "video", "detail (of the first)")
+        shown = [(line.severity, line.kind, line.count, line.named, line.detail) for line in lines[:most]]
+        print_table("", columns, shown)
+    if len(lines) > most:
+        say(f"{most} of {len(lines)} lines are shown; --most shows more, --json has all findings.")
+    say(report.verdict)
+
+
+class _ConvertCommand(TyperCommand):
+    """The command whose help lists the formats that are there, those of other packages among them."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from lofi_tal.annotations.formats import list_formats
+
+        self.epilog = f"Formats that are read: {', '.join(list_formats())}."
+        super().format_help(ctx, formatter)
 
 
 def convert(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Annotation files; THUMOS14: their folder.")],
+    inputs: _Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     source: Annotated[
-        str | None,
-        typer.Option("--from", help="Format, one of `lofi models list`; told from the files without it."),
+        str | None, typer.Option("--from", help="Format, one of those below; told from the files without it.")
     ] = None,
     target: Annotated[str, typer.Option("--to", help="activitynet, csv, opentad or actionformer.")] = "activitynet",
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos, for durations, frame rates and numbers of frames.")
     ] = None,
+    recursive: RecursiveOption = False,
     subset: Annotated[str, typer.Option(help="Subset of videos whose file names none.")] = "training",
-    fps: Annotated[float | None, typer.Option(help="Frames a second, for files that count frames.")] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(help="Tier (ELAN), attribute (VIA) or control (Label Studio) to read; may be repeated."),
-    ] = None,
+    fps: _Fps = None,
+    columns: _Columns = None,
+    layer: _Layers = None,
+    background: _Background = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Leave out what cannot be used, list it, and end with exit status 4.")
     ] = False,
@@ -125,15 +175,30 @@ def convert(
     Example: lofi data convert session1.eaf session2.eaf --layer actions --videos videos/ -o labels.json
     """
     from lofi_tal.annotations.formats import ImportOptions, VideoFolder, import_annotations
+    from lofi_tal.annotations.formats.csv_table import parse_columns
     from lofi_tal.annotations.formats.export import WRITERS
+    from lofi_tal.video import everywhere
 
     if target not in WRITERS:
         raise LofiError(f"--to {target!r} is unknown; allowed: {', '.join(WRITERS)}.{nearest(target, WRITERS)}")
-    folder = None if videos is None else VideoFolder(videos)
-    options = ImportOptions(subset, fps, tuple(layer or ()), not lenient, folder)
+    folder = None if videos is None else VideoFolder(everywhere(videos, recursive))
+    options = ImportOptions(
+        subset=subset,
+        fps=fps,
+        layers=tuple(layer or ()),
+        strict=not lenient,
+        videos=folder,
+        columns=parse_columns(columns) if columns else {},
+        background=tuple(background or ()),
+    )
     imported = import_annotations(inputs, source, options)
+    WRITERS[target](output, imported.annotations, folder)
+    _show_imported(imported, output, target)
+
+
+def _show_imported(imported: Imported, output: Path, target: str) -> None:
+    """Say what was read and what was left out; exit status 4 if something should not have been."""
     annotations = imported.annotations
-    WRITERS[target](output, annotations, folder)
     instances = sum(len(video.segments) for video in annotations)
     counts = ", ".join(f"{count} {name}" for name, count in annotations.subsets.items())
     say(f"{len(annotations)} videos ({counts}), {instances} instances, {len(annotations.labels)} classes: {output}")

@@ -15,7 +15,7 @@ import typer
 
 from lofi_tal import __version__
 from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
-from lofi_tal.cli.common import VERBOSE, complain
+from lofi_tal.cli.common import VERBOSE, complain, with_home
 from lofi_tal.cli.log import show_log
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
@@ -60,7 +60,7 @@ def main() -> None:
     # some microseconds. GNU's OpenMP reads this when torch is loaded, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        app()
+        app(with_home(sys.argv[1:]))
     except LofiError as error:
         _fail(str(error), error.exit_status)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ from rich.table import Table
 
 from lofi_tal.errors import one_line
 from lofi_tal.launch import started_rank
+
+_HOME = re.compile(r"^(|--[\w-]+=|[\w.]+=)~(?=/|$)")  # alone, of an option, or of a setting
 
 VERBOSE = {"on": False}
 
@@ -63,6 +66,9 @@ PatienceOption = Annotated[
         max=86400.0,
         help="With --share: seconds without a sign of life after which a process is taken for dead.",
     ),
+]
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", help="Search all folders in the video folder (as videos/** does in a recipe).")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
@@ -120,6 +126,16 @@ def _numeric(text: str) -> bool:
 def command_line() -> str:
     """Return the command as it was typed."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def pasted(*parts: object) -> str:
+    """Return a command that can be pasted into a shell, whatever its paths hold."""
+    return shlex.join(map(str, parts))
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command with ``~/`` expanded where the shell leaves it: ``--videos=~/v``, quotes."""
+    return [_HOME.sub(lambda found: f"{found[1]}{Path.home()}", argument) for argument in arguments]
 
 
 def percent(share: float) -> str:

@@ -14,6 +14,7 @@ from lofi_tal.cli.common import (
     PatienceOption,
     PrecisionOption,
     QuietOption,
+    RecursiveOption,
     ShareOption,
     complain,
     print_json,
@@ -22,6 +23,7 @@ from lofi_tal.cli.common import (
 )
 from lofi_tal.errors import LofiError
 from lofi_tal.leases import PATIENCE
+from lofi_tal.shipped import DEMO_LOCALIZER, DEMO_TRUTH, DEMO_VIDEO
 
 if TYPE_CHECKING:
     from lofi_tal.segments import Segments
@@ -33,8 +35,16 @@ def register(app: typer.Typer) -> None:
 
 
 def detect(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files or folders of videos.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or the run folder that holds it.")],
+    videos: Annotated[
+        list[Path] | None, typer.Argument(metavar="VIDEO...", help="Video files or folders of videos.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Model folder, or the run folder that holds it.")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Try it: a small video and a small model that come with the package.")
+    ] = False,
+    recursive: RecursiveOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html; see --format.")
     ] = None,
@@ -58,15 +68,23 @@ def detect(
 ) -> None:
     """Find the actions in video files: a table, and with --out JSON, CSV, subtitles and a timeline page.
 
-    Example: lofi detect holiday.mp4 --model runs/demo --out found/
+    Examples: lofi detect --demo
+              lofi detect holiday.mp4 --model runs/mine --out found/
     """
     from lofi_tal.detection import detect_files
+    from lofi_tal.video import everywhere
     from lofi_tal.writers import DEFAULT_FORMATS
 
+    if demo and not (videos or model):
+        videos, model = [DEMO_VIDEO], DEMO_LOCALIZER
+    elif demo:
+        raise LofiError("--demo brings its own video and model: leave out VIDEO and --model, or leave out --demo.")
+    elif not videos or model is None:
+        raise LofiError("Give video files and --model, as in `lofi detect holiday.mp4 --model runs/mine`, or --demo.")
     if formats and out is None:
         raise LofiError("--format says what is written: give the folder with --out.")
     results, failed, limit = detect_files(
-        videos,
+        [everywhere(path) if recursive and path.is_dir() else path for path in videos],
         model,
         out=out,
         threshold=threshold,
@@ -82,6 +100,8 @@ def detect(
         print_json(detections_to_activitynet(results))
     else:
         show_segments(results, limit)
+        if demo:
+            show_truth(DEMO_TRUTH)
     if out is not None and results:
         say(f"Written to {out}" + (f": {len(results)} by this process" if share else ""))
     for reason in failed.values():
@@ -103,6 +123,15 @@ def show_segments(results: Iterable[Segments], limit: float) -> None:
         print_table(title, ("start", "end", "label", "score"), [
             (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
         ])  # fmt: skip
+
+
+def show_truth(path: Path) -> None:
+    """Print the true segments of the videos in an annotation file."""
+    from lofi_tal.files import read_json
+
+    for video_id, entry in read_json(path)["database"].items():
+        rows = [(*map(clock, one["segment"]), one["label"]) for one in entry["annotations"]]
+        print_table(f"{video_id}: what is there (ground truth)", ("start", "end", "label"), rows)
 
 
 def clock(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lofi_tal.cli.common import JsonOption, command_line, percent, print_json, print_table, say
+from lofi_tal.cli.common import JsonOption, command_line, complain, percent, print_json, print_table, say
 from lofi_tal.errors import LofiError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def evaluate(
     protocol: ProtocolOption = None,
     only: OnlyOption = None,
     exclude: Annotated[Path | None, typer.Option(help="Leave these videos out on both sides; the same forms.")] = None,
-    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Take all labels as one.")] = False,
+    class_agnostic: Annotated[
+        bool, typer.Option("--class-agnostic", help="Take all labels as one; each segment counts once.")
+    ] = False,
     ignore_ambiguous: AmbiguousOption = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Also AR@AN and its AUC, labels aside.")] = False,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Also what kinds of errors cost how much.")] = False,
@@ -241,9 +243,16 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
             f"{result.ambiguous_parts} ambiguous parts: detections that match nothing and overlap one of them are left "
             "out, neither right nor wrong."
         )
+    if result.repeated:
+        say(
+            f"{result.repeated} detections repeat a segment with another label; each segment counts once, ranked by "
+            + ("its proposal score." if result.ranked_by == "proposal_score" else "its best score.")
+        )
     _say_ids(result.missing_videos, "videos with instances have no detection; their instances count as missed")
     _say_ids(result.extra_videos, "videos with detections are not in the subset; they count as false positives")
     _say_ids(result.excluded_videos, "videos of the subset were left out on request", most=None)
+    for hint in result.hints:
+        complain(hint)
     if result.ignored_labels:
         names = ", ".join(f"{label} ({count})" for label, count in result.ignored_labels.items())
         say(f"Detections of classes that the subset lacks do not count: {names}")

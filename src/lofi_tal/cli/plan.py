@@ -25,7 +25,9 @@ def plan(
     memory: Annotated[str, typer.Option(help="Memory of each device, such as 24GiB.")],
     devices: Annotated[int, typer.Option(help="Number of devices.", min=1)] = 1,
     precision: Annotated[str, typer.Option(help="auto, both, fp32 or bf16.")] = "auto",
-    everything: Annotated[bool, typer.Option("--all", help="Show the ratios of the search as well.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Look at other ratios than the recipe's as well, and show them.")
+    ] = False,
     measure: Annotated[
         bool, typer.Option("--measure", help="Run one real step of each row, one video at once.")
     ] = False,
@@ -40,7 +42,8 @@ def plan(
     from lofi_tal.recipes import load_recipe
 
     loaded = load_recipe(recipe, tuple(settings or ()), needs_data=False)
-    result = plan_recipe(loaded, parse_memory(memory), devices=devices, precision=precision)
+    budget, search = parse_memory(memory), True if everything else None
+    result = plan_recipe(loaded, budget, devices=devices, precision=precision, search=search)
     shown = [row for row in result.rows if everything or _own(row, loaded)]
     measured = [_measure(row, loaded, result) for row in shown] if measure else []
     if as_json:
@@ -110,6 +113,10 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
         return
     say(f"Recommended: {describe(result.recommended, result)}")
     say(result.reason)
+    say(
+        f"A step of stage 2 computes for about {result.recommended.seconds:.2g} s on this machine, its data aside; "
+        "times of all stages: lofi run RECIPE --dry-run."
+    )
 
 
 def _cells(row: Row, measured: dict[str, Any] | None) -> list[object]:

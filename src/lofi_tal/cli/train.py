@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +15,12 @@ from lofi_tal.cli.common import (
     OverwriteOption,
     PatienceOption,
     QuietOption,
+    RecursiveOption,
     SetOption,
     ShareOption,
     command_line,
     complain,
+    pasted,
     percent,
     print_json,
     print_table,
@@ -26,11 +28,13 @@ from lofi_tal.cli.common import (
 )
 from lofi_tal.cli.log import show_log
 from lofi_tal.cli.run_options import RunOptions, with_run_options
+from lofi_tal.cli.times import BudgetOption, DryRunOption, recipe_times
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
+    from lofi_tal.annotations import Change
     from lofi_tal.run import ArmResult, Run
 
 _MOST = 10  # files that each training names
@@ -44,21 +48,29 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def run(options: RunOptions, *, as_json: JsonOption = False) -> None:
+def run(
+    options: RunOptions, *, dry_run: DryRunOption = False, budget: BudgetOption = None, as_json: JsonOption = False
+) -> None:
     """Run all stages of a recipe that are not up to date, evaluate, and write the report.
 
-    Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6
+    Example: lofi run recipe.yaml -o runs/first --set lofi.epochs=6; how long it takes: lofi run recipe.yaml --dry-run
     """
-    from lofi_tal.run import write_run_report
+    from lofi_tal.cli import times
+    from lofi_tal.run import live_report, write_run_report
     from lofi_tal.runtime import on_first
 
+    show_log(options.quiet)
+    if dry_run:
+        times.dry_run(options, budget, as_json=as_json)
+    options = times.prepared(options, budget)
     run = options.open_run()
     with _opened(run):
-        results = run.run()
+        with live_report(run, command_line(), replaced=True):
+            results = run.run()
         page = on_first(lambda: write_run_report(run, results, command=command_line()))
     _show(run, results, as_json)
     say(f"Report: {page}")
-    _end(run, _lost(run, results))
+    _end(run, _lost(run, results), run.data().dropped)
 
 
 def pretrain(options: RunOptions) -> None:
@@ -66,7 +78,7 @@ def pretrain(options: RunOptions) -> None:
     from lofi_tal.run.report import clip_accuracies
 
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         encoder, second = run.ensure("finetune"), run.ensure("second")
         say(f"Encoder: {encoder}")
         if second is not None:
@@ -79,11 +91,11 @@ def pretrain(options: RunOptions) -> None:
 def train(options: RunOptions) -> None:
     """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
     run = options.open_run()
-    with _opened(run):
-        lost = run.data().failed  # what is wrong with the data is said before any training
+    with _at_work(run):
+        data = run.data()  # what is wrong with the data is said before any training
         encoder = run.ensure("lofi")
         say(f"Encoder: {encoder}")
-    _end(run, lost)
+    _end(run, data.failed, data.dropped)
 
 
 def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
@@ -92,22 +104,22 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
     Example: lofi extract recipe.yaml -o runs/mine --share (as often, and on as many machines, as you like)
     """
     run = options.open_run(patience=patience if share else None)
-    with _opened(run):
+    with _at_work(run):
         lost = dict(run.data().failed)
         for arm in run.arms:
             store, videos, failed = run.extract(arm)
             say(f"{arm}: features of {len(videos)} videos in {store.folder}")
             lost |= failed
-    _end(run, lost)
+    _end(run, lost, run.data().dropped)
 
 
 def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         results = run.run()
     _show(run, results, as_json)
-    _end(run, _lost(run, results))
+    _end(run, _lost(run, results), run.data().dropped)
 
 
 def classify(
@@ -129,7 +141,7 @@ def classify(
     if layout not in ("cuhk", "hacs"):
         raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
     run = options.open_run()
-    with _opened(run):
+    with _at_work(run):
         result = run.classify(arm or run.arms[-1])
     if layout == "cuhk":
         write_cuhk_scores(scores, result.scores)
@@ -139,25 +151,32 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    _end(run, run.data().failed | result.failed)
+    _end(run, run.data().failed | result.failed, run.data().dropped)
 
 
 def init(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON.")],
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    recursive: RecursiveOption = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Encoder weights to start from.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder's folder."),
+    ] = None,
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
     trial: Annotated[
         bool,
         typer.Option(
-            "--trial/--no-trial",
-            help="Try stage 2 with and without its class loss on a part of the training videos, and keep what wins.",
+            "--trial",
+            help="Afterwards try stage 2 with and without its class loss on training videos, from the encoder of stage "
+            "1, and change the recipe if one is clearly better. Takes minutes to hours: it says how long first, and "
+            "goes on where it was interrupted.",
         ),
-    ] = True,
+    ] = False,
+    budget: BudgetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -166,12 +185,13 @@ def init(
     Example: lofi init --annotations labels.json --videos videos/ --clips clips.csv --clips-root clips/ -o recipe.yaml
     """
     from lofi_tal.initialise import write_recipe
+    from lofi_tal.video import everywhere
 
     show_log(quiet)
     reasons = write_recipe(
         output,
         annotations=annotations,
-        videos=videos,
+        videos=everywhere(videos, recursive),
         clips=clips,
         clips_root=clips_root,
         weights=weights,
@@ -182,38 +202,49 @@ def init(
         quiet=quiet,
     )
     print_table("", ("setting", "value", "why"), reasons)
-    say(f"Recipe: {output}   next: lofi run {output}")
+    chosen = [part for setting in recipe_times(output, budget) for part in ("--set", setting)]
+    say(f"Recipe: {output}   next: {pasted('lofi', 'run', output, *chosen)}")
 
 
 def demo(
     recipe: Annotated[
-        str, typer.Option(help="Shipped recipe: demo, or one of the arms mini_* (`lofi models list`).")
-    ] = "demo",
+        str | None,
+        typer.Option(help="Shipped recipe: demo_quick, demo, or one of the arms mini_* (`lofi models list`)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<recipe> without it.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the benchmark, made if need be; <run folder>/data without it.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Embedded benchmark: tiny, small, bench, bench_broad, bench_gpu.")
-    ] = "small",
+        str | None,
+        typer.Option(help="Embedded benchmark: demo, tiny, small, bench, bench_broad, bench_gpu; fits the recipe."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="The recipe `demo`, which trains stage 1 too, on a larger benchmark.")
+    ] = False,
     settings: SetOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """The whole story in minutes on a CPU: benchmark, stage 1, stage 3 with and without stage 2, report.
+    """Show what LoFi changes, in minutes on a CPU: benchmark, stage 2, stage 3 with and without it, a page.
 
-    Run again, it goes on where it stopped and skips what is up to date.
+    Stage 1 comes with the package, unless --from-scratch trains it too. Run again, it goes on where it stopped and
+    skips what is up to date.
     """
-    from lofi_tal.demo import run_demo
+    from lofi_tal.demo import QUICK, run_demo
+
+    if from_scratch and recipe is not None:
+        raise LofiError(f"--from-scratch is the recipe demo: leave out --recipe {recipe}.")
+    recipe = recipe or ("demo" if from_scratch else QUICK)
 
     show_log(quiet)
     result = run_demo(
-        output or Path("runs") / recipe,
+        output or Path("runs") / {QUICK: "demo", "demo": "demo_from_scratch"}.get(recipe, recipe),
         recipe=recipe,
         data=data,
-        preset=preset,
+        preset=preset or ("demo" if recipe == QUICK else "small"),
         seed=seed,
         overrides=tuple(settings or ()),
         device=device,
@@ -223,8 +254,8 @@ def demo(
     )
     _show(result.run, result.arms, False)
     print_table("", ("stage", "time", "peak memory"), result.stages)
-    say(f"Detections on {result.video.name}: {result.timeline}")
-    say(f"Report: {result.report}")
+    say(f"Open this page first: {result.page}")
+    say(f"The whole report: {result.report}")
 
 
 @contextlib.contextmanager
@@ -240,13 +271,24 @@ def _opened(run: Run) -> Iterator[None]:
         raise DiskFullError(what, " with --resume" if run.folder.interrupted else "") from error
 
 
+@contextlib.contextmanager
+def _at_work(run: Run) -> Iterator[None]:
+    """Hold the run folder, and keep its report up to date."""
+    from lofi_tal.run import live_report
+
+    with _opened(run), live_report(run, command_line()):
+        yield
+
+
 def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
     if as_json:
+        from lofi_tal.run.report import data_json
+
         documents: dict[str, Any] = {
             result.arm: {"scores": result.scores, "chosen": result.chosen, "model": str(result.model)}
             for result in results
         }
-        print_json(documents)
+        print_json({**documents, "data": data_json(run.data())})
         return
     names = {
         "fused": "own class scores",
@@ -278,8 +320,8 @@ def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:
     return run.data().failed | {name: why for result in results for name, why in result.failed.items()}
 
 
-def _end(run: Run, lost: dict[str, str]) -> None:
-    """Say which videos and clips a run had to do without, and end with the exit status that says so."""
+def _end(run: Run, lost: dict[str, str], dropped: Sequence[Change] = ()) -> None:
+    """Say which videos, clips and annotations a run had to do without, and end with the exit status that says so."""
     from lofi_tal.run.report import lost_in_training
 
     trained = lost_in_training(run)
@@ -291,4 +333,8 @@ def _end(run: Run, lost: dict[str, str]) -> None:
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    raise typer.Exit(4 if lost or trained else 0)
+    for change in dropped[:_MOST]:
+        complain(str(change))
+    if dropped:
+        complain(f"{len(dropped)} annotations could not be used.")
+    raise typer.Exit(4 if lost or trained or dropped else 0)

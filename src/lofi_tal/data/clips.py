@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,3 +165,13 @@ def whole_files_fit(clips: Sequence[Excerpt], size: int, limit_bytes: float) -> 
     """Say whether all frames of all files fit into the cache, at a 4:3 aspect."""
     pixels = (size * RESIZE) ** 2 * 4 / 3
     return sum(file.frames for file in {clip.file for clip in clips}) * pixels * 3 <= limit_bytes
+
+
+def clip_contents(clips: Sequence[Excerpt]) -> dict[str, Any]:
+    """Return which files and stretches the clips are, so that a difference can be told in words; times in seconds."""
+    items: dict[str, dict[str, Any]] = {}
+    for clip in clips:
+        name = "/".join(clip.file.path.parts[-2:])
+        item = items.setdefault(name, {"file": clip.file.stamp, "segments": []})
+        item["segments"].append([round(clip.start, 3), round(clip.start + clip.duration, 3), clip.label])
+    return {"unit": "clip", "items": items}

@@ -5,10 +5,11 @@ N: segments of one video.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -20,17 +21,33 @@ from lofi_tal.files import hash_object
 from lofi_tal.runtime import derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Window
-from lofi_tal.video import VideoManifest, find_videos
+from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, find_videos
+
+logger = logging.getLogger("lofi_tal")
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A decodable video file: path, identity, and its time axis (seconds, frames)."""
+    """A decodable video file.
+
+    Args:
+        path: The file.
+        stamp: Its identity: another stamp is another file, or one that is read differently.
+        duration: Seconds from the first picture to the end of the last one.
+        frames: F.
+        start: Seconds on the player's clock at which the first picture appears.
+    """
 
     path: Path
     stamp: str
     duration: float
     frames: int
+    start: float = 0.0
+
+    @property
+    def clock(self) -> Clock:
+        """What turns times of annotations and results into shares of the pictures, and back."""
+        return Clock(self.start, self.duration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +57,26 @@ class TruthVideo:
     Args:
         video_id: Id in the annotations.
         file: The file.
-        duration: Seconds by the annotation's clock, which the segments refer to.
-        segments: ``(N, 2)`` start and end as shares of the duration, or of the window, in [0, 1].
+        segments: ``(N, 2)`` start and end as shares of the file's pictures, or of the window, in [0, 1].
         labels: ``(N,)`` class numbers.
         window: The part of the video that is meant; None for the whole.
     """
 
     video_id: str
     file: VideoFile
-    duration: float
     segments: Tensor
     labels: Tensor
     window: Window | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the file."""
+        return self.file.clock
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the file's pictures."""
+        return self.file.duration
 
     @property
     def name(self) -> str:
@@ -59,10 +84,10 @@ class TruthVideo:
         return self.video_id if self.window is None else f"{self.video_id}@{self.window.first}"
 
     def to_segments(self, names: Sequence[str]) -> Segments:
-        """Return the truth in seconds, with the class names."""
-        spans = self.segments.double().numpy() * self.duration
+        """Return the truth in seconds on the player's clock, with the class names."""
+        spans = self.clock.seconds(self.segments.double().numpy())
         labels = tuple(names[int(label)] for label in self.labels)
-        return Segments(self.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(labels)), self.duration)
+        return Segments(self.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(labels)), self.clock.end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,26 +120,28 @@ class Videos(Sequence[TruthVideo]):
         return f"Videos({len(self)} videos, {len(self.labels)} classes{lost})"
 
 
-def video_files(
-    paths: Mapping[str, Path | None], manifest: VideoManifest
-) -> tuple[dict[str, VideoFile], dict[str, str]]:
+def video_files(paths: Mapping[str, Path], manifest: VideoManifest) -> tuple[dict[str, VideoFile], dict[str, str]]:
     """Return the readable files by id, and for each other one the reason.
 
     Args:
-        paths: Id to path; None stands for a missing file.
+        paths: Id to path.
         manifest: What is known of files already.
     """
-    records = manifest.examine(path for path in paths.values() if path is not None)
+    records = manifest.examine(paths.values())
     files: dict[str, VideoFile] = {}
     failed: dict[str, str] = {}
     for video_id, path in paths.items():
-        if path is None:
-            failed[video_id] = "no file of this id"
-        elif records[path].error:
+        if records[path].error:
             failed[video_id] = records[path].error
         else:
-            files[video_id] = VideoFile(path, records[path].stamp, records[path].duration, records[path].frames)
+            files[video_id] = _file(path, records[path])
     return files, failed
+
+
+def _file(path: Path, record: VideoRecord) -> VideoFile:
+    for note in record.notes:
+        logger.warning("%s: %s", path, note)
+    return VideoFile(path, record.identity, record.duration, record.frames, record.start)
 
 
 def find_files(
@@ -127,8 +154,15 @@ def find_files(
         folder: Folder of the videos.
         manifest: What is known of files already.
     """
-    paths = find_videos(folder)
-    return video_files({video_id: paths.get(video_id) for video_id in annotations.videos}, manifest)
+    index = find_videos(folder)
+    paths, missing = {}, {}
+    for video_id in annotations.videos:
+        try:
+            paths[video_id] = index.find(video_id)
+        except VideoError as error:
+            missing[video_id] = str(error)
+    files, failed = video_files(paths, manifest)
+    return files, missing | failed
 
 
 def truth_videos(
@@ -155,13 +189,31 @@ def truth_videos(
     videos = []
     for video_id, file in files.items():
         video = annotations.videos[video_id]
-        duration = video.duration or file.duration
-        spans = np.stack([video.segments.start, video.segments.end], 1) / duration
+        spans = file.clock.shares(np.stack([video.segments.start, video.segments.end], 1))
         segments = torch.from_numpy(np.clip(spans, 0, 1).astype(np.float32))
         known = torch.tensor([numbers.get(label, -1) for label in video.segments.label], dtype=torch.long)
-        keep = (known >= 0) & (segments[:, 1] > segments[:, 0])
-        videos.append(TruthVideo(video_id, file, duration, segments[keep], known[keep]))
+        inside = segments[:, 1] > segments[:, 0]
+        _tell_lost(video.segments[~inside.numpy()], file)
+        keep = (known >= 0) & inside
+        videos.append(TruthVideo(video_id, file, segments[keep], known[keep]))
     return videos
+
+
+def _tell_lost(lost: Segments, file: VideoFile) -> None:
+    """Say which segments lie outside the pictures of a file."""
+    if len(lost):
+        clock, first = file.clock, lost[0]
+        logger.warning(
+            "%s: %d segments lie outside its pictures, which go from %.2f to %.2f s, and are left out; the first is %s "
+            "[%g, %g] s",
+            file.path,
+            len(lost),
+            clock.start,
+            clock.end,
+            first.label,
+            first.start,
+            first.end,
+        )
 
 
 def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tuple[list[TruthVideo], list[TruthVideo]]:
@@ -186,4 +238,41 @@ def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tu
 
 def content_hash(videos: Sequence[TruthVideo]) -> str:
     """Return a hash of the files and their truth: what a stage that trains on them depends on."""
-    return hash_object([[v.video_id, v.file.stamp, v.duration, v.segments.tolist(), v.labels.tolist()] for v in videos])
+    return hash_object(
+        [
+            [v.video_id, v.file.stamp, v.duration, v.segments.tolist(), v.labels.tolist(), *_shift(v.file)]
+            for v in videos
+        ]
+    )
+
+
+def _shift(file: VideoFile) -> list[float]:
+    """Return where the pictures begin on the player's clock, unless that is where it begins itself."""
+    return [file.start] if file.start else []
+
+
+def video_contents(
+    videos: Sequence[TruthVideo], names: Sequence[str], held_out: Sequence[TruthVideo] = ()
+) -> dict[str, Any]:
+    """Return what :func:`content_hash` stands for, so that a difference can be told in words; times in seconds.
+
+    Args:
+        videos: What is hashed.
+        names: Class names.
+        held_out: Videos of the same subset that are left out: the draw changes with the videos.
+    """
+    return {
+        "unit": "video",
+        "held out": [video.video_id for video in held_out],
+        "items": {
+            video.video_id: {
+                "file": video.file.stamp,
+                "duration": round(video.duration, 3),
+                "segments": [
+                    [round(start * video.duration, 3), round(end * video.duration, 3), names[label]]
+                    for (start, end), label in zip(video.segments.tolist(), video.labels.tolist(), strict=True)
+                ],
+            }
+            for video in videos
+        },
+    }

@@ -33,6 +33,8 @@ def within(video: TruthVideo, window: Window) -> TruthVideo:
 def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[TruthVideo]:
     """Return the windows of some videos that show more than :data:`WHOLE` of an action; whole videos as they are.
 
+    Of a video without actions, which is there as a negative, all windows are kept.
+
     Raises:
         DataError: If there is none.
     """
@@ -42,7 +44,7 @@ def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[Tru
         within(video, window)
         for video in videos
         for window in windows.cut(windows.snippets(video.file.duration))
-        if _shown(video, window).any()
+        if not len(video.labels) or _shown(video, window).any()
     ]
     if not kept:
         raise DataError(

@@ -2,28 +2,25 @@
 
 Key layouts read in public code: mit-han-lab/temporal-shift-module (`module.base_model.layer1.0.conv1.net.weight`,
 `new_fc`), open-mmlab/mmaction2 (`backbone.layer1.0.conv1.conv.net.weight`, `cls_head`), torchvision ResNets.
-No file is ever unpickled freely: safetensors, or `torch.load` with `weights_only=True`.
+No file is ever unpickled freely (:mod:`lofi_tal.tensor_files`).
 """
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.tensor_files import read_state_dict
 
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
 
@@ -93,8 +90,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     Raises:
         DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
     """
-    state = {_own_key(key, encoder): value for key, value in read_state_dict(path).items()}
     own = encoder.state_dict()
+    state = in_own_names(read_state_dict(path), own)
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if wrong:
         key = wrong[0]
@@ -112,37 +109,18 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     return report
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file without running any code that it may carry.
-
-    Raises:
-        DataError: If the file is missing, damaged or not a plain file of tensors.
-    """
-    if not path.is_file():
-        raise DataError(f"Weights file {path} does not exist.")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not a complete safetensors file: {error}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path} cannot be loaded safely as tensors ({first}). Export it as safetensors, or as a checkpoint that "
-            "holds tensors and plain containers only."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise DataError(f"{path} holds no state dict: expected names and tensors.")
-    return dict(content)
+def is_of_a_classifier(key: str) -> bool:
+    """Say whether a tensor belongs to the layers behind an encoder, which public checkpoints carry."""
+    return _CLASSIFIERS.match(key) is not None
 
 
-def _own_key(key: str, encoder: Encoder) -> str:
+def in_own_names(state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """Return a public state dict under the names of an encoder, as far as they can be translated."""
+    return {_own_key(key, own): value for key, value in state.items()}
+
+
+def _own_key(key: str, own_keys: Collection[str]) -> str:
     """Translate a public name to ours."""
-    own_keys = encoder.state_dict()
     if key in own_keys:
         return key
     key = re.sub(r"^(module\.)+", "", key)

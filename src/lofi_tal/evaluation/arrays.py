@@ -48,7 +48,8 @@ def detections_of(videos: Sequence[Segments], truth: GroundTruth) -> Detections:
 
     Args:
         videos: Detections of each video, in seconds.
-        truth: The ground truth.
+        truth: The ground truth. If it is class-agnostic, every distinct segment counts once
+            (:meth:`lofi_tal.evaluation.documents.Detections.distinct`).
     """
     index = {label: number for number, label in enumerate(truth.labels)}
     names = [label for segments in videos for label in segments.label]
@@ -56,16 +57,24 @@ def detections_of(videos: Sequence[Segments], truth: GroundTruth) -> Detections:
     position = {video_id: number for number, video_id in enumerate(truth.videos)}
     counts = [len(segments) for segments in videos]
     known = np.array([position.get(segments.video_id, -1) for segments in videos], dtype=np.int64)
-    keep = label >= 0
-    return Detections(
-        video=np.repeat(known, counts)[keep],
-        video_id=np.repeat(np.arange(len(videos)), counts)[keep],
-        label=label[keep],
-        segment=_spans(videos)[keep],
-        score=np.concatenate([np.zeros(0), *(segments.score for segments in videos)])[keep],
+    found = Detections(
+        video=np.repeat(known, counts),
+        video_id=np.repeat(np.arange(len(videos)), counts),
+        label=label,
+        segment=_spans(videos),
+        score=np.concatenate([np.zeros(0), *(segments.score for segments in videos)]),
         videos=tuple(segments.video_id for segments in videos),
         ignored_labels={},
+        proposal_score=_proposal_scores(videos),
     )
+    return found.distinct() if truth.class_agnostic else found.only(label >= 0)
+
+
+def _proposal_scores(videos: Sequence[Segments]) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    """Return the proposal score of each detection ``(N,)``; None unless all have one."""
+    parts = [segments.proposal_score for segments in videos if len(segments)]
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if known and len(known) == len(parts) else None
 
 
 def _spans(videos: Sequence[Segments]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -116,7 +116,7 @@ def bootstrap_detections(
         seed: Of the draws.
         exclude: Video ids to leave out on both sides.
         only: Video ids to keep, if not all.
-        class_agnostic: Treat all labels as one.
+        class_agnostic: As :func:`lofi_tal.evaluation.evaluate_detections`.
         ignore_ambiguous: As :func:`lofi_tal.evaluation.evaluate_detections`.
 
     Raises:

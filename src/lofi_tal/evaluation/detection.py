@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.documents import Detections, Document, GroundTruth, load_detections, load_ground_truth
+from lofi_tal.evaluation.hints import id_hints, time_hints
 from lofi_tal.evaluation.matching import average_precision, match, overlapping_pairs, touching
 
 Floats = NDArray[np.float64]
@@ -78,6 +79,11 @@ class DetectionResult:
         ambiguous_parts: Number of ambiguous parts in the evaluated videos; None if they were not asked for.
         ambiguous_detections: Number of detections at each threshold that do not count since they match nothing and
             overlap an ambiguous part; empty if that was not asked for.
+        repeated: Number of detections that repeat a segment with another label, and do not count in class-agnostic
+            evaluation.
+        ranked_by: Which score ranks them: ``score`` or ``proposal_score``.
+        hints: Why detections may count for nothing: ids or times that are written in another way than the ground
+            truth's.
     """
 
     average_mAP: float  # noqa: N815
@@ -94,6 +100,9 @@ class DetectionResult:
     ignored_labels: dict[str, int]
     ambiguous_parts: int | None
     ambiguous_detections: tuple[int, ...]
+    repeated: int = 0
+    ranked_by: str = "score"
+    hints: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON-like dict."""
@@ -148,7 +157,9 @@ def evaluate_detections(
         exclude: Video ids to leave out on both sides.
         only: Video ids to keep; everything else in the subset is left out on both sides. See
             :func:`lofi_tal.evaluation.read_video_ids` for lists in files.
-        class_agnostic: Treat all labels as one.
+        class_agnostic: Treat all labels as one: every distinct segment of a video counts once, however many labels it
+            is written for. It is ranked by its ``proposal_score`` if all detections have one, as those of this package
+            do, or else by its best ``score``.
         ignore_ambiguous: Do not count detections that match nothing and overlap a part under ``ignored``, as the
             THUMOS14 challenge; otherwise that key is not read.
         ties: Order among equal scores: ``stable`` (by video id, start and end: the same for any order of the
@@ -173,9 +184,9 @@ def score_detections(
     matched = match_detections(truth, detections, tiou_thresholds, ties=ties)
     ap, counts = class_average_precision(matched)
     instances = np.bincount(truth.label, minlength=len(truth.labels))
-    in_subset = set(truth.videos)
     with_instances = {truth.videos[i] for i in np.unique(truth.video)}
     with_detections = {detections.videos[i] for i in np.unique(detections.video_id)}
+    missing, extra = sorted(with_instances - with_detections), sorted(with_detections - set(truth.videos))
     return DetectionResult(
         average_mAP=float(ap.mean()),
         mAP=tuple(ap.mean(axis=0).tolist()),
@@ -188,13 +199,24 @@ def score_detections(
             label: ClassResult(float(ap[c].mean()), tuple(ap[c].tolist()), int(instances[c]), int(counts[c]))
             for c, label in enumerate(truth.labels)
         },
-        missing_videos=tuple(sorted(with_instances - with_detections)),
-        extra_videos=tuple(sorted(with_detections - in_subset)),
+        missing_videos=tuple(missing),
+        extra_videos=tuple(extra),
         excluded_videos=truth.excluded,
         ignored_labels=detections.ignored_labels,
         ambiguous_parts=None if matched.counted is None else len(truth.ambiguous_video),
         ambiguous_detections=() if matched.counted is None else tuple((~matched.counted).sum(axis=0).tolist()),
+        repeated=detections.repeated,
+        ranked_by=detections.ranked_by,
+        hints=(*id_hints(extra, missing, truth.elsewhere), *_time_hints(matched)),
     )
+
+
+def _time_hints(matched: Matched) -> list[str]:
+    """Say why detections of the right videos all miss, if their times look odd."""
+    detections, inside = matched.detections, matched.detections.video >= 0
+    if not inside.any() or (matched.instance >= 0).any():
+        return []
+    return time_hints(detections.segment[inside], matched.truth.duration[detections.video[inside]])
 
 
 def match_detections(

@@ -10,9 +10,8 @@ Legend: G instances, N detections, I ambiguous parts.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.errors import DataError, nearest
+from lofi_tal.evaluation.records import check_numbers, columns, has_labels, positions, proposal_scores
 from lofi_tal.files import read_json, read_text
 
 Floats = NDArray[np.float64]
@@ -48,6 +48,7 @@ class GroundTruth:
         ambiguous_video: ``(I,)`` position in ``videos`` of each ambiguous part; empty unless they were asked for.
         ambiguous_segment: ``(I, 2)`` seconds.
         subset: Its name.
+        elsewhere: Subset of each id that is in another one.
     """
 
     videos: tuple[str, ...]
@@ -62,6 +63,7 @@ class GroundTruth:
     ambiguous_video: Indices
     ambiguous_segment: Floats
     subset: str = ""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class Detections:
         score: ``(N,)``.
         videos: Ids with an entry in the document, without the excluded ones.
         ignored_labels: Number of detections a class that the ground truth knows, but not in this subset.
+        proposal_score: ``(N,)`` confidence before class scores, where the detections have it.
+        repeated: Number of detections that :meth:`distinct` has left out.
+        ranked_by: What ``score`` is: ``score`` or ``proposal_score``.
     """
 
     video: Indices
@@ -85,6 +90,36 @@ class Detections:
     score: Floats
     videos: tuple[str, ...]
     ignored_labels: dict[str, int]
+    proposal_score: Floats | None = None
+    repeated: int = 0
+    ranked_by: str = "score"
+
+    def only(self, keep: NDArray[Any]) -> Detections:
+        """Return some of the detections, by mask or positions."""
+        return replace(
+            self,
+            video=self.video[keep],
+            video_id=self.video_id[keep],
+            label=self.label[keep],
+            segment=self.segment[keep],
+            score=self.score[keep],
+            proposal_score=None if self.proposal_score is None else self.proposal_score[keep],
+        )
+
+    def distinct(self) -> Detections:
+        """Return every distinct segment of a video once: what class-agnostic evaluation counts.
+
+        A proposal that is written for several labels is one. It is ranked by its proposal score, or, where not all
+        detections have one, by the best score that the segment has.
+        """
+        rank = self.score if self.proposal_score is None else self.proposal_score
+        order = np.argsort(-rank, kind="stable")
+        rows = np.column_stack([self.video_id, self.segment])[order]
+        _, first = np.unique(rows, axis=0, return_index=True)  # the best of equal ones
+        kept = np.sort(order[first])
+        once = replace(self, score=rank, proposal_score=None).only(kept)
+        ranked_by = "score" if self.proposal_score is None else "proposal_score"
+        return replace(once, repeated=len(rank) - len(kept), ranked_by=ranked_by)
 
 
 def load_document(document: Document) -> tuple[Mapping[str, Any], str]:
@@ -138,6 +173,7 @@ def load_ground_truth(
         ambiguous_video=np.array([video for video, _ in members.ambiguous], dtype=np.int64),
         ambiguous_segment=np.array([[float(edge) for edge in span] for _, span in members.ambiguous]).reshape(-1, 2),
         subset=subset,
+        elsewhere=members.elsewhere,
     )
 
 
@@ -151,6 +187,7 @@ class _Subset:
     instances: list[tuple[int, str, Any]] = field(default_factory=list)  # position of the video, label, segment
     ambiguous: list[tuple[int, Any]] = field(default_factory=list)
     known: set[str] = field(default_factory=set)  # labels anywhere in the document
+    elsewhere: dict[str, str] = field(default_factory=dict)  # subset of each id of another one
 
 
 def _read_subset(
@@ -163,6 +200,7 @@ def _read_subset(
         annotations = _annotations(entry, where)
         members.known.update(str(annotation["label"]) for annotation in annotations)
         if entry.get("subset") != subset:
+            members.elsewhere[video_id] = str(entry.get("subset"))
             continue
         if video_id in excluded or (kept is not None and video_id not in kept):
             members.left_out.append(video_id)
@@ -266,12 +304,12 @@ def _number(value: Any) -> float:
 
 
 def load_detections(document: Document, truth: GroundTruth, *, labelled: bool = True) -> Detections:
-    """Read detections against a ground truth.
+    """Read detections against a ground truth; if that is class-agnostic, every distinct segment once.
 
     Args:
         document: Path or parsed document.
         truth: The ground truth; detections in its excluded videos are left out.
-        labelled: False for proposals: labels are not read and all count as the first class.
+        labelled: False for proposals: labels are not needed, and all count as the first class.
 
     Raises:
         DataError: If the document is malformed, a number is not finite, a segment is reversed or a label is
@@ -288,9 +326,9 @@ def load_detections(document: Document, truth: GroundTruth, *, labelled: bool = 
     excluded = set(truth.excluded)
     results = {video_id: records for video_id, records in results.items() if video_id not in excluded}
     keys = ("label", "score", "segment") if labelled else ("score", "segment")
-    label, score, segment = _columns(results, name, keys)
+    label, score, segment = columns(results, name, keys)
     counts = [len(records) for records in results.values()]
-    _check_numbers(results, score, segment, name)
+    check_numbers(results, score, segment, name)
     video_position = {video_id: i for i, video_id in enumerate(truth.videos)}
     video_id = np.repeat(np.arange(len(results)), counts)
     video = np.array([video_position.get(v, -1) for v in results], dtype=np.int64)[video_id]
@@ -298,83 +336,12 @@ def load_detections(document: Document, truth: GroundTruth, *, labelled: bool = 
     label_index = np.zeros(len(score), dtype=np.int64)
     if labelled and not truth.class_agnostic:
         label_index, ignored = _label_index(label, truth, results, name)
-    keep = label_index >= 0
-    return Detections(
-        video=video[keep],
-        video_id=video_id[keep],
-        label=label_index[keep],
-        segment=segment[keep],
-        score=score[keep],
-        videos=tuple(results),
-        ignored_labels=ignored,
-    )
-
-
-def _columns(results: Mapping[str, Any], name: str, keys: Sequence[str]) -> tuple[list[str], Floats, Floats]:
-    """Return labels (none if not among ``keys``), scores ``(N,)`` and segments ``(N, 2)`` in the document's order."""
-    try:
-        records = list(itertools.chain.from_iterable(results.values()))
-        label = list(map(itemgetter("label"), records)) if "label" in keys else []
-        score = _numbers(map(itemgetter("score"), records))
-        pairs = list(map(itemgetter("segment"), records))
-        if any(map((2).__ne__, map(len, pairs))):
-            raise TypeError
-        segment = _numbers(itertools.chain.from_iterable(pairs)).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(_malformed(results, name, keys)) from error
-    return label, score, segment
-
-
-def _numbers(values: Iterable[Any]) -> Floats:
-    """Return ``values`` as fp64; text is refused even if it spells a number."""
-    array = np.array(list(values))
-    if array.size and array.dtype.kind not in "fiu":
-        raise TypeError
-    return array.astype(np.float64)
-
-
-def _malformed(results: Mapping[str, Any], name: str, keys: Sequence[str]) -> str:
-    """Return a message about the first record that is not of the expected form."""
-    forms = {"label": "name", "score": "number", "segment": "[start, end]"}
-    expected = "expected {" + ", ".join(f'"{key}": {forms[key]}' for key in keys) + "}"
-    for video_id, records in results.items():
-        if not isinstance(records, list):
-            return f"{name}: results[{video_id!r}] is {type(records).__name__}; expected a list of detections."
-        for index, record in enumerate(records):
-            where = f"{name}: results[{video_id!r}], detection {index}"
-            if not isinstance(record, Mapping):
-                return f"{where} is {record!r}; {expected}."
-            missing = [key for key in keys if key not in record]
-            if missing:
-                return f"{where} has no {missing[0]!r}; {expected}."
-            segment = record["segment"]
-            numbers = [record["score"], *(segment if isinstance(segment, list | tuple) else ())]
-            if len(numbers) != 3 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-                return f"{where} is {record!r}; {expected}."
-    return f"{name}: a detection is malformed; {expected}."
-
-
-def _positions(results: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the video id and position of every record."""
-    for video_id, records in results.items():
-        for index in range(len(records)):
-            yield video_id, index
-
-
-def _check_numbers(results: Mapping[str, Any], score: Floats, segment: Floats, name: str) -> None:
-    """Refuse what cannot be ranked or measured."""
-    for bad, reason in (
-        (~np.isfinite(score), "its score is not a finite number"),
-        (~np.isfinite(segment).all(axis=1), "its segment is not two finite numbers"),
-        (segment[:, 1] < segment[:, 0], "its segment ends before it starts"),
-    ):
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            video_id, index = next(itertools.islice(_positions(results), first, None))
-            raise DataError(
-                f"{name}: results[{video_id!r}], detection {index} is {results[video_id][index]!r}: {reason} "
-                f"({int(bad.sum())} such detections)."
-            )
+    found = Detections(video, video_id, label_index, segment, score, tuple(results), ignored)
+    if not truth.class_agnostic:
+        return found.only(label_index >= 0)
+    if not has_labels(results):
+        return found
+    return replace(found, proposal_score=proposal_scores(results, name)).distinct()
 
 
 def _label_index(
@@ -387,7 +354,7 @@ def _label_index(
         index = np.array(list(map(position.__getitem__, label)), dtype=np.int64)
     except (KeyError, TypeError) as error:
         first = next(i for i, value in enumerate(label) if not isinstance(value, str) or value not in position)
-        video_id, row = next(itertools.islice(_positions(results), first, None))
+        video_id, row = next(itertools.islice(positions(results), first, None))
         raise DataError(
             f"{name}: results[{video_id!r}], detection {row} has label {label[first]!r}, which the ground truth does "
             f"not have.{nearest(str(label[first]), position)}"

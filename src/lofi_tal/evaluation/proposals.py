@@ -83,8 +83,8 @@ def evaluate_proposals(
 
     Args:
         ground_truth: Path or parsed document, ``{"database": {id: {"subset", "annotations"}}}``.
-        proposals: Path or parsed document, ``{"results": {id: [{"score", "segment"}]}}``; labels are not
-            read.
+        proposals: Path or parsed document, ``{"results": {id: [{"score", "segment"}]}}``. Labels are not needed; if
+            all records have one, a proposal written for several of them counts once.
         subset: Subset of the ground truth.
         tiou_thresholds: 0.50:0.05:0.95 if not given.
         exclude: Video ids to leave out on both sides.
@@ -104,7 +104,7 @@ def score_proposals(
     thresholds = np.asarray(ACTIVITYNET_THRESHOLDS if tiou_thresholds is None else tiou_thresholds, np.float64)
     with_instances = np.unique(truth.video)
     total = len(proposals.score)
-    proposals = _select(proposals, np.isin(proposals.video, with_instances))
+    proposals = proposals.only(np.isin(proposals.video, with_instances))
     videos = len(with_instances)
     rank, kept = _keep_best(proposals, len(truth.videos), MOST * videos / max(1, total))
     # Instance g is found by rank first[t, g] at threshold t; infinity if never.
@@ -125,18 +125,6 @@ def score_proposals(
         proposals=len(proposals.score),
         missing_videos=tuple(sorted(truth.videos[v] for v in with_instances if not kept[v])),
         excluded_videos=truth.excluded,
-    )
-
-
-def _select(proposals: Detections, keep: NDArray[np.bool_]) -> Detections:
-    return Detections(
-        video=proposals.video[keep],
-        video_id=proposals.video_id[keep],
-        label=proposals.label[keep],
-        segment=proposals.segment[keep],
-        score=proposals.score[keep],
-        videos=proposals.videos,
-        ignored_labels=proposals.ignored_labels,
     )
 
 

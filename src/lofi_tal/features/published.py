@@ -9,28 +9,31 @@ Shapes: C channels, T features of a video as published, L snippets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from unicodedata import normalize
 
 import h5py
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
 from lofi_tal.annotations import Annotations
 from lofi_tal.data import VideoFile
-from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import atomic_path, file_stamp, hash_object
+from lofi_tal.errors import DataError, LofiError, nearest_id
+from lofi_tal.features.axes import Layout, Shape, decide_layout
+from lofi_tal.features.reading import READERS, Array, array_shape, read_array
+from lofi_tal.files import atomic_path, file_stamp, hash_object, is_companion
 
 RESIZES = ("interpolate", "roi_align", "bmn")
 """How T features become L: as G-TAD's loader, OpenTAD and BMN's authors do it."""
 
-Array = NDArray[Any]
+_SAMPLE = 500
+"""Files of a source whose shapes are looked at."""
 
 
 def resize_features(features: Tensor, count: int, how: str = "interpolate") -> Tensor:
@@ -72,31 +75,40 @@ def export_npy(folder: Path, output: Path) -> tuple[int, list[str]]:
         output: Folder of the ``.npy`` files.
 
     Returns:
-        The number of files, and the reason for each that could not be read.
+        The number of files, and the reason for each that could not be read or has other channels than most.
 
     Raises:
-        DataError: If there are no features, the extraction has not ended, or the files are of several encoders.
+        DataError: If there are no features, or the extraction has not ended.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files or not folder.with_suffix(".json").exists():
         raise DataError(f"{folder} holds no finished extraction; run `lofi extract` or `lofi run` first.")
-    first: tuple[str, int] | None = None  # name and channels
+    channels, _ = _commonest_channels(files)
     failed = []
     for file in files:
         try:
-            array = _read_safetensors(file, "").astype(np.float32)
+            array = read_array(file).astype(np.float32)
         except Exception as error:  # the library raises whatever a damaged file makes it
             failed.append(f"features {file} cannot be read: {' '.join(str(error).split())}.")
             continue
-        first = first or (file.name, array.shape[-1])
-        if array.shape[-1] != first[1]:
-            raise DataError(
-                f"features {file} have {array.shape[-1]} channels, {first[0]} has {first[1]}: they are of different "
-                "encoders. Remove the folder and run `lofi extract` again."
+        if array.shape[-1] != channels:
+            failed.append(
+                f"features {file} have {array.shape[-1]} channels, most have {channels}: they are of another encoder. "
+                "Run `lofi extract` again."
             )
+            continue
         with atomic_path(output / f"{file.stem}.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, array, allow_pickle=False)
     return len(files) - len(failed), failed
+
+
+def _commonest_channels(files: Sequence[Path]) -> tuple[int, int]:
+    """Return the number of channels of most files, and how many have it."""
+    channels: Counter[int] = Counter()
+    for file in files:
+        with contextlib.suppress(Exception):  # said of each when it is read
+            channels[array_shape(file)[-1]] += 1
+    return channels.most_common(1)[0] if channels else (0, 0)
 
 
 def _three_points(features: Tensor, count: int) -> Tensor:
@@ -120,23 +132,48 @@ class PublishedFeatures:
         sources: Folders or HDF5 files.
         count: L.
         resize: One of :data:`RESIZES`.
-        axes: ``TC`` if the arrays are (features, channels), ``CT`` if they are (channels, features).
+        axes: ``TC`` if the arrays are (features, channels), ``CT`` if they are (channels, features); None lets
+            :meth:`settle` decide.
 
     Raises:
         DataError: If a source does not exist or holds no features.
     """
 
-    def __init__(self, sources: Sequence[Path], count: int, *, resize: str = "interpolate", axes: str = "TC") -> None:
+    def __init__(
+        self, sources: Sequence[Path], count: int, *, resize: str = "interpolate", axes: str | None = "TC"
+    ) -> None:
         self.sources = [_open_source(Path(path)) for path in sources]
         self.count, self.resize, self.axes = count, resize, axes
-        self.provenance = hash_object([count, resize, axes])  # the files have stamps of their own
+        self.layouts: list[Layout | None] = [None] * len(self.sources)
+        self.turned: list[str] = []
+        """Ids whose arrays lie the other way round than the others of their source, and were transposed."""
+
+    @property
+    def provenance(self) -> str:
+        """A hash of what is done with the files, which have stamps of their own."""
+        axes = [self.axes or (layout.axes if layout else "TC") for layout in self.layouts]
+        return hash_object([self.count, self.resize, axes[0] if len(set(axes)) == 1 else axes])
+
+    def settle(self, durations: Mapping[str, float]) -> None:
+        """Look at the shapes of the files: learn each source's channels, and which way its arrays lie.
+
+        Args:
+            durations: Seconds of the videos that will be read, by id.
+
+        Raises:
+            DataError: If arrays contradict ``axes``, or may lie either way.
+        """
+        ids = list(durations)[:: -(-len(durations) // _SAMPLE) or 1]
+        self.layouts = [
+            decide_layout(source.path, _shapes(source, ids), durations, self.axes) for source in self.sources
+        ]
 
     def place(self, video_id: str) -> tuple[Path, str] | str:
         """Return the first source's file of a video and a stamp of all its files, or the reason why there is none."""
         pairs = [source.find(video_id) for source in self.sources]
         if not all(pairs):
-            lacking = self.sources[pairs.index(None)].path
-            return f"no features of this id in {lacking}"
+            lacking = self.sources[pairs.index(None)]
+            return f"no features of this id in {lacking.path}{nearest_id(video_id, lacking.places)}"
         files = [path for path, _ in (item for item in pairs if item is not None)]
         return files[0], hash_object([file_stamp(path) for path in files])
 
@@ -148,43 +185,77 @@ class PublishedFeatures:
             count: L for this video, where it is another.
 
         Raises:
-            DataError: If a source lacks them, or an array is not a matrix of finite numbers.
+            DataError: If a source lacks them, an array is not a matrix of finite numbers, or its channels are not those
+                of the others.
         """
-        return torch.cat([self._read(source, video_id, count or self.count) for source in self.sources])
+        parts = zip(self.sources, self.layouts, strict=True)
+        return torch.cat([self._read(source, layout, video_id, count or self.count) for source, layout in parts])
 
-    def _read(self, source: _Source, video_id: str, count: int) -> Tensor:
+    def _read(self, source: _Source, layout: Layout | None, video_id: str, count: int) -> Tensor:
         pair = source.find(video_id)
         if pair is None:
             raise DataError(f"{source.path} has no features of video {video_id!r}.")
         path, key = pair
-        try:
-            array = np.asarray(_READERS[path.suffix.lower()](path, key), dtype=np.float32)
-        except Exception as error:  # the libraries raise whatever a damaged file makes them
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"features {path} cannot be read: {reason}.") from error
-        if self.axes == "CT" and array.ndim == 2:
+        array = _read_matrix(path, key)
+        axes = self.axes or (layout.axes if layout else "TC")
+        if layout is not None and layout.lies_other_way(array.shape):
+            axes = "TC" if axes == "CT" else "CT"
+            self.turned.append(video_id)
+        if axes == "CT":
             array = array.T
-        if array.ndim != 2 or not array.size:
-            raise DataError(f"features {path} have shape {array.shape}; expected a matrix, {self.axes}.")
-        if not np.isfinite(array).all():
-            raise DataError(f"features {path} hold numbers that are not finite.")
+        if layout is not None and array.shape[1] != layout.channels:
+            raise DataError(
+                f"features {path} have {array.shape[1]} channels, most of {source.path} have {layout.channels}."
+            )
         return resize_features(torch.from_numpy(np.ascontiguousarray(array.T)), count, self.resize)
+
+
+def _read_matrix(path: Path, key: str) -> Array:
+    """Return the array of a file as finite float32; axes of length 1 beside two others are dropped."""
+    try:
+        array = np.asarray(read_array(path, key), dtype=np.float32)
+    except Exception as error:  # the libraries raise whatever a damaged file makes them
+        reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+        raise DataError(f"features {path} cannot be read: {reason}.") from error
+    if array.ndim > 2 and array.squeeze().ndim == 2:
+        array = array.squeeze()
+    if array.ndim != 2 or not array.size:
+        raise DataError(f"features {path} have shape {array.shape}; expected a matrix of features and channels.")
+    if not np.isfinite(array).all():
+        raise DataError(f"features {path} hold numbers that are not finite.")
+    return array
+
+
+def _shapes(source: _Source, ids: Sequence[str]) -> dict[str, Shape]:
+    """Return the shapes of the matrices that can be read."""
+    shapes = {}
+    for video_id in ids:
+        if (pair := source.find(video_id)) is not None:
+            with contextlib.suppress(Exception):  # said of each when it is read
+                shape = array_shape(*pair)
+                shape = tuple(size for size in shape if size != 1) if len(shape) > 2 else shape
+                if len(shape) == 2:
+                    shapes[video_id] = (int(shape[0]), int(shape[1]))
+    return shapes
 
 
 class _Source:
     """Where each video's features are: a file, and a key in it for HDF5 with many videos."""
 
     def __init__(self, path: Path, places: Mapping[str, tuple[Path, str]]) -> None:
-        self.path, self.places = path, places
+        self.path = path
+        self.places = {normalize("NFC", name): place for name, place in places.items()}
 
     def find(self, video_id: str) -> tuple[Path, str] | None:
-        names = (video_id, f"v_{video_id}", video_id.removeprefix("v_"))
+        plain = normalize("NFC", video_id)
+        names = (plain, f"v_{plain}", plain.removeprefix("v_"))
         return next((self.places[name] for name in names if name in self.places), None)
 
 
 def _open_source(path: Path) -> _Source:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _READERS and file.is_file())
+        listed = (file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+        files = sorted(file for file in listed if not any(map(is_companion, file.relative_to(path).parts)))
         places = {file.stem: (file, "") for file in reversed(files)}
     elif path.suffix.lower() in (".h5", ".hdf5"):
         try:
@@ -195,58 +266,8 @@ def _open_source(path: Path) -> _Source:
     else:
         raise DataError(f"features {path} is neither a folder nor an HDF5 file (.h5, .hdf5), or does not exist.")
     if not places:
-        raise DataError(f"features {path} holds no file of a known kind: {', '.join(_READERS)}.")
+        raise DataError(f"features {path} holds no file of a known kind: {', '.join(READERS)}.")
     return _Source(path, places)
-
-
-def _read_npz(path: Path, _key: str) -> Array:
-    with np.load(path, allow_pickle=False) as arrays:
-        names = list(arrays)
-        if "feats" not in names and len(names) != 1:
-            raise ValueError(f"expected an array 'feats', or one array; it holds {names}")
-        array: Array = arrays["feats" if "feats" in names else names[0]]
-        return array
-
-
-def _read_hdf5(path: Path, key: str) -> Array:
-    with h5py.File(path, "r") as handle:
-        item = handle[key] if key else handle
-        while not isinstance(item, h5py.Dataset):
-            names = list(item)
-            if len(names) != 1:
-                raise ValueError(f"expected one array a video; {item.name} holds {names}")
-            item = item[names[0]]
-        array: Array = item[()]
-        return array
-
-
-def _read_tensor(path: Path, _key: str) -> Array:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, Mapping) and len(content) == 1:
-        content = next(iter(content.values()))
-    if not isinstance(content, Tensor):
-        raise ValueError(f"expected a tensor, found {type(content).__name__}")
-    array: Array = content.float().numpy()
-    return array
-
-
-def _read_safetensors(path: Path, _key: str) -> Array:
-    arrays = load_file(path)
-    if len(arrays) != 1:
-        raise ValueError(f"expected one array, it holds {sorted(arrays)}")
-    array: Array = next(iter(arrays.values()))
-    return array
-
-
-_READERS: dict[str, Callable[[Path, str], Array]] = {
-    ".npy": lambda path, _key: np.load(path, allow_pickle=False),
-    ".npz": _read_npz,
-    ".h5": _read_hdf5,
-    ".hdf5": _read_hdf5,
-    ".safetensors": _read_safetensors,
-    ".pt": _read_tensor,
-    ".csv": lambda path, _key: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2),
-}
 
 
 def find_features(annotations: Annotations, features: PublishedFeatures) -> tuple[dict[str, VideoFile], dict[str, str]]:

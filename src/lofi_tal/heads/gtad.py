@@ -29,6 +29,7 @@ from lofi_tal.heads.boundary_matching import (
     project_nodes,
     score_anchors,
 )
+from lofi_tal.tensor_files import read_state_dict
 
 
 def nearest_nodes(nodes: Tensor, neighbours: int) -> Tensor:
@@ -212,16 +213,7 @@ class GTAD(BoundaryMatchingHead):
             DataError: If the file cannot be read without executing code, or its weights do not fit.
         """
         path = Path(path)
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise DataError(f"{path} does not exist.") from error
-        except Exception as error:
-            raise DataError(f"{path} is not a checkpoint of plain tensors ({type(error).__name__}).") from error
-        state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-        if not isinstance(state, dict):
-            raise DataError(f"{path} holds {type(checkpoint).__name__}; expected a dict with a 'state_dict'.")
-        state = {str(key).removeprefix("module."): value for key, value in state.items()}
+        state = {key.removeprefix("module."): value for key, value in read_state_dict(path).items()}
         # buffers of the published alignment layer, which depend on L alone and are built here instead
         state = {key: value for key, value in state.items() if not key.startswith("goi_align.")}
         own = self.state_dict()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
 from lofi_tal.encoders import Encoder
@@ -29,17 +29,26 @@ from lofi_tal.stages.strategies import Strategy, encode
 
 
 class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storages that are alive: those that operations make while the mode is on."""
+    """Counts while the mode is on: bytes of all storages that are alive and that operations make, and multiplications.
+
+    Attributes:
+        live: Bytes that are alive.
+        peak: The most that were.
+        adding: The most that were, but for what has been set aside.
+        flops: Floating-point operations of matrix products and convolutions, as torch's own counter has them.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.known = WeakIdKeyDictionary()
-        self.live = 0
-        self.peak = 0
+        self.live = self.peak = self.adding = self.aside = self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
+        count = flop_registry.get(func._overloadpacket)  # noqa: SLF001 (torch has no public name for it)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        for leaf in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(leaf, Tensor) and leaf.layout == torch.strided:
                 self._note(leaf.untyped_storage())
         return out
@@ -50,6 +59,11 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if storage not in self.known:
             self.known[storage] = True
 
+    def set_aside(self, parameter: Tensor) -> None:
+        """Count the gradient of a parameter, which is there now, no more in ``adding``."""
+        assert parameter.grad is not None
+        self.aside += parameter.grad.untyped_storage().nbytes()
+
     def _note(self, storage: torch.UntypedStorage) -> None:
         if storage in self.known:
             return
@@ -57,6 +71,7 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known[storage] = True
         self.live += size
         self.peak = max(self.peak, self.live)
+        self.adding = max(self.adding, self.live - self.aside)
         weakref.finalize(storage, self._free, size)
 
     def _free(self, size: int) -> None:
@@ -70,16 +85,18 @@ class StepMemory:
     Args:
         saved: What back-propagation holds when the forward pass is over.
         peak: The most that is alive at any time, gradients of the parameters included.
+        adding: The same where these gradients exist already, are added to, and are not counted.
         flops: Operations of the forward pass.
     """
 
     saved: float
     peak: float
+    adding: float
     flops: float
 
 
 def encoder_memory(
-    encoder: Encoder, snippets: int, frames: int, size: int, *, strategy: Strategy, bf16: bool, summed: bool = False
+    encoder: Encoder, snippets: int, frames: int, size: int, *, strategy: Strategy, bf16: bool
 ) -> StepMemory:
     """Return the memory of encoding snippets and back-propagating through them, on fake tensors.
 
@@ -90,24 +107,21 @@ def encoder_memory(
         size: S.
         strategy: How it is back-propagated.
         bf16: Under bf16 autocast.
-        summed: Gradients of the parameters exist already, are added to, and are not counted.
     """
     fake = FakeTensorMode()
     with fake:
         model = _faked(encoder)
         clips = torch.empty((snippets, frames, size, size, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
-    counter = FlopCounterMode(display=False)
     with fake, LiveMemory() as live:
         for tensor in (clips, *model.parameters(), *model.buffers()):
             live.forget(tensor)
-        for parameter in model.parameters() if summed else ():
-            parameter.grad = torch.empty_like(parameter)
-        given = live.live
-        with counter, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(live.set_aside)  # type: ignore[no-untyped-call]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode(model, clips, strategy)
-        saved = live.live - given
+        saved, flops = live.live, live.flops
         torch.autograd.backward(features.sum())
-        return StepMemory(saved, live.peak - given, counter.get_total_flops())
+        return StepMemory(saved, live.peak, live.adding, flops)
 
 
 def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False) -> StepMemory:
@@ -121,16 +135,14 @@ def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False)
     features = torch.zeros(videos, head.in_channels, snippets).normal_().requires_grad_()
     with torch.no_grad():
         model(features)  # makes the alignment matrices of this L, which are kept
-    counter = FlopCounterMode(display=False)
     with LiveMemory() as live:
         for tensor in (features, *model.parameters(), *model.buffers()):
             live.forget(tensor)
-        with counter:
-            outputs = model(features)
-        saved = live.live
+        outputs = model(features)
+        saved, flops = live.live, live.flops
         total = torch.stack([leaf.float().sum() for leaf in _differentiable(outputs)]).sum()
         torch.autograd.backward(total)
-        return StepMemory(saved, live.peak, counter.get_total_flops())
+        return StepMemory(saved, live.peak, live.adding, flops)
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
@@ -145,9 +157,8 @@ def affine(measure: Callable[[int], StepMemory], low: int, high: int) -> tuple[S
     def slope(name: str) -> float:
         return float((getattr(second, name) - getattr(first, name)) / (high - low))
 
-    unit = StepMemory(slope("saved"), slope("peak"), slope("flops"))
-    fixed = StepMemory(first.saved - low * unit.saved, first.peak - low * unit.peak, first.flops - low * unit.flops)
-    return unit, fixed
+    unit = StepMemory(*map(slope, vars(first)))
+    return unit, StepMemory(*(getattr(first, name) - low * getattr(unit, name) for name in vars(first)))
 
 
 def _faked(module: Encoder) -> Encoder:

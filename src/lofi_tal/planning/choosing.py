@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
@@ -59,7 +59,7 @@ def plan_recipe(
     *,
     devices: int = 1,
     precision: str = "auto",
-    search: bool = True,
+    search: bool | None = None,
     model: StepModel | None = None,
 ) -> Plan:
     """Look at every way to train a recipe's stage 2 under a budget of ``budget`` bytes a device.
@@ -70,7 +70,7 @@ def plan_recipe(
         budget: Bytes.
         devices: Number of devices.
         precision: ``auto`` (what a run would take first, then the other), ``both``, ``fp32`` or ``bf16``.
-        search: Look at other ratios than the recipe's as well.
+        search: Look at other ratios than the recipe's as well; None does so if nothing fits at the recipe's.
         model: Of an earlier plan for the same encoder and head.
 
     Raises:
@@ -79,9 +79,9 @@ def plan_recipe(
     precisions = _precisions(precision)
     labels, lengths = _segments(recipe)
     model = model or _step_model(_step_settings(recipe, labels))
-    return make_plan(
-        recipe, model, budget=budget, devices=devices, precisions=precisions, search=search, lengths=lengths
-    )
+    make = partial(make_plan, recipe, model, budget=budget, devices=devices, precisions=precisions, lengths=lengths)
+    plan = make(search=bool(search))
+    return make(search=True) if search is None and plan.recommended is None else plan
 
 
 def _step_settings(recipe: Recipe, labels: int) -> str:
@@ -164,7 +164,9 @@ def make_plan(
         raise LofiError(f"budget={budget} bytes and devices={devices}: both must be positive.")
     usable = budget - (CUDA_RESERVE if (torch.cuda.is_available() if cuda is None else cuda) else 0)
     full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
-    rows = _Rows(model, full, share=-(-section.batch // devices), usable=usable)
+    phases = create_schedule("long", full, r_t=section.r_t, r_s=section.r_s, cycle=section.cycle).fidelities
+    timed = sorted({full.size, min(phase.size for phase in phases)})
+    rows = _Rows(model, full, share=-(-section.batch // devices), usable=usable, timed=timed)
     ratios = sorted({section.r_t, *(FACTORS if search else ())})
     strategies = [Strategy(name, section.chunk, section.gradient_share) for name in STRATEGIES]
     choices = [
@@ -179,7 +181,6 @@ def make_plan(
     every = dict.fromkeys(row for choice in choices for row in choice.rows)
     choices.sort(key=lambda choice: (choice.compute, choice.peak))
     recommended, reason = _recommend(choices, section.schedule, section.r_t, precisions, usable)
-    phases = create_schedule("long", full, r_t=section.r_t, r_s=section.r_s, cycle=section.cycle).fidelities
     return Plan(
         budget=budget,
         devices=devices,
@@ -238,12 +239,12 @@ class _Rows:
         full: Full fidelity.
         share: Videos of an optimiser step that one device takes.
         usable: Bytes of a device.
+        timed: Sizes at which the encoder is timed on this machine.
     """
 
-    def __init__(self, model: StepModel, full: Fidelity, *, share: int, usable: float) -> None:
+    def __init__(self, model: StepModel, full: Fidelity, *, share: int, usable: float, timed: Sequence[int]) -> None:
         self.model, self.full, self.share, self.usable = model, full, share, usable
-        self.reference = model.compute(full, Strategy())
-        self.timed = max(16, full.size // 2)  # size at which the speed of this machine is taken
+        self.timed = timed
         self._made: dict[tuple[Fidelity, Strategy, str], Row] = {}
 
     def __call__(self, fidelity: Fidelity, strategy: Strategy, precision: str) -> Row:
@@ -259,7 +260,7 @@ class _Rows:
 
         fitting = (videos for videos in range(self.share, 0, -1) if memory(videos).peak <= self.usable)
         at_once = next(fitting, 0)
-        compute = self.model.compute(fidelity, strategy)
+        reference = self.model.compute(self.full, Strategy(), precision)
         return Row(
             fidelity=fidelity,
             r_t=self.full.snippets / fidelity.snippets,
@@ -270,8 +271,8 @@ class _Rows:
             videos_at_once=at_once,
             parts=-(-self.share // max(1, at_once)),
             step=memory(max(1, at_once)),
-            compute=compute / self.reference,
-            seconds=compute * self.share * self.model.seconds_per_operation(self.timed, precision),
+            compute=self.model.compute(fidelity, strategy, precision) / reference,
+            seconds=self.share * self.model.seconds(fidelity, strategy, precision, timed=self.timed),
         )
 
 

@@ -5,7 +5,10 @@ Shapes: B videos at once on one device, L snippets a video, S × S pixels.
 
 from __future__ import annotations
 
+import copy
+import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -41,6 +44,10 @@ class Parts:
     peak: float
 
 
+_LONG = 0.15  # seconds of work that fixed costs are small beside
+_MOST = 64  # snippets or videos at once, however fast they are
+
+
 class StepModel:
     """Predicts the memory and compute of a training step of one encoder and head, whatever the fidelity.
 
@@ -62,9 +69,11 @@ class StepModel:
         states = 2 if optimizer == "adamw" else int(momentum > 0)
         self.optimizer_bytes = states * (self.encoder_bytes + self.head_bytes)
         self._fixed: dict[tuple[str, str], StepMemory] = {}
+        self._flops: dict[int, float] = {}
         self._encoder = cache(self._count_encoder)
         self._head = cache(self._count_head)
-        self.seconds_per_operation = cache(self._time_operation)
+        self.encoder_seconds = cache(self._time_encoder)
+        self.head_seconds = cache(self._time_head)
 
     def memory(self, videos: int, fidelity: Fidelity, strategy: Strategy, precision: str) -> Parts:
         """Return the memory of a step with ``videos`` at once."""
@@ -75,12 +84,12 @@ class StepModel:
         head = self._at(self._head(fidelity.snippets, strategy.saves_in_head), videos)
         at_once = min(kept, strategy.chunk) if strategy.name == "chunked" else kept
         chunks = strategy.name == "chunked" and kept > at_once  # gradients are summed over several chunks
-        name = "chunk" if chunks else "plain" if strategy.name == "chunked" else strategy.name
+        name = "plain" if strategy.name == "chunked" else strategy.name
         encoder = self._at(self._encoder(fidelity.size, name, precision), at_once)
         if strategy.name == "chunked":
             # the sum of the chunks before; while a layer's gradient is added, it is there as well, and so is the result
-            summed = self.encoder_bytes + 2 * self.largest_bytes if chunks else 0
-            saved, during_encoder, during_head = features, encoder.peak + summed + 2 * features, features + head.peak
+            peak = encoder.adding + self.encoder_bytes + 2 * self.largest_bytes if chunks else encoder.peak
+            saved, during_encoder, during_head = features, peak + 2 * features, features + head.peak
         else:
             saved, during_encoder, during_head = encoder.saved, encoder.peak, encoder.saved + head.peak
         weights = self.encoder_bytes + self.head_bytes
@@ -96,56 +105,78 @@ class StepModel:
             peak=fixed + frames + body,
         )
 
-    def compute(self, fidelity: Fidelity, strategy: Strategy) -> float:
-        """Return the operations of a training step of one video."""
-        encoder = fidelity.snippets * self._encoder(fidelity.size, "plain", "fp32")[0].flops
+    def compute(self, fidelity: Fidelity, strategy: Strategy, precision: str = "fp32") -> float:
+        """Return the operations of a training step of one video; they are the same in any ``precision``."""
         head = self._at(self._head(fidelity.snippets, False), 1).flops
+        return self._passes(fidelity, strategy) * self._operations(fidelity.size, precision) + 3.0 * head
+
+    def seconds(self, fidelity: Fidelity, strategy: Strategy, precision: str, *, timed: Sequence[int]) -> float:
+        """Return the time of a training step of one video on this machine, its data aside.
+
+        Args:
+            fidelity: Of the video.
+            strategy: How the encoder is back-propagated.
+            precision: ``fp32`` or ``bf16``.
+            timed: Sizes at which the encoder is timed; the nearest one tells how fast its operations are.
+        """
+        nearest = min(timed, key=lambda size: abs(math.log(size / fidelity.size)))
+        operations = self._operations(fidelity.size, precision) / self._operations(nearest, precision)
+        encoder = self._passes(fidelity, strategy) / 3 * operations * self.encoder_seconds(nearest, precision)
+        return encoder + self.head_seconds(fidelity.snippets) * (4 / 3 if strategy.saves_in_head else 1)
+
+    @staticmethod
+    def _passes(fidelity: Fidelity, strategy: Strategy) -> float:
+        """Return how often a step of one video does the work of the encoder's forward pass of a snippet."""
         passes = 3.0 if strategy.name == "plain" else 4.0
         share = max(1, round(strategy.gradient_share * fidelity.snippets)) / fidelity.snippets
-        return encoder * (passes * share + (1 - share)) + 3.0 * head
+        return fidelity.snippets * (passes * share + (1 - share))
 
-    def _time_operation(self, size: int, precision: str) -> float:
-        """Return the time of an operation on this machine, from encoder steps of one snippet on the CPU or GPU."""
+    def _operations(self, size: int, precision: str) -> float:
+        """Return the operations of the encoder's forward pass of a snippet."""
+        return self._flops.get(size) or self._encoder(size, "plain", precision)[0].flops
+
+    def _time_encoder(self, size: int, precision: str) -> float:
+        """Return the seconds of a snippet, forward and back, among so many that fixed costs do not count."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = self.encoder.to(device).train()
-        clips = torch.zeros(1, self.frames, size, size, 3, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
+
+        def step(snippets: int) -> None:
+            shape = (snippets, self.frames, size, size, 3)
+            clips = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 features = model(clips)
             torch.autograd.backward(features.sum())
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - began)
+
+        seconds = _seconds_each(step, device)
         self.encoder.to("cpu").zero_grad(set_to_none=True)
-        unit = self._encoder(size, "plain", "fp32")[0].flops
-        return min(times[1:]) / (3.0 * unit)
+        return seconds
+
+    def _time_head(self, snippets: int) -> float:
+        """Return the seconds of the head for a video of L snippets, forward, loss and back."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = copy.deepcopy(self.head).to(device).train()
+        spans, labels = torch.tensor([[0.2, 0.6], [0.7, 0.8]], device=device), torch.zeros(2, dtype=torch.long)
+
+        def step(videos: int) -> None:
+            features = torch.randn(videos, model.in_channels, snippets, device=device)
+            losses = model.loss(model(features), [spans] * videos, [labels.to(device)] * videos)
+            torch.autograd.backward(losses["total"])
+
+        return _seconds_each(step, device, _LONG / 5)  # a small part of a step, and one for each L
 
     def _count_encoder(self, size: int, name: str, precision: str) -> tuple[StepMemory, StepMemory]:
         def count(snippets: int) -> StepMemory:
-            strategy = Strategy("plain" if name == "chunk" else name)
-            return encoder_memory(
-                self.encoder,
-                snippets,
-                self.frames,
-                size,
-                strategy=strategy,
-                bf16=precision == "bf16",
-                summed=name == "chunk",
-            )
+            bf16 = precision == "bf16"
+            return encoder_memory(self.encoder, snippets, self.frames, size, strategy=Strategy(name), bf16=bf16)
 
         fixed = self._fixed.get((name, precision))  # of the weights: the same at every size
         if fixed is None:
             unit, fixed = affine(count, 1, 3)
             self._fixed[name, precision] = fixed
-            return unit, fixed
-        two_snippets = count(2)
-        unit = StepMemory(
-            (two_snippets.saved - fixed.saved) / 2,
-            (two_snippets.peak - fixed.peak) / 2,
-            (two_snippets.flops - fixed.flops) / 2,
-        )
+        else:
+            two = count(2)
+            unit = StepMemory(*((getattr(two, field) - getattr(fixed, field)) / 2 for field in vars(two)))
+        self._flops.setdefault(size, unit.flops)
         return unit, fixed
 
     def _count_head(self, snippets: int, saving: bool) -> tuple[StepMemory, StepMemory]:
@@ -154,6 +185,22 @@ class StepModel:
     @staticmethod
     def _at(measured: tuple[StepMemory, StepMemory], count: int) -> StepMemory:
         unit, fixed = measured
-        return StepMemory(
-            fixed.saved + count * unit.saved, fixed.peak + count * unit.peak, fixed.flops + count * unit.flops
-        )
+        return StepMemory(*(getattr(fixed, name) + count * getattr(unit, name) for name in vars(unit)))
+
+
+def _seconds_each(step: Callable[[int], None], device: torch.device, least: float = _LONG) -> float:
+    """Return the seconds of one item, from a step of so many that it takes ``least`` seconds; a first try warms up."""
+    count = 1
+    while True:
+        first = _timed(step, count, device)
+        if first >= least or count >= _MOST:
+            return min(first, _timed(step, count, device)) / count
+        count = min(_MOST, count * min(8, max(2, math.ceil(least / first))))
+
+
+def _timed(step: Callable[[int], None], count: int, device: torch.device) -> float:
+    began = time.perf_counter()
+    step(count)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

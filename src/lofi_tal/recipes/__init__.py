@@ -15,7 +15,7 @@ import yaml
 
 from lofi_tal.config import Recipe, make_recipe, path_settings
 from lofi_tal.errors import DataError, LofiError, nearest
-from lofi_tal.files import read_text
+from lofi_tal.files import read_text, with_home
 
 _MOST_LEVELS = 8
 
@@ -76,7 +76,7 @@ def _read(path: Path, level: int) -> dict[str, Any]:
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise LofiError(f"Recipe {path} holds no settings: expected a mapping with at least `data`.")
-    change_paths(content, lambda value: path.parent / Path(value).expanduser())
+    change_paths(content, lambda value: path.parent / with_home(value))
     return _extended(content, path.parent, level)
 
 

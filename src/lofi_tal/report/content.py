@@ -19,6 +19,7 @@ class StageSummary:
         peak_memory_bytes: Peak memory; 0 if it was not measured.
         skipped: Whether it was up to date and did not run again.
         metrics: Lines of its ``metrics.jsonl``; every key may be missing.
+        running: Whether it is not finished.
     """
 
     name: str
@@ -26,6 +27,7 @@ class StageSummary:
     peak_memory_bytes: int
     skipped: bool
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    running: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Report:
         facts: Command, seed, hardware, versions, data and the like, by name.
         notes: What the reader should know, such as videos that were left out.
         lengths: Lengths of segments in seconds by group (such as training and validation), for a histogram.
+        links: Other pages of the run by their names, as URLs relative to the report.
     """
 
     title: str
@@ -87,3 +90,4 @@ class Report:
     facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lengths: dict[str, list[float]] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)

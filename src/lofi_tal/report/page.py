@@ -13,7 +13,7 @@ import numpy as np
 from lofi_tal.files import write_text
 from lofi_tal.report.content import Report, TimelineEntry
 from lofi_tal.report.tables import class_rows, class_table, headline, stage_rows, tiles
-from lofi_tal.report.theme import series_colour, write_page
+from lofi_tal.report.theme import fill_page, series_colour
 from lofi_tal.report.timeline import default_threshold, make_viewer, relative_url
 
 WAYS = {
@@ -48,13 +48,25 @@ def write_report(path: Path, report: Report) -> None:
         report: What it shows; any part may be empty.
     """
     write_text(path.with_suffix(".json"), json.dumps(report_json(report, path), indent=1, allow_nan=False) + "\n")
+    write_text(path, report_page(path, report, json_name=path.with_suffix(".json").name))
+
+
+def report_page(path: Path, report: Report, *, json_name: str = "", status: str = "") -> str:
+    """Return the page of a report.
+
+    Args:
+        path: Where it will lie.
+        report: What it shows; any part may be empty.
+        json_name: File beside it with the numbers behind the figures, if there is one.
+        status: HTML of what a run is doing, if it is not finished.
+    """
     fused = {arm.name: arm.scores["fused"] for arm in report.arms if "fused" in arm.scores}
-    write_page(
-        path,
+    return fill_page(
         "report.html",
         title=report.title,
         report=report,
-        json_name=path.with_suffix(".json").name,
+        status=status,
+        json_name=json_name,
         tiles=tiles(report.arms, report.stages),
         headline=headline(report.arms, WAYS),
         stages=stage_rows(report.stages),
@@ -126,6 +138,8 @@ def _viewers(path: Path, report: Report) -> list[tuple[str, dict[str, Any]]]:
 
 def _pictures(report: Report, fused: dict[str, dict[str, Any]]) -> dict[str, list[Picture]]:
     """Draw every figure that there are numbers for."""
+    if not (report.stages or fused or any(report.lengths.values())):
+        return {"curves": [], "costs": [], "lengths": [], "against_tiou": [], "per_class": []}
     # matplotlib takes half a second to load, and a timeline does without
     from lofi_tal.report import dataset_plots, evaluation_plots, training_plots
     from lofi_tal.report.plot_style import to_svg

@@ -95,7 +95,7 @@ def headline(arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]]) -> Headli
 
 
 def stage_rows(stages: Sequence[StageSummary]) -> list[dict[str, Any]]:
-    """Return name, time, memory, whether it ran, steps, last loss and the share of waiting for data, as texts."""
+    """Return name, time, memory, status, steps, last loss and the share of waiting for data, as texts."""
     rows = []
     for stage in stages:
         losses = _numbers(stage, "loss")
@@ -104,7 +104,7 @@ def stage_rows(stages: Sequence[StageSummary]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": stage.name,
-                "skipped": stage.skipped,
+                "status": "unfinished" if stage.running else "up to date, skipped" if stage.skipped else "run",
                 "time": duration(stage.seconds),
                 "memory": memory(stage.peak_memory_bytes),
                 "steps": str(max(map(int, _numbers(stage, "step")), default=len(losses)) or "–"),

@@ -96,7 +96,12 @@ def _environment() -> Environment:
     return environment
 
 
+def fill_page(template: str, **values: Any) -> str:
+    """Return ``template`` filled with values."""
+    text = _environment().get_template(template).render(values)
+    return text.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
+
+
 def write_page(path: Path, template: str, **values: Any) -> None:
     """Fill ``template`` and write the page in one atomic step."""
-    text = _environment().get_template(template).render(values)
-    write_text(path, text.encode("utf-8", "replace").decode("utf-8"))  # file names may hold bytes that are no text
+    write_text(path, fill_page(template, **values))

@@ -21,6 +21,7 @@ from lofi_tal.report.theme import LIGHT, SERIES, duration, memory
 Floats = NDArray[np.float64]
 Records = Sequence[Mapping[str, Any]]
 
+HELD_OUT_LOSS, HELD_OUT_MAP = "held_out/loss", "held_out/mAP"
 MOST_POINTS = 400
 MOST_PHASES = 40
 PHASE_COLOURS = (*SERIES[3:], *SERIES[:3])
@@ -58,7 +59,7 @@ def fidelity_phases(records: Records) -> list[Phase]:
 
 @mpl.rc_context(STYLE)
 def training_curves(records: Records) -> Figure:
-    """Draw loss and its parts, accuracy and learning rate of a stage over its optimiser steps.
+    """Draw loss and its parts, accuracy and learning rate of a stage over its optimiser steps; and held-out videos.
 
     The thin line is each step, the thick one the mean of an epoch. The ground is shaded by fidelity; where it changes
     too often for that (short cycle), the loss has one line for each fidelity instead.
@@ -68,7 +69,7 @@ def training_curves(records: Records) -> Figure:
     """
     keys = {key for record in records for key, value in record.items() if _is_number(value)}
     parts = sorted(key for key in keys if key.startswith("loss/"))
-    panels = [key for key in ("loss", "accuracy", "lr") if key in keys] or ["loss"]
+    panels = [key for key in ("loss", "accuracy", HELD_OUT_MAP, "lr") if key in keys] or ["loss"]
     ratios = [3.0 if panel == "loss" else 1.2 for panel in panels]
     figure = Figure(figsize=(NARROW, 0.8 + 0.65 * sum(ratios)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
@@ -79,6 +80,8 @@ def training_curves(records: Records) -> Figure:
         if panel == "lr":
             steps, values = _series(records, "lr")
             axis.plot(steps, values, color=LIGHT["muted"], drawstyle="steps-post")
+        elif panel == HELD_OUT_MAP:
+            _held_out(axis, records, panel, 100)
         elif panel == "loss" and labels and not shaded:
             for i, label in enumerate(labels):
                 own = [record for record in records if _fidelity_label(record) == label]
@@ -87,9 +90,11 @@ def training_curves(records: Records) -> Figure:
             _curve(axis, records, panel, LIGHT["ink"], "loss" if panel == "loss" else "accuracy")
             for i, part in enumerate(parts if panel == "loss" else []):
                 _curve(axis, records, part, colour(i), shorten(part.removeprefix("loss/")), thin=True)
+        if panel == "loss" and HELD_OUT_LOSS in keys:
+            _held_out(axis, records, HELD_OUT_LOSS, 1, "held-out videos")
         if shaded:
             _shade(axis, phases, labels)
-        axis.set_ylabel({"lr": "learning rate"}.get(panel, panel))
+        axis.set_ylabel({"lr": "learning rate", HELD_OUT_MAP: "held-out\nmAP (%)"}.get(panel, panel))
         axis.grid(False, axis="x")
         axis.margins(x=0.01)
         _log_where_wide(axis)
@@ -192,6 +197,14 @@ def _curve(axis: Axes, records: Records, key: str, hue: str, label: str, *, thin
     marker = "o" if len(groups) <= 30 and not thin else None
     width = 1.2 if thin else 1.9
     axis.plot(*_means(steps, values, groups), color=hue, linewidth=width, marker=marker, markersize=3, label=label)
+
+
+def _held_out(axis: Axes, records: Records, key: str, scale: float, label: str = "") -> None:
+    """Draw a figure of the held-out videos, which only some steps have."""
+    steps, values = _series(records, key)
+    axis.plot(
+        steps, scale * values, color=LIGHT["muted"], marker="D", markersize=3, linestyle="--", label=label or None
+    )
 
 
 def _means(steps: Floats, values: Floats, groups: Sequence[NDArray[Any]]) -> tuple[Floats, Floats]:

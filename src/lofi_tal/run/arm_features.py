@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lofi_tal.data import TruthVideo
 from lofi_tal.encoders import Encoder, JoinedEncoder
@@ -14,7 +16,10 @@ from lofi_tal.progress import Progress
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.data import check_read, published_features
 from lofi_tal.run.training import Training
+from lofi_tal.runtime import on_first
 from lofi_tal.stages.extract import extract, usable
+
+logger = logging.getLogger("lofi_tal")
 
 
 @dataclass(frozen=True)
@@ -47,24 +52,29 @@ class ArmFeatures:
         second = self.training.ensure("second")
         return encoder if second is None else JoinedEncoder([encoder, self.context.saved_encoder(second)], [name, name])
 
+    def made_from(self) -> dict[str, Any]:
+        """Return what extracted features depend on besides the videos."""
+        source, second = self.encoder_folder(), self.training.ensure("second")
+        return {
+            "encoder": hash_file(source / "encoder.safetensors"),
+            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
+            "snippets": self.context.recipe.snippets.record(cut=False),
+            **self.context.provenance(),
+        }
+
     def extract(self) -> tuple[FeatureStore, list[TruthVideo], dict[str, str]]:
         """Extract the features of all videos.
 
         Returns:
             The features, the videos that have them, and the reason for each other video.
         """
-        context, source = self.context, self.encoder_folder()
-        videos, second = context.data().videos, self.training.ensure("second")
-        provenance = {
-            "encoder": hash_file(source / "encoder.safetensors"),
-            **({} if second is None else {"second": hash_file(second / "encoder.safetensors")}),
-            "snippets": context.recipe.snippets.record(cut=False),
-            **context.provenance(),
-        }
+        context, provenance = self.context, self.made_from()
+        videos = context.data().videos
         folder = arm_folder(context.output, self.name) / "features"
         if context.folder.shared is not None:
             folder = context.folder.shared / f"features-{hash_object(provenance)}"
         store = FeatureStore(folder, provenance)
+        facts = on_first(lambda: context.folder.begin_features(folder))
         with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
             figures, failed = extract(
                 store,
@@ -78,7 +88,6 @@ class ArmFeatures:
                 quiet=context.quiet,
             )
             check_read(context.recipe, context.data(), failed)
-            facts = folder.with_suffix(".json")
             if context.first and (figures["new"] or not facts.exists()):
                 write_json(facts, {**figures, "provenance": provenance, "failed": failed})
         return store, usable(videos, failed), failed
@@ -98,16 +107,18 @@ class ArmFeatures:
         context, published = self.context, published_features(self.context.recipe)
         videos, arrays, failed = [], [], {}
         everything = context.data().videos
+        published.settle({video.video_id: video.file.duration for video in everything})
         with Progress("features", len(everything), quiet=context.quiet) as progress:
             for video in everything:
                 try:
                     arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
-                    if arrays[-1].shape[0] != arrays[0].shape[0]:
-                        raise DataError(f"{arrays.pop().shape[0]} channels, but {arrays[0].shape[0]} in those before")
                     videos.append(video)
                 except DataError as error:
                     failed[video.video_id] = str(error)
                 progress.advance(video.video_id)
+        if published.turned:
+            names = ", ".join(published.turned[:5]) + (", ..." if len(published.turned) > 5 else "")
+            logger.warning("%d arrays lay the other way and were transposed: %s.", len(published.turned), names)
         if not arrays:
             raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
         check_read(context.recipe, context.data(), failed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.classifier import ProposalClassifier, video_probabilities
-from lofi_tal.data import TruthVideo, content_hash
+from lofi_tal.data import TruthVideo, content_hash, video_contents
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
@@ -89,6 +89,7 @@ class ArmRun(ArmFeatures):
             self.folder / "evaluation",
             f"evaluation of {self.name}",
             self.context.stage_inputs({**inputs, **self._evaluation_inputs()}),
+            self._contents(),
         )
         model = self.folder / "model"
         if evaluation.record and (model / "localizer.json").exists():
@@ -125,6 +126,15 @@ class ArmRun(ArmFeatures):
             inputs["tiou"] = list(self._tiou)
         return inputs
 
+    def _contents(self) -> dict[str, Any]:
+        """Return what hashes among the inputs stand for."""
+        data = self.context.data()
+        return {
+            "data": video_contents([*data.train, *data.selection], data.labels),
+            "evaluated": video_contents(data.evaluation, data.labels),
+            **({} if self.name == "features" else {"features": {"inputs": self.made_from()}}),
+        }
+
     def _evaluation_inputs(self) -> dict[str, Any]:
         """Return what the evaluation depends on besides."""
         recipe = self.context.recipe
@@ -159,7 +169,7 @@ class ArmRun(ArmFeatures):
             tiou=self._tiou,
             inputs=inputs,
             seed=self._seed,
-            resume=True,
+            resume=context.folder.goes_on,
             overwrite=context.folder.overwrite,
             tracking=context.folder.tracking,
             quiet=context.quiet,
@@ -190,7 +200,7 @@ class ArmRun(ArmFeatures):
         data = self.context.data()
         found = localizer.localise_features(validation.features)
         fused = [
-            localizer.fuse(video.video_id, video.duration, one, proposals)
+            localizer.fuse(video.video_id, video.clock, one, proposals)
             for video, one, proposals in zip(validation.videos, validation.features, found, strict=True)
         ]
         write_json(self.folder / "detections.json", detections_to_activitynet(fused))
@@ -198,7 +208,7 @@ class ArmRun(ArmFeatures):
         if external is not None:
             classes = self.context.recipe.detect.classes
             with_file = [
-                with_class_scores(video.video_id, video.duration, proposals, external, classes)
+                with_class_scores(video.video_id, video.clock, proposals, external, classes)
                 for video, proposals in zip(validation.videos, found, strict=True)
             ]
             write_json(self.folder / "detections-external.json", detections_to_activitynet(with_file))

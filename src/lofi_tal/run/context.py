@@ -18,7 +18,7 @@ from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
 from lofi_tal.files import hash_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.run.data import RunData, read_data
-from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.folder import RunFolder, caches_beside
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
 from lofi_tal.snippets import Windows
 from lofi_tal.video import FrameCache, VideoManifest
@@ -52,9 +52,11 @@ class Context:
         self.device, self.precision, self.compile, self.quiet = device, precision, compile, quiet
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
+        cache = recipe.data.cache or folder.common / "cache"
         self.cache = FrameCache(
-            folder.common / "cache" if recipe.data.cache_gib else None,
+            cache if recipe.data.cache_gib else None,
             limit_bytes=int(recipe.data.cache_gib * 2**30),
+            others=() if folder.shared is not None else caches_beside(folder.path),
             decoder=recipe.data.decoder,
         )
         manifest = recipe.data.manifest or folder.common / "videos.jsonl"
@@ -69,6 +71,11 @@ class Context:
         """
         if self._data is None:
             self._data = on_first(lambda: read_data(self.recipe, self.manifest))
+        return self._data
+
+    @property
+    def known_data(self) -> RunData | None:
+        """The videos, if they have been read."""
         return self._data
 
     @property

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 
-from lofi_tal.annotations import Annotations, load_clip_list, parse_annotations, require_truth
+from lofi_tal.annotations import (
+    Annotations,
+    Change,
+    CheckReport,
+    FindingLine,
+    check_examined,
+    group_findings,
+    judge_mirroring,
+    load_clip_list,
+    parse_annotations,
+    require_truth,
+    require_usable,
+)
 from lofi_tal.config import Recipe
-from lofi_tal.data import Excerpt, TruthVideo, find_files, split_selection, truth_videos, video_files
+from lofi_tal.data import Excerpt, TruthVideo, VideoFile, find_files, split_selection, truth_videos, video_files
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import GroundTruth, load_ground_truth
 from lofi_tal.features import PublishedFeatures, find_features
 from lofi_tal.files import read_json
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
-from lofi_tal.video import VideoManifest
+from lofi_tal.video import VideoManifest, find_videos
+
+logger = logging.getLogger("lofi_tal")
+_TOLD_BY_THE_RUN = ("missing-video", "undecodable-video", "segment-outside", "empty-segment")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +43,8 @@ class RunData:
         evaluation: Videos that are evaluated.
         failed: Reason for each video that cannot be read.
         truth: The instances of the evaluated subset, as they stand in the annotation file.
+        dropped: Segments and ignored parts of both subsets that lie outside their video or have no length.
+        findings: What `lofi data check` would say besides.
     """
 
     labels: tuple[str, ...]
@@ -35,6 +53,8 @@ class RunData:
     evaluation: list[TruthVideo]
     failed: dict[str, str]
     truth: GroundTruth
+    dropped: tuple[Change, ...] = ()
+    findings: tuple[FindingLine, ...] = ()
 
     @property
     def videos(self) -> list[TruthVideo]:
@@ -75,35 +95,87 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
     """Read annotations and join them with the files, after all checks that need no training.
 
     Raises:
-        DataError: If a subset has no truth or no readable video, or too many videos are lost.
+        DataError: If a subset has no truth or no readable video, a class has no truth that lies in its videos, or too
+            many videos are lost.
     """
     section = recipe.data
     document = read_json(section.annotations)
     annotations = parse_annotations(document, section.annotations)
-    require_truth(annotations, section.train_subset)
-    require_truth(annotations, section.eval_subset)
-    cleaned, _ = annotations.clean()
-    labels = cleaned.subset(section.train_subset).labels
-    train, failed = _truth(recipe, manifest, cleaned.subset(section.train_subset), labels)
+    subsets = [require_truth(annotations, name) for name in (section.train_subset, section.eval_subset)]
+    found = [_find(recipe, manifest, subset) for subset in subsets]
+    files, failed = found[0][0] | found[1][0], found[0][1] | found[1][1]
+    folder = section.videos if recipe.features is None else None
+    report = check_subsets(annotations, (section.train_subset, section.eval_subset), folder, manifest)
+    require_usable(report)
+    lengths = {video_id: file.clock.end for video_id, file in files.items()}
+    cleaned = [subset.clean(lengths, report.unusable) for subset in subsets]
+    labels = cleaned[0][0].labels
+    train, evaluation = (truth_videos(one, *lost, labels) for (one, _), lost in zip(cleaned, found, strict=True))
+    unlabelled = subsets[0].without_truth().videos.keys()
+    negatives = [video for video in train if video.video_id in unlabelled]
     train = [video for video in train if len(video.labels)]
     if not train:
         raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
+    if section.flip and recipe.features is None and (mirroring := judge_mirroring(labels)).contradicted:
+        logger.warning("data.flip is true, but %s. Set data.flip: false.", mirroring.reason)
     kept, selection = split_selection(train, section.selection_share, recipe.seed)
-    evaluation, lost = _truth(recipe, manifest, cleaned.subset(section.eval_subset), labels)
-    return RunData(labels, kept, selection, evaluation, failed | lost, load_ground_truth(document, section.eval_subset))
+    _tell_unused(recipe, len(negatives))
+    if section.background:
+        kept += negatives
+    changes = {str(change): change for _, several in cleaned for change in several if change.dropped}
+    others = group_findings(one for one in report.findings if one.kind not in _TOLD_BY_THE_RUN)
+    for line in others:
+        logger.warning("%s", line)
+    truth = load_ground_truth(document, section.eval_subset)
+    return RunData(labels, kept, selection, evaluation, failed, truth, tuple(changes.values()), tuple(others))
 
 
-def _truth(
-    recipe: Recipe, manifest: VideoManifest, annotations: Annotations, labels: Sequence[str]
-) -> tuple[list[TruthVideo], dict[str, str]]:
-    """Return the videos of one subset that have a video file or features, and the reason for each other one."""
+def _tell_unused(recipe: Recipe, count: int) -> None:
+    """Say what becomes of training videos without segments."""
+    if count and recipe.data.background:
+        logger.info("%d training videos without segments serve as negatives (data.background).", count)
+    elif count:
+        logger.warning(
+            "%d training videos without segments are not used. If nothing happens in them, set data.background=true to "
+            "train stage 2 and the head on them as negatives.",
+            count,
+        )
+
+
+def _find(
+    recipe: Recipe, manifest: VideoManifest, annotations: Annotations
+) -> tuple[dict[str, VideoFile], dict[str, str]]:
+    """Return the video or feature file of each video of a subset that has one, and the reason for each other one."""
     if recipe.features is not None:
         files, failed = find_features(annotations, published_features(recipe))
     else:
         assert recipe.data.videos is not None
         files, failed = find_files(annotations, recipe.data.videos, manifest)
     check_losses(recipe, failed, len(annotations))
-    return truth_videos(annotations, files, failed, labels), failed
+    return files, failed
+
+
+def check_subsets(
+    annotations: Annotations,
+    subsets: tuple[str, str],
+    folder: Path | None,
+    manifest: VideoManifest,
+) -> CheckReport:
+    """Return what `lofi data check` says of the subsets that are trained on and evaluated, without decoding anything.
+
+    Args:
+        annotations: As loaded.
+        subsets: Subset that is trained on, and subset that is evaluated.
+        folder: Folder of the videos; None for features.
+        manifest: What is known of the files, which have been examined.
+    """
+    used = Annotations({video.video_id: video for video in annotations if video.subset in subsets})
+    if folder is None:
+        return check_examined(used, None, {}, subsets)
+    index = find_videos(folder)
+    paths = {path.absolute(): path for path in (index[name] for name in used.videos if name in index)}
+    records = {path: manifest.known[str(full)] for full, path in paths.items() if str(full) in manifest.known}
+    return check_examined(used, index, records, subsets)
 
 
 def check_losses(recipe: Recipe, failed: dict[str, str], count: int) -> None:

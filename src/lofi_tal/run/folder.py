@@ -6,6 +6,7 @@ A run folder holds:
     videos.jsonl, cache/                          what is known of the files, decoded frames
     pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
+    data.json                                     which videos and annotations are used, and which are not and why
     report.html, report.json
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_object, locked, read_json
 from lofi_tal.leases import Leases
 from lofi_tal.runtime import StageFolder, on_first, open_stage
+from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
+_MOST_BESIDE = 20  # caches of other runs that are looked into
 
 
 class RunFolder:
@@ -62,6 +66,8 @@ class RunFolder:
         self.skipped: set[Path] = set()
         self.opened: dict[str, Path] = {}
         """Folders of the stages that train an encoder, once they have been opened."""
+        self.begun: set[Path] = set()
+        """Records of what has been begun and, unless they are there, is not finished."""
 
     @property
     def exists(self) -> bool:
@@ -116,7 +122,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def training(
-        self, name: str, stage: str, inputs: dict[str, Any], *, overwrite: bool | None = None
+        self,
+        name: str,
+        stage: str,
+        inputs: dict[str, Any],
+        *,
+        overwrite: bool | None = None,
+        contents: Contents | None = None,
     ) -> Iterator[StageFolder]:
         """Hold a stage that trains an encoder.
 
@@ -128,13 +140,14 @@ class RunFolder:
             stage: What it is.
             inputs: All that it depends on.
             overwrite: Begin it again if it was made from other inputs; as the run says without it.
+            contents: What hashes among the inputs stand for.
 
         Raises:
             LofiError: If it is not finished, and this process shares its work.
         """
-        folder, resume = self.path / name, self.resume
+        folder = self.path / name
         if self.shared is not None:
-            folder, resume = self.shared / f"{stage}-{hash_object([stage, inputs])}", True
+            folder = self.shared / f"{stage}-{hash_object([stage, inputs])}"
         with self.alone_in(folder):
             if self.patience is not None and not (folder / "stage.json").exists():
                 raise LofiError(
@@ -142,23 +155,73 @@ class RunFolder:
                     f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
                 )
             overwrite = self.overwrite if overwrite is None else overwrite
-            opened = self._open(folder, stage, inputs, resume, overwrite)
+            opened = self._open(folder, stage, inputs, overwrite, contents)
             self.opened[name] = folder
             yield opened
 
-    def evaluation(self, folder: Path, stage: str, inputs: dict[str, Any]) -> StageFolder:
-        """Open the evaluation of an arm, which goes on wherever it was interrupted."""
-        return self._open(folder, stage, inputs, True, self.overwrite)
+    def evaluation(
+        self, folder: Path, stage: str, inputs: dict[str, Any], contents: Contents | None = None
+    ) -> StageFolder:
+        """Open the evaluation of an arm, with which its stage 3 begins and ends."""
+        return self._open(folder, stage, inputs, self.overwrite, contents)
 
-    def _open(self, folder: Path, stage: str, inputs: dict[str, Any], resume: bool, overwrite: bool) -> StageFolder:
+    def _open(
+        self, folder: Path, stage: str, inputs: dict[str, Any], overwrite: bool, contents: Contents | None
+    ) -> StageFolder:
         opened = on_first(
-            lambda: open_stage(folder, stage, inputs, resume=resume, overwrite=overwrite, tracking=self.tracking)
+            lambda: open_stage(
+                folder,
+                stage,
+                inputs,
+                resume=self.goes_on,
+                overwrite=overwrite,
+                tracking=self.tracking,
+                contents=contents,
+            )
         )
         if opened.record:
             self.skipped.add(folder)
+        self.begun.add(folder / "stage.json")
         return opened
+
+    def begin_features(self, folder: Path) -> Path:
+        """Return the record of an extraction, which is written when all features are there.
+
+        Raises:
+            LofiError: If an extraction was interrupted, and this run neither resumes nor shares its work.
+        """
+        record = folder.with_suffix(".json")
+        interrupted = not record.exists() and any(folder.glob("*.safetensors"))
+        if interrupted and not (self.goes_on or self.overwrite or self.patience is not None):
+            raise LofiError(
+                f"{folder} holds the features of an interrupted extraction. Add --resume to go on with the videos "
+                "that are left, or --overwrite to replace what does not fit."
+            )
+        self.begun.add(record)
+        return record
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what was interrupted is gone on with: runs that share a folder always do."""
+        return self.resume or self.shared is not None
 
     @property
     def interrupted(self) -> bool:
-        """Whether a stage has been begun that another run goes on with only if it is told to resume."""
-        return self.shared is None and any(not (path / "stage.json").exists() for path in self.opened.values())
+        """Whether something has been begun that another run goes on with only if it is told to resume."""
+        return self.shared is None and any(not record.exists() for record in self.begun)
+
+
+def caches_beside(path: Path) -> tuple[Path, ...]:
+    """Return the frame caches of the runs in the same folder as a run folder, the latest first.
+
+    Their entries go by file, times and size, so that a run on the same videos finds there what it needs.
+    """
+    path = path.absolute()
+    found = []
+    with contextlib.suppress(OSError):  # the folder of runs is not there yet, or may not be listed
+        for entry in os.scandir(path.parent):
+            cache = Path(entry.path) / "cache"
+            with contextlib.suppress(OSError):  # another run is being deleted
+                if entry.name != path.name and (cache.parent / "recipe.yaml").exists() and cache.is_dir():
+                    found.append((cache.stat().st_mtime, cache))
+    return tuple(cache for _, cache in sorted(found, reverse=True)[:_MOST_BESIDE])

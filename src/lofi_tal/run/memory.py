@@ -31,10 +31,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in _NO_MEMORY)
 
 
-def plan_for(recipe: Recipe, fabric: Fabric, memory: int) -> Plan:
+def plan_for(recipe: Recipe, fabric: Fabric, memory: int, *, search: bool | None = None) -> Plan:
     """Plan stage 2 for the devices and the precision of a run; half precisions need the same memory."""
     taken = "fp32" if precision_of(fabric) == "fp32" else "bf16"
-    return plan_recipe(recipe, memory, devices=fabric.world_size, precision=taken)
+    return plan_recipe(recipe, memory, devices=fabric.world_size, precision=taken, search=search)
 
 
 def fitting_recipe(recipe: Recipe, fabric: Fabric, memory: int) -> tuple[Recipe, Plan]:
@@ -49,6 +49,20 @@ def fitting_recipe(recipe: Recipe, fabric: Fabric, memory: int) -> tuple[Recipe,
     return planned(recipe, plan.recommended), plan
 
 
+def predicted_peak(recipe: Recipe, fabric: Fabric) -> float:
+    """Return the bytes that a step of stage 2 is predicted to hold on a device, as the recipe has it."""
+    return _own_choice(recipe, plan_for(recipe, fabric, _EVERYTHING)).peak
+
+
+def _own_choice(recipe: Recipe, plan: Plan) -> Choice:
+    """Return what a recipe takes among the choices of a plan."""
+    section = recipe.lofi
+    assert section is not None
+    own = (section.schedule, section.r_t, section.strategy)
+    taken = next(one for one in plan.choices if (one.schedule, one.r_t, one.strategy.name) == own)
+    return in_parts(plan, taken, section.accumulate)
+
+
 def smaller_recipe(recipe: Recipe, fabric: Fabric, error: BaseException, step_down: bool) -> Recipe:
     """Return the recipe with the next choice that needs less memory than what has just been tried.
 
@@ -58,7 +72,7 @@ def smaller_recipe(recipe: Recipe, fabric: Fabric, error: BaseException, step_do
     used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else PeakMemory.resident()
     traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step
     free_unused()
-    smaller, message = _after_out_of_memory(recipe, plan_for(recipe, fabric, _EVERYTHING), used, step_down)
+    smaller, message = _after_out_of_memory(recipe, plan_for(recipe, fabric, _EVERYTHING, search=True), used, step_down)
     if smaller is None or not step_down:
         raise RunError(message) from error
     logger.warning(message)
@@ -67,14 +81,8 @@ def smaller_recipe(recipe: Recipe, fabric: Fabric, error: BaseException, step_do
 
 def _after_out_of_memory(recipe: Recipe, plan: Plan, used: int, step_down: bool) -> tuple[Choice | None, str]:
     """Return the next choice that needs less memory than what has just been tried, and a message."""
-    section = recipe.lofi
+    section, tried = recipe.lofi, _own_choice(recipe, plan)
     assert section is not None
-    tried = next(
-        choice
-        for choice in plan.choices
-        if (choice.schedule, choice.r_t, choice.strategy.name) == (section.schedule, section.r_t, section.strategy)
-    )
-    tried = in_parts(plan, tried, section.accumulate)
     smaller = next_smaller(plan, tried)
     message = (
         f"Stage 2 ran out of memory: {tried.strategy}, accumulate={tried.parts} was predicted to need "

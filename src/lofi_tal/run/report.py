@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lofi_tal.data import cut_actions
-from lofi_tal.files import read_json
+from lofi_tal.files import read_json, write_json
 from lofi_tal.report import Arm, Report, StageSummary, TimelineEntry, write_report
+from lofi_tal.report.timeline import relative_url
 from lofi_tal.run.arms import ARMS, ArmResult
 from lofi_tal.run.context import arm_folder
+from lofi_tal.run.data import RunData
+from lofi_tal.run.first_batch import SHEET
 from lofi_tal.run.run import Run
 from lofi_tal.runtime import StageRecord, describe_device, environment
 
+ENCODER_STAGES = ("pretrain", "second", "finetune", "lofi")
+"""Stages that train an encoder, in order."""
+SUBTITLE = "temporal action localisation: own class scores, class-agnostic, and with the true class"
+_MOST = 20  # annotations that a report names
 
-def stage_summaries(run: Run) -> list[StageSummary]:
-    """Return the finished stages with their metrics, in order."""
-    folders = {name: run.folder.stage_folder(name) for name in ("pretrain", "second", "finetune", "lofi")}
+
+def stage_summaries(run: Run, *, running: bool = False) -> list[StageSummary]:
+    """Return the finished stages with their metrics, in order; with ``running`` those at work, too."""
+    found = []
+    for name, folder in _stage_folders(run, "started.json" if running else "stage.json").items():
+        rows = list(_metrics(folder / "metrics.jsonl"))
+        if (folder / "stage.json").exists():
+            record = StageRecord(**read_json(folder / "stage.json"))
+            name = record.stage if record.stage == "start" else name  # weights that were only taken over
+            skipped = folder in run.folder.skipped
+            found.append(StageSummary(name, record.seconds, record.peak_memory_bytes, skipped, rows))
+        elif running and rows:
+            found.append(StageSummary(name, rows[-1].get("seconds", 0.0), 0, False, rows, running=True))
+    return found
+
+
+def _stage_folders(run: Run, record: str) -> dict[str, Path]:
+    """Return the folders of all trainings by name, in order; of heads those that have a record."""
+    folders = {name: run.folder.stage_folder(name) for name in ENCODER_STAGES}
     for arm in run.arms:
-        trainings = (arm_folder(run.output, arm) / "head").glob("*/stage.json")
+        trainings = (arm_folder(run.output, arm) / "head").glob(f"*/{record}")
         for path in sorted(trainings, key=lambda path: path.stat().st_mtime):
             folders[f"{arm} {read_json(path)['stage']}"] = path.parent
-    found = []
-    for name, folder in folders.items():
-        if not (folder / "stage.json").exists():
-            continue
-        record = StageRecord(**read_json(folder / "stage.json"))
-        name = record.stage if record.stage == "start" else name  # weights that were only taken over
-        metrics = folder / "metrics.jsonl"
-        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-        rows = [json.loads(line) for line in lines]
-        skipped = folder in run.folder.skipped
-        found.append(StageSummary(name, record.seconds, record.peak_memory_bytes, skipped, rows))
-    return found
+    return folders
+
+
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a file of metrics; the last one may be under way."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def first_batches(run: Run) -> dict[str, str]:
+    """Return the contact sheets of a run by name, as URLs relative to its report."""
+    sheets = {name: run.folder.stage_folder(name) / SHEET for name in ENCODER_STAGES}
+    page = run.output / "report.html"
+    return {f"first batch of {name}": relative_url(path, page) for name, path in sheets.items() if path.exists()}
 
 
 def lost_in_training(run: Run) -> dict[Path, dict[str, str]]:
@@ -55,6 +83,21 @@ def _training_results(run: Run) -> dict[str, dict[str, Any]]:
     return {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
 
 
+def data_json(data: RunData) -> dict[str, Any]:
+    """Return what a run uses of its data, and what it does not and why, as plain values."""
+    return {
+        "videos": {
+            "training": len(data.train),
+            "selection": len(data.selection),
+            "evaluation": len(data.evaluation),
+        },
+        "classes": list(data.labels),
+        "failed": data.failed,
+        "dropped": [asdict(change) for change in data.dropped],
+        "findings": [asdict(line) for line in data.findings],
+    }
+
+
 def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
     """Write ``report.html`` (and ``report.json``) of a run and return its path.
 
@@ -67,20 +110,27 @@ def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", m
     data = run.data()
     report = Report(
         title=run.recipe.name,
-        subtitle="temporal action localisation: own class scores, class-agnostic, and with the true class",
+        subtitle=SUBTITLE,
         arms=[Arm(result.arm, ARMS[result.arm], result.scores) for result in results],
         stages=stage_summaries(run),
         timelines=list(_timelines(run, results, most)),
-        facts=_facts(run, command),
+        facts=run_facts(run, command),
         notes=list(_notes(run, results)),
-        lengths={
-            name: [float(e - s) * video.duration for video in videos for s, e in video.segments.tolist()]
-            for name, videos in (("training", [*data.train, *data.selection]), ("evaluation", data.evaluation))
-        },
+        lengths=segment_lengths(data),
+        links=first_batches(run),
     )
+    write_json(run.output / "data.json", data_json(data))
     path = run.output / "report.html"
     write_report(path, report)
     return path
+
+
+def segment_lengths(data: RunData) -> dict[str, list[float]]:
+    """Return the lengths of all segments in seconds, of training and evaluation."""
+    return {
+        name: [float(e - s) * video.duration for video in videos for s, e in video.segments.tolist()]
+        for name, videos in (("training", [*data.train, *data.selection]), ("evaluation", data.evaluation))
+    }
 
 
 def _timelines(run: Run, results: list[ArmResult], most: int) -> Iterator[TimelineEntry]:
@@ -98,7 +148,8 @@ def _timelines(run: Run, results: list[ArmResult], most: int) -> Iterator[Timeli
                 )
 
 
-def _facts(run: Run, command: str) -> dict[str, str]:
+def run_facts(run: Run, command: str) -> dict[str, str]:
+    """Return what a reader of a report may want to know of a run."""
     machine, data = environment(), run.data()
     return {
         "command": command,
@@ -121,6 +172,10 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         lost |= result.failed
     for video_id, reason in lost.items():
         yield f"{video_id} was left out: {reason}"
+    if data.dropped:
+        yield f"{len(data.dropped)} annotations could not be used; data.json lists them all"
+        yield from map(str, data.dropped[:_MOST])
+    yield from map(str, data.findings)
     for record, reasons in lost_in_training(run).items():
         yield f"{len(reasons)} files could not be read in training; {record} lists them all"
     if cut := cut_actions(data.train, run.windows):

@@ -19,7 +19,7 @@ from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.memory import fitting_recipe
-from lofi_tal.run.training import Training
+from lofi_tal.run.training import Training, held_out_looks
 from lofi_tal.runtime import (
     COMPILE,
     PRECISIONS,
@@ -195,6 +195,8 @@ class Run(Context):
         failed, parts = dict(data.failed), list[tuple[SnippetDataset, Sequence[Fidelity]]]()
         if self.recipe.lofi is not None:
             parts.append((self.stage2_videos(), self.schedule.fidelities))
+            if looks := held_out_looks(self):
+                parts.append((looks.seen, [looks.fidelity]))
         if self.windows.seconds is None:  # windows are read in pieces, which training does not share
             parts.append((self.snippets(data.videos), [self.full]))
         for videos, fidelities in parts:

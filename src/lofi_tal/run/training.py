@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lofi_tal.config import FinetuneSection, PretrainSection
-from lofi_tal.data import ClipDataset, Excerpt, background, content_hash, excerpts, whole_files_fit
+from lofi_tal.data import (
+    ClipDataset,
+    Excerpt,
+    background,
+    clip_contents,
+    content_hash,
+    excerpts,
+    training_windows,
+    video_contents,
+    whole_files_fit,
+)
 from lofi_tal.encoders import Encoder, save_encoder
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
 from lofi_tal.run.context import Context
-from lofi_tal.run.data import Clips, read_clips
+from lofi_tal.run.data import Clips, RunData, read_clips
+from lofi_tal.run.first_batch import show_clips, show_videos
 from lofi_tal.run.memory import is_out_of_memory, smaller_recipe
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, free_unused, on_first
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.stages.pretrain import pretrain
+from lofi_tal.stages.watch import Watch, make_watch
 from lofi_tal.tasks import create_task
 
 logger = logging.getLogger("lofi_tal")
@@ -94,18 +108,15 @@ class Training:
         if section is None or data is None:
             return start
         assert start is not None
-        train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
-        if section.background:
-            if BACKGROUND in labels:
-                raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
-            least = round(context.recipe.snippets.frames * context.recipe.snippets.stride)
-            labels = (*labels, BACKGROUND)
-            train += background(data.train, BACKGROUND, least=least)
-            validate += background(data.selection, BACKGROUND, least=least)
         inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
-        clips = Clips(train, validate, list(labels), {})
         return self._classify(
-            "finetune", "finetune", section, inputs, lambda: context.saved_encoder(start), clips, "acp"
+            "finetune",
+            "finetune",
+            section,
+            inputs,
+            lambda: context.saved_encoder(start),
+            segment_clips(context, section),
+            "acp",
         )
 
     def _classify(
@@ -127,11 +138,14 @@ class Training:
             "flip": context.recipe.data.flip,
             "clips": hash_object([[c.label, c.file.stamp, c.start, c.duration] for c in everything]),
         }
-        with context.folder.training(name, stage_name, context.stage_inputs(facts)) as stage:
+        contents = {"clips": clip_contents(everything)}
+        if "data" in inputs:
+            contents["data"] = _train_contents(context.data())
+        with context.folder.training(name, stage_name, context.stage_inputs(facts), contents=contents) as stage:
             if stage.record:
                 return stage.path
             encoder, task = context.ready(start()), create_task(task_name)
-            dataset = self._clip_dataset(section, task.sampling or section.sampling, everything, clips.labels)
+            dataset = clip_dataset(context, section, task.sampling or section.sampling, everything, clips.labels)
             outcome = pretrain(
                 stage,
                 context.fabric,
@@ -144,32 +158,11 @@ class Training:
                 size=context.recipe.snippets.size,
                 seed=derive_seed(context.recipe.seed, stage_name),
                 workers=context.recipe.data.workers,
+                show=partial(show_clips, stage.path, dataset(clips.train)),
                 quiet=context.quiet,
             )
             outcome.result["missing_clips"] = clips.missing
             return self._finish(stage, encoder, outcome)
-
-    def _clip_dataset(
-        self,
-        section: PretrainSection | FinetuneSection,
-        sampling: str,
-        everything: Sequence[Excerpt],
-        labels: list[str],
-    ) -> Callable[[Sequence[Excerpt]], ClipDataset]:
-        """Return what makes a data set of clips."""
-        context, snippets, data = self.context, self.context.recipe.snippets, self.context.recipe.data
-        whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30)
-        return lambda clips: ClipDataset(
-            clips,
-            labels,
-            frames=snippets.frames,
-            stride=snippets.stride,
-            sampling=sampling,
-            cache=context.cache,
-            whole=whole,
-            multi_scale=section.multi_scale,
-            flip=data.flip,
-        )
 
     def _lofi(self) -> Path:
         overwrite = self.context.folder.overwrite
@@ -190,16 +183,21 @@ class Training:
         start, data = self.start(), context.data()
         inputs = {
             "start": hash_file(start / "encoder.safetensors"),
-            "lofi": section.model_dump(mode="json"),
+            "lofi": section.inputs(),
             "head": context.recipe.head.model_dump(mode="json", include={"name", "options"}),
             "snippets": context.recipe.snippets.record(),
             "flip": context.recipe.data.flip,
             "data": content_hash(data.train),
         }
-        with context.folder.training("lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite) as stage:
+        contents = {"data": _train_contents(data)}
+        with context.folder.training(
+            "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
+        ) as stage:
             if stage.record:
                 return stage.path
             encoder = context.ready(context.saved_encoder(start))
+            if not data.selection and section.watch != 0:
+                logger.info("No held-out curve: no training videos are held out (data.selection_share).")
             torch.manual_seed(derive_seed(context.recipe.seed, "lofi head"))
             outcome = train_lofi(
                 stage,
@@ -212,6 +210,8 @@ class Training:
                 section=section,
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
+                show=partial(show_videos, stage.path, data.labels),
+                watch=held_out_looks(context),
                 quiet=context.quiet,
             )
             return self._finish(stage, encoder, outcome)
@@ -224,3 +224,69 @@ class Training:
             stage.finish(outcome)
         context.fabric.barrier()
         return stage.path
+
+
+def clip_dataset(
+    context: Context,
+    section: PretrainSection | FinetuneSection,
+    sampling: str,
+    everything: Sequence[Excerpt],
+    labels: list[str],
+) -> Callable[[Sequence[Excerpt]], ClipDataset]:
+    """Return what makes a data set of clips."""
+    snippets, data = context.recipe.snippets, context.recipe.data
+    whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30)
+    return lambda clips: ClipDataset(
+        clips,
+        labels,
+        frames=snippets.frames,
+        stride=snippets.stride,
+        sampling=sampling,
+        cache=context.cache,
+        whole=whole,
+        multi_scale=section.multi_scale,
+        flip=data.flip,
+    )
+
+
+def _train_contents(data: RunData) -> dict[str, Any]:
+    """Return what the hash of the training videos stands for."""
+    return video_contents(data.train, data.labels, data.selection)
+
+
+def held_out_looks(context: Context) -> Watch | None:
+    """Return what stage 2 looks at between epochs: videos that it does not train on."""
+    section, data = context.recipe.lofi, context.data()
+    assert section is not None
+    if not data.selection or section.watch == 0:
+        return None
+    whole = context.windows.seconds is None  # what has to be decoded is kept for the extraction as well
+    try:
+        held_out = training_windows(data.selection, context.windows)
+    except DataError:  # no window shows an action of theirs
+        return None
+    videos = context.snippets(held_out, fidelities=[context.full] * whole)
+    return make_watch(
+        videos,
+        section,
+        context.full,
+        training=len(training_windows(data.train, context.windows)),
+        detect=context.recipe.detect,
+        tiou=THRESHOLDS[context.recipe.data.tiou],
+        workers=context.recipe.data.workers,
+        seed=derive_seed(context.recipe.seed, "lofi"),
+    )
+
+
+def segment_clips(context: Context, section: FinetuneSection) -> Clips:
+    """Return the clips of ACP+: the segments of the training videos and, if it says so, what lies between them."""
+    data = context.data()
+    train, validate, labels = excerpts(data.train, data.labels), excerpts(data.selection, data.labels), data.labels
+    if section.background:
+        if BACKGROUND in labels:
+            raise LofiError(f"finetune.background: the data have a class named {BACKGROUND!r} already.")
+        least = round(context.recipe.snippets.frames * context.recipe.snippets.stride)
+        labels = (*labels, BACKGROUND)
+        train += background(data.train, BACKGROUND, least=least)
+        validate += background(data.selection, BACKGROUND, least=least)
+    return Clips(train, validate, list(labels), {})

@@ -1,7 +1,8 @@
 """The record of a stage: what it was made from, so that it is skipped when it is up to date and never mixed up.
 
 A stage folder holds `started.json` from the beginning and `stage.json` once it is complete; both carry the
-inputs (settings and hashes of what was read) whose hash is the stage's fingerprint.
+inputs (settings and hashes of what was read) whose hash is the stage's fingerprint. `contents.json` holds what the
+hashes of videos and clips stand for, so that a difference can be told in words.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_object, read_json, write_json
+from lofi_tal.runtime.differences import Contents, difference
 from lofi_tal.tracking import DEFAULT_TRACKING
 
 
@@ -76,6 +78,7 @@ def open_stage(
     resume: bool = False,
     overwrite: bool = False,
     tracking: Mapping[str, Mapping[str, Any]] | None = None,
+    contents: Contents | None = None,
 ) -> StageFolder:
     """Look at a stage folder and say what is to be done.
 
@@ -86,6 +89,7 @@ def open_stage(
         resume: Go on with an interrupted run of the same inputs.
         overwrite: Throw away what is there if it is interrupted or was made from other inputs.
         tracking: Loggers of its metrics with their options; TensorBoard without them.
+        contents: What hashes among the inputs stand for; see :mod:`lofi_tal.runtime.differences`.
 
     Returns:
         The folder; ``record`` is set if the stage is complete and up to date.
@@ -94,37 +98,50 @@ def open_stage(
         LofiError: If something is there that would be lost; the message says what differs and what to do.
     """
     fingerprint = hash_object({"stage": stage, "inputs": inputs})
-    tracking = tracking or DEFAULT_TRACKING
+    tracking, contents = tracking or DEFAULT_TRACKING, contents or {}
     finished, started = path / "stage.json", path / "started.json"
     if finished.exists():
         record = StageRecord(**read_json(finished))
         if record.fingerprint == fingerprint:
             return StageFolder(path, stage, fingerprint, inputs, False, record, tracking)
         if not overwrite:
-            raise LofiError(
-                f"{path} holds a finished stage {stage!r} made from other inputs "
-                f"({_difference(record.stage, record.inputs, stage, inputs)}). "
-                "Choose another output folder, or add --overwrite to replace it."
-            )
+            told = _difference(path, vars(record), stage, inputs, contents)
+            raise LofiError(_outdated(path, stage, told))
     elif started.exists():
         before = read_json(started)
         if before["fingerprint"] == fingerprint and resume:
             return StageFolder(path, stage, fingerprint, inputs, True, None, tracking)
         if not overwrite:
-            raise LofiError(_interrupted(path, stage, before, fingerprint, inputs))
+            told = _difference(path, before, stage, inputs, contents)
+            raise LofiError(_interrupted(path, stage, told))
     if path.exists() and overwrite:
         shutil.rmtree(path)
-    facts = {"stage": stage, "fingerprint": fingerprint, "inputs": inputs}
-    write_json(started, {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
-    return StageFolder(path, stage, fingerprint, inputs, False, None, tracking)
+    begun = StageFolder(path, stage, fingerprint, inputs, False, None, tracking)
+    _note(begun, contents)
+    return begun
 
 
-def _interrupted(path: Path, stage: str, before: dict[str, Any], fingerprint: str, inputs: dict[str, Any]) -> str:
-    """Say that an interrupted stage is in the way, and what to do."""
-    if before["fingerprint"] != fingerprint:
-        difference = _difference(before.get("stage", stage), before["inputs"], stage, inputs)
+def _note(begun: StageFolder, contents: Contents) -> None:
+    """Write what a stage begins with."""
+    if contents:
+        write_json(begun.path / "contents.json", {"fingerprint": begun.fingerprint, "contents": contents})
+    facts = {"stage": begun.stage, "fingerprint": begun.fingerprint, "inputs": begun.inputs}
+    write_json(begun.path / "started.json", {**facts, "time": time.strftime("%Y-%m-%dT%H:%M:%S")})
+
+
+def _outdated(path: Path, stage: str, told: str) -> str:
+    """Say that a finished stage is in the way, what differs, and what to do."""
+    return (
+        f"{path} holds a finished stage {stage!r} made from other inputs ({told}). "
+        "Choose another output folder, or add --overwrite to replace it."
+    )
+
+
+def _interrupted(path: Path, stage: str, told: str) -> str:
+    """Say that an interrupted stage is in the way, and what to do; ``told`` is what differs, if anything does."""
+    if told:
         return (
-            f"{path} holds an interrupted stage {stage!r} of other inputs ({difference}). Restore them, choose "
+            f"{path} holds an interrupted stage {stage!r} of other inputs ({told}). Restore them, choose "
             "another output folder, or add --overwrite to begin again."
         )
     return (
@@ -133,16 +150,12 @@ def _interrupted(path: Path, stage: str, before: dict[str, Any], fingerprint: st
     )
 
 
-def _difference(stage_before: str, before: dict[str, Any], stage: str, now: dict[str, Any]) -> str:
-    """Name the inputs that differ, and the stage if it does, with both values, shortly."""
-    flat_before = {"stage": stage_before, **dict(_flatten(before))}
-    flat_now = {"stage": stage, **dict(_flatten(now))}
-    keys = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
-    shown = [f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in keys[:3]]
-    return "; ".join(shown) + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        return [(prefix, value)]
-    return [item for key, inner in value.items() for item in _flatten(inner, f"{prefix}.{key}" if prefix else str(key))]
+def _difference(path: Path, before: Mapping[str, Any], stage: str, now: dict[str, Any], contents: Contents) -> str:
+    """Say how the stage that is there differs from what is asked for."""
+    try:
+        kept = read_json(path / "contents.json")
+        then: Contents = kept["contents"] if kept["fingerprint"] == before["fingerprint"] else {}
+    except (DataError, KeyError, TypeError):  # of an earlier version, or damaged: the hashes are shown as they are
+        then = {}
+    was = {"stage": before.get("stage", stage), **before["inputs"]}
+    return difference(was, {"stage": stage, **now}, then, contents)

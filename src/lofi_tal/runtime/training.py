@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import signal
 import threading
@@ -32,7 +33,11 @@ from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
 from lofi_tal.tracking import Trackers
 
+logger = logging.getLogger("lofi_tal")
 _ONE_REQUEST = 1.0
+_FLUSH = 1.0  # seconds after which lines of metrics are there for others to read
+Look = Callable[[int], Mapping[str, float]]
+"""Figures of something else than the training after an epoch, from 0; none where nothing is due."""
 
 
 class InterruptedRunError(LofiError):
@@ -111,8 +116,10 @@ class TrainingRun:
         self.pending: dict[str, Any] = {}
         self.sums: dict[str, Tensor] = {}
 
-    def batches(self, loader: Iterable[Any]) -> Iterator[tuple[Step, Any]]:
+    def batches(self, loader: Iterable[Any], look: Look | None = None) -> Iterator[tuple[Step, Any]]:
         """Yield each step with its batch; ``loader`` begins at the batch of step ``self.start``.
+
+        ``look`` gives more figures at the end of an epoch, for the metrics of its last step; its time is not counted.
 
         Raises:
             InterruptedRunError: If the run was asked to stop; the checkpoint has been written.
@@ -141,6 +148,8 @@ class TrainingRun:
                 if index % self.steps_per_epoch == 0:
                     waits.clear()
                 waits.append((waited, took))
+                if look is not None and (index + 1) % self.steps_per_epoch == 0 and not stop_requested.is_set():
+                    self.pending |= _looked(look, step.epoch, stop_requested)
                 lines.write(self._record(step, waited / took))
                 wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
                 progress.advance(self._detail(step, wait))
@@ -149,7 +158,7 @@ class TrainingRun:
                     self._save(index + 1, lines)
                     saved = time.monotonic()
                 if stop_requested.is_set() and not done:
-                    raise self._interrupted(index + 1)
+                    raise _interrupted(self, index + 1)
 
     def _next_batch(
         self, iterator: Iterator[Any], index: int, lines: _MetricLines, stop_requested: threading.Event
@@ -160,7 +169,7 @@ class TrainingRun:
             if not stop_requested.is_set():
                 raise
             self._save(index, lines)  # the loader processes were asked to stop, too, before this batch was ready
-            raise self._interrupted(index) from error
+            raise _interrupted(self, index) from error
 
     def _begin(self, index: int) -> Step:
         """Set learning rate and seed of a step."""
@@ -252,18 +261,33 @@ class TrainingRun:
         facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {self.peak.bytes() / 2**30:.2f} GiB"]
         return " ".join(facts)
 
-    def _interrupted(self, step: int) -> InterruptedRunError:
-        return InterruptedRunError(
-            f"Stopped as asked after step {step} of {self.total} of stage {self.folder.stage!r}; "
-            "the same command with --resume goes on from here."
-        )
+
+def _interrupted(run: TrainingRun, step: int) -> InterruptedRunError:
+    return InterruptedRunError(
+        f"Stopped as asked after step {step} of {run.total} of stage {run.folder.stage!r}; "
+        "the same command with --resume goes on from here."
+    )
+
+
+def _looked(look: Look, epoch: int, stop_requested: threading.Event) -> Mapping[str, float]:
+    """Return the figures of a look; there are none if the run was asked to stop meanwhile, and loaders have ended."""
+    try:
+        figures = look(epoch)
+    except RuntimeError:
+        if not stop_requested.is_set():
+            raise
+        return {}
+    if figures:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if not name.endswith("seconds"))
+        logger.info("After epoch %d: %s", epoch + 1, told)
+    return figures
 
 
 class _MetricLines:
     """metrics.jsonl and loggers; on a resume, lines of steps that are run again are dropped."""
 
     def __init__(self, folder: StageFolder, start: int, *, write: bool) -> None:
-        self.active, self.done = write, False
+        self.active, self.done, self.flushed = write, False, -math.inf
         if not write:
             return
         path = folder.path / "metrics.jsonl"
@@ -281,6 +305,9 @@ class _MetricLines:
         if not self.active:
             return
         self.handle.write(json.dumps(record) + "\n")
+        if time.monotonic() - self.flushed >= _FLUSH:
+            self.flushed = time.monotonic()
+            self.flush()
         numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
         del numbers["step"], numbers["seconds"]
         self.trackers.log(numbers, record["step"])

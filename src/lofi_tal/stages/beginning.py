@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -10,8 +11,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lofi_tal.config import ClassificationSection, LofiSection
-from lofi_tal.data import steps_per_epoch
+from lofi_tal.data import Batch, steps_per_epoch
+from lofi_tal.data.items import Target
+from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.runtime import StageFolder, TrainingRun
+
+logger = logging.getLogger("lofi_tal")
 
 
 def begin(
@@ -53,3 +58,24 @@ def begin(
         quiet=quiet,
     )
     return wrapped, run
+
+
+def with_first_shown(
+    batches: Iterable[Batch[Target]], run: TrainingRun, show: Callable[[Batch[Target]], None] | None
+) -> Iterator[Batch[Target]]:
+    """Yield batches; the first one of a stage is shown before it is trained on, by the first process.
+
+    Args:
+        batches: Those of the stage.
+        run: The stage.
+        show: Is given the batch, and changes nothing of it; what goes wrong there is a warning.
+    """
+    for number, batch in enumerate(batches):
+        if number == 0 and show is not None and run.start == 0 and run.fabric.global_rank == 0:
+            try:
+                show(batch)
+            except DiskFullError:  # what comes next could not be written either
+                raise
+            except (LofiError, OSError) as error:
+                logger.warning("The first batch of %s cannot be shown: %s", run.folder.stage, error)
+        yield batch

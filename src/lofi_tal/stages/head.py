@@ -195,7 +195,7 @@ class Search:
         results = {}
         for pooling in POOLINGS:
             fused = [
-                fuse(video.video_id, video.duration, features, proposed, classifier, self.labels, self.detect, pooling)
+                fuse(video.video_id, video.clock, features, proposed, classifier, self.labels, self.detect, pooling)
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)

@@ -23,6 +23,7 @@ from lofi_tal.heads import Head, Proposals
 from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices, vote
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Window, Windows
+from lofi_tal.video import Clock
 
 SLACK = 2.0
 """Snippets by which a window must see a proposal better than another one to have it alone."""
@@ -140,7 +141,7 @@ def _voted(kept: Proposals, everything: Proposals, threshold: float) -> Proposal
 
 def fuse(
     video_id: str,
-    duration: float,
+    clock: Clock,
     features: Tensor,
     proposals: Proposals,
     classifier: ProposalClassifier | None,
@@ -152,7 +153,7 @@ def fuse(
 
     Args:
         video_id: Id of the video.
-        duration: Seconds, which turn shares of the video into times.
+        clock: Turns shares of the video into times.
         features: ``(C, L)`` on the CPU.
         proposals: After soft-NMS.
         classifier: Class scores; None for a head whose proposals carry labels.
@@ -163,30 +164,40 @@ def fuse(
     if proposals.labels is not None or classifier is None:
         if proposals.labels is None:
             raise DataError("This head gives no classes and there is no classifier: fit one with the head.")
-        return labelled(video_id, duration, proposals.segments, proposals.scores, proposals.labels, labels)
+        return labelled(video_id, clock, proposals.segments, proposals.scores, proposals.labels, labels)
     probabilities = class_probabilities(classifier, features, proposals.segments, proposals.scores, pooling)
     best = probabilities.topk(min(options.classes, len(labels)), dim=1)
     count = best.indices.shape[1]
     scores = (proposals.scores[:, None] * best.values).flatten()
     segments = proposals.segments.repeat_interleave(count, 0)
-    return labelled(video_id, duration, segments, scores, best.indices.flatten(), labels).sorted()
+    confidence = proposals.scores.repeat_interleave(count)
+    return labelled(video_id, clock, segments, scores, best.indices.flatten(), labels, confidence).sorted()
 
 
-def with_class_scores(
-    video_id: str, duration: float, proposals: Proposals, scores: ClassScores, classes: int
-) -> Segments:
+def with_class_scores(video_id: str, clock: Clock, proposals: Proposals, scores: ClassScores, classes: int) -> Segments:
     """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion)."""
     chosen, label, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
-    segments = proposals.segments[torch.from_numpy(chosen)]
+    index = torch.from_numpy(chosen)
+    segments, confidence = proposals.segments[index], proposals.scores[index]
     return labelled(
-        video_id, duration, segments, torch.from_numpy(fused), torch.from_numpy(label), scores.labels
+        video_id, clock, segments, torch.from_numpy(fused), torch.from_numpy(label), scores.labels, confidence
     ).sorted()
 
 
 def labelled(
-    video_id: str, duration: float, segments: Tensor, scores: Tensor, classes: Tensor, labels: Sequence[str]
+    video_id: str,
+    clock: Clock,
+    segments: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    labels: Sequence[str],
+    confidence: Tensor | None = None,
 ) -> Segments:
-    """Return segments ``(N, 2)``, shares of the video, with the names of their classes ``(N,)``, in seconds."""
-    spans = segments.double().clamp(0, 1).numpy() * duration
+    """Return segments ``(N, 2)``, shares of the video, with the names of their classes ``(N,)``, in seconds.
+
+    Scores and, where classes changed them, the proposals' own scores are ``(N,)``.
+    """
+    spans = clock.seconds(segments.double().clamp(0, 1).numpy())
     names = tuple(labels[i] for i in classes.tolist())
-    return Segments(video_id, spans[:, 0], spans[:, 1], names, scores.double().numpy(), duration)
+    proposal_score = None if confidence is None else confidence.double().numpy()
+    return Segments(video_id, spans[:, 0], spans[:, 1], names, scores.double().numpy(), clock.end, proposal_score)

@@ -8,6 +8,8 @@ Shapes: L snippets, T frames, S × S pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -29,9 +31,10 @@ from lofi_tal.encoders import Encoder, batchnorms, set_batchnorm_mode
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
-from lofi_tal.stages.beginning import begin
+from lofi_tal.stages.beginning import begin, with_first_shown
 from lofi_tal.stages.end_to_end import EndToEnd, video_generator
 from lofi_tal.stages.strategies import Strategy
+from lofi_tal.stages.watch import Watch
 
 
 def train_lofi(
@@ -46,6 +49,8 @@ def train_lofi(
     section: LofiSection,
     seed: int,
     workers: int,
+    show: Callable[[Batch[TruthVideo]], None] | None = None,
+    watch: Watch | None = None,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``encoder`` in place and return the outcome.
@@ -61,6 +66,8 @@ def train_lofi(
         section: Schedule, epochs, optimiser, strategy.
         seed: Of the order and all that is drawn.
         workers: Loader processes.
+        show: Is given the first batch before it is trained on.
+        watch: What is looked at between epochs.
         quiet: No progress.
     """
     torch.manual_seed(seed)
@@ -74,7 +81,8 @@ def train_lofi(
     loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
-    for step, batch in run.batches(loader):
+    look = None if watch is None else partial(watch.after, plain, fabric)
+    for step, batch in run.batches(with_first_shown(loader, run, show), look):
         run.lost.update(batch.failed)
         _train_step(run, fabric, model, plain, batch, section.accumulate, step.index)
     if section.reestimate:

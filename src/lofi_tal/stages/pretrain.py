@@ -7,7 +7,7 @@ The paper names no recipe for the other tasks; they take this one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from lofi_tal.runtime import (
     rank_and_size,
     share_of_batch,
 )
-from lofi_tal.stages.beginning import begin
+from lofi_tal.stages.beginning import begin, with_first_shown
 from lofi_tal.tasks import Task
 
 
@@ -95,6 +95,7 @@ def pretrain(
     size: int,
     seed: int,
     workers: int,
+    show: Callable[[Batch[int]], None] | None = None,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``encoder`` in place on the clips and return the outcome.
@@ -111,6 +112,7 @@ def pretrain(
         size: Side of the frames in pixels.
         seed: Of the layer, the order and all that is drawn.
         workers: Loader processes.
+        show: Is given the first batch before it is trained on.
         quiet: No progress.
 
     Raises:
@@ -129,7 +131,7 @@ def pretrain(
     loader = make_training_loader(run, train, batch=section.batch, schedule=schedule, workers=workers)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
-    for _, batch in run.batches(loader):
+    for _, batch in run.batches(with_first_shown(loader, run, show)):
         run.lost.update(batch.failed)
         _train_step(run, fabric, model, task, batch)
 

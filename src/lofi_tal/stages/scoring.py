@@ -30,7 +30,7 @@ class Scores:
 
     Args:
         fused: With the system's own class scores: the honest figure.
-        agnostic: All classes as one: how good the proposals are.
+        agnostic: All classes as one, each proposal once: how good the proposals are.
         oracle: With the true class of each video: what perfect class scores would give.
     """
 
@@ -68,14 +68,9 @@ def evaluate(
         tiou: Thresholds; ActivityNet's without them.
     """
     oracle = [with_true_class(v, p, labels) for v, p in zip(videos, proposals, strict=True)]
-    plain = [
-        labelled(v.video_id, v.duration, p.segments, p.scores, torch.zeros(len(p.scores), dtype=torch.long), labels)
-        for v, p in zip(videos, proposals, strict=True)
-    ]
-    one_class = as_one_class(truth)
     return Scores(
         fused=evaluate_known(truth, fused, tiou),
-        agnostic=score_detections(one_class, detections_of(plain, one_class), tiou),
+        agnostic=evaluate_known(as_one_class(truth), fused, tiou),
         oracle=evaluate_known(truth, oracle, tiou),
     )
 
@@ -100,7 +95,7 @@ def with_true_class(video: TruthVideo, proposals: Proposals, labels: Sequence[st
     count = len(classes)
     return labelled(
         video.video_id,
-        video.duration,
+        video.clock,
         proposals.segments.repeat_interleave(count, 0),
         proposals.scores.repeat_interleave(count, 0),
         classes.repeat(len(proposals.segments)),

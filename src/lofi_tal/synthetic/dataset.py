@@ -53,7 +53,13 @@ class SyntheticDataset:
 
 
 def make_dataset(
-    out: Path, *, preset: str = "small", seed: int = 0, workers: int = 2, progress: Progress | None = None
+    out: Path,
+    *,
+    preset: str = "small",
+    seed: int = 0,
+    clips: bool = True,
+    workers: int = 2,
+    progress: Progress | None = None,
 ) -> SyntheticDataset:
     """Make the synthetic benchmark in a folder, or what is missing of it there.
 
@@ -64,6 +70,7 @@ def make_dataset(
         out: Folder; new, empty, or one that holds this very data set, whole or in part.
         preset: ``tiny`` (tests), ``small`` (demonstration), ``bench`` or ``bench_broad`` (experiments).
         seed: Of all chance, at least 0.
+        clips: Make the trimmed clips too; a later call makes what an earlier one left out.
         workers: Processes that render; 1 renders in this one. Others are started by ``spawn``, so a script that calls
             this needs an ``if __name__ == "__main__"`` guard.
         progress: Called with (files done, files in all) whenever a file is there.
@@ -82,14 +89,15 @@ def make_dataset(
     chosen = find_preset(preset)
     dataset = dataset_paths(out)
     _claim(out, _identity(chosen, seed))
-    videos, clips = plan_dataset(chosen, seed)
+    videos, trimmed = plan_dataset(chosen, seed)
     jobs = [(plan, dataset.videos / f"{plan.id}.mp4") for plan in videos]
-    jobs += [(plan, dataset.clips / plan.label / f"{plan.id}.mp4") for plan in clips]
+    if clips:
+        jobs += [(plan, dataset.clips / plan.label / f"{plan.id}.mp4") for plan in trimmed]
     _make_files(jobs, workers, progress or (lambda done, total: None))
     if not dataset.annotations.exists():
         write_json(dataset.annotations, annotation_document(videos))
-    if not dataset.clips_csv.exists():
-        write_text(dataset.clips_csv, clips_table(clips))
+    if clips and not dataset.clips_csv.exists():
+        write_text(dataset.clips_csv, clips_table(trimmed))
     return dataset
 
 

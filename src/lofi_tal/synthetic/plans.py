@@ -70,6 +70,7 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("tiny", classes=4, videos=(8, 4), clips=(4, 1), seconds=(7.0, 10.0)),
+        Preset("demo", classes=10, videos=(100, 60), clips=(110, 30), seconds=(20.0, 30.0)),
         Preset("small", classes=10, videos=(200, 80), clips=(110, 30), seconds=(20.0, 30.0)),
         Preset("bench", classes=10, videos=(240, 360), clips=(240, 40), seconds=(20.0, 60.0)),
         Preset("bench_broad", classes=10, videos=(240, 360), clips=(240, 20), seconds=(20.0, 60.0), broad=True),

@@ -23,7 +23,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.files import atomic_path, file_stamp, hash_object
 from lofi_tal.video.decode import DecodedFrames, View, check_decoder, decode_views
 
-_LAYOUT = 3  # raise it when files or decoding change
+_LAYOUT = 4  # raise it when files or decoding change
 _STALE = 7 * 86400.0  # seconds without use after which an entry gives way
 _LISTING = 50  # times as long as listing the folder took, what was found is believed
 
@@ -35,31 +35,35 @@ class FrameCache:
     dropping would throw each entry away just before its next use. Only what nobody has read for a week gives way.
     Several processes may share the folder; the limit can be passed by what they write in the same seconds.
 
+    What the caches of other runs hold is taken from there: as a hard link where the file system and the limit allow it,
+    which takes no room on the disk and outlives the other cache.
+
     Args:
         folder: Where the entries lie; None decodes every time.
         limit_bytes: Bytes that the folder may hold.
+        others: Folders of other caches, which may vanish at any time; nothing is written there.
         decoder: One of :data:`~lofi_tal.video.decode.DECODERS`.
 
     Raises:
         LofiError: If the folder cannot be made, the limit is negative, or the decoder unknown.
     """
 
-    def __init__(self, folder: Path | None, limit_bytes: int, *, decoder: str = "pyav") -> None:
+    def __init__(
+        self, folder: Path | None, limit_bytes: int, *, others: Sequence[Path] = (), decoder: str = "pyav"
+    ) -> None:
         check_decoder(decoder)
         if limit_bytes < 0:
             raise LofiError(f"limit_bytes={limit_bytes}: expected at least 0.")
         self.folder, self.limit_bytes, self.decoder = folder, limit_bytes, decoder
+        self.others = tuple(others)
         self.hits = self.misses = 0
         self._checked: set[tuple[str, int, int]] = set()
-        self._bytes, self._known_until = (
-            0,
-            -math.inf,
-        )  # held, as far as is known, and the time up to which it is believed
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise LofiError(f"The frame cache {folder} cannot be made: {error.strerror}.") from error
+            self._room = _Room(folder, limit_bytes)
 
     def frames(
         self,
@@ -100,7 +104,7 @@ class FrameCache:
         distinct, rows = np.unique(view.times, return_inverse=True)
         view = View(distinct, view.short_side, view.size)
         entry = self._entry(path, view)
-        kept = None if entry is None else self._read(entry, len(distinct))
+        kept = None if entry is None else self._look(entry, len(distinct))
         if kept is not None:
             self.hits += 1
         else:
@@ -121,7 +125,7 @@ class FrameCache:
         missing = []
         for view in map(_distinct, views):
             entry = self._entry(path, view)
-            if entry is None or self._read(entry, len(view.times)) is None:  # no entry: no file, as decoding will say
+            if entry is None or self._look(entry, len(view.times)) is None:  # no entry: no file, as decoding will say
                 missing.append(view)
         if missing:
             self._decode(path, missing, threads)
@@ -129,14 +133,17 @@ class FrameCache:
 
     def holds(self, path: Path, views: Iterable[View]) -> bool:
         """Say whether there is an entry for each of some views; a look at names, not into files."""
-        entries = (self._entry(path, _distinct(view)) for view in views)
-        return all(entry is not None and entry.exists() for entry in entries)
+        return all(map(self._exists, (self._entry(path, _distinct(view)) for view in views)))
+
+    def _exists(self, entry: Path | None) -> bool:
+        """Say whether there is a file of an entry, here or in another cache."""
+        return entry is not None and (entry.exists() or any((other / entry.name).exists() for other in self.others))
 
     def _decode(self, path: Path, views: Sequence[View], threads: int) -> DecodedFrames:
         """Decode a view of distinct times, and those of the others that are not there yet; return the first."""
         first, *others = views
         entries = {view: self._entry(path, view) for view in others}
-        missing = [view for view, entry in entries.items() if entry is not None and not entry.exists()]
+        missing = [view for view, entry in entries.items() if entry is not None and not self._exists(entry)]
         decoded = decode_views(path, [first, *missing], threads=threads, decoder=self.decoder)
         for view, frames in zip([first, *missing], decoded, strict=True):
             entry = self._entry(path, view)
@@ -155,6 +162,23 @@ class FrameCache:
         decoder = [self.decoder, _LAYOUT, av.library_versions.get("libavcodec"), av.library_versions.get("libswscale")]
         parts = [stamp, view.times.tolist(), view.short_side, view.size, decoder]
         return self.folder / f"{hash_object(parts)}.npy"
+
+    def _look(self, entry: Path, count: int) -> DecodedFrames | None:
+        """Map an entry of this cache or, if it has none, that of another one, which it then shares."""
+        kept = self._read(entry, count)
+        others = iter(self.others)
+        while kept is None and (folder := next(others, None)) is not None:
+            kept = self._read(folder / entry.name, count)
+            if kept is not None:
+                self._share(folder / entry.name, entry)
+        return kept
+
+    def _share(self, theirs: Path, entry: Path) -> None:
+        """Link to an entry of another cache if there is room; where that is not possible, it is read there."""
+        with contextlib.suppress(OSError):
+            if self._room.take(theirs.stat().st_size):
+                entry.unlink(missing_ok=True)  # damaged: a whole one would have been read
+                os.link(theirs, entry)
 
     def _read(self, entry: Path, count: int) -> DecodedFrames | None:
         """Map an entry, or return None if it is not there or not whole; a read renews its time of last use.
@@ -187,41 +211,60 @@ class FrameCache:
         """Write an entry if there is room; a cache that cannot be written is no reason to stop."""
         with contextlib.suppress(OSError, LofiError):
             arrays = (decoded.frames, decoded.times, decoded.replaced)
-            if self._make_room(sum(array.nbytes for array in arrays) + 1024):
+            if self._room.take(sum(array.nbytes for array in arrays) + 1024):
                 with atomic_path(entry) as temporary, temporary.open("wb") as handle:
                     for array in (*arrays, _check_word(*arrays)):
                         np.save(handle, array, allow_pickle=False)
 
     def held_bytes(self) -> int:
         """Return the bytes that the folder holds."""
-        return 0 if self.folder is None else sum(size for _, size, _ in self._held())
+        return 0 if self.folder is None else self._room.held_bytes()
 
-    def _make_room(self, needed: int) -> bool:
+
+class _Room:
+    """What a folder holds of a limit, which is counted anew from time to time."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self.bytes, self.known_until = 0, -math.inf  # as far as is known, and the time up to which it is believed
+
+    def held_bytes(self) -> int:
+        """Return the bytes that the folder holds."""
+        return sum(size for _, size, _ in self._held())
+
+    def take(self, needed: int) -> bool:
         """Say whether ``needed`` bytes fit, after entries that nobody uses any more have given way.
 
         Listing a large folder takes long, so it is listed anew only when that takes a small part of the time since.
         """
         began = time.monotonic()
-        if began >= self._known_until:
+        if began >= self.known_until:
             held = sorted(self._held())
-            self._bytes = sum(size for _, size, _ in held)
+            self.bytes = sum(size for _, size, _ in held)
             for used, size, path in held:
-                if self._bytes + needed <= self.limit_bytes or time.time() - used < _STALE:
+                if self.bytes + needed <= self.limit_bytes or time.time() - used < _STALE:
                     break
                 path.unlink(missing_ok=True)
-                self._bytes -= size
-            self._known_until = time.monotonic() + _LISTING * (time.monotonic() - began)
-        fits = self._bytes + needed <= self.limit_bytes
-        self._bytes += needed if fits else 0
+                self.bytes -= size
+            self.known_until = time.monotonic() + _LISTING * (time.monotonic() - began)
+        fits = self.bytes + needed <= self.limit_bytes
+        self.bytes += needed if fits else 0
         return fits
 
     def _held(self) -> Iterator[tuple[float, int, Path]]:
         """Yield last use, size and path of everything in the folder, unfinished files too."""
-        assert self.folder is not None
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 status = path.stat()
                 yield status.st_mtime, status.st_size, path
+
+
+def entry_bytes(view: View, height: int, width: int) -> int:
+    """Return the bytes of an entry for a view of a video of ``height × width`` pixels as displayed."""
+    count = len(np.unique(view.times))
+    rows, columns = view.scaled(height, width)
+    headers = 4 * 128  # of NumPy's format
+    return headers + count * (rows * columns * 3 + 8 + 1) + 8
 
 
 def _distinct(view: View) -> View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -92,7 +92,10 @@ def flushed(stream: VideoStream) -> list[VideoFrame]:
 
 
 def all_frames(
-    container: InputContainer, stream: VideoStream, wanted: Container[int] | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    wanted: Container[int] | None = None,
+    stamps: Sequence[int] | None = None,
 ) -> Iterator[VideoFrame]:
     """Yield every frame that can be decoded from here on, in the order of presentation.
 
@@ -100,9 +103,12 @@ def all_frames(
         container: The open file.
         stream: Its video.
         wanted: Time stamps of frames that are needed: of the others, those that no frame refers to may be left out.
+        stamps: Presentation times that the packets get in the place of their own, from the start of the file.
     """
     sparing = False
-    for packet in packets(container, stream):
+    for number, packet in enumerate(packets(container, stream)):
+        if stamps is not None and number < len(stamps):
+            packet.pts = stamps[number]
         if wanted is not None and sparing != (packet.pts not in wanted):
             sparing = not sparing
             stream.codec_context.skip_frame = "NONREF" if sparing else "DEFAULT"

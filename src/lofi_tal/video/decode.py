@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.video.frame_reader import FrameReader
 from lofi_tal.video.frame_times import Floats, Integers, Timeline, scan
+from lofi_tal.video.orientation import Orientation
 from lofi_tal.video.pictures import Picture, Scaler
 from lofi_tal.video.torchcodec import torchcodec_frames
 
@@ -82,7 +83,10 @@ class View:
 
     def shape(self, timeline: Timeline) -> tuple[int, int]:
         """Return the height and width of the result."""
-        height, width = timeline.display_size
+        return self.scaled(*timeline.display_size)
+
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the result for a picture of ``height × width``."""
         if self.size is not None:
             return self.size
         if self.short_side is None:
@@ -143,7 +147,8 @@ def decode_views(
     _check_threads(threads)
     check_decoder(decoder)
     timeline = scan(Path(path))
-    outputs = [_Output(Path(path), view, timeline, _turns(timeline, decoder)) for view in views]
+    decoder = _able(decoder, timeline)
+    outputs = [_Output(Path(path), view, timeline, _orientation(timeline, decoder)) for view in views]
     numbers = np.unique(np.concatenate([output.numbers for output in outputs]))
     for wanted, (number, frame) in _frames_for(Path(path), timeline, numbers, threads, decoder):
         for output in outputs:
@@ -180,11 +185,12 @@ def stream_frames(
     check_decoder(decoder)
     if (np.diff(view.times) < 0).any():
         raise LofiError("times must be sorted to be streamed: sort them, or call decode_frames, which takes any order.")
-    return _stream(Path(path), view, threads, scan(Path(path)), decoder)
+    timeline = scan(Path(path))
+    return _stream(Path(path), view, threads, timeline, _able(decoder, timeline))
 
 
 def _stream(path: Path, view: View, threads: int, timeline: Timeline, decoder: str) -> Iterator[tuple[int, Picture]]:
-    to_rgb = Scaler(path, view.shape(timeline), _turns(timeline, decoder))
+    to_rgb = Scaler(path, view.shape(timeline), _orientation(timeline, decoder))
     numbers = timeline.on_screen(view.times)
     groups = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
     for indices, (_, decoded) in zip(
@@ -210,9 +216,14 @@ def _check_threads(threads: int) -> None:
         raise LofiError(f"threads={threads}: at least 1 decoder thread is needed.")
 
 
-def _turns(timeline: Timeline, decoder: str) -> int:
-    """Return the quarter turns that make a decoded picture upright; torchcodec's are."""
-    return timeline.turns if decoder == "pyav" else 0
+def _able(decoder: str, timeline: Timeline) -> str:
+    """Return what decodes a file: torchcodec mixes the parts of joined recordings, and may not mirror."""
+    return decoder if timeline.stamps is None and not timeline.orientation.mirrored else "pyav"
+
+
+def _orientation(timeline: Timeline, decoder: str) -> Orientation:
+    """Return what makes a decoded picture upright; torchcodec's are."""
+    return timeline.orientation if decoder == "pyav" else Orientation()
 
 
 def _frames_for(
@@ -230,9 +241,9 @@ def _frames_for(
 class _Output:
     """The frames of one view, filled as the file is read."""
 
-    def __init__(self, path: Path, view: View, timeline: Timeline, turns: int) -> None:
+    def __init__(self, path: Path, view: View, timeline: Timeline, orientation: Orientation) -> None:
         shape = view.shape(timeline)
-        self.timeline, self.to_rgb = timeline, Scaler(path, shape, turns)
+        self.timeline, self.to_rgb = timeline, Scaler(path, shape, orientation)
         self.numbers = timeline.on_screen(view.times)
         self.order = np.argsort(self.numbers, kind="stable")
         self.sorted = self.numbers[self.order]

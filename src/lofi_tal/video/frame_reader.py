@@ -33,6 +33,7 @@ class FrameReader:
         # frames that are told apart by their rank must all come; several threads decode ahead of what is set here
         spares = threads == 1 and not timeline.by_rank and timeline.codec in _SPARING
         self.wanted = set(timeline.ticks[np.unique(wanted)].tolist()) if spares else None
+        self.stamps = None if timeline.stamps is None else timeline.stamps.tolist()
         self.keys = timeline.keys
         self.before: tuple[int, VideoFrame] | None = None
         self.now: tuple[int, VideoFrame] | None = None
@@ -66,7 +67,7 @@ class FrameReader:
     def _numbered(self) -> Generator[tuple[int, VideoFrame], None, None]:
         """Yield frames with their numbers, which rise; those that come out of turn are left out."""
         ticks = self.timeline.ticks
-        for rank, frame in enumerate(all_frames(self.container, self.stream, self.wanted)):
+        for rank, frame in enumerate(all_frames(self.container, self.stream, self.wanted, self.stamps)):
             if self.timeline.by_rank:
                 number = rank
             elif frame.pts is None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from lofi_tal.video.clock import Clock, has_free_stamps, player_origin, start_on
 from lofi_tal.video.container import VideoError, all_frames, decoded, flushed, open_video, packets
+from lofi_tal.video.orientation import Orientation, orientation_of
+from lofi_tal.video.stamps import LONGEST, Mended, long_pictures, mend
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -45,6 +49,9 @@ class VideoInfo:
         width: Pixels as displayed, after the rotation; the pixel aspect ratio is not applied.
         height: Pixels as displayed.
         rotation: Degrees (0, 90, 180, 270) by which a player turns the coded picture counter-clockwise.
+        mirrored: A player changes left and right of the coded picture before it turns it.
+        start: Seconds on the player's clock at which the first frame appears; see :class:`Clock`.
+        notes: What is odd about the time stamps, a sentence each.
         codec: FFmpeg's name of the codec.
         fps: Mean rate, frames / duration.
         times: ``(F,)`` sorted seconds at which each frame appears, relative to the first.
@@ -59,6 +66,14 @@ class VideoInfo:
     codec: str
     fps: float
     times: Floats = field(repr=False, compare=False)
+    mirrored: bool = False
+    start: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def clock(self) -> Clock:
+        """The player's clock of this video."""
+        return Clock(self.start, self.duration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +88,11 @@ class Timeline:
         keys: ``(K,)`` sorted numbers of the frames at which decoding can begin; empty if only at the start.
         height: Coded pixels, before the rotation.
         width: Coded pixels.
-        turns: Counter-clockwise quarter turns to the displayed picture.
+        orientation: From the coded to the displayed picture.
         codec: FFmpeg's name of the codec.
+        start: Seconds on the player's clock at which the first frame appears.
+        stamps: ``(P,)`` presentation times of the packets, in the order of the file, where its own are not in line.
+        notes: What is odd about the time stamps, a sentence each.
     """
 
     ticks: Integers
@@ -84,8 +102,11 @@ class Timeline:
     keys: Integers
     height: int
     width: int
-    turns: int
+    orientation: Orientation
     codec: str
+    start: float = 0.0
+    stamps: Integers | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def times(self) -> Floats:
@@ -100,7 +121,7 @@ class Timeline:
     @property
     def display_size(self) -> tuple[int, int]:
         """Height and width after the rotation."""
-        return (self.width, self.height) if self.turns % 2 else (self.height, self.width)
+        return self.orientation.display(self.height, self.width)
 
     def on_screen(self, times: Floats) -> Integers:
         """Return the number of the frame shown at each of the ``times``; outside the video, the first or the last."""
@@ -128,7 +149,10 @@ def probe_video(path: Path | str) -> VideoInfo:
         frames=frames,
         width=width,
         height=height,
-        rotation=timeline.turns * 90,
+        rotation=timeline.orientation.turns * 90,
+        mirrored=timeline.orientation.mirrored,
+        start=timeline.start,
+        notes=timeline.notes,
         codec=timeline.codec,
         fps=frames / timeline.duration,
         times=timeline.times.copy(),
@@ -167,38 +191,87 @@ def _identity(path: Path) -> tuple[object, ...] | None:
     return str(path.absolute()), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+@dataclass
+class _Stored:
+    """What the packets of a file say: ``(P,)`` each, and P' of those that are shown."""
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    shown: list[bool] = field(default_factory=list)
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Note a packet; one that an edit list cuts is decoded and never shown."""
+        self.pts.append(packet.pts)
+        self.dts.append(packet.dts)
+        self.durations.append(packet.duration or 0)
+        self.keys.append(packet.is_keyframe)
+        self.shown.append(not packet.is_discard)
+
+    def mend(self, time_base: Fraction, longest: Fraction) -> Mended | None:
+        """Return the stamps of all packets in line, or None if they are, or some are missing."""
+        shown = np.flatnonzero(self.shown)
+        if not all(self.pts[index] is not None for index in shown.tolist()):
+            return None
+        pts = np.array([self.pts[index] for index in shown.tolist()], dtype=np.int64)
+        mended = mend(pts, _decoding_times(pts, [self.dts[index] for index in shown.tolist()]), time_base, longest)
+        if mended is None:
+            return None
+        stamps = np.array([stamp or 0 for stamp in self.pts], dtype=np.int64)
+        stamps[shown] = mended.pts
+        return replace(mended, pts=stamps)
+
+    def known(self, stamps: Integers | None) -> list[tuple[int, int, bool]]:
+        """Return ``(pts, duration, key)`` of the packets that are shown and have a stamp, sorted."""
+        pts = self.pts if stamps is None else stamps.tolist()
+        rows = zip(pts, self.durations, self.keys, self.shown, strict=True)
+        return sorted((stamp, duration, key) for stamp, duration, key, shown in rows if shown and stamp is not None)
+
+
+def _decoding_times(pts: Integers, dts: list[int | None]) -> Integers:
+    """Return decoding times without gaps: the one before stands for a missing one; without any, those of display."""
+    first = next((stamp for stamp in dts if stamp is not None), None)
+    if first is None:
+        return pts
+    filled = []
+    for stamp in dts:
+        first = first if stamp is None else stamp
+        filled.append(first)
+    return np.array(filled, dtype=np.int64)
+
+
 def _read_packets(path: Path) -> Timeline:
     """Read all packets, and decode the first two frames for what only they tell."""
-    stamps: list[tuple[int | None, int, bool]] = []
-    head: list[VideoFrame] = []
-    trimmed = False
+    stored, head = _Stored(), list[VideoFrame]()
     with open_video(path) as (container, stream):
         for packet in packets(container, stream):
             if len(head) < 2:
                 head += decoded(packet)
-            if packet.is_discard:  # an edit list cuts it: decoded, never shown
-                trimmed = True
-            else:
-                stamps.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+            stored.add(packet)
         if not head:
             head += flushed(stream)
-        if not head or not stamps:
+        if not head or not any(stored.shown):
             raise VideoError(f"{path}: not one frame can be decoded.")
         # AVI stores no presentation times: with reordered frames the stamps are guesses in the order of decoding
         guessed = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-        jumpable = container.format.name in _JUMPABLE and not trimmed
+        jumpable = container.format.name in _JUMPABLE and all(stored.shown)
         time_base, step, codec = _time_base(stream), _nominal_step(stream), stream.codec_context.codec.canonical_name
+        free, origin, begin = has_free_stamps(container), player_origin(container), stream.start_time
 
-    known = sorted((pts, duration, key) for pts, duration, key in stamps if pts is not None)
+    mended = None if guessed else stored.mend(time_base, LONGEST[free])
+    known = stored.known(None if mended is None else mended.pts)
     ticks = np.array([pts for pts, _, _ in known], dtype=np.int64)
+    notes = () if mended is None else mended.notes
     last = known[-1][1] if known else 0
-    if len(known) < len(stamps) or _are_fields(head, ticks):
-        ticks, guessed = _ticks_by_decoding(path, step)
-        last, jumpable = 0, False
+    if len(known) < sum(stored.shown) or _are_fields(head, np.array([row[0] for row in stored.known(None)])):
+        ticks, guessed, notes = _ticks_by_decoding(path, step, time_base, LONGEST[free])
+        last, jumpable, mended = 0, False, None
     if last <= 0:
         last = max(1, round(float(np.median(np.diff(ticks))))) if len(ticks) > 1 else step
-    strict = bool((np.diff(ticks) > 0).all())
+    strict = bool((np.diff(ticks) > 0).all()) and mended is None
     keys = [number for number, (_, _, key) in enumerate(known) if key] if jumpable and strict and not guessed else []
+    first = (begin or 0) if guessed else int(ticks[0])
     return Timeline(
         ticks=ticks,
         last=last,
@@ -207,9 +280,17 @@ def _read_packets(path: Path) -> Timeline:
         keys=np.array(keys, dtype=np.int64),
         height=head[0].height,
         width=head[0].width,
-        turns=round(head[0].rotation / 90) % 4,
+        orientation=orientation_of(head[0]),
         codec=codec,
+        start=_start(start_on(origin, first * time_base), doubtful=free and bool(notes)),
+        stamps=None if mended is None else mended.pts,
+        notes=(*notes, *long_pictures(ticks, time_base)),
     )
+
+
+def _start(seconds: float, *, doubtful: bool) -> float:
+    """Return where the first frame lies on the player's clock; a player of parts begins with the first of them."""
+    return 0.0 if doubtful and not 0 <= seconds < LONGEST[True] else seconds
 
 
 def _time_base(stream: VideoStream) -> Fraction:
@@ -232,11 +313,22 @@ def _are_fields(head: list[VideoFrame], ticks: Integers) -> bool:
     return int(np.searchsorted(ticks, second) - np.searchsorted(ticks, first)) == 2
 
 
-def _ticks_by_decoding(path: Path, step: int) -> tuple[Integers, bool]:
-    """Decode everything; return the ticks and whether they are ranks at a constant ``step``, for want of stamps."""
+def _ticks_by_decoding(
+    path: Path, step: int, time_base: Fraction, longest: Fraction
+) -> tuple[Integers, bool, tuple[str, ...]]:
+    """Decode everything; return the ticks, whether frames are told apart by rank alone, and what is odd.
+
+    Where stamps are missing or cannot be put in line, ticks are ranks at a constant ``step``.
+    """
     with open_video(path) as (container, stream):
         stamps = [frame.pts for frame in all_frames(container, stream)]
     ticks = np.array([stamp for stamp in stamps if stamp is not None], dtype=np.int64)
-    if len(ticks) == len(stamps) and bool((np.diff(ticks) > 0).all()):
-        return ticks, False
-    return np.arange(len(stamps), dtype=np.int64) * step, True
+    ranks = np.arange(len(stamps), dtype=np.int64) * step
+    if len(ticks) < len(stamps):
+        return ranks, True, ()
+    mended = mend(ticks, ticks, time_base, longest)
+    if mended is None and bool((np.diff(ticks) > 0).all()):
+        return ticks, False, ()
+    if mended is not None and bool((np.diff(mended.pts) > 0).all()):
+        return mended.pts, True, mended.notes
+    return ranks, True, () if mended is None else mended.notes

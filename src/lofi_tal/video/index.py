@@ -3,38 +3,72 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 
-from lofi_tal.errors import nearest
-from lofi_tal.video.container import VideoError
+from lofi_tal.errors import nearest_id
+from lofi_tal.files import is_companion, with_home
+from lofi_tal.video.container import VideoError, open_video
 
 SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts"),
-    *(".flv", ".wmv", ".ogv", ".3gp", ".3g2", ".gif"),
+    *(".flv", ".wmv", ".ogv", ".3gp", ".3g2", ".gif", ".vob", ".asf", ".mxf", ".f4v", ".qt", ".divx", ".ogm"),
+    *(".m2v", ".m1v", ".mpv", ".mpe", ".m2t", ".mod", ".tod", ".trp", ".dv", ".rm", ".rmvb", ".wtv", ".nut"),
+    *(".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".obu", ".y4m", ".mjpeg", ".mjpg", ".dav", ".insv"),
 )
-"""Suffixes of video files, most welcome first."""
+"""Usual suffixes of video files, most welcome first. Of files with any other suffix, or none, the content decides."""
+
+EVERYWHERE = "**"
+"""As the last part of a folder, such as ``videos/**``: all folders in it are searched, however deep."""
+
+_Rank = tuple[bool, int, int, str]
+_SUGGESTED = 50  # missing ids that are compared with all names, which takes a while for each
 
 
 class VideoIndex(Mapping[str, Path]):
     """Video files by id. The keys are file stems; looking up an id also tries it with and without ``v_``.
 
-    ActivityNet and HACS name their files ``v_<id>``, and some annotation files carry that prefix in their ids.
+    ActivityNet and HACS name their files ``v_<id>``, and some annotation files carry that prefix in their ids. Names
+    match in any Unicode form: macOS decomposes them. An id may also be the whole name of a file.
 
     Args:
         folder: Where the files were looked for, for error messages.
-        files: All files of each stem, the chosen one first.
+        files: All files of each stem with a usual suffix, the chosen one first.
+        others: Files with other suffixes by stem: they count if FFmpeg can open them, which is tried when needed.
+        deeper: There are folders that were not searched.
     """
 
-    def __init__(self, folder: Path, files: Mapping[str, tuple[Path, ...]]) -> None:
-        self.folder, self.files = folder, files
+    def __init__(
+        self,
+        folder: Path,
+        files: Mapping[str, tuple[Path, ...]],
+        others: Mapping[str, tuple[Path, ...]] | None = None,
+        deeper: bool = False,
+    ) -> None:
+        self.folder, self.files, self.deeper = folder, files, deeper
+        self._others = {stem: list(paths) for stem, paths in (others or {}).items()}
+        self._missed = 0
+        self._forms: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        for stem, paths in [*files.items(), *self._others.items()]:
+            self._forms.setdefault(_compatible(stem), stem)
+            self._names |= {_composed(path.name): stem for path in reversed(paths)}
 
     def __getitem__(self, video_id: str) -> Path:
         # "v_" + id first: a bare id that itself begins with "v_" is then still found where both exist
-        for stem in (f"v_{video_id}", video_id, video_id.removeprefix("v_")):
+        names = (f"v_{video_id}", video_id, video_id.removeprefix("v_"))
+        stems = [stem for name in names for stem in (_composed(name), self._forms.get(_compatible(name), ""))]
+        for stem in stems:
             if stem in self.files:
                 return self.files[stem][0]
+        whole = self._names.get(_composed(video_id), "")
+        for path in self.files.get(whole, ()):
+            if _composed(path.name) == _composed(video_id):
+                return path
+        for stem in (*stems, whole):
+            if other := self._tried(stem):
+                return other
         raise KeyError(video_id)
 
     def __iter__(self) -> Iterator[str]:
@@ -42,6 +76,13 @@ class VideoIndex(Mapping[str, Path]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def _tried(self, stem: str) -> Path | None:
+        """Return the first file of another suffix that FFmpeg can open; the others are not tried again."""
+        candidates = self._others.get(stem, [])
+        while candidates and not is_video(candidates[0]):
+            del candidates[0]
+        return candidates[0] if candidates else None
 
     def find(self, video_id: str) -> Path:
         """Return the file of a video.
@@ -52,9 +93,12 @@ class VideoIndex(Mapping[str, Path]):
         try:
             return self[video_id]
         except KeyError:
+            self._missed += 1
+            hint = nearest_id(video_id, self.files) if self._missed <= _SUGGESTED else ""
+            deeper = " Deeper folders are searched with --recursive (in a recipe: videos/**)." if self.deeper else ""
             raise VideoError(
                 f"No video file for id {video_id!r} in {self.folder}: expected v_{video_id}.mp4 or {video_id}.mp4 "
-                f"(or another container) there or in a class folder.{nearest(video_id, self.files)}"
+                f"(or another container) there or in a class folder.{deeper}{hint}"
             ) from None
 
     @property
@@ -64,35 +108,104 @@ class VideoIndex(Mapping[str, Path]):
 
 
 def find_videos(folder: Path | str) -> VideoIndex:
-    """Index the video files of a folder and of the class folders in it.
+    """Index the video files of a folder and of the class folders in it; of ``folder/**``, of all folders in it.
 
     Of several files with one stem, the one in the folder itself is taken, then the one whose suffix comes first
     in :data:`SUFFIXES`, then the first by path. A link that leads nowhere, or to itself, is a file that cannot be read.
+    Hidden files and other companions are passed over (:func:`~lofi_tal.files.is_companion`).
 
     Raises:
         VideoError: If ``folder`` is not a folder that can be read.
     """
-    folder = Path(folder)
+    folder, depth = _asked(folder, 1)
     try:
-        entries = sorted(_visible(folder), key=lambda entry: entry.name)
-        inner = [_visible(Path(entry.path)) for entry in entries if _is(entry.is_dir)]
+        found = _walk(folder, depth)
     except OSError as error:
         raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
-    ranked = []
-    for entry in chain(entries, *inner):
+    usual: list[tuple[_Rank, Path]] = []
+    others: list[tuple[_Rank, Path]] = []
+    deeper = False
+    for level, entry in found:
         path = Path(entry.path)
-        if path.suffix.lower() in SUFFIXES and (_is(entry.is_file) or _leads_nowhere(entry)):
-            rank = (_leads_nowhere(entry), path.parent != folder, SUFFIXES.index(path.suffix.lower()), str(path))
-            ranked.append((rank, path))
+        suffix = path.suffix.lower()
+        if _is(entry.is_dir):
+            deeper = deeper or level > depth
+        elif _is(entry.is_file) or _leads_nowhere(entry):
+            known = suffix in SUFFIXES
+            rank = (_leads_nowhere(entry), level, SUFFIXES.index(suffix) if known else 0, str(path))
+            (usual if known else others).append((rank, path))
+    return VideoIndex(folder, _by_stem(usual), _by_stem(others), deeper)
+
+
+def list_videos(folder: Path | str) -> list[Path]:
+    """Return the video files of a folder, sorted: by suffix, or by content; of ``folder/**``, of all folders in it.
+
+    Raises:
+        VideoError: If ``folder`` is not a folder that can be read.
+    """
+    folder, depth = _asked(folder, 0)
+    try:
+        found = _walk(folder, depth)
+    except OSError as error:
+        raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
+    files = [Path(entry.path) for _, entry in found if not _is(entry.is_dir)]
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES or is_video(path))
+
+
+def is_video(path: Path) -> bool:
+    """Say whether FFmpeg can open a file and finds moving pictures in it; nothing is decoded."""
+    try:
+        with open_video(path):
+            return True
+    except VideoError:
+        return False
+
+
+def everywhere(folder: Path, recursive: bool = True) -> Path:
+    """Return ``folder/**``, which all that look for videos take for every folder in it, if that is asked for."""
+    return folder / EVERYWHERE if recursive and folder.name != EVERYWHERE else folder
+
+
+def _asked(folder: Path | str, depth: int) -> tuple[Path, float]:
+    """Return the folder, and how many folders deep it is searched."""
+    folder = with_home(folder)
+    return (folder.parent, float("inf")) if folder.name == EVERYWHERE else (folder, depth)
+
+
+def _walk(folder: Path, depth: float) -> list[tuple[int, os.DirEntry[str]]]:
+    """Return how deep each entry lies, and the entry; folders are opened down to ``depth``, each once."""
+    entries, opened = [], set()
+    todo = [(0, folder)]
+    while todo:
+        level, inner = todo.pop()
+        place = os.path.realpath(inner)
+        if level and place in opened:  # a link back
+            continue
+        opened.add(place)
+        with os.scandir(inner) as listed:
+            visible = [entry for entry in listed if not is_companion(entry.name)]
+        for entry in sorted(visible, key=lambda entry: entry.name):
+            is_folder = _is(entry.is_dir)
+            entries.append((level + is_folder, entry))
+            if is_folder and level < depth:
+                todo.append((level + 1, Path(entry.path)))
+    return entries
+
+
+def _by_stem(ranked: list[tuple[_Rank, Path]]) -> dict[str, tuple[Path, ...]]:
     files: dict[str, tuple[Path, ...]] = {}
     for _, path in sorted(ranked):
-        files[path.stem] = (*files.get(path.stem, ()), path)
-    return VideoIndex(folder, dict(sorted(files.items())))
+        stem = _composed(path.stem)
+        files[stem] = (*files.get(stem, ()), path)
+    return dict(sorted(files.items()))
 
 
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _compatible(name: str) -> str:
+    return unicodedata.normalize("NFKC", name)
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from lofi_tal.errors import LofiError
-from lofi_tal.files import append_line, file_stamp
+from lofi_tal.files import append_line, file_stamp, hash_object
 from lofi_tal.leases import Leases
 from lofi_tal.video import watch
+from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.frame_times import probe_video
@@ -32,6 +33,7 @@ from lofi_tal.video.frame_times import probe_video
 _AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
+_LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
@@ -51,6 +53,10 @@ class VideoRecord:
         damaged: Seconds near which no frame could be decoded.
         content: Hash of the size and of three parts of the file, which tells copies; empty if nobody has looked.
         error: Why the file cannot be used, or an empty string.
+        start: Seconds on the player's clock at which the first frame appears; see :class:`Clock`.
+        mirrored: Its display matrix mirrors the picture.
+        notes: What is odd about its time stamps, a sentence each.
+        layout: What read the file: a record of another version is not believed.
     """
 
     path: str
@@ -64,6 +70,10 @@ class VideoRecord:
     damaged: tuple[float, ...] = field(default=())
     content: str = ""
     error: str = ""
+    start: float = 0.0
+    mirrored: bool = False
+    notes: tuple[str, ...] = field(default=())
+    layout: int = _LAYOUT
 
     @classmethod
     def from_json(cls, value: Any) -> VideoRecord:
@@ -76,15 +86,29 @@ class VideoRecord:
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, found {value!r}")
         pair, damaged = value.get("decodable"), value.get("damaged", ())
+        if value.get("layout") != _LAYOUT:
+            raise ValueError(f"expected a record of layout {_LAYOUT}, found {value!r}")
         times = tuple(map(_number, damaged)), None if pair is None else (_number(pair[0]), _number(pair[1]))
-        record = cls(**{**value, "damaged": times[0], "decodable": times[1]})
-        names = (record.path, record.stamp, record.codec, record.content, record.error)
+        record = cls(**{**value, "damaged": times[0], "decodable": times[1], "notes": tuple(value.get("notes", ()))})
+        names = (record.path, record.stamp, record.codec, record.content, record.error, *record.notes)
         counts = (record.frames, record.width, record.height)
         if not all(isinstance(name, str) for name in names) or not all(type(count) is int for count in counts):
             raise TypeError(f"expected texts and whole numbers, found {value!r}")
+        if not isinstance(record.mirrored, bool) or not math.isfinite(_number(record.start)):
+            raise TypeError(f"expected a number and true or false, found {value!r}")
         if not record.error and not (_number(record.duration) > 0 and min(counts) > 0):
             raise ValueError(f"expected a video with frames, found {value!r}")
         return record
+
+    @property
+    def clock(self) -> Clock:
+        """The player's clock of the video."""
+        return Clock(self.start, self.duration)
+
+    @property
+    def identity(self) -> str:
+        """The stamp, which also changes with how an odd file is read: what is made of its frames depends on it."""
+        return hash_object([self.stamp, self.mirrored, self.notes]) if self.mirrored or self.notes else self.stamp
 
     @property
     def tried(self) -> bool:
@@ -246,7 +270,9 @@ def examine(path: Path, decode: bool) -> VideoRecord:
     name, stamp = str(path.absolute()), _stamp(path)
     try:
         info = probe_video(path)
-        record = VideoRecord(name, stamp, info.duration, info.frames, info.width, info.height, info.codec)
+        shape = (info.duration, info.frames, info.width, info.height, info.codec)
+        record = VideoRecord(name, stamp, *shape, content=_content(path))
+        record = replace(record, start=info.start, mirrored=info.mirrored, notes=info.notes)
         if not decode:
             return record
         # the last one lies within the last frame, not at its end
@@ -257,7 +283,6 @@ def examine(path: Path, decode: bool) -> VideoRecord:
             record,
             decodable=(min(times), max(times)),
             damaged=tuple(round(float(second), 3) for second in seconds[decoded.replaced]),
-            content=_content(path),
         )
     except (VideoError, OSError, LofiError) as error:
         return VideoRecord(name, stamp, error=str(error))

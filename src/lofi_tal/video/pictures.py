@@ -16,6 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from lofi_tal.video.container import VideoError
+from lofi_tal.video.orientation import Orientation
 
 Plane = NDArray[np.uint8]
 
@@ -59,10 +60,10 @@ class Scaler:
     out 1.4 levels dark).
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], turns: int) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int], orientation: Orientation) -> None:
         self.path = path
-        self.height, self.width = shape[::-1] if turns % 2 else shape
-        self.turns = turns
+        self.height, self.width = orientation.display(*shape)
+        self.orientation = orientation
         self.scale = VideoReformatter()
         self.last: tuple[int, Picture] | None = None
 
@@ -90,4 +91,4 @@ class Scaler:
         lines: Plane = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)[
             : self.height, : self.width
         ]
-        return np.rot90(lines, self.turns) if self.turns else lines
+        return self.orientation.upright(lines)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from lofi_tal.annotations.activitynet import load_annotations
 from lofi_tal.annotations.document import Annotations
+from lofi_tal.annotations.formats.audacity import read_audacity
+from lofi_tal.annotations.formats.boris import read_boris
+from lofi_tal.annotations.formats.coin import read_coin
 from lofi_tal.annotations.formats.collecting import (
     Collector,
     ImportOptions,
@@ -24,11 +27,14 @@ from lofi_tal.annotations.formats.collecting import (
 from lofi_tal.annotations.formats.csv_table import read_csv
 from lofi_tal.annotations.formats.cvat import read_cvat
 from lofi_tal.annotations.formats.elan import read_elan
+from lofi_tal.annotations.formats.elan_text import read_elan_text
+from lofi_tal.annotations.formats.frame_wise import read_frame_wise
+from lofi_tal.annotations.formats.guessing import built_in_format, content_of
 from lofi_tal.annotations.formats.label_studio import read_label_studio
-from lofi_tal.annotations.formats.thumos import class_files, read_thumos
+from lofi_tal.annotations.formats.thumos import read_thumos
 from lofi_tal.annotations.formats.via import read_via
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json
+from lofi_tal.files import with_home
 from lofi_tal.registry import Registry
 
 __all__ = [
@@ -65,8 +71,11 @@ READERS.register("via")(read_via)
 READERS.register("label-studio")(read_label_studio)
 READERS.register("cvat")(read_cvat)
 READERS.register("thumos")(read_thumos)
-
-_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".eaf": "elan", ".xml": "cvat", ".txt": "thumos"}
+READERS.register("coin")(read_coin)
+READERS.register("boris")(read_boris)
+READERS.register("elan-text")(read_elan_text)
+READERS.register("audacity")(read_audacity)
+READERS.register("frame-wise")(read_frame_wise)
 
 
 def list_formats() -> tuple[str, ...]:
@@ -106,10 +115,13 @@ def import_annotations(
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise LofiError(f"{path} is given twice.")
-        is_class_file = path.suffix.lower() == ".txt" and name in (None, "thumos")
-        source = path.parent if is_class_file else path  # a class file alone is part of its folder
-        with collector.source(source):
-            (reader or READERS.get(guess_format(path)))(path, collector)
+        path = with_home(path)
+        with collector.part():
+            kind = name or guess_format(path)
+            # a class file alone is part of its folder
+            source = path.parent if kind == "thumos" and path.suffix.lower() == ".txt" else path
+            with collector.source(source):
+                (reader or READERS.get(kind))(path, collector)
     return Imported(collector.result(), tuple(collector.remarks))
 
 
@@ -119,20 +131,8 @@ def guess_format(path: Path) -> str:
     Raises:
         DataError: If it looks like none.
     """
-    if path.is_dir():
-        if class_files(path):
-            return "thumos"
-    elif path.suffix.lower() in _SUFFIXES:
-        return _SUFFIXES[path.suffix.lower()]
-    elif path.suffix.lower() == ".json":
-        document = read_json(path)
-        if isinstance(document, list):
-            return "label-studio"
-        if isinstance(document, dict) and "database" in document:
-            return "activitynet"
-        if isinstance(document, dict) and "metadata" in document:
-            return "via"
-    return _guess_outside(path)
+    kind = built_in_format(path)
+    return _guess_outside(path) if kind is None else kind
 
 
 def _guess_outside(path: Path) -> str:
@@ -151,5 +151,7 @@ def _guess_outside(path: Path) -> str:
     if claims:
         raise DataError(f"{path} may be of several formats: name one with --from: {', '.join(claims)}.")
     raise DataError(
-        f"{path}: the format cannot be told from the file; name it with --from: {', '.join(READERS)}.{problems}"
+        f"{path}: the format cannot be told from the file{content_of(path)}; name it with --from: "
+        f"{', '.join(READERS)}. Tables of other programs are read with --columns video=...,start=...,end=...,label=..."
+        f".{problems}"
     )

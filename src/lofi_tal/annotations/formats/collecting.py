@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
-from lofi_tal.annotations.values import read_duration, read_number, read_seconds, read_text
+from lofi_tal.annotations.values import plain_label, read_duration, read_number, read_text, read_time
 from lofi_tal.errors import DataError
 from lofi_tal.segments import Segments
 from lofi_tal.video import SUFFIXES, VideoError, VideoManifest, VideoRecord, find_videos
@@ -21,16 +23,25 @@ _SUBSETS = {
     **dict.fromkeys(("val", "valid", "validate", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "testing"),
 }
+_ANY_SUFFIX = re.compile(r"\.(?=\w*[a-z])\w{1,8}$", re.IGNORECASE)  # with a letter: "take.2" has none
 _WORKERS = 4  # processes that examine videos
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What importers and exporters ask of a video file: seconds, number of frames, mean frames a second."""
+    """What importers and exporters ask of a video file.
+
+    Args:
+        duration: Seconds on the player's clock at which its last frame ends.
+        frames: F.
+        fps: Mean frames a second.
+        start: Seconds on the player's clock at which its first frame appears.
+    """
 
     duration: float
     frames: int
     fps: float
+    start: float = 0.0
 
 
 class VideoFolder:
@@ -72,7 +83,7 @@ class VideoFolder:
 def _facts(record: VideoRecord) -> VideoFacts | VideoError:
     if record.error:
         return VideoError(record.error)
-    return VideoFacts(record.duration, record.frames, record.frames / record.duration)
+    return VideoFacts(record.clock.end, record.frames, record.frames / record.duration, record.start)
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,8 @@ class ImportOptions:
         layers: Tiers (ELAN), attribute (VIA) or controls (Label Studio) to read; chosen by the importer without any.
         strict: Stop at the first thing that cannot be used, rather than leave it out and say so.
         videos: The video files, if they are there.
+        columns: Columns of a table by what they hold, where the header says it otherwise.
+        background: Labels that mean that nothing happens: no segments.
     """
 
     subset: str = "training"
@@ -92,6 +105,8 @@ class ImportOptions:
     layers: tuple[str, ...] = ()
     strict: bool = True
     videos: VideoFolder | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    background: tuple[str, ...] = ()
 
 
 @dataclass
@@ -121,6 +136,7 @@ class Collector:
         self.remarks: list[str] = []
         """What was left out because it is no action (still regions), or is worth knowing."""
         self._source = Path()
+        self._added = self._relabelled = 0
         self._sources: dict[str, Path] = {}
         self._drafts: dict[str, _Draft] = {}
         self._whole: dict[str, VideoAnnotation] = {}
@@ -138,11 +154,34 @@ class Collector:
     @contextlib.contextmanager
     def source(self, path: Path) -> Iterator[None]:
         """Read one source: a file, or a folder of files that belong together. A video may not stand in two."""
-        self._source = path
+        self._source, self._added = path, 0
         with self.part():
             yield
 
-    def declare(self, where: str, reference: Any, *, subset: Any = None, duration: Any = None) -> str:
+    @property
+    def has_segments(self) -> bool:
+        """Whether the source that is read has given any segment."""
+        return self._added > 0
+
+    def passed_over(self, where: str, count: int, what: str) -> None:
+        """Say of a source that is read that something in it is no segment.
+
+        Args:
+            where: The file.
+            count: How many there are; 0 is nothing to say.
+            what: What they are, after the number, and what the importer takes for a segment.
+
+        Raises:
+            DataError: If the source has given no segment, so that all of it was passed over.
+        """
+        if count and not self._added:
+            raise DataError(f"{where}: no segment was found in it: {count} {what}")
+        if count:
+            self.remarks.append(f"{where}: {count} {what}")
+
+    def declare(
+        self, where: str, reference: Any, *, subset: Any = None, duration: Any = None, is_file: bool = False
+    ) -> str:
         """Make a video known, with what the file says of it.
 
         Args:
@@ -150,6 +189,7 @@ class Collector:
             reference: Its id, or a file name, path or URL, whose folders and video suffix are left out.
             subset: Name, if the file has one.
             duration: Seconds, if the file has them.
+            is_file: The reference is the name of a file for sure: whatever its suffix, it is left out.
 
         Returns:
             Its id.
@@ -157,7 +197,8 @@ class Collector:
         Raises:
             DataError: If a value is unusable, contradicts what was said before, or the id stands for two videos.
         """
-        video_id = video_id_of(read_text(reference, f"{where}, video"))
+        reference = unicodedata.normalize("NFC", read_text(reference, f"{where}, video"))
+        video_id = video_id_of(reference, is_file)
         subset = None if subset is None else canonical_subset(read_text(subset, f"{where}, subset"))
         duration = None if duration is None else read_duration(duration, f"{where}, duration")
         self._claim(where, video_id)
@@ -181,7 +222,10 @@ class Collector:
             DataError: If a time or the label is unusable, or the segment does not end after its start.
         """
         first, last = _span(where, start, end)
-        label = read_text(label, f"{where}, label").strip()
+        label = self._plain(read_text(label, f"{where}, label"))
+        self._added += 1
+        if label in self.options.background:
+            return
         draft = self._drafts[video_id]
         draft.start.append(first)
         draft.end.append(last)
@@ -194,6 +238,7 @@ class Collector:
             DataError: If a time is unusable, or the part does not end after its start.
         """
         self._drafts[video_id].ignored.append(_span(where, start, end))
+        self._added += 1
 
     def adopt(self, video: VideoAnnotation) -> None:
         """Take a video as it is, odd segments included.
@@ -201,8 +246,15 @@ class Collector:
         Raises:
             DataError: If its id stands in another source too.
         """
-        self._claim(str(self._source), video.video_id)
-        self._whole[video.video_id] = replace(video, subset=canonical_subset(video.subset))
+        video_id = unicodedata.normalize("NFC", video.video_id)
+        if video_id in self._whole:
+            raise DataError(f"{self._source}: two ids differ only in how Unicode writes {video_id!r}: rename one.")
+        self._claim(str(self._source), video_id)
+        labels = [self._plain(label) for label in video.segments.label]
+        kept = np.array([label not in self.options.background for label in labels], dtype=bool)
+        segments = replace(video.segments, video_id=video_id, label=tuple(labels))[kept]
+        subset = canonical_subset(video.subset)
+        self._whole[video_id] = replace(video, video_id=video_id, subset=subset, segments=segments)
 
     def rate(self, where: str, video_id: str, given: Any = None) -> float:
         """Return the frames a second of a video: of the options, of the file, or of the video.
@@ -223,6 +275,11 @@ class Collector:
             raise DataError(f"{where}, frames a second: {rate:g} is not between 0 and 1000.")
         return rate
 
+    def beginning(self, video_id: str) -> float:
+        """Return the second on the player's clock at which frame 0 of a video appears; 0 without the videos."""
+        videos = self.options.videos
+        return 0.0 if videos is None else videos.facts(video_id).start
+
     def result(self) -> Annotations:
         """Return what was gathered, with durations of the video files where the annotations have none.
 
@@ -238,6 +295,8 @@ class Collector:
                 with self.part():
                     duration = self.options.videos.facts(video_id).duration
                     videos[video_id] = _with_duration(video, duration)
+        if self._relabelled:
+            self.remarks.append(f"{self._relabelled} labels were written anew: on one line, with single blanks.")
         if not videos:
             reason = f"; the first of {len(self.refused)} reasons: {self.refused[0]}" if self.refused else "."
             raise DataError(f"{self._source}: no usable video{reason}")
@@ -251,6 +310,11 @@ class Collector:
         subset = draft.subset or canonical_subset(self.options.subset)
         return VideoAnnotation(video_id, draft.duration, subset, segments, np.array(draft.ignored).reshape(-1, 2))
 
+    def _plain(self, label: str) -> str:
+        plain = plain_label(label)
+        self._relabelled += plain != label.strip()
+        return plain
+
     def _claim(self, where: str, video_id: str) -> None:
         source = self._sources.setdefault(video_id, self._source)
         if source != self._source:
@@ -262,13 +326,15 @@ def canonical_subset(name: str) -> str:
     return _SUBSETS.get(name.strip().lower(), name.strip())
 
 
-def video_id_of(reference: str) -> str:
+def video_id_of(reference: str, is_file: bool = False) -> str:
     """Return the id of a file name, path or URL: its last part without the suffix of a video file.
 
-    A name without such a suffix is an id already, whatever it holds.
+    A name without such a suffix is an id already, whatever it holds, unless it is known to be a file's.
     """
     name = PureWindowsPath(reference.strip()).name  # knows both kinds of slashes
     stem, _, suffix = name.rpartition(".")
+    if is_file:
+        return _ANY_SUFFIX.sub("", name).strip() or name or reference.strip()
     return stem.strip() if stem.strip() and f".{suffix.lower()}" in SUFFIXES else reference.strip()
 
 
@@ -278,7 +344,7 @@ def _with_duration(video: VideoAnnotation, duration: float) -> VideoAnnotation:
 
 def _span(where: str, start: Any, end: Any) -> tuple[float, float]:
     """Return start and end in seconds, checked."""
-    first, last = read_seconds(start, f"{where}, start"), read_seconds(end, f"{where}, end")
+    first, last = read_time(start, f"{where}, start"), read_time(end, f"{where}, end")
     if first < 0:
         raise DataError(f"{where}, start: {first:g} s lies before the video.")
     if last <= first:

@@ -8,20 +8,22 @@ A time slot without a value lies between annotations that share a span; like ELA
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
-from lofi_tal.annotations.formats.collecting import Collector, video_id_of
+from lofi_tal.annotations.formats.collecting import Collector
 from lofi_tal.annotations.formats.xml import Element, read_xml
 from lofi_tal.annotations.values import read_number
 from lofi_tal.errors import DataError, nearest
+
+_SOUND = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".aif", ".aiff", ".ogg", ".oga", ".wma")
 
 
 def read_elan(path: Path, into: Collector) -> None:
     """Read one ``.eaf`` file, which annotates one video.
 
-    The tiers are those of ``options.layers``, or all that refer to no other tier. The video is the one that the
-    file names, or the file's own name.
+    The tiers are those of ``options.layers``, or all that refer to no other tier. The video is the first one that the
+    file names (a medium that is no sound), whatever its suffix, or the file's own name.
 
     Raises:
         DataError: If the file is no such document, or lacks a tier.
@@ -31,10 +33,11 @@ def read_elan(path: Path, into: Collector) -> None:
     units = header.attributes.get("TIME_UNITS", "milliseconds")
     if units != "milliseconds":
         raise DataError(f"{path}, line {header.line}: times in {units!r} are not read; export milliseconds.")
-    reference, origin = _media(path, header)
-    video = into.declare(str(path), reference)
+    reference, origin, others = _media(path, header)
+    video = into.declare(str(path), reference or path.stem, is_file=bool(reference))
     document = _Document(path, root)
-    for tier in _chosen(path, root, into.options.layers):
+    chosen = _chosen(path, root, into.options.layers)
+    for tier in chosen:
         name = tier.attributes.get("TIER_ID", "")
         for annotation in _annotations(tier):
             where = f"{path}, line {annotation.line}, tier {name!r}"
@@ -42,17 +45,29 @@ def read_elan(path: Path, into: Collector) -> None:
                 start, end = document.span(annotation, where)
                 label = annotation.first("ANNOTATION_VALUE")
                 into.add(where, video, (start + origin) / 1000, (end + origin) / 1000, label)
+    rest = [tier for tier in root.all("TIER") if tier not in chosen]
+    count = sum(1 for tier in rest for _ in _annotations(tier))
+    names = ", ".join(repr(tier.attributes.get("TIER_ID", "")) for tier in rest)
+    into.passed_over(str(path), count, f"annotations stand on other tiers; --layer reads them: {names}.")
+    if others:
+        into.remarks.append(f"{path}: the segments are those of {reference!r}, not of {', '.join(map(repr, others))}.")
 
 
-def _media(path: Path, header: Element) -> tuple[str, float]:
-    """Return the name of the video, and the milliseconds that its own clock is ahead of the annotations'."""
+def _media(path: Path, header: Element) -> tuple[str, float, list[str]]:
+    """Return the video's name, if any, the milliseconds its clock is ahead of the annotations', and other videos."""
+    found = []
     for media in header.all("MEDIA_DESCRIPTOR"):
-        for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL"):
-            reference = unquote(media.attributes.get(key, ""))
-            if video_id_of(reference) != reference.strip():  # it has the suffix of a video
-                where = f"{path}, line {media.line}, TIME_ORIGIN"
-                return reference, read_number(media.attributes.get("TIME_ORIGIN", "0"), where)
-    return path.stem, 0.0
+        names = [unquote(media.attributes.get(key, "")).strip() for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL")]
+        reference = next((name for name in names if name), "")
+        kind = media.attributes.get("MIME_TYPE", "")
+        is_sound = kind.startswith("audio/") or PureWindowsPath(reference).suffix.lower() in _SOUND
+        if reference and not is_sound:
+            origin = read_number(media.attributes.get("TIME_ORIGIN", "0"), f"{path}, line {media.line}, TIME_ORIGIN")
+            found.append((reference, origin))
+    if not found:
+        return "", 0.0, []
+    (reference, origin), *others = found
+    return reference, origin, [name for name, _ in others]
 
 
 def _chosen(path: Path, root: Element, names: tuple[str, ...]) -> list[Element]:

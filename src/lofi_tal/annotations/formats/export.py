@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def write_opentad(path: Path, annotations: Annotations, videos: VideoFolder | No
         DataError: If a duration is unknown, or a video cannot be read.
     """
     database = {}
-    for video in annotations:
+    for video in _on_pictures(annotations, videos):
         frames = {} if videos is None else {"frame": videos.facts(video.video_id).frames}
         database[video.video_id] = {**_head(video), **frames, "annotations": _records(video), **ignored_entry(video)}
     write_text(path.with_name(CLASS_LIST), "".join(f"{label}\n" for label in sorted(annotations.labels)))
@@ -70,7 +71,7 @@ def write_actionformer(path: Path, annotations: Annotations, videos: VideoFolder
     """
     numbers = {label: number for number, label in enumerate(sorted(annotations.labels))}
     database = {}
-    for video in annotations:
+    for video in _on_pictures(annotations, videos):
         fps = {} if videos is None else {"fps": videos.facts(video.video_id).fps}
         records = [{**record, "label_id": numbers[record["label"]]} for record in _records(video)]
         database[video.video_id] = {**_head(video), **fps, "annotations": records, **ignored_entry(video)}
@@ -84,6 +85,16 @@ WRITERS: dict[str, Callable[[Path, Annotations, VideoFolder | None], None]] = {
     "actionformer": write_actionformer,
 }
 """Exporters by the name of their format: file, annotations, and the videos if they are there."""
+
+
+def _on_pictures(annotations: Annotations, videos: VideoFolder | None) -> Iterator[VideoAnnotation]:
+    """Yield videos with times from their first picture, from which these programs and our features count."""
+    for video in annotations:
+        begin = 0.0 if videos is None else videos.facts(video.video_id).start
+        if begin and video.duration is not None:
+            segments = replace(video.segments, start=video.segments.start - begin, end=video.segments.end - begin)
+            video = replace(video, duration=video.duration - begin, segments=segments, ignored=video.ignored - begin)
+        yield video
 
 
 def _head(video: VideoAnnotation) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 ``timelinelabels`` count frames from 1, the last one included: Label Studio's ``TimelineRegion.js`` and the Timeline
 model of https://github.com/HumanSignal/label-studio-ml-backend. Values with ``start`` and ``end`` (``labels``,
-``timeserieslabels`` on an axis in seconds) are seconds.
+``timeserieslabels`` on an axis in seconds) are seconds. A tracked region (``videorectangle``) lasts while its sequence
+is ``enabled``: from such a key frame to the next one that is not (https://labelstud.io/tags/videorectangle).
 """
 
 from __future__ import annotations
@@ -39,16 +40,15 @@ def read_label_studio(path: Path, into: Collector) -> None:
             if not isinstance(task, dict):
                 raise DataError(f"{where}: expected an object, found {shown(task)}.")
             data = task["data"] if isinstance(task.get("data"), dict) else task
-            video = into.declare(where, _file_name(where, data))
+            video = into.declare(where, _file_name(where, data), is_file=True)
             given = next((data[key] for key in _RATES if data.get(key) is not None), None)
             for at, value in _values(where, task, into.options.layers):
                 with into.part():
                     spans = list(_spans(at, value, into, video, given))
-                    other += not spans
+                    other += bool(value) and not spans
                     for start, end, label in spans:
                         into.add(at, video, start, end, label)
-    if other:
-        into.remarks.append(f"{path}: {other} results are no labelled spans of time.")
+    into.passed_over(str(path), other, "results are no labelled spans of time.")
 
 
 def _file_name(where: str, data: dict[str, Any]) -> str:
@@ -113,5 +113,27 @@ def _spans(
             first = read_number(span.get("start"), f"{where}, start", "a number of frames")
             last = read_number(span.get("end"), f"{where}, end", "a number of frames")
             yield from (((first - 1) / rate, last / rate, label) for label in labels)
+    elif isinstance(value.get("sequence"), list):
+        rate = into.rate(where, video, given)
+        for first, last in _enabled(where, value):
+            yield from (((first - 1) / rate, last / rate, label) for label in labels)
     elif "start" in value and "end" in value:
         yield from ((value["start"], value["end"], label) for label in labels)
+
+
+def _enabled(where: str, value: dict[str, Any]) -> Iterator[tuple[float, float]]:
+    """Yield first and last frame, from 1, of each span on which a tracked region is there."""
+    since: float | None = None
+    frame = 0.0
+    for key in value["sequence"]:
+        if not isinstance(key, dict):
+            raise DataError(f"{where}, sequence: expected objects with a frame, found {shown(key)}.")
+        frame = read_number(key.get("frame"), f"{where}, frame", "a number of a frame")
+        if since is None and key.get("enabled", True):
+            since = frame
+        elif since is not None and not key.get("enabled", True):
+            yield since, frame
+            since = None
+    if since is not None:
+        count = value.get("framesCount")
+        yield since, frame if count is None else read_number(count, f"{where}, framesCount", "a number of frames")

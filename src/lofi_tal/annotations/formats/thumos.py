@@ -16,7 +16,7 @@ import numpy as np
 from lofi_tal.annotations.activitynet import load_annotations
 from lofi_tal.annotations.formats.collecting import Collector, canonical_subset
 from lofi_tal.errors import DataError
-from lofi_tal.files import read_text
+from lofi_tal.files import is_companion, read_text
 
 AMBIGUOUS = "Ambiguous"
 _ROLES = {"val": "training", "test": "validation"}
@@ -25,7 +25,13 @@ _ROLES = {"val": "training", "test": "validation"}
 def class_files(folder: Path) -> list[Path]:
     """Return the class files of a folder: those of the validation videos first, ambiguous parts after the classes."""
     files = [*folder.glob("*_val.txt"), *folder.glob("*_test.txt")]
+    files = [file for file in files if not is_companion(file.name)]
     return sorted(files, key=lambda path: (not path.stem.endswith("_val"), _class_of(path) == AMBIGUOUS, path))
+
+
+def is_class_file(path: Path) -> bool:
+    """Say whether the name is that of a class file, ``<Class>_val.txt`` or ``<Class>_test.txt``."""
+    return path.stem.rpartition("_")[2] in _ROLES and bool(_class_of(path))
 
 
 def read_thumos(path: Path, into: Collector) -> None:
@@ -48,7 +54,7 @@ def read_thumos(path: Path, into: Collector) -> None:
 
 def _read_class(path: Path, into: Collector) -> None:
     label, role = _class_of(path), path.stem.rpartition("_")[2]
-    if role not in _ROLES or not label:
+    if not is_class_file(path):
         raise DataError(f"{path}: the name should end in _val.txt or _test.txt after the class.")
     lines = read_text(path).splitlines()
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]

@@ -38,7 +38,7 @@ def read_via(path: Path, into: Collector) -> None:
     for view_id, view in views.items():
         where = f"{path}, view {view_id!r}"
         with into.part():
-            known[view_id] = into.declare(where, _file_name(where, view, files))
+            known[view_id] = into.declare(where, _file_name(where, view, files), is_file=True)
     still = 0
     for key, record in _table(path, project, "metadata").items():
         where = f"{path}, metadata {key!r}"
@@ -59,8 +59,7 @@ def read_via(path: Path, into: Collector) -> None:
             value = values.get(attribute_id) if isinstance(values, dict) else None
             for label in _labels(where, value, options):
                 into.add(where, video, start, end, label)
-    if still:
-        into.remarks.append(f"{path}: {still} regions or moments are no temporal segments.")
+    into.passed_over(str(path), still, "regions or moments are no temporal segments.")
 
 
 def _table(path: Path, project: dict[str, Any], key: str) -> dict[str, Any]:

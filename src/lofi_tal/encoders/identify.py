@@ -1,0 +1,120 @@
+"""Which encoder a weights file belongs to: told by its description, or by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.registry import build_encoder, list_encoders
+from lofi_tal.encoders.weights import in_own_names, is_of_a_classifier
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import read_json
+from lofi_tal.tensor_files import read_state_dict
+
+_DESCRIPTION = "encoder.json"
+_DEPTHS = (18, 34, 50)
+_STEMS = {7: "imagenet", 3: "compact"}  # by the size of the first convolution
+
+
+@dataclass(frozen=True)
+class IdentifiedEncoder:
+    """What a weights file says of its encoder.
+
+    Args:
+        name: Of the encoder, one of :func:`lofi_tal.encoders.list_encoders` or ``joined``.
+        options: Its arguments, those that are not its defaults.
+        weights: What ``encoder.weights`` of a recipe is to be: the folder of a described encoder, or the file.
+        snippets: ``frames``, ``stride`` and ``size`` that it was trained with, where that is known.
+    """
+
+    name: str
+    options: dict[str, Any]
+    weights: Path
+    snippets: dict[str, Any] = field(default_factory=dict)
+
+
+def identify_encoder(path: Path) -> IdentifiedEncoder:
+    """Return which encoder a weights file, or a folder of an encoder, belongs to.
+
+    Args:
+        path: Folder that :func:`lofi_tal.encoders.save_encoder` wrote, its ``encoder.safetensors``, or a checkpoint of
+            TSM, mmaction2 or torchvision.
+
+    Raises:
+        DataError: If the file cannot be read safely, or belongs to no encoder that is known here.
+    """
+    folder = path if path.is_dir() else path.parent
+    if (folder / _DESCRIPTION).is_file() and (path.is_dir() or path.name == "encoder.safetensors"):
+        return _described(folder)
+    if path.is_dir():
+        inside = sorted(str(found.parent) for found in path.glob(f"*/{_DESCRIPTION}"))
+        inside += sorted(str(found.parent) for found in path.glob(f"arms/*/model/{_DESCRIPTION}"))
+        hint = f" There is one in {', '.join(inside)}." if inside else ""
+        raise DataError(f"{path} is not the folder of an encoder: it has no {_DESCRIPTION}.{hint}")
+    return _fitting(path, read_state_dict(path))
+
+
+def _described(folder: Path) -> IdentifiedEncoder:
+    path = folder / _DESCRIPTION
+    description = read_json(path)
+    try:
+        name, config = description["name"], dict(description["config"])
+        trained = description.get("facts", {}).get("inputs", {}).get("snippets", {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} does not describe an encoder of this version: {error!r}.") from error
+    try:
+        defaults = _on_meta(name, {}).config
+    except LofiError:  # of another package that is not here, or without defaults
+        defaults = {}
+    options = {key: value for key, value in config.items() if key not in defaults or defaults[key] != value}
+    known = {key: trained[key] for key in ("frames", "stride", "size") if isinstance(trained, dict) and key in trained}
+    return IdentifiedEncoder(name, options, folder, known)
+
+
+def _fitting(path: Path, state: Mapping[str, Tensor]) -> IdentifiedEncoder:
+    """Return the encoder of which the file holds every tensor, and the fewest others."""
+    best: tuple[int, str, dict[str, Any]] | None = None
+    for name, options in _candidates(state):
+        try:
+            left = _unused(_on_meta(name, options), state)
+        except LofiError:  # an encoder of another package that needs arguments
+            continue
+        if left is not None and (best is None or left < best[0]):
+            best = left, name, options
+    if best is None:
+        raise DataError(
+            f"{path}: its {len(state)} tensors ({', '.join(list(state)[:3])}, ...) are those of no encoder that is "
+            f"known here: {', '.join(list_encoders())}. Write encoder.name and encoder.options into the recipe by hand."
+        )
+    return IdentifiedEncoder(best[1], best[2], path)
+
+
+def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from ((name, {}) for name in list_encoders())
+    first = [value.shape for key, value in state.items() if key.endswith("conv1.weight") and value.ndim == 4]
+    for width, colours, size, _ in first:
+        if colours == 3 and size in _STEMS:
+            options = {"width": int(width), "stem": _STEMS[int(size)]}
+            yield from ((f"tsm_resnet{depth}", options) for depth in _DEPTHS)
+
+
+def _on_meta(name: str, options: dict[str, Any]) -> Encoder:
+    """Return an encoder without memory for its weights."""
+    with torch.device("meta"):
+        return build_encoder(name, options)
+
+
+def _unused(encoder: Encoder, state: Mapping[str, Tensor]) -> int | None:
+    """Return how many tensors of the file the encoder does not need; None if it lacks one, or a shape differs."""
+    own = encoder.state_dict()
+    given = in_own_names(state, own)
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    if any(key not in given or given[key].shape != own[key].shape for key in needed):
+        return None
+    return sum(key not in own and not is_of_a_classifier(key) for key in given)
