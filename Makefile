@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # threads that wait must not spin for long: see src/lofi_tal/cli/app.py
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test lint format fuzz gpu clean
+.PHONY: setup demo test lint format docs fuzz gpu clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -29,6 +29,11 @@ test: lint
 # what a GPU has to show in 8 minutes: tests, memory, speed, experiments (docs/gpu.md); without one it says so
 gpu: setup
 	$(BIN)/python -m benchmarks.gpu
+
+# the site, offline and with its own search: build/site/index.html; a warning is an error (docs/conf.py)
+docs: setup
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
+	@echo build/site/index.html
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -50,4 +55,4 @@ fuzz: setup
 	    -artifact_prefix=.fuzz/ -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZ_TARGETS)))) || exit 1; done
 
 clean:
-	rm -rf .fuzz $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build/site .fuzz $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -295,7 +295,7 @@ class Recipe(LaterSection):
     name: str = "lofi"
     """Shown in reports."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
     data: DataSection
     features: FeaturesSection | None = None
     """Published features; stages 1 and 2 are left out then, and L is snippets.count."""

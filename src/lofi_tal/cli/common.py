@@ -49,7 +49,7 @@ MemoryOption = Annotated[
     typer.Option(help="Memory of each device for stage 2, such as 24GiB: the planner chooses what fits (`lofi plan`)."),
 ]
 StepDownOption = Annotated[
-    bool, typer.Option("--step-down", help="If stage 2 runs out of memory, go on with the next choice that needs less.")
+    bool, typer.Option("--step-down", help="If stage 2 runs out of memory, retry with the next smaller plan.")
 ]
 ShareOption = Annotated[
     bool,
