@@ -99,7 +99,7 @@ def test_the_page_works_as_typed(page, workshop, monkeypatch, capsys):
 
 
 PROMISED = {
-    "quick-start.md": ("runs/demo/report.html", "found/validation_00000.html"),
+    "quick-start.md": ("runs/demo/demo.html", "runs/demo/report.html", "found/validation_00000.html"),
     "tutorials/own-videos.md": (
         "statistics/statistics.html",
         "runs/kitchen/report.html",
