@@ -24,7 +24,7 @@ demo: setup
 
 # one test file after another in each process, and one thread a process: cores are used better than by threads
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # what a GPU has to show in 8 minutes: tests, memory, speed, experiments (docs/gpu.md); without one it says so
 gpu: setup
