@@ -116,3 +116,22 @@ def lofi(*arguments):
         with redirected[0], redirected[1], pytest.raises(SystemExit) as end:
             main()
     return SimpleNamespace(exit_code=end.value.code or 0, stdout=outputs[0].getvalue(), stderr=outputs[1].getvalue())
+
+
+LONG = (
+    "test_gpu_benchmark",
+    "test_hosts",
+    "test_wheel",
+    "test_sharing",
+    "test_parallel",
+    "test_cli",
+    "test_run",
+    "test_arms",
+)
+"""Files that take longest: they come first, so that no process gets one last and works alone at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first, each in its own order."""
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))

@@ -382,7 +382,7 @@ def test_a_rotated_file_is_upright(data):
 def test_more_losses_than_allowed_stop_before_training(recipe, tmp_path):
     section = recipe.data.model_copy(update={"max_lost": 0.2})
     pipeline = Run(recipe.model_copy(update={"data": section}), tmp_path, device="cpu", quiet=True)
-    with pytest.raises(DataError, match=r"data\.max_lost=0\.2 allows; the first, \w+: .* id\. `lofi"):
+    with pytest.raises(DataError, match=r"data\.max_lost=0\.2 allows; the first, \w+: No video file for id .*`lofi"):
         pipeline.run()
     assert not (tmp_path / "lofi").exists()
 

@@ -21,7 +21,7 @@ from lofi_tal.video import VideoManifest
 
 # a slow extraction that says when it begins: what is killed is at work
 WORKER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from lofi_tal.run import Run
 from lofi_tal.recipes import load_recipe
@@ -31,7 +31,7 @@ encode = extract.encode_snippets
 
 def slowly(*arguments, **named):
     print("at work", flush=True)
-    time.sleep(0.3)
+    time.sleep(float(os.environ["SLOWNESS"]))
     return encode(*arguments, **named)
 
 extract.encode_snippets = slowly
@@ -73,9 +73,10 @@ def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
     run, recipe, features, before = run_copy
     chance = random.Random(0)
 
-    def start():
+    def start(slowness=1.0):  # so slow that none has done all before the other has begun, on a busy machine too
         command = [sys.executable, "-c", WORKER, str(recipe), str(run)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "SLOWNESS": str(slowness)}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     seen = set()
     for _ in range(5):  # two at a time, which see each other's leases
@@ -89,7 +90,7 @@ def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
         assert now >= seen
         seen = now
     assert seen < before.keys()
-    workers = [start(), start()]
+    workers = [start(0.0), start(0.0)]
     for worker in workers:
         worker.stdout.read()
         assert worker.wait(120) == 0
