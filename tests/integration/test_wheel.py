@@ -158,9 +158,9 @@ def test_a_recipe_runs_from_data_to_report_and_detects(installed, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
     chosen = [part for setting in SETTINGS for part in ("--set", setting)]
     scratch = ("--from-scratch", "--preset", "tiny", "--device", "cpu", "-q")
-    assert str(run / "demo.html") in installed.run("lofi", "demo", "-o", run, *scratch, *chosen)
+    installed.run("lofi", "demo", "-o", run, *scratch, *chosen)
     recipe = ("run", run / "recipe.yaml", "-o", run, "--device", "cpu", "-q", "--json")
-    assert json.loads(installed.run("lofi", *recipe)).keys() == {"baseline", "lofi"}
+    assert json.loads(installed.run("lofi", *recipe)).keys() == {"baseline", "lofi", "data"}
     assert "<svg" in (run / "report.html").read_text()
     assert "What LoFi changes" in (run / "demo.html").read_text()
     video = next((run / "data" / "videos").iterdir())
@@ -169,7 +169,7 @@ def test_a_recipe_runs_from_data_to_report_and_detects(installed, tmp_path):
 
 
 def test_it_detects_in_the_video_that_it_brings(installed):
-    assert "figure_eight" in installed.run("lofi", "detect", "--demo", "-q")
+    assert installed.run("lofi", "detect", "--demo", "-q").count("shake_horizontal") >= 4
 
 
 def test_the_demonstration_begins_with_the_encoder_that_it_brings(installed, tmp_path):
