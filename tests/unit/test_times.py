@@ -111,7 +111,11 @@ def test_what_is_left_of_all_tasks_is_corrected_by_what_was_taken():
     expected.end(1.0, 20.0)
     expected.begin("extract 32×48px")
     assert expected.left(0.5, 10.0) == pytest.approx(30 / 20 * 80.0)
+    left = expected.left(1.0, 20.0)
+    expected.end(1.0, 20.0)
     expected.begin("something else")
-    assert expected.at == 1
+    assert expected.left(0.5, 1000.0) == left  # it was not foreseen, and says nothing about the others
+    expected.end(1.0, 1000.0)
+    assert expected.left(0.0, 0.0) == left == pytest.approx(40 / 30 * 70.0)
     expected.begin("lofi")
     assert expected.left(1.0, 0.0) == 0.0
