@@ -103,6 +103,14 @@ def test_a_budget_takes_what_costs_the_result_least():
         fit_budget(made, seconds_of, 0.01 * whole)
 
 
+def test_with_published_features_only_the_head_is_changed():
+    made = recipe()
+    content = {**made.model_dump(mode="json"), "features": {"sources": ["features"]}}
+    settings, _ = fit_budget(make_recipe(content), lambda one: one.head.epochs, 0.5 * made.head.epochs / MARGIN)
+    assert settings
+    assert all(setting.startswith("head.") for setting in settings)
+
+
 def test_what_is_left_of_all_tasks_is_corrected_by_what_was_taken():
     expected = Expected([("pretrain", 10.0), ("extract", 20.0), ("lofi", 70.0)])
     expected.begin("pretrain")

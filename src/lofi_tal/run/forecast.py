@@ -21,7 +21,7 @@ from lofi_tal.run.context import Context
 from lofi_tal.run.memory import predicted_peak
 from lofi_tal.run.run import Run
 from lofi_tal.run.timing import Trial, amounts_of, clips_of
-from lofi_tal.run.training import Training
+from lofi_tal.run.training import Training, held_out_looks
 from lofi_tal.video import View, entry_bytes
 
 
@@ -154,6 +154,9 @@ def _views(context: Context) -> Iterator[tuple[Path, list[View]]]:
     if recipe.lofi is not None:
         for video in training_windows(data.train, context.windows):
             views[video.file.path] += [snippets.view(video, fidelity) for fidelity in context.schedule.fidelities]
+        if looks := held_out_looks(context):
+            for video in looks.seen.videos:
+                views[video.file.path].append(looks.seen.view(video, looks.fidelity))
     for video in data.videos:
         pieces = context.windows.pieces(context.windows.snippets(video.file.duration))
         for piece in pieces:

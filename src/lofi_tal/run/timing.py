@@ -87,10 +87,7 @@ class Trial:
                 self._stage2()
             channels = self._extraction()
         else:
-            layouts = settled_features(recipe, self.context.data().videos).layouts
-            channels = sum(layout.channels for layout in layouts if layout is not None)
-            if not channels:
-                raise DataError("No features can be read; `lofi run` says why of each file.")
+            channels = _published_channels(self.context)
         self._stage3(channels)
         return self
 
@@ -290,6 +287,15 @@ def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -
         "choices": (place + len(POOLINGS) * (give + whole + decide)) / count,
         "evaluate": (place + give + whole) / count,
     }
+
+
+def _published_channels(context: Context) -> int:
+    """Return the channels of the recipe's published features, without reading them."""
+    layouts = settled_features(context.recipe, context.data().videos).layouts
+    channels = sum(layout.channels for layout in layouts if layout is not None)
+    if not channels:
+        raise DataError("No features can be read; `lofi run` says why of each file.")
+    return channels
 
 
 def amounts_of(context: Context) -> Amounts:
