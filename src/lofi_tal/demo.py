@@ -128,7 +128,7 @@ def run_demo(
     )
     with run.open(command):
         try:
-            with live_report(run, command, replaced=True):
+            with live_report(run, command, replaced=True, again="The same command"):
                 arms = run.run()
         except InterruptedRunError as error:
             raise InterruptedRunError("Stopped as asked; the same command goes on from there.") from error

@@ -29,20 +29,19 @@ class Expected:
     """
 
     def __init__(self, tasks: Sequence[tuple[str, float]]) -> None:
-        self.tasks, self.at = list(tasks), -1
+        self.tasks, self.at, self.known = list(tasks), -1, False
         self.foreseen = self.taken = 0.0
 
     def begin(self, title: str) -> None:
         """Go to the next task of this title; another one is none of those that were foreseen."""
-        first = title.split(" ")[0]
-        for place in range(self.at + 1, len(self.tasks)):
-            if self.tasks[place][0] in (title, first):
-                self.at = place
-                return
+        names = (title, title.split(" ")[0])
+        found = next((i for i in range(self.at + 1, len(self.tasks)) if self.tasks[i][0] in names), None)
+        self.known = found is not None
+        self.at = self.at if found is None else found
 
     def left(self, share: float, elapsed: float) -> float:
         """Return the seconds that are left when ``share`` of the present task took ``elapsed`` seconds."""
-        now = self.tasks[self.at][1] if self.at >= 0 else 0.0
+        now, elapsed = (self.tasks[self.at][1], elapsed) if self.known else (0.0, 0.0)
         foreseen, taken = self.foreseen + share * now, self.taken + elapsed
         factor = taken / foreseen if foreseen > 0 and taken > 0 else 1.0
         later = sum(seconds for _, seconds in self.tasks[self.at + 1 :])
@@ -50,7 +49,7 @@ class Expected:
 
     def end(self, share: float, elapsed: float) -> None:
         """Note what the present task took."""
-        if self.at >= 0:
+        if self.known:
             self.foreseen += share * self.tasks[self.at][1]
             self.taken += elapsed
 

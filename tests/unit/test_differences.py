@@ -1,9 +1,12 @@
 """What has changed since a stage was made, in words."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
+from lofi_tal.data import TruthVideo, VideoFile, video_contents
 from lofi_tal.errors import LofiError
 from lofi_tal.runtime import Outcome, open_stage
 from lofi_tal.runtime.differences import difference
@@ -40,11 +43,21 @@ def told(now):
             "file of 2 videos (kitchen_03, kitchen_04) changed",
         ),
         (videos(kitchen_03=video(POUR, STIR), kitchen_04=video(POUR, duration=61.0)), "duration of kitchen_04 changed"),
+        (
+            videos(kitchen_03=video(POUR, STIR), kitchen_04=video(POUR) | {"start": 0.5}),
+            "start of kitchen_04 changed",
+        ),
         (BEFORE, "order or rounding of the videos"),
     ],
 )
 def test_changed_videos_are_told_in_words(now, expected):
     assert told(now) == expected
+
+
+def test_segments_are_told_on_the_clock_of_the_annotations():
+    file = VideoFile(Path("a.mp4"), "stamp", duration=8.0, frames=80, start=2.0)
+    truth = TruthVideo("a", file, torch.tensor([[0.25, 0.5]]), torch.tensor([0]))
+    assert video_contents([truth], ["pour"])["items"]["a"]["segments"] == [[4.0, 6.0, "pour"]]
 
 
 def test_a_video_that_the_draw_holds_out_now_is_not_removed():

@@ -103,6 +103,14 @@ def test_a_budget_takes_what_costs_the_result_least():
         fit_budget(made, seconds_of, 0.01 * whole)
 
 
+def test_with_published_features_only_the_head_is_changed():
+    made = recipe()
+    content = {**made.model_dump(mode="json"), "features": {"sources": ["features"]}}
+    settings, _ = fit_budget(make_recipe(content), lambda one: one.head.epochs, 0.5 * made.head.epochs / MARGIN)
+    assert settings
+    assert all(setting.startswith("head.") for setting in settings)
+
+
 def test_what_is_left_of_all_tasks_is_corrected_by_what_was_taken():
     expected = Expected([("pretrain", 10.0), ("extract", 20.0), ("lofi", 70.0)])
     expected.begin("pretrain")
@@ -111,7 +119,11 @@ def test_what_is_left_of_all_tasks_is_corrected_by_what_was_taken():
     expected.end(1.0, 20.0)
     expected.begin("extract 32×48px")
     assert expected.left(0.5, 10.0) == pytest.approx(30 / 20 * 80.0)
+    left = expected.left(1.0, 20.0)
+    expected.end(1.0, 20.0)
     expected.begin("something else")
-    assert expected.at == 1
+    assert expected.left(0.5, 1000.0) == left  # it was not foreseen, and says nothing about the others
+    expected.end(1.0, 1000.0)
+    assert expected.left(0.0, 0.0) == left == pytest.approx(40 / 30 * 70.0)
     expected.begin("lofi")
     assert expected.left(1.0, 0.0) == 0.0

@@ -254,7 +254,10 @@ def _shift(file: VideoFile) -> list[float]:
 def video_contents(
     videos: Sequence[TruthVideo], names: Sequence[str], held_out: Sequence[TruthVideo] = ()
 ) -> dict[str, Any]:
-    """Return what :func:`content_hash` stands for, so that a difference can be told in words; times in seconds.
+    """Return what :func:`content_hash` stands for, so that a difference can be told in words.
+
+    Times are in seconds on the player's clock, as in the annotations: where only the clock of a file changes, its
+    segments stay, and where its labels change, its clock stays.
 
     Args:
         videos: What is hashed.
@@ -268,9 +271,10 @@ def video_contents(
             video.video_id: {
                 "file": video.file.stamp,
                 "duration": round(video.duration, 3),
+                **({"start": round(video.file.start, 3)} if video.file.start else {}),
                 "segments": [
-                    [round(start * video.duration, 3), round(end * video.duration, 3), names[label]]
-                    for (start, end), label in zip(video.segments.tolist(), video.labels.tolist(), strict=True)
+                    [*(round(video.clock.seconds(share), 3) for share in span), names[label]]
+                    for span, label in zip(video.segments.tolist(), video.labels.tolist(), strict=True)
                 ],
             }
             for video in videos

@@ -103,12 +103,13 @@ def _size(recipe: Recipe, share: float) -> list[str]:
 def _epochs(recipe: Recipe, share: float) -> list[str]:
     """Return the settings for fewer epochs; of stage 2 whole cycles, with its falls of the learning rate in place."""
     settings = []
-    for name in ("pretrain", "second", "finetune", "head"):
+    encoders = ("pretrain", "second", "finetune") if recipe.features is None else ()
+    for name in (*encoders, "head"):
         section: Any = getattr(recipe, name)
         if section is not None and not (name == "head" and recipe.head.weights):
             settings += _fewer(f"{name}.epochs", section.epochs, share, 1)
     lofi = recipe.lofi
-    if lofi is not None:
+    if lofi is not None and recipe.features is None:
         full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
         cycle = len(lofi.fidelities_over(full).fidelities) * lofi.c_l if lofi.schedule == "long" else 1
         settings += _fewer("lofi.epochs", lofi.epochs, share, cycle)

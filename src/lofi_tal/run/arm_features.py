@@ -14,7 +14,7 @@ from lofi_tal.features import FeatureSet, FeatureStore
 from lofi_tal.files import hash_file, hash_object, write_json
 from lofi_tal.progress import Progress
 from lofi_tal.run.context import Context, arm_folder
-from lofi_tal.run.data import check_read, published_features
+from lofi_tal.run.data import check_read, settled_features
 from lofi_tal.run.training import Training
 from lofi_tal.runtime import on_first
 from lofi_tal.stages.extract import extract, usable
@@ -104,10 +104,9 @@ class ArmFeatures:
         return FeatureSet(videos, list(map(store.read, videos))), store.provenance, failed
 
     def _published(self) -> tuple[FeatureSet, str, dict[str, str]]:
-        context, published = self.context, published_features(self.context.recipe)
+        context, everything = self.context, self.context.data().videos
+        published = settled_features(context.recipe, everything)
         videos, arrays, failed = [], [], {}
-        everything = context.data().videos
-        published.settle({video.video_id: video.file.duration for video in everything})
         with Progress("features", len(everything), quiet=context.quiet) as progress:
             for video in everything:
                 try:

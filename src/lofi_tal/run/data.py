@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,17 @@ def published_features(recipe: Recipe) -> PublishedFeatures:
     if section is None:
         raise LofiError("The recipe has no published features (features.sources).")
     return PublishedFeatures(section.sources, recipe.snippets.count, resize=section.resize, axes=section.axes)
+
+
+def settled_features(recipe: Recipe, videos: Sequence[TruthVideo]) -> PublishedFeatures:
+    """Return the recipe's published features, once it is clear which way the arrays of these videos lie.
+
+    Raises:
+        DataError: If arrays contradict features.axes, or may lie either way.
+    """
+    features = published_features(recipe)
+    features.settle({video.video_id: video.file.duration for video in videos})
+    return features
 
 
 def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:

@@ -35,7 +35,7 @@ def show_videos(folder: Path, labels: Sequence[str], batch: Batch[TruthVideo]) -
             SheetAction(span[0], span[1], labels[label], label)
             for span, label in zip(video.segments.tolist(), video.labels.tolist(), strict=True)
         ]
-        start, seconds = begin * video.duration, (end - begin) * video.duration
+        start, seconds = video.clock.seconds(begin), (end - begin) * video.duration
         names = ", ".join(dict.fromkeys(action.label for action in actions))
         items.append(SheetItem(video.name, pictures, names, actions, start, seconds))
     fidelity, count = batch.fidelity, batch.frames.shape[2]

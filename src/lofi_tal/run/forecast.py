@@ -21,7 +21,7 @@ from lofi_tal.run.context import Context
 from lofi_tal.run.memory import predicted_peak
 from lofi_tal.run.run import Run
 from lofi_tal.run.timing import Trial, amounts_of, clips_of
-from lofi_tal.run.training import Training
+from lofi_tal.run.training import Training, held_out_looks
 from lofi_tal.video import View, entry_bytes
 
 
@@ -95,16 +95,18 @@ def forecast(
         DataError: If something is wrong with the data.
     """
     with tempfile.TemporaryDirectory(prefix="lofi-trial-") as scratch:
-        known = None if output is None else output / "videos.jsonl"
-        if recipe.data.manifest is None and known is not None and known.exists():
+        known = recipe.data.manifest or (None if output is None else output / "videos.jsonl")
+        if known is not None and known.exists():
             (Path(scratch) / "run").mkdir()
             (Path(scratch) / "run" / "videos.jsonl").write_bytes(known.read_bytes())
+        data = recipe.data.model_copy(update={"manifest": None, "cache": None})  # nothing is written there
+        recipe = recipe.model_copy(update={"data": data})
         options = {"device": device, "precision": precision, "compile": compile}
         run = Run(recipe, Path(scratch) / "run", quiet=True, memory=memory, **options)  # type: ignore[arg-type]
         if run.fabric.world_size > 1:
             raise LofiError("Times are measured by one process: start the command without torchrun or srun.")
         began = time.perf_counter()
-        data, amounts = run.data(), amounts_of(run)  # examines every file that is not known yet
+        lost, amounts = run.data().failed, amounts_of(run)  # examines every file that is not known yet
         examined = time.perf_counter() - began
         run.check_parts()
         trial = Trial(run, Path(scratch) / "trial").run()
@@ -112,7 +114,7 @@ def forecast(
         predicted = predicted_peak(run.recipe, run.fabric) if trains and "lofi" not in trial.peak else 0.0
         files = amounts.videos + amounts.clips + amounts.clip_checks
         seconds = {"files": examined / max(1, files), **trial.seconds}
-        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache_bytes(run), dict(data.failed))
+        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache_bytes(run), dict(lost))
 
 
 def within(found: Forecast, budget: float) -> tuple[list[str], Forecast]:
@@ -152,6 +154,9 @@ def _views(context: Context) -> Iterator[tuple[Path, list[View]]]:
     if recipe.lofi is not None:
         for video in training_windows(data.train, context.windows):
             views[video.file.path] += [snippets.view(video, fidelity) for fidelity in context.schedule.fidelities]
+        if looks := held_out_looks(context):
+            for video in looks.seen.videos:
+                views[video.file.path].append(looks.seen.view(video, looks.fidelity))
     for video in data.videos:
         pieces = context.windows.pieces(context.windows.snippets(video.file.duration))
         for piece in pieces:

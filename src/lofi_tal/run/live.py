@@ -29,7 +29,9 @@ _SHARE = 0.01  # of the time that may go into drawing
 
 
 @contextlib.contextmanager
-def live_report(run: Run, command: str = "", *, replaced: bool = False) -> Iterator[Path]:
+def live_report(
+    run: Run, command: str = "", *, replaced: bool = False, again: str = "The same command with --resume"
+) -> Iterator[Path]:
     """Keep ``report.html`` of a run up to date while the block runs; yields its path.
 
     The report of a finished run stays until something is done again. The last page says how the block ended.
@@ -38,6 +40,7 @@ def live_report(run: Run, command: str = "", *, replaced: bool = False) -> Itera
         run: The run, whose folder is held.
         command: How it was started.
         replaced: If the block succeeds, the report of the finished run is written at once.
+        again: What goes on where the block was stopped.
     """
     page = run.output / "report.html"
     if not run.first or run.folder.patience is not None:  # of several that share their work, none speaks for all
@@ -49,7 +52,7 @@ def live_report(run: Run, command: str = "", *, replaced: bool = False) -> Itera
         try:
             yield page
         except (InterruptedRunError, KeyboardInterrupt):
-            live.end("stopped", "The same command with --resume goes on from the last checkpoint.")
+            live.end("stopped", f"{again} goes on from the last checkpoint.")
             raise
         except Exception as error:
             live.end("failed", one_line(str(error)))

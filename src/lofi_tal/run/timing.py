@@ -20,11 +20,12 @@ import torch
 from lofi_tal.classifier import POOLINGS
 from lofi_tal.config import FinetuneSection, PretrainSection
 from lofi_tal.data import Request, TruthVideo, training_windows
+from lofi_tal.errors import DataError
 from lofi_tal.features import FeatureSet
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.planning.work import Amounts, step_seconds
 from lofi_tal.run.context import Context
-from lofi_tal.run.data import Clips, published_features, read_clips
+from lofi_tal.run.data import Clips, read_clips, settled_features
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.training import Training, clip_dataset, segment_clips
 from lofi_tal.runtime import StageFolder, open_stage, precision_of
@@ -86,9 +87,7 @@ class Trial:
                 self._stage2()
             channels = self._extraction()
         else:
-            video = self.context.data().videos[0]
-            snippets = self.context.windows.snippets(video.file.duration)
-            channels = published_features(recipe).read(video.video_id, snippets).shape[0]
+            channels = _published_channels(self.context)
         self._stage3(channels)
         return self
 
@@ -288,6 +287,15 @@ def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -
         "choices": (place + len(POOLINGS) * (give + whole + decide)) / count,
         "evaluate": (place + give + whole) / count,
     }
+
+
+def _published_channels(context: Context) -> int:
+    """Return the channels of the recipe's published features, without reading them."""
+    layouts = settled_features(context.recipe, context.data().videos).layouts
+    channels = sum(layout.channels for layout in layouts if layout is not None)
+    if not channels:
+        raise DataError("No features can be read; `lofi run` says why of each file.")
+    return channels
 
 
 def amounts_of(context: Context) -> Amounts:

@@ -105,7 +105,7 @@ def _moved(unit: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iter
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Yield kinds of change of one file, and how many segments they concern."""
-    for key in ("file", "duration"):
+    for key in ("file", "duration", "start"):
         if before.get(key) != now.get(key):
             yield key, 1
     old, new = (Counter(map(tuple, one.get("segments", []))) for one in (before, now))
