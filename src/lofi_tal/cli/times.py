@@ -47,6 +47,7 @@ def foresee(options: RunOptions, budget: str | None) -> tuple[RunOptions, Foreca
     from lofi_tal.run.forecast import forecast, within
 
     seconds = None if budget is None else parse_duration(budget)
+    say("A few steps of every stage are timed first.")
     found = forecast(
         load_recipe(options.recipe, tuple(options.settings or ())),
         output=options.output,
@@ -58,11 +59,11 @@ def foresee(options: RunOptions, budget: str | None) -> tuple[RunOptions, Foreca
     if seconds is None:
         return options, found
     settings, fitting = within(found, seconds)
-    before = duration_text(found.estimate.total)
+    before = spoken(found.estimate.total)
     if not settings:
         say(f"--budget {budget}: the recipe takes about {before} as it is; nothing is changed.")
         return options, found
-    after = duration_text(fitting.estimate.total)
+    after = spoken(fitting.estimate.total)
     say(f"--budget {budget}: the recipe takes about {before} as it is, about {after} with:")
     for setting in settings:
         say(f"  --set '{setting}'")
@@ -114,7 +115,6 @@ def prepared(options: RunOptions, budget: str | None) -> RunOptions:
 
 def _watched(options: RunOptions) -> None:
     """Say how long a run takes, if that can be measured; that memory runs out is for the run to deal with."""
-    say("A few steps of every stage are timed first.")
     try:
         _, found = foresee(options, None)
     except (RuntimeError, MemoryError) as error:
@@ -153,7 +153,7 @@ def show(found: Forecast, *, as_json: bool = False, settings: list[str] | None =
 def _notes(found: Forecast) -> list[str]:
     estimate = found.estimate
     least = "At least " if estimate.unknown else "About "
-    notes = [f"{least}{duration_text(estimate.total)}, without start-up and the report (seconds)."]
+    notes = [f"{least}{spoken(estimate.total)} for the whole run; start-up and the report add some seconds."]
     if estimate.unknown:
         notes.append(f"Not known, and not in it: {', '.join(estimate.unknown)}.")
     limit = found.recipe.data.cache_gib
@@ -193,6 +193,14 @@ def recipe_times(recipe: Path, budget: str | None) -> list[str]:
     options, found = foresee(RunOptions(recipe), budget)
     show(found)
     return options.settings or []
+
+
+def spoken(seconds: float) -> str:
+    """Return a time in words, such as ``45 s``, ``14 min`` or ``2 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _time(seconds: float) -> str:
