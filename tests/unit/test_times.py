@@ -2,12 +2,11 @@
 
 import pytest
 
-from lofi_tal.cli.times import spoken
 from lofi_tal.config import make_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.planning.budget import MARGIN, changed_recipe, fit_budget, parse_duration
 from lofi_tal.planning.work import Amounts, estimate, step_seconds, work_of
-from lofi_tal.progress import Expected
+from lofi_tal.progress import Expected, spoken
 
 DATA = {"annotations": "a.json", "videos": "v"}
 AMOUNTS = Amounts(clips=40, clip_checks=10, windows=20, refit_windows=24, train=20, selection=4, evaluation=8)

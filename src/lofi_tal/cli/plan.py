@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lofi_tal.cli.common import JsonOption, RecipeArgument, SetOption, percent, print_json, print_table, say
-from lofi_tal.cli.times import spoken
+from lofi_tal.progress import spoken
 
 if TYPE_CHECKING:
     from lofi_tal.config import Recipe

@@ -12,7 +12,7 @@ from rich.console import Console
 from lofi_tal.cli.common import complain, print_json, print_table, say
 from lofi_tal.errors import LofiError
 from lofi_tal.launch import started_size
-from lofi_tal.progress import duration_text, expect
+from lofi_tal.progress import duration_text, expect, spoken
 
 if TYPE_CHECKING:
     from lofi_tal.cli.run_options import RunOptions
@@ -193,14 +193,6 @@ def recipe_times(recipe: Path, budget: str | None) -> list[str]:
     options, found = foresee(RunOptions(recipe), budget)
     show(found)
     return options.settings or []
-
-
-def spoken(seconds: float) -> str:
-    """Return a time in words, such as ``45 s``, ``14 min`` or ``2 h 05 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _time(seconds: float) -> str:
