@@ -70,7 +70,7 @@ class FeaturesSection(LaterSection):
     resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
     """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
     axes: Literal["TC", "CT"] | None = None
-    """Order of the arrays: TC (features, channels) or CT. Left out, files and durations decide; TC if they cannot."""
+    """Order of the arrays: TC (time steps, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
 class EncoderSection(Section):

@@ -78,9 +78,10 @@ def warnings(facts: Facts, labels: Sequence[str]) -> list[str]:
     counts = Counter(int(label) for video in facts.train for label in video.labels)
     rare = [f"{labels[label]!r} ({count})" for label, count in counts.most_common()[::-1] if count < _RARE]
     if rare:
+        named = ", ".join(rare[:5]) + (f" and {len(rare) - 5} more" if len(rare) > 5 else "")
         told.append(
-            f"{len(rare)} of {len(counts)} classes have fewer than {_RARE} training segments: {', '.join(rare[:5])}"
-            f"{', ...' if len(rare) > 5 else ''}. Do not expect them to be found: label more of them, or join classes."
+            f"{len(rare)} of {len(counts)} classes have fewer than {_RARE} training segments: {named}. "
+            "Do not expect them to be found: label more of them, or join classes."
         )
     return told
 

@@ -21,6 +21,14 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def spoken(seconds: float) -> str:
+    """Return a time in words, such as ``45 s``, ``14 min`` or ``2 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
 class Expected:
     """What is still to come of all tasks, foreseen before they began and corrected by what they took.
 

@@ -31,6 +31,9 @@ def test_convert_split_and_stats_follow_each_other(table, tmp_path):
     result = lofi("data", "split", tmp_path / "all.json", "-o", tmp_path / "split.json", "--group-by", "^(p.)_")
     assert result.exit_code == 0, result.output
     assert "20 videos in 5 groups" in result.output
+    ungrouped = lofi("data", "split", tmp_path / "all.json", "-o", tmp_path / "other.json")
+    assert "20 videos" in ungrouped.output
+    assert "groups" not in ungrouped.output
     subsets = {
         name: one["subset"] for name, one in json.loads((tmp_path / "split.json").read_text())["database"].items()
     }

@@ -71,6 +71,17 @@ def test_sound_annotations_have_no_findings(tmp_path):
     assert report.summary["testing"]["segment_seconds"] == {}
 
 
+def test_a_class_that_is_trained_but_never_evaluated_is_named(tmp_path):
+    annotations = load(
+        tmp_path,
+        a=("training", 10.0, [(0, 1, "run"), (2, 3, "run"), (4, 5, "throw"), (6, 7, "throw")]),
+        b=("validation", 10.0, [(0, 1, "run")]),
+    )
+    (finding,) = check_annotations(annotations, None).findings
+    assert (finding.severity, finding.kind) == ("warning", "unmeasured-class")
+    assert finding.detail == "class 'throw' is in training, but not in validation: mAP says nothing about it."
+
+
 def test_faults_of_the_annotations(tmp_path):
     annotations = load(
         tmp_path,

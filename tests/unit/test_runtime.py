@@ -1,6 +1,7 @@
 """Training can stop at any step and go on exactly; stages know when they are up to date."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -156,6 +157,18 @@ def test_progress_shows_names_as_they_are_on_one_line(terminal, monkeypatch, cap
     with Progress("examine", 1) as progress:
         progress.advance("[/b] a\nb.mp4")
     assert "[/b] a\\nb.mp4" in capsys.readouterr().err
+
+
+def test_a_warning_is_shown_once_and_information_each_time(capsys):
+    show_log()
+    logger = logging.getLogger("lofi_tal")
+    for _ in range(2):
+        logger.warning("classes %s are one", "a and b")
+        logger.info("epoch")
+    logger.warning("classes %s are one", "c and d")
+    assert capsys.readouterr().err.split("\n")[:-1] == [
+        "classes a and b are one", "epoch", "epoch", "classes c and d are one",
+    ]  # fmt: skip
 
 
 def test_a_finished_stage_is_skipped_and_nothing_is_lost_unasked(tmp_path):

@@ -6,7 +6,7 @@ from lofi_tal.config import make_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.planning.budget import MARGIN, changed_recipe, fit_budget, parse_duration
 from lofi_tal.planning.work import Amounts, estimate, step_seconds, work_of
-from lofi_tal.progress import Expected
+from lofi_tal.progress import Expected, spoken
 
 DATA = {"annotations": "a.json", "videos": "v"}
 AMOUNTS = Amounts(clips=40, clip_checks=10, windows=20, refit_windows=24, train=20, selection=4, evaluation=8)
@@ -36,6 +36,14 @@ def test_work_counts_epochs_rates_refits_and_both_arms():
     assert found["extract"] == found["extract again"] == 32
     assert found["files"] == 82
     assert counts(recipe())["head"] == found["head"] / 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.62, "0.6 s"), (42.2, "42 s"), (101.0, "2 min"), (862, "14 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_a_time_in_words_names_its_unit(seconds, text):
+    assert spoken(seconds) == text
 
 
 def test_without_selection_videos_one_rate_is_taken_unseen():

@@ -151,6 +151,12 @@ def _check_subsets(annotations: Annotations, cleaned: Annotations, used: tuple[s
             which = f"{_named(unseen)} {'is' if len(unseen) == 1 else 'are'} in {used[1]}, but no {used[0]} video shows"
             detail = f"{which} {'it' if len(unseen) == 1 else 'them'}: the AP can only be 0."
             yield Finding("warning", "unseen-class", "", detail)
+        measured = set(annotations.subset(used[1]).labels)
+        unmeasured = [label for label in annotations.subset(used[0]).labels if label not in measured]
+        if measured and unmeasured:
+            which = f"{_named(unmeasured)} {'is' if len(unmeasured) == 1 else 'are'} in {used[0]}, but not in {used[1]}"
+            detail = f"{which}: mAP says nothing about {'it' if len(unmeasured) == 1 else 'them'}."
+            yield Finding("warning", "unmeasured-class", "", detail)
 
 
 def _check_truth(subset: Annotations, cleaned: Annotations, name: str, used: tuple[str, str]) -> Iterator[Finding]:

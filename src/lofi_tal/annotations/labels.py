@@ -33,7 +33,7 @@ def check_labels(annotations: Annotations, train_subset: str) -> Iterator[Findin
             what = "differ only in upper case, blanks or hyphens"
             yield Finding("warning", "similar-labels", "", f"Classes {_counted(names, counts)} {what}: are they one?")
     for pair in _typos([names[0] for names in spellings.values()], counts):
-        what = "differ in one letter"
+        what = "differ by one letter, or two that changed places"
         yield Finding("warning", "similar-labels", "", f"Classes {_counted(pair, counts)} {what}: is one a typo?")
     trained = Counter(label for video in annotations if video.subset == train_subset for label in video.segments.label)
     single = [label for label, count in trained.items() if count == 1]

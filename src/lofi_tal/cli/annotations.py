@@ -211,7 +211,7 @@ def _show_imported(imported: Imported, output: Path, target: str) -> None:
     for reason in annotations.notes[:_MOST]:
         complain(reason)
     if annotations.notes:
-        complain(f"{len(annotations.notes)} rows, records or videos could not be used and were left out.")
+        complain(f"Left out, for they could not be used (rows, records or videos): {len(annotations.notes)}.")
         raise typer.Exit(4)
 
 
@@ -233,7 +233,7 @@ def split(
 
     result = split_annotations(load_annotations(annotations), parse_shares(shares), seed=seed, group_by=group_by)
     save_annotations(output, result.annotations)
-    show_split(result)
+    show_split(result, grouped=group_by is not None)
     say(f"Written to {output}")
 
 
@@ -257,13 +257,13 @@ def parse_shares(text: str) -> dict[str, float]:
     return shares
 
 
-def show_split(result: Split) -> None:
-    """Print the number of videos of each class in each subset."""
+def show_split(result: Split, *, grouped: bool) -> None:
+    """Print the number of videos of each class in each subset, and the number of groups if the user named any."""
     subsets = result.annotations.subsets
     names = list(dict.fromkeys([*subsets, *next(iter(result.counts.values()), {})]))
     rows = [(label, *(by_subset[name] for name in names)) for label, by_subset in result.counts.items()]
     print_table(
-        f"{len(result.annotations)} videos in {result.groups} groups",
+        f"{len(result.annotations)} videos" + (f" in {result.groups} groups" if grouped else ""),
         ("videos with class", *names),
         [*rows, ("all videos", *(subsets.get(name, 0) for name in names))],
     )

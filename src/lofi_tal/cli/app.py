@@ -27,7 +27,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Begin with: lofi demo. Your own data: lofi data check, lofi init, lofi run, lofi detect.",
+    epilog="Begin with: lofi detect --demo, lofi demo. Your own data: lofi data convert, lofi data check, lofi init, "
+    "lofi run, lofi detect.",
 )
 data.register(app)
 train.register(app)

@@ -102,6 +102,8 @@ def detect(
         show_segments(results, limit)
         if demo:
             show_truth(DEMO_TRUTH)
+            say("Detections may overlap: each is judged by its own score. See them beside the video: --out found/")
+            say("Next: `lofi demo` trains such a model; `lofi data convert` begins with labels of your own.")
     if out is not None and results:
         say(f"Written to {out}" + (f": {len(results)} by this process" if share else ""))
     for reason in failed.values():

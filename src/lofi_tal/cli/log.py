@@ -11,11 +11,20 @@ from lofi_tal.progress import Bar, show_progress
 
 
 class _Lines(logging.Handler):
-    """Shows what the library logs as lines of information."""
+    """Shows what the library logs as lines of information; a warning that was shown already is not repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        say(record.getMessage())
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            if text in self._warned:
+                return
+            self._warned.add(text)
+        say(text)
 
 
 def _bar(title: str, total: int, done: int) -> Bar | None:

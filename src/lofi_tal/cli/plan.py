@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lofi_tal.cli.common import JsonOption, RecipeArgument, SetOption, percent, print_json, print_table, say
+from lofi_tal.progress import spoken
 
 if TYPE_CHECKING:
     from lofi_tal.config import Recipe
@@ -85,8 +86,8 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     if measured:
         columns += ["measured", "error"]
     print_table(
-        f"{_gib(result.budget)} on {each}{devices}, {result.batch} videos an optimiser step (GiB; compute: of a video, "
-        "full fidelity = 1; time: of a step, at the speed of this machine)",
+        f"{_gib(result.budget)} GiB on {each}{devices}, {result.batch} videos an optimiser step (memory in GiB; "
+        "compute: of a video, full fidelity = 1; time: of a step, at the speed of this machine)",
         columns,
         [_cells(row, measured[number] if measured else None) for number, row in enumerate(shown)],
     )
@@ -114,8 +115,8 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     say(f"Recommended: {describe(result.recommended, result)}")
     say(result.reason)
     say(
-        f"A step of stage 2 computes for about {result.recommended.seconds:.2g} s on this machine, its data aside; "
-        "times of all stages: lofi run RECIPE --dry-run."
+        f"A step of stage 2 takes about {spoken(result.recommended.seconds)} on this machine, without reading "
+        "videos; times of all stages: lofi run RECIPE --dry-run."
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from lofi_tal.cli.common import complain, print_json, print_table, say
 from lofi_tal.errors import LofiError
 from lofi_tal.launch import started_size
-from lofi_tal.progress import duration_text, expect
+from lofi_tal.progress import duration_text, expect, spoken
 
 if TYPE_CHECKING:
     from lofi_tal.cli.run_options import RunOptions
@@ -47,6 +47,7 @@ def foresee(options: RunOptions, budget: str | None) -> tuple[RunOptions, Foreca
     from lofi_tal.run.forecast import forecast, within
 
     seconds = None if budget is None else parse_duration(budget)
+    say("A few steps of every stage are timed first.")
     found = forecast(
         load_recipe(options.recipe, tuple(options.settings or ())),
         output=options.output,
@@ -58,11 +59,11 @@ def foresee(options: RunOptions, budget: str | None) -> tuple[RunOptions, Foreca
     if seconds is None:
         return options, found
     settings, fitting = within(found, seconds)
-    before = duration_text(found.estimate.total)
+    before = spoken(found.estimate.total)
     if not settings:
         say(f"--budget {budget}: the recipe takes about {before} as it is; nothing is changed.")
         return options, found
-    after = duration_text(fitting.estimate.total)
+    after = spoken(fitting.estimate.total)
     say(f"--budget {budget}: the recipe takes about {before} as it is, about {after} with:")
     for setting in settings:
         say(f"  --set '{setting}'")
@@ -114,7 +115,6 @@ def prepared(options: RunOptions, budget: str | None) -> RunOptions:
 
 def _watched(options: RunOptions) -> None:
     """Say how long a run takes, if that can be measured; that memory runs out is for the run to deal with."""
-    say("A few steps of every stage are timed first.")
     try:
         _, found = foresee(options, None)
     except (RuntimeError, MemoryError) as error:
@@ -153,7 +153,7 @@ def show(found: Forecast, *, as_json: bool = False, settings: list[str] | None =
 def _notes(found: Forecast) -> list[str]:
     estimate = found.estimate
     least = "At least " if estimate.unknown else "About "
-    notes = [f"{least}{duration_text(estimate.total)}, without start-up and the report (seconds)."]
+    notes = [f"{least}{spoken(estimate.total)} for the whole run; start-up and the report add some seconds."]
     if estimate.unknown:
         notes.append(f"Not known, and not in it: {', '.join(estimate.unknown)}.")
     limit = found.recipe.data.cache_gib

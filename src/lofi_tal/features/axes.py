@@ -1,4 +1,4 @@
-"""Which way arrays of features lie: (features, channels) or (channels, features).
+"""Which way arrays of features lie: (time steps, channels) or (channels, time steps).
 
 All files of a source have the same channels, and their numbers of features follow the durations of the videos. Where
 neither tells, as with features that were resized to a fixed number, the usual numbers of channels do; where these speak
@@ -25,7 +25,7 @@ _USUAL = frozenset((200, 201, 256, 384, 400, 512, 768, 1024, 1152, 1280, 1408, 1
 """Numbers of channels of public encoders: class scores and embeddings, alone and as two streams."""
 _FASTEST = 120.0
 """Features a second above which they would be more than the frames of a video."""
-_WORDS = {"TC": "(features, channels)", "CT": "(channels, features)"}
+_WORDS = {"TC": "(time steps, channels)", "CT": "(channels, time steps)"}
 
 logger = logging.getLogger("lofi_tal")
 

@@ -132,7 +132,7 @@ class PublishedFeatures:
         sources: Folders or HDF5 files.
         count: L.
         resize: One of :data:`RESIZES`.
-        axes: ``TC`` if the arrays are (features, channels), ``CT`` if they are (channels, features); None lets
+        axes: ``TC`` if the arrays are (time steps, channels), ``CT`` if they are (channels, time steps); None lets
             :meth:`settle` decide.
 
     Raises:
