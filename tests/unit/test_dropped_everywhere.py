@@ -4,15 +4,15 @@ import json
 
 import pytest
 from typer.testing import CliRunner
-from videos import every, make
 
 from lofi_tal import load_videos
-from lofi_tal.annotations import check_annotations, load_annotations
+from lofi_tal.annotations import check_annotations, load_annotations, parse_annotations
 from lofi_tal.cli.app import app
 from lofi_tal.errors import DataError
 from lofi_tal.evaluation import load_ground_truth
 from lofi_tal.run.data import check_subsets
 from lofi_tal.video import VideoManifest
+from tests.videos import every, make
 
 SPANS = {"before": [0.5, 1.5], "across": [2.0, 3.5], "inside": [3.0, 4.0], "beyond": [5.5, 6.0]}
 LOST = {"before": "the video has only [3, 5] s", "beyond": "the video has only [3, 5] s"}
@@ -81,8 +81,6 @@ def test_statistics_name_videos_that_cannot_be_read(late, tmp_path):
 
 def test_a_name_is_suggested_as_for_files():
     report = {"video_12": {"subset": "training", "annotations": []}, "swim_rgb": {"subset": "x", "annotations": []}}
-    from lofi_tal.annotations import parse_annotations
-
     annotations = parse_annotations({"database": report}, "labels.json")
     with pytest.raises(DataError, match="Did you mean 'swim_rgb'"):
         annotations["swim"]
