@@ -30,6 +30,11 @@ Document = Path | str | Mapping[str, Any]
 ANY_LABEL = "action"
 """The one label of class-agnostic evaluation."""
 
+_LAYOUT = (
+    'annotations in ActivityNet\'s layout, {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}. '
+    "`lofi data convert` makes it of the files of other tools."
+)
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -157,11 +162,7 @@ def load_ground_truth(
     name = "the document given" if isinstance(document, Mapping) else str(document)
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):
-        raise DataError(
-            f"{name} has no 'database': expected annotations in ActivityNet's layout, "
-            '{"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}. '
-            "`lofi data convert` makes it of the files of other tools."
-        )
+        raise DataError(f"{name} has no 'database': expected {_LAYOUT}")
     members = _read_subset(database, name, subset, set(exclude), None if only is None else set(only), ambiguous)
     _require_instances(members, database, name, subset, ambiguous)
     labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in members.instances))

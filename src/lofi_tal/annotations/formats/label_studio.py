@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from lofi_tal.annotations.formats.collecting import Collector, video_id_of
@@ -101,11 +101,11 @@ def _counted_rate(where: str, task: dict[str, Any]) -> float | None:
         pairs = [(key.get("frame"), key.get("time")) for key in reversed(timed)]
         for frames, seconds in [*pairs, (value.get("framesCount"), value.get("duration"))]:
             if _is_positive(frames) and _is_positive(seconds):
-                return float(frames / seconds)
+                return frames / seconds
     return None
 
 
-def _is_positive(value: Any) -> bool:
+def _is_positive(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e12
 
 
