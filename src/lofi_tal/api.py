@@ -5,6 +5,7 @@ Shapes: L snippets, T frames, C channels.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,17 +32,20 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS, DetectionResult, evaluate_detections
 from lofi_tal.features import FeatureSet
 from lofi_tal.fidelity import Fidelity, Schedule
-from lofi_tal.files import read_json
+from lofi_tal.files import read_json, with_home
 from lofi_tal.heads import create_head, with_classes
 from lofi_tal.localizer import Localizer
 from lofi_tal.planning import Plan, parse_memory, plan_recipe
 from lofi_tal.recipes import load_recipe
+from lofi_tal.run.data import check_subsets
 from lofi_tal.runtime import make_fabric, open_stage
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.extract import encode_snippets, encode_videos
 from lofi_tal.stages.head import fit_on, train_head
 from lofi_tal.video import FrameCache, VideoManifest
+
+logger = logging.getLogger("lofi_tal")
 
 
 def load_videos(
@@ -58,13 +62,18 @@ def load_videos(
     Raises:
         DataError: If the annotations cannot be used, no video can be read, or ``labels`` has none of their classes.
     """
-    loaded, _ = load_annotations(Path(annotations)).clean()
-    chosen = loaded.subset(subset)
+    manifest, folder = VideoManifest(None), with_home(videos)
+    whole = load_annotations(with_home(annotations)).subset(subset)
+    files, failed = find_files(whole, folder, manifest)
+    unusable = check_subsets(whole, (subset, subset), folder, manifest).unusable
+    chosen, changes = whole.clean({name: file.clock for name, file in files.items()}, unusable)
+    dropped = tuple(change for change in changes if change.dropped)
+    for change in dropped:
+        logger.warning("%s", change)
     names = tuple(chosen.labels if labels is None else labels)
     if isinstance(labels, str) or (chosen.labels and not set(names) & set(chosen.labels)):
         raise DataError(f"labels={labels!r} has none of the classes of {subset!r}: {', '.join(chosen.labels[:5])}, ...")
-    files, failed = find_files(chosen, Path(videos), VideoManifest(None))
-    return Videos(truth_videos(chosen, files, failed, names), names, failed)
+    return Videos(truth_videos(chosen, files, failed, names), names, failed, dropped)
 
 
 def batches(

@@ -119,8 +119,8 @@ def _checked_videos(sources: Sources, manifest: VideoManifest) -> tuple[list[Tru
         logger.warning("%s", line)
     require_usable(report)
     files, failed = found[0]
-    lengths = {video_id: file.clock.end for video_id, file in files.items()}
-    cleaned = used[0].clean(lengths, report.unusable)[0]
+    clocks = {video_id: file.clock for video_id, file in files.items()}
+    cleaned = used[0].clean(clocks, report.unusable)[0]
     videos = truth_videos(cleaned, files, failed, cleaned.labels)
     train = [video for video in videos if len(video.labels)]
     if not train:

@@ -8,11 +8,14 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from lofi_tal.cli.app import app
 from lofi_tal.detection import detect_files
 from lofi_tal.run import Run
 from lofi_tal.run.data import read_data
 from lofi_tal.video import VideoManifest
+from tests.videos import every, make
 
 
 def three_seconds_late(source, target):
@@ -53,6 +56,39 @@ def test_what_is_detected_is_written_where_a_player_shows_it(finished_run, bench
     page = (folder / "a.html").read_text()
     assert f'"duration": {round(late.duration, 3)}' in page or f'"duration":{round(late.duration, 3)}' in page
     assert late.duration == pytest.approx(usual.duration + 3)
+
+
+RECIPE = """
+data: {annotations: labels.json, videos: videos, workers: 0, selection_share: 0}
+pretrain: null
+baseline: false
+encoder: {name: tsm_resnet18_narrow, options: {width: 8}}
+snippets: {count: 8, frames: 2, stride: 1, size: 32}
+lofi: {epochs: 1, batch: 1}
+head: {options: {hidden_1d: 32, hidden_2d: 16, hidden_3d: 32}, epochs: 1, batch: 2, lrs: [2.0e-3]}
+classifier: {epochs: 1}
+"""
+
+
+def test_labels_before_the_first_picture_are_lost_and_every_command_says_so(tmp_path):
+    """One before the pictures, one after them, in training and evaluation: listed, counted, exit status 4."""
+    records = [{"segment": span, "label": "jump"} for span in ([0.5, 1.5], [3.2, 4.4], [6, 7])]
+    for number, name in enumerate(("a", "b", "c")):
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        make(tmp_path / "videos" / f"{name}.mp4", every(100, 20, 3000), sound=0.0, first=number)
+    subsets = {"a": "training", "b": "training", "c": "validation"}
+    database = {name: {"subset": subset, "annotations": records} for name, subset in subsets.items()}
+    (tmp_path / "labels.json").write_text(json.dumps({"database": database}))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    for command in ("train", "extract", "head"):
+        arguments = [command, tmp_path / "recipe.yaml", "-o", tmp_path / "run", "--device", "cpu", "-q"]
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 4, result.output
+        assert "a, annotation 0 (jump) [0.5, 1.5] s dropped: the video has only [3, 5] s." in result.stderr
+        assert "6 annotations could not be used. data.json of the run folder lists them all." in result.stderr
+        assert "2 of them are in the evaluated subset and still count there as ground truth" in result.stderr
+        assert len(json.loads((tmp_path / "run" / "data.json").read_text())["dropped"]) == 6
+        (tmp_path / "run" / "data.json").unlink()
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import re
 import pytest
 
 from lofi_tal.annotations import load_annotations
-from lofi_tal.annotations.formats import ImportOptions, guess_format, import_annotations
+from lofi_tal.annotations.formats import ImportOptions, VideoFolder, guess_format, import_annotations
 from lofi_tal.annotations.formats.export import CLASS_LIST, write_opentad
 from lofi_tal.errors import DataError, LofiError
 from tests.importing import segments, write
+from tests.videos import every, make
 
 # --- CVAT: actions as attributes, drawn frame by frame, and on images
 
@@ -292,6 +293,31 @@ def test_label_studio_tracked_regions_last_while_they_are_enabled(tmp_path):
     value = {"framesCount": 30, "duration": 3, "sequence": keys, "labels": ["walk"]}
     path = write(tmp_path / "ls.json", label_studio(value))
     assert segments(path, fps=10.0) == {"ward": [(0, 1, "walk"), (2, 3, "walk")]}
+
+
+@pytest.mark.parametrize(
+    ("more", "fps", "expected"),
+    [
+        ({"duration": 4, "framesCount": 100}, None, (1, 3)),  # counted at 25
+        ({"times": True}, None, (1, 3)),
+        ({"times": True, "duration": 4, "framesCount": 101}, None, (1, 3)),  # the count is rounded, the times are not
+        ({"times": True}, 50.0, (0.5, 1.5)),
+    ],
+)
+def test_label_studio_counts_at_the_rate_of_its_project_not_of_the_video(tmp_path, more, fps, expected):
+    """label-studio#3315, #6493: 25 frames a second are counted in a video of 10."""
+    (tmp_path / "videos").mkdir()
+    make(tmp_path / "videos" / "ward.mp4", every(100, 40))
+    keys = [{"frame": 26, "enabled": True}, {"frame": 75, "enabled": False}]
+    if more.pop("times", False):
+        keys = [{**key, "time": key["frame"] / 25} for key in keys]
+    tracked = {"sequence": keys, "labels": ["walk"], **more}
+    spans = {"ranges": [{"start": 26, "end": 75}], "timelinelabels": ["turn"]}
+    (task,) = label_studio(tracked)
+    task["annotations"][0]["result"].append({"from_name": "time", "value": spans})
+    path = write(tmp_path / "ls.json", [task])
+    found = segments(path, fps=fps, videos=VideoFolder(tmp_path / "videos"))
+    assert found == {"ward": [(*map(pytest.approx, expected), "turn"), (*map(pytest.approx, expected), "walk")]}
 
 
 def test_label_studio_exports_of_something_else_are_refused(tmp_path):

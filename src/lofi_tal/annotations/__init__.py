@@ -1,7 +1,13 @@
 """Annotations in and out, checked, split and described: ActivityNet's JSON, other tools' files, lists of clips."""
 
-from lofi_tal.annotations.activitynet import load_annotations, parse_annotations, save_annotations
-from lofi_tal.annotations.checking import SUBSETS, check_annotations, check_examined, require_usable
+from lofi_tal.annotations.activitynet import (
+    load_annotations,
+    parse_annotations,
+    read_document,
+    refuse_other_keys,
+    save_annotations,
+)
+from lofi_tal.annotations.checking import SUBSETS, check_annotations, check_examined, measure_videos, require_usable
 from lofi_tal.annotations.clips import Clip, clip_labels, load_clip_list
 from lofi_tal.annotations.document import Annotations, Change, VideoAnnotation, require_truth
 from lofi_tal.annotations.findings import CheckReport, Finding, FindingLine, group_findings
@@ -29,7 +35,10 @@ __all__ = [
     "judge_mirroring",
     "load_annotations",
     "load_clip_list",
+    "measure_videos",
     "parse_annotations",
+    "read_document",
+    "refuse_other_keys",
     "require_truth",
     "require_usable",
     "save_annotations",

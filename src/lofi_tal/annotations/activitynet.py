@@ -8,7 +8,7 @@ nor background, such as THUMOS14's ``Ambiguous``. Other programs pass over keys 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.values import read_duration, read_seconds, read_text, shown
 from lofi_tal.errors import DataError, nearest
-from lofi_tal.files import read_json, write_json
+from lofi_tal.files import read_json, with_home, write_json
 from lofi_tal.segments import Segments
 
 _Read = TypeVar("_Read")
@@ -37,7 +37,25 @@ def load_annotations(path: Path | str, *, strict: bool = True) -> Annotations:
     Raises:
         DataError: If the file cannot be read, a record is faulty (``strict``), or there is no video.
     """
-    return parse_annotations(read_json(Path(path)), path, strict=strict)
+    return parse_annotations(read_document(path), path, strict=strict)
+
+
+def read_document(path: Path | str) -> Any:
+    """Read an annotation file as it is, and say of another tool's file what makes ActivityNet's JSON of it.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    path = with_home(path)
+    try:
+        return read_json(path)
+    except DataError as error:
+        if path.suffix.lower() == ".json" or not path.is_file():
+            raise
+        raise DataError(
+            f"{error} Expected annotations in ActivityNet's layout; `lofi data convert` makes it of the files of other "
+            "tools."
+        ) from None
 
 
 def parse_annotations(document: Any, path: Path | str, *, strict: bool = True) -> Annotations:
@@ -106,7 +124,7 @@ class _Reader:
             raise DataError(f"{where}: expected an object, found {shown(record)}.")
         if "subset" not in record:
             raise DataError(f"{where}: has no 'subset' (such as 'training'); it has {sorted(record)}.")
-        _refuse_other_keys(record, where)
+        refuse_other_keys(record, where)
         subset = read_text(record["subset"], f"{where}, subset")
         duration = record.get("duration")
         if duration is not None:
@@ -132,8 +150,16 @@ class _Reader:
         return good
 
 
-def _refuse_other_keys(record: dict[str, Any], where: str) -> None:
-    """Refuse a video whose segments stand under another key: they would be lost without a word."""
+def refuse_other_keys(record: Mapping[str, Any], where: str) -> None:
+    """Refuse a video whose segments stand under another key: they would be lost without a word.
+
+    Args:
+        record: What an ActivityNet-style document holds of a video.
+        where: Begins the message.
+
+    Raises:
+        DataError: With the key that is there, and the one that was expected.
+    """
     if "annotations" in record:
         return
     for key, value in record.items():

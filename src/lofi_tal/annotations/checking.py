@@ -15,7 +15,7 @@ from lofi_tal.annotations.labels import check_duplicates, check_labels
 from lofi_tal.annotations.statistics import percentiles
 from lofi_tal.annotations.units import OUTSIDE, check_units
 from lofi_tal.errors import DataError, nearest
-from lofi_tal.video import VideoError, VideoIndex, VideoManifest, VideoRecord, find_videos
+from lofi_tal.video import Clock, VideoError, VideoIndex, VideoManifest, VideoRecord, find_videos
 
 SUBSETS = ("training", "validation", "testing")
 """The names that ActivityNet gives its subsets."""
@@ -73,18 +73,18 @@ def check_examined(
         records: What is known of the files.
         subsets: Subset that is trained on, and subset that is evaluated.
     """
-    lengths, rates = _measured(annotations, index, records)
+    clocks, rates = _measured(annotations, index, records)
     findings = [Finding("warning", "left-out", "", note) for note in annotations.notes]
-    units = check_units(annotations, lengths, rates)
+    units = check_units(annotations, _lengths(annotations, clocks), rates)
     unusable = {name: finding.detail for name, finding in units.items() if finding.severity == "error"}
-    cleaned, _ = annotations.clean(lengths, unusable)
+    cleaned, _ = annotations.clean(clocks, unusable)
     findings += _check_subsets(annotations, cleaned, subsets)
     findings += check_labels(annotations, subsets[0])
     for video in annotations:
         if video.video_id in units:
             findings.append(units[video.video_id])
         if video.video_id not in unusable:
-            findings += _check_segments(video, lengths.get(video.video_id))
+            findings += _check_segments(video, clocks.get(video.video_id))
         findings += check_duplicates(video)
     if index is not None:
         for video in annotations:
@@ -93,6 +93,38 @@ def check_examined(
         findings += _check_copies(annotations, index, records)
     summary = {name: _summary(annotations.subset(name), cleaned.subset(name)) for name in annotations.subsets}
     return CheckReport(tuple(findings), summary)
+
+
+def measure_videos(
+    annotations: Annotations, videos: Path | None, seen: Callable[[str], None] = lambda name: None
+) -> tuple[dict[str, Clock], dict[str, str], dict[str, str]]:
+    """Return what decides which segments can be used: the clocks of the files, and whose times are no seconds.
+
+    Args:
+        annotations: As loaded, not cleaned.
+        videos: Folder of the videos; None if there are none, and the annotated durations have to do.
+        seen: Called with the name of each video file that has been examined.
+
+    Returns:
+        Clocks by id; the ids of videos of which no segment can be trusted, and why; the ids of videos that cannot be
+        read, and why.
+
+    Raises:
+        LofiError: If the folder cannot be read.
+    """
+    failed, paths = {}, {}
+    index = None if videos is None else find_videos(videos)
+    if index is not None:
+        for video_id in annotations.videos:
+            try:
+                paths[video_id] = index.find(video_id)
+            except VideoError as error:
+                failed[video_id] = str(error)
+    records = VideoManifest(None).examine(paths.values(), seen=lambda path, record: seen(path.name))
+    failed |= {name: records[path].error for name, path in paths.items() if records[path].error}
+    clocks, rates = _measured(annotations, index, records)
+    units = check_units(annotations, _lengths(annotations, clocks), rates)
+    return clocks, {name: one.detail for name, one in units.items() if one.severity == "error"}, failed
 
 
 def require_usable(report: CheckReport) -> None:
@@ -114,16 +146,21 @@ def require_usable(report: CheckReport) -> None:
 
 def _measured(
     annotations: Annotations, index: VideoIndex | None, records: Mapping[Path, VideoRecord]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the lengths of the videos, by their files or else by the annotations, and the frame rates of files."""
-    lengths = {video.video_id: video.duration for video in annotations if video.duration is not None}
-    rates = {}
+) -> tuple[dict[str, Clock], dict[str, float]]:
+    """Return the clocks and the frame rates of the files."""
+    clocks, rates = {}, {}
     for video in annotations:
         record = records.get(index[video.video_id]) if index is not None and video.video_id in index else None
         if record is not None and not record.error:
-            lengths[video.video_id] = record.clock.end
+            clocks[video.video_id] = record.clock
             rates[video.video_id] = record.frames / record.duration
-    return lengths, rates
+    return clocks, rates
+
+
+def _lengths(annotations: Annotations, clocks: Mapping[str, Clock]) -> dict[str, float]:
+    """Return the lengths of the videos, by their files or else by the annotations."""
+    lengths = {video.video_id: video.duration for video in annotations if video.duration is not None}
+    return lengths | {name: clock.end for name, clock in clocks.items()}
 
 
 def _check_subsets(annotations: Annotations, cleaned: Annotations, used: tuple[str, str]) -> Iterator[Finding]:
@@ -182,9 +219,10 @@ def _named(labels: Sequence[str]) -> str:
     return f"class {names}" if len(labels) == 1 else f"{len(labels)} classes ({names})"
 
 
-def _check_segments(video: VideoAnnotation, length: float | None) -> Iterator[Finding]:
+def _check_segments(video: VideoAnnotation, clock: Clock | None) -> Iterator[Finding]:
     segments = video.segments
-    limit = np.inf if length is None else length
+    first, limit = (0.0, video.duration or np.inf) if clock is None else (max(0.0, clock.start), clock.end)
+    extent = f"the video of {limit:.4g} s" if first <= OUTSIDE else f"the pictures, [{first:.4g}, {limit:.4g}] s"
     names = [f"Annotation {i} ({label})" for i, label in enumerate(segments.label)]
     names += [f"Ignored part {i}" for i in range(len(video.ignored))]
     starts, ends = np.append(segments.start, video.ignored[:, 0]), np.append(segments.end, video.ignored[:, 1])
@@ -192,10 +230,10 @@ def _check_segments(video: VideoAnnotation, length: float | None) -> Iterator[Fi
         span = f"{name} [{start:g}, {end:g}] s"
         if end <= start:
             yield Finding("warning", "empty-segment", video.video_id, f"{span} does not end after its start.")
-        elif start < -OUTSIDE or end > limit + OUTSIDE:
-            left = "lies outside" if start >= limit or end <= 0 else "leaves"
-            yield Finding("warning", "segment-outside", video.video_id, f"{span} {left} the video of {limit:.4g} s.")
-    if length is None and len(segments):
+        elif start < first - OUTSIDE or end > limit + OUTSIDE:
+            left = "lies outside" if start >= limit or end <= first else "leaves"
+            yield Finding("warning", "segment-outside", video.video_id, f"{span} {left} {extent}.")
+    if np.isinf(limit) and len(segments):
         detail = "The annotations give no duration, so nothing tells whether the segments lie in the video."
         yield Finding("warning", "no-duration", video.video_id, detail)
 

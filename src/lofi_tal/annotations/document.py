@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.errors import DataError, nearest
+from lofi_tal.errors import DataError, nearest, nearest_id
 from lofi_tal.segments import Floats, Segments
+from lofi_tal.video import Clock
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class Annotations:
         for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
             if name in self.videos:
                 return self.videos[name]
-        raise DataError(f"The annotations have no video {video_id!r}.{nearest(video_id, self.videos)}")
+        raise DataError(f"The annotations have no video {video_id!r}.{nearest_id(video_id, self.videos)}")
 
     @cached_property
     def subsets(self) -> dict[str, int]:
@@ -122,26 +123,26 @@ class Annotations:
         return Annotations({video.video_id: video for video in self if not len(video.segments)})
 
     def clean(
-        self, lengths: Mapping[str, float] | None = None, unusable: Mapping[str, str] | None = None
+        self, clocks: Mapping[str, Clock] | None = None, unusable: Mapping[str, str] | None = None
     ) -> tuple[Annotations, list[Change]]:
         """Clip segments and ignored parts to their video and drop those without a length, for training.
 
         Args:
-            lengths: Seconds of the video files by id, as far as they are known; a video ends at its annotated duration
-                without it.
+            clocks: Of the video files by id, as far as they are known: nothing is to be seen before the first picture
+                and after the last one. Without it, a video lasts from 0 to its annotated duration.
             unusable: Ids of videos of which no segment can be trusted, and why.
 
         Returns:
             The annotations, and what was clipped or dropped.
         """
         changes: list[Change] = []
-        lengths, unusable = lengths or {}, unusable or {}
+        clocks, unusable = clocks or {}, unusable or {}
         videos = {}
         for name, video in self.videos.items():
             if name in unusable:
                 videos[name] = _emptied(video, unusable[name], changes)
             else:
-                videos[name] = _clean_video(video, lengths.get(name), changes)
+                videos[name] = _clean_video(video, clocks.get(name), changes)
         return Annotations(videos), changes
 
 
@@ -171,16 +172,16 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name!r} ({count} {'video' if count == 1 else 'videos'})" for name, count in counts.items())
 
 
-def _clean_video(video: VideoAnnotation, length: float | None, changes: list[Change]) -> VideoAnnotation:
-    limit = length or video.duration or np.inf
+def _clean_video(video: VideoAnnotation, clock: Clock | None, changes: list[Change]) -> VideoAnnotation:
+    bounds = (max(0.0, clock.start), clock.end) if clock else (0.0, video.duration or np.inf)
     segments = video.segments
-    lies_within = (segments.start >= 0) & (segments.end <= limit) & (segments.start < segments.end)
+    lies_within = (segments.start >= bounds[0]) & (segments.end <= bounds[1]) & (segments.start < segments.end)
     if lies_within.all() and not len(video.ignored):
         return video
     spans = np.stack([segments.start, segments.end], axis=1)
-    spans, keep = _clip(video.video_id, spans, limit, _names(segments), changes)
+    spans, keep = _clip(video.video_id, spans, bounds, _names(segments), changes)
     parts = [(f"ignored part {i}", "") for i in range(len(video.ignored))]
-    ignored, kept = _clip(video.video_id, video.ignored, limit, parts, changes)
+    ignored, kept = _clip(video.video_id, video.ignored, bounds, parts, changes)
     cleaned = replace(segments[keep], start=spans[keep, 0], end=spans[keep, 1])
     return replace(video, segments=cleaned, ignored=ignored[kept])
 
@@ -198,14 +199,18 @@ def _names(segments: Segments) -> list[tuple[str, str]]:
 
 
 def _clip(
-    video_id: str, spans: Floats, limit: float, names: Sequence[tuple[str, str]], changes: list[Change]
+    video_id: str, spans: Floats, bounds: tuple[float, float], names: Sequence[tuple[str, str]], changes: list[Change]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return spans ``(N, 2)`` clipped to [0, limit], and which of them have a length; note what that changes."""
-    clipped = np.clip(spans, 0, limit)
+    """Return spans ``(N, 2)`` clipped to the bounds, and which of them have a length; note what that changes."""
+    clipped = np.clip(spans, *bounds)
     keep = clipped[:, 1] > clipped[:, 0]
     for i in np.flatnonzero(~keep | (clipped != spans).any(axis=1)):
         (start, end), (first, last) = spans[i], clipped[i]
-        outcome = f"clipped to [{first:g}, {last:g}] s" if keep[i] else f"dropped: the video has only [0, {limit:g}] s"
+        outcome = (
+            f"clipped to [{first:g}, {last:g}] s"
+            if keep[i]
+            else f"dropped: the video has only [{bounds[0]:g}, {bounds[1]:g}] s"
+        )
         if not keep[i] and end <= start:
             outcome = "dropped: it does not end after its start"
         name, label = names[int(i)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.annotations.document import Annotations, VideoAnnotation
+from lofi_tal.annotations.document import Annotations, Change, VideoAnnotation
+from lofi_tal.video import Clock
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +41,7 @@ class Statistics:
         videos: Number of videos.
         videos_with_truth: Those with at least one segment.
         instances: Number of segments.
-        left_out: Segments that lie outside their video or do not end after their start.
+        dropped: Segments that lie outside their video, are not in seconds or do not end after their start.
         classes: Every class, the most frequent first.
         hours: Of all videos whose duration is known.
         known_durations: Their number.
@@ -58,7 +60,7 @@ class Statistics:
     videos: int
     videos_with_truth: int
     instances: int
-    left_out: int
+    dropped: tuple[Change, ...]
     classes: tuple[ClassStatistics, ...]
     hours: float
     known_durations: int
@@ -73,6 +75,11 @@ class Statistics:
     profile: Floats
     below_step: dict[int, float]
 
+    @property
+    def left_out(self) -> int:
+        """Number of segments that do not count."""
+        return len(self.dropped)
+
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values, percentiles in place of the lists of lengths."""
         return {
@@ -83,6 +90,7 @@ class Statistics:
                     "overlapping", "overlapping_same",
                 )
             },
+            "dropped": [asdict(change) for change in self.dropped],
             "segment_seconds": percentiles(self.seconds),
             "segment_share": percentiles(self.share),
             "gap_seconds": percentiles(self.gaps),
@@ -94,9 +102,21 @@ class Statistics:
         }  # fmt: skip
 
 
-def describe(annotations: Annotations) -> Statistics:
-    """Return the figures of annotations, of one subset or of all."""
-    cleaned, _ = annotations.clean()
+def describe(
+    annotations: Annotations, clocks: Mapping[str, Clock] | None = None, unusable: Mapping[str, str] | None = None
+) -> Statistics:
+    """Return the figures of annotations, of one subset or of all.
+
+    Args:
+        annotations: As loaded, not cleaned.
+        clocks: Of the video files by id, as far as they are known; they decide how long a video is.
+        unusable: Ids of videos of which no segment can be trusted, and why.
+    """
+    lengths = {name: clock.end for name, clock in (clocks or {}).items()}
+    annotations = Annotations(
+        {video.video_id: replace(video, duration=lengths.get(video.video_id, video.duration)) for video in annotations}
+    )
+    cleaned, changes = annotations.clean(clocks, unusable)
     truth = list(cleaned.with_truth())
     seconds = _joined([video.segments.end - video.segments.start for video in truth])
     timed = [video for video in truth if video.duration is not None]
@@ -110,7 +130,7 @@ def describe(annotations: Annotations) -> Statistics:
         videos=len(annotations),
         videos_with_truth=len(truth),
         instances=len(seconds),
-        left_out=sum(len(video.segments) for video in annotations) - len(seconds),
+        dropped=tuple(change for change in changes if change.dropped and change.label),
         classes=_classes(truth),
         hours=float(durations.sum()) / 3600,
         known_durations=len(durations),

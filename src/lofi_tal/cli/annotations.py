@@ -272,19 +272,27 @@ def show_split(result: Split, *, grouped: bool) -> None:
 def stats(
     annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
     subset: Annotated[str | None, typer.Option(help="Only this subset.")] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos: how long they are, instead of the annotated durations.")
+    ] = None,
+    recursive: RecursiveOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for a page with plots.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Describe a data set: classes, lengths, gaps, overlap, background, and what a grid of snippets resolves.
 
-    Example: lofi data stats labels.json --subset training --out statistics/
+    Exit status 4 if a segment cannot be used or a video cannot be read; each is listed.
+
+    Example: lofi data stats labels.json --videos videos/ --subset training --out statistics/
     """
-    from lofi_tal.annotations import describe, load_annotations
+    from lofi_tal.annotations import describe, load_annotations, measure_videos
     from lofi_tal.report import write_statistics
+    from lofi_tal.video import everywhere
 
     loaded = load_annotations(annotations)
     chosen = loaded if subset is None else loaded.subset(subset)
-    figures = describe(chosen)
+    clocks, unusable, failed = measure_videos(chosen, None if videos is None else everywhere(videos, recursive))
+    figures = describe(chosen, clocks, unusable)
     if out is not None:
         facts = {"command": command_line(), "annotations": str(annotations), "subset": subset or "all"}
         write_statistics(out / "statistics.html", f"Statistics of {annotations.name}", figures, facts=facts)
@@ -294,6 +302,14 @@ def stats(
         show_statistics(figures)
     if out is not None:
         say(f"Page: {out / 'statistics.html'}")
+    for line in [*map(str, figures.dropped), *(f"{name} was left out: {why}" for name, why in failed.items())][:_MOST]:
+        complain(line)
+    if failed:
+        complain(f"{len(failed)} videos cannot be read; their annotated durations count.")
+    if figures.dropped:
+        complain(f"{len(figures.dropped)} annotations cannot be used and are not counted; --json lists them all.")
+    if failed or figures.dropped:
+        raise typer.Exit(4)
 
 
 def show_statistics(figures: Statistics) -> None:
@@ -322,8 +338,6 @@ def show_statistics(figures: Statistics) -> None:
     )
     below = ", ".join(f"L={count}: {percent(share)} %" for count, share in figures.below_step.items())
     say(f"Segments shorter than a snippet step: {below}.")
-    if figures.left_out:
-        say(f"{figures.left_out} segments lie outside their video or have no length; they are not counted.")
     print_table(
         "",
         ("class", "videos", "instances", "minutes", "median (s)"),

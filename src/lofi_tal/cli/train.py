@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,8 +34,7 @@ from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
-    from lofi_tal.annotations import Change
-    from lofi_tal.run import ArmResult, Run
+    from lofi_tal.run import ArmResult, Run, RunData
 
 _MOST = 10  # files that each training names
 
@@ -70,7 +69,7 @@ def run(
         page = on_first(lambda: write_run_report(run, results, command=command_line()))
     _show(run, results, as_json)
     say(f"Report: {page}")
-    _end(run, _lost(run, results), run.data().dropped)
+    _end(run, _lost(run, results), run.data())
 
 
 def pretrain(options: RunOptions) -> None:
@@ -85,17 +84,17 @@ def pretrain(options: RunOptions) -> None:
             say(f"Second encoder: {second}")
         for name, facts in clip_accuracies(run).items():
             say(f"{name}: {percent(facts['accuracy'])} % of {facts['validation_clips']} held-out clips are right")
-    _end(run, {})
+    _end(run, {}, None)
 
 
 def train(options: RunOptions) -> None:
     """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
     run = options.open_run()
     with _at_work(run):
-        data = run.data()  # what is wrong with the data is said before any training
+        data = _data(run)  # what is wrong with the data is said before any training
         encoder = run.ensure("lofi")
         say(f"Encoder: {encoder}")
-    _end(run, data.failed, data.dropped)
+    _end(run, data.failed, data)
 
 
 def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
@@ -105,21 +104,22 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
     """
     run = options.open_run(patience=patience if share else None)
     with _at_work(run):
-        lost = dict(run.data().failed)
+        lost = dict(_data(run).failed)
         for arm in run.arms:
             store, videos, failed = run.extract(arm)
             say(f"{arm}: features of {len(videos)} videos in {store.folder}")
             lost |= failed
-    _end(run, lost, run.data().dropped)
+    _end(run, lost, run.data())
 
 
 def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
     """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
     run = options.open_run()
     with _at_work(run):
+        _data(run)
         results = run.run()
     _show(run, results, as_json)
-    _end(run, _lost(run, results), run.data().dropped)
+    _end(run, _lost(run, results), run.data())
 
 
 def classify(
@@ -142,6 +142,7 @@ def classify(
         raise LofiError(f"--layout {layout!r} is unknown; allowed: cuhk, hacs.")
     run = options.open_run()
     with _at_work(run):
+        _data(run)
         result = run.classify(arm or run.arms[-1])
     if layout == "cuhk":
         write_cuhk_scores(scores, result.scores)
@@ -151,7 +152,7 @@ def classify(
         f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
         f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
     )
-    _end(run, run.data().failed | result.failed, run.data().dropped)
+    _end(run, run.data().failed | result.failed, run.data())
 
 
 def init(
@@ -280,6 +281,15 @@ def _at_work(run: Run) -> Iterator[None]:
         yield
 
 
+def _data(run: Run) -> RunData:
+    """Return the data of a run, after it has been written down what of it is used."""
+    from lofi_tal.run.report import record_data
+    from lofi_tal.runtime import on_first
+
+    on_first(lambda: record_data(run))
+    return run.data()
+
+
 def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
     if as_json:
         from lofi_tal.run.report import data_json
@@ -320,9 +330,9 @@ def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:
     return run.data().failed | {name: why for result in results for name, why in result.failed.items()}
 
 
-def _end(run: Run, lost: dict[str, str], dropped: Sequence[Change] = ()) -> None:
+def _end(run: Run, lost: dict[str, str], data: RunData | None) -> None:
     """Say which videos, clips and annotations a run had to do without, and end with the exit status that says so."""
-    from lofi_tal.run.report import lost_in_training
+    from lofi_tal.run.report import lost_in_training, tell_dropped
 
     trained = lost_in_training(run)
     for record, reasons in trained.items():
@@ -333,8 +343,6 @@ def _end(run: Run, lost: dict[str, str], dropped: Sequence[Change] = ()) -> None
         complain(f"{video_id} was left out: {reason}")
     if lost:
         complain(f"{len(lost)} videos could not be used.")
-    for change in dropped[:_MOST]:
-        complain(str(change))
-    if dropped:
-        complain(f"{len(dropped)} annotations could not be used.")
-    raise typer.Exit(4 if lost or trained or dropped else 0)
+    for line in tell_dropped(data) if data else ():
+        complain(line)
+    raise typer.Exit(4 if lost or trained or (data and data.dropped) else 0)

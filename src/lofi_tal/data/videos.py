@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lofi_tal.annotations import Annotations
+from lofi_tal.annotations import Annotations, Change
 from lofi_tal.errors import DataError
 from lofi_tal.files import hash_object
 from lofi_tal.runtime import derive_seed
@@ -98,11 +98,13 @@ class Videos(Sequence[TruthVideo]):
         videos: Those that can be read.
         labels: Class names in the order of their numbers.
         failed: Reason for each video that cannot be read, by id.
+        dropped: Segments that lie outside their video, are not in seconds or have no length.
     """
 
     videos: list[TruthVideo]
     labels: tuple[str, ...]
     failed: dict[str, str]
+    dropped: tuple[Change, ...] = ()
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -117,6 +119,7 @@ class Videos(Sequence[TruthVideo]):
 
     def __repr__(self) -> str:
         lost = f", {len(self.failed)} that cannot be read" if self.failed else ""
+        lost += f", {len(self.dropped)} annotations that cannot be used" if self.dropped else ""
         return f"Videos({len(self)} videos, {len(self.labels)} classes{lost})"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lofi_tal.annotations import read_document, refuse_other_keys
 from lofi_tal.errors import DataError, nearest
 from lofi_tal.evaluation.records import check_numbers, columns, has_labels, positions, proposal_scores
 from lofi_tal.files import read_json, read_text
@@ -28,6 +29,11 @@ Document = Path | str | Mapping[str, Any]
 
 ANY_LABEL = "action"
 """The one label of class-agnostic evaluation."""
+
+_LAYOUT = (
+    'annotations in ActivityNet\'s layout, {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}. '
+    "`lofi data convert` makes it of the files of other tools."
+)
 
 
 @dataclass(frozen=True)
@@ -152,10 +158,11 @@ def load_ground_truth(
         DataError: If the document is malformed (the message says where), the subset has no instance, or there are
             no ambiguous parts although they were asked for.
     """
-    content, name = load_document(document)
+    content: Any = document if isinstance(document, Mapping) else read_document(document)
+    name = "the document given" if isinstance(document, Mapping) else str(document)
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):
-        raise DataError(f"{name} has no 'database': expected annotations in ActivityNet's layout.")
+        raise DataError(f"{name} has no 'database': expected {_LAYOUT}")
     members = _read_subset(database, name, subset, set(exclude), None if only is None else set(only), ambiguous)
     _require_instances(members, database, name, subset, ambiguous)
     labels = (ANY_LABEL,) if class_agnostic else tuple(dict.fromkeys(label for _, label, _ in members.instances))
@@ -263,6 +270,7 @@ def _annotations(entry: Any, where: str) -> list[Mapping[str, Any]]:
     """Return the annotations of one video after checking their form."""
     if not isinstance(entry, Mapping):
         raise DataError(f"{where} is {type(entry).__name__}, not an object.")
+    refuse_other_keys(entry, where)
     annotations = entry.get("annotations") or []
     for index, annotation in enumerate(annotations):
         if not _has_segment(annotation) or "label" not in annotation:

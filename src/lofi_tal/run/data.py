@@ -17,6 +17,7 @@ from lofi_tal.annotations import (
     judge_mirroring,
     load_clip_list,
     parse_annotations,
+    read_document,
     require_truth,
     require_usable,
 )
@@ -25,7 +26,6 @@ from lofi_tal.data import Excerpt, TruthVideo, VideoFile, find_files, split_sele
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import GroundTruth, load_ground_truth
 from lofi_tal.features import PublishedFeatures, find_features
-from lofi_tal.files import read_json
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.video import VideoManifest, find_videos
 
@@ -111,7 +111,7 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
             many videos are lost.
     """
     section = recipe.data
-    document = read_json(section.annotations)
+    document = read_document(section.annotations)
     annotations = parse_annotations(document, section.annotations)
     subsets = [require_truth(annotations, name) for name in (section.train_subset, section.eval_subset)]
     found = [_find(recipe, manifest, subset) for subset in subsets]
@@ -119,8 +119,8 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
     folder = section.videos if recipe.features is None else None
     report = check_subsets(annotations, (section.train_subset, section.eval_subset), folder, manifest)
     require_usable(report)
-    lengths = {video_id: file.clock.end for video_id, file in files.items()}
-    cleaned = [subset.clean(lengths, report.unusable) for subset in subsets]
+    clocks = {video_id: file.clock for video_id, file in files.items()}
+    cleaned = [subset.clean(clocks, report.unusable) for subset in subsets]
     labels = cleaned[0][0].labels
     train, evaluation = (truth_videos(one, *lost, labels) for (one, _), lost in zip(cleaned, found, strict=True))
     unlabelled = subsets[0].without_truth().videos.keys()

@@ -23,7 +23,7 @@ from lofi_tal.runtime import StageRecord, describe_device, environment
 ENCODER_STAGES = ("pretrain", "second", "finetune", "lofi")
 """Stages that train an encoder, in order."""
 SUBTITLE = "temporal action localisation: own class scores, class-agnostic, and with the true class"
-_MOST = 20  # annotations that a report names
+_MOST = 20  # annotations that are named
 
 
 def stage_summaries(run: Run, *, running: bool = False) -> list[StageSummary]:
@@ -98,6 +98,26 @@ def data_json(data: RunData) -> dict[str, Any]:
     }
 
 
+def record_data(run: Run) -> None:
+    """Write ``data.json``: what a run uses of its data, and what it does not and why."""
+    write_json(run.output / "data.json", data_json(run.data()))
+
+
+def tell_dropped(data: RunData) -> Iterator[str]:
+    """Yield which annotations a run could not use, the first of them, and what becomes of those that are evaluated."""
+    if not data.dropped:
+        return
+    yield from map(str, data.dropped[:_MOST])
+    yield f"{len(data.dropped)} annotations could not be used. data.json of the run folder lists them all."
+    evaluated = sum(bool(change.label) and change.video_id in data.truth.videos for change in data.dropped)
+    if evaluated:
+        yield (
+            f"{evaluated} of them {'is' if evaluated == 1 else 'are'} in the evaluated subset and still "
+            f"{'counts' if evaluated == 1 else 'count'} there as ground truth, as in the official evaluator: missed, "
+            "since no detection can match them. Mend or remove them in the annotations."
+        )
+
+
 def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
     """Write ``report.html`` (and ``report.json``) of a run and return its path.
 
@@ -119,7 +139,7 @@ def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", m
         lengths=segment_lengths(data),
         links=first_batches(run),
     )
-    write_json(run.output / "data.json", data_json(data))
+    record_data(run)
     path = run.output / "report.html"
     write_report(path, report)
     return path
@@ -172,9 +192,7 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         lost |= result.failed
     for video_id, reason in lost.items():
         yield f"{video_id} was left out: {reason}"
-    if data.dropped:
-        yield f"{len(data.dropped)} annotations could not be used; data.json lists them all"
-        yield from map(str, data.dropped[:_MOST])
+    yield from tell_dropped(data)
     yield from map(str, data.findings)
     for record, reasons in lost_in_training(run).items():
         yield f"{len(reasons)} files could not be read in training; {record} lists them all"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from lofi_tal.annotations.formats.collecting import Collector, video_id_of
@@ -25,7 +25,9 @@ _LETTERS = frozenset("0123456789abcdef")
 def read_label_studio(path: Path, into: Collector) -> None:
     """Read one export; controls other than those of ``options.layers`` are left out if it names any.
 
-    The rate of frames is that of the options, a field ``fps`` of the task, or the video's mean rate.
+    The rate of frames is that of the options, a field ``fps`` of the task, the one by which the tracked regions of the
+    task were counted, or the video's mean rate. A project counts at a rate of its own, whatever that of the video is
+    (https://github.com/HumanSignal/label-studio/issues/3315).
 
     Raises:
         DataError: If the file is no such export.
@@ -42,6 +44,7 @@ def read_label_studio(path: Path, into: Collector) -> None:
             data = task["data"] if isinstance(task.get("data"), dict) else task
             video = into.declare(where, _file_name(where, data), is_file=True)
             given = next((data[key] for key in _RATES if data.get(key) is not None), None)
+            given = _counted_rate(where, task) if given is None else given
             for at, value in _values(where, task, into.options.layers):
                 with into.part():
                     spans = list(_spans(at, value, into, video, given))
@@ -88,6 +91,22 @@ def _values(where: str, task: dict[str, Any], layers: tuple[str, ...]) -> Iterat
             for number, value in enumerate(values):
                 if isinstance(value, dict):
                     yield f"{where}, {key!r} {number}", value
+
+
+def _counted_rate(where: str, task: dict[str, Any]) -> float | None:
+    """Return the frames a second by which a task was counted, as its tracked regions tell it; None without any."""
+    for _, value in _values(where, task, ()):
+        keys = value.get("sequence")
+        timed = [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+        pairs = [(key.get("frame"), key.get("time")) for key in reversed(timed)]
+        for frames, seconds in [*pairs, (value.get("framesCount"), value.get("duration"))]:
+            if _is_positive(frames) and _is_positive(seconds):
+                return frames / seconds
+    return None
+
+
+def _is_positive(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e12
 
 
 def _annotation(where: str, annotations: list[Any]) -> dict[str, Any]:
