@@ -14,11 +14,16 @@ author = "The lofi-tal developers"
 copyright = author
 version = release = lofi_tal.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_static", "pictures"]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "myst-nb"}
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
+
+nb_execution_mode = "force"  # of notebooks/; a cell that fails ends the build
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds a cell
+nb_execution_show_tb = True
 
 default_role = "code"  # single backticks in docstrings are code, as in Markdown
 autodoc_member_order = "bysource"

@@ -284,7 +284,7 @@ def test_plan_shows_what_fits_and_fails_if_nothing_does(tiny_recipe, tmp_path, c
 
     status, said = planned("1GiB", "--devices", "2")
     assert not status
-    for text in ("chunked by 8", "least compute for so much memory"):
+    for text in ("chunked by 8", "least compute for each memory"):
         assert text in said.out
     for text in ("Recommended: lofi.schedule=long", "Training segments shorter", "phases of the cycle differ"):
         assert text in said.err

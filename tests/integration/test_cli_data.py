@@ -54,9 +54,9 @@ def test_ambiguous_parts_travel_from_thumos_to_the_evaluation(tmp_path):
     (folder / "Ambiguous_test.txt").write_text("a 40 50\n")
     labels, other, found = tmp_path / "labels.json", tmp_path / "other.json", tmp_path / "found.json"
     result = lofi("data", "convert", folder, "-o", labels)
-    assert "1 ambiguous parts are no instances; `lofi evaluate --ignore-ambiguous` uses them" in result.output
+    assert "1 ambiguous parts do not count as instances; `lofi evaluate --ignore-ambiguous` uses them" in result.output
     result = lofi("data", "convert", labels, "-o", tmp_path / "labels.csv", "--to", "csv")
-    assert "1 ambiguous parts are no instances; a table has no place for them" in result.output
+    assert "1 ambiguous parts do not count as instances; a table cannot hold them" in result.output
     assert lofi("data", "split", labels, "-o", other, "--shares", "training=1,validation=1").exit_code == 0
     ignored = {"a": [{"segment": [40.0, 50.0]}], "b": None}
     for path in (labels, other):

@@ -9,9 +9,12 @@ import lofi_tal
 from tests.pages import DOCS, PAGES
 
 sphinx_app = pytest.importorskip("sphinx.application", reason="the docs extra is not installed")
-pytest.importorskip("myst_parser")
+pytest.importorskip("myst_nb")
 pytest.importorskip("furo")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"),
+    pytest.mark.allow_hosts(["127.0.0.1"]),  # how the build talks to the process that executes the notebook
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,17 @@ def test_the_reference_is_filled(site):
     assert 'id="confval-lofi.r_t"' in text["recipe"]
     assert all(f'id="lofi_tal.{name}"' in text["names"] for name in lofi_tal.__all__)
     assert 'id="lofi_tal.errors.DataError"' in text["errors"]
+
+
+def test_the_notebook_was_executed(site):
+    page = (site / "notebooks" / "own_videos.html").read_text()
+    cells = (DOCS / "notebooks" / "own_videos.md").read_text().count("```{code-cell}")
+    assert page.count('class="cell_input') == cells
+    assert page.count('src="../_images/') == 4  # detections, a batch, the loss, detections of what was trained
+    assert "shake_horizontal" in page
+    assert re.search(r"average mAP 0\.\d{3}", page)
+    assert "stderr" not in page
+    assert list(site.rglob("own_videos.ipynb"))
 
 
 def test_search_is_in_the_folder_and_knows_the_commands(site):

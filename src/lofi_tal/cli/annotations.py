@@ -33,26 +33,27 @@ _MOST = 20  # lines of a kind that are printed
 
 _Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="IN...", help="Annotation files; THUMOS14 and frame-wise text: also their folder."),
+    typer.Argument(metavar="IN...", help="Annotation files; for THUMOS14 and frame-wise text also a folder."),
 ]
 _Fps = Annotated[
-    float | None, typer.Option(help="Frames a second, for files that count frames; the times of a CSV then do.")
+    float | None, typer.Option(help="Frame rate, for files that count frames. With it, CSV times are frames too.")
 ]
 _Columns = Annotated[
     str | None,
     typer.Option(
         metavar="OURS=THEIRS,...",
-        help="Columns of a CSV: video=filename,start=onset,end=offset,label=behavior; length=... may replace end.",
+        help="Columns of a CSV, such as video=filename,start=onset,end=offset,label=behavior. "
+        "length=... may replace end.",
     ),
 ]
 _Layers = Annotated[
     list[str] | None,
     typer.Option(
-        help="What to read; may be repeated: tier (ELAN), attribute (VIA, CVAT), control (Label Studio), observation "
-        "(BORIS)."
+        help="Tier (ELAN), attribute (VIA, CVAT), control (Label Studio) or observation (BORIS) to read; may be "
+        "repeated."
     ),
 ]
-_Background = Annotated[list[str] | None, typer.Option(help="Label that means that nothing happens; may be repeated.")]
+_Background = Annotated[list[str] | None, typer.Option(help="Label of background; may be repeated.")]
 
 
 def register(data: typer.Typer) -> None:
@@ -66,28 +67,28 @@ def register(data: typer.Typer) -> None:
 def check(
     annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos; without it only the labels are checked.")
+        Path | None, typer.Option(help="Folder of the videos. Without it, only the labels are checked.")
     ] = None,
     recursive: RecursiveOption = False,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="File that keeps what is found of the videos: a later check, or a run, goes on from it."),
+        typer.Option(help="File that stores the results of the video check; later checks and runs use it."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that examine videos.")] = 4,
     share: ShareOption = False,
     patience: PatienceOption = PATIENCE,
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
-    most: Annotated[int, typer.Option(help="Lines of findings shown in the table.")] = 50,
+    most: Annotated[int, typer.Option(help="Maximum number of findings shown in the table.")] = 50,
     everything: Annotated[
-        bool, typer.Option("--all", help="A line for each finding, instead of one for all equal ones.")
+        bool, typer.Option("--all", help="Show a line for each finding, instead of one for all equal findings.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say what is wrong with annotations and videos, before any training.
+    """Check annotations and videos, before any training.
 
-    With --share, the command can be started several times, on any machine, with one --manifest that all of them see.
+    With --share, start the command several times, on any machine, with one --manifest that all of them see.
 
     Exit status 3 if there is an error; warnings alone give 0.
     """
@@ -154,23 +155,23 @@ def convert(
     inputs: _Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     source: Annotated[
-        str | None, typer.Option("--from", help="Format, one of those below; told from the files without it.")
+        str | None, typer.Option("--from", help="Format, one of those below. Default: detected from the files.")
     ] = None,
     target: Annotated[str, typer.Option("--to", help="activitynet, csv, opentad or actionformer.")] = "activitynet",
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos, for durations, frame rates and numbers of frames.")
+        Path | None, typer.Option(help="Folder of the videos, to read durations, frame rates and frame counts.")
     ] = None,
     recursive: RecursiveOption = False,
-    subset: Annotated[str, typer.Option(help="Subset of videos whose file names none.")] = "training",
+    subset: Annotated[str, typer.Option(help="Subset of videos if the file names none.")] = "training",
     fps: _Fps = None,
     columns: _Columns = None,
     layer: _Layers = None,
     background: _Background = None,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Leave out what cannot be used, list it, and end with exit status 4.")
+        bool, typer.Option("--lenient", help="Skip invalid rows, list them, and exit with status 4.")
     ] = False,
 ) -> None:
-    """Convert annotations of other tools and benchmarks, and to the files of OpenTAD and ActionFormer.
+    """Convert annotations from other tools and benchmarks, or to the files of OpenTAD and ActionFormer.
 
     Example: lofi data convert session1.eaf session2.eaf --layer actions --videos videos/ -o labels.json
     """
@@ -197,15 +198,15 @@ def convert(
 
 
 def _show_imported(imported: Imported, output: Path, target: str) -> None:
-    """Say what was read and what was left out; exit status 4 if something should not have been."""
+    """Say what was read and what was skipped; exit with status 4 if something invalid was skipped."""
     annotations = imported.annotations
     instances = sum(len(video.segments) for video in annotations)
     counts = ", ".join(f"{count} {name}" for name, count in annotations.subsets.items())
     say(f"{len(annotations)} videos ({counts}), {instances} instances, {len(annotations.labels)} classes: {output}")
     ignored = sum(len(video.ignored) for video in annotations)
     if ignored:
-        fate = "a table has no place for them" if target == "csv" else "`lofi evaluate --ignore-ambiguous` uses them"
-        say(f"{ignored} ambiguous parts are no instances; {fate}.")
+        fate = "a table cannot hold them" if target == "csv" else "`lofi evaluate --ignore-ambiguous` uses them"
+        say(f"{ignored} ambiguous parts do not count as instances; {fate}.")
     for remark in imported.remarks:
         say(remark)
     for reason in annotations.notes[:_MOST]:
@@ -218,14 +219,14 @@ def _show_imported(imported: Imported, output: Path, target: str) -> None:
 def split(
     annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    shares: Annotated[str, typer.Option(help="Weight of each subset.")] = "training=0.8,validation=0.2",
-    seed: Annotated[int, typer.Option(help="Another number, another draw.")] = 0,
+    shares: Annotated[str, typer.Option(help="Share of each subset.")] = "training=0.8,validation=0.2",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     group_by: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", help="Videos with the same match (first group) in their ids stay together."),
+        typer.Option(metavar="REGEX", help="Keep videos whose ids have the same match (first group) in one subset."),
     ] = None,
 ) -> None:
-    """Assign subsets anew, so that every class has its share in each of them.
+    """Split videos into subsets, so that each class has its share in each of them.
 
     Example: lofi data split labels.json -o split.json --group-by '^(person[0-9]+)_'
     """
@@ -276,10 +277,10 @@ def stats(
         Path | None, typer.Option(help="Folder of the videos: how long they are, instead of the annotated durations.")
     ] = None,
     recursive: RecursiveOption = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for a page with plots.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write a page with plots into.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Describe a data set: classes, lengths, gaps, overlap, background, and what a grid of snippets resolves.
+    """Describe a data set: classes, lengths, gaps, overlap, background, and segments too short for a snippet grid.
 
     Exit status 4 if a segment cannot be used or a video cannot be read; each is listed.
 

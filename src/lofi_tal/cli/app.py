@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Begin with: lofi detect --demo, lofi demo. Your own data: lofi data convert, lofi data check, lofi init, "
+    epilog="Start with: lofi detect --demo, lofi demo. Your own data: lofi data convert, lofi data check, lofi init, "
     "lofi run, lofi detect.",
 )
 data.register(app)
@@ -48,7 +48,9 @@ def _version(shown: bool) -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     VERBOSE["on"] = verbose
     show_log()

@@ -24,29 +24,27 @@ VERBOSE = {"on": False}
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="YAML recipe (`lofi init` writes one), or the name of a shipped one.")
 ]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Run folder; runs/<name of the recipe> without it.")
-]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. Default: runs/<recipe name>.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one value of the recipe.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace stages that were made from other inputs or interrupted.")
+    bool, typer.Option("--overwrite", help="Replace stages that were interrupted or whose inputs changed.")
 ]
 CompileOption = Annotated[
     str | None,
     typer.Option(
         "--compile",
-        help="Compile encoders: off, on (torch.compile), graphs (and CUDA graphs), or auto: the fastest, by a trial of "
-        "some minutes, once a run; off, or what the run has, without it.",
+        help="Compile encoders: off, on (torch.compile), graphs (CUDA graphs too), or auto (time each for some "
+        "minutes, once a run, and use the fastest). Default: the setting of the run, off for a new one.",
     ),
 ]
 MemoryOption = Annotated[
     str | None,
-    typer.Option(help="Memory of each device for stage 2, such as 24GiB: the planner chooses what fits (`lofi plan`)."),
+    typer.Option(help="Memory budget of each device for stage 2, such as 24GiB; uses the plan of `lofi plan`."),
 ]
 StepDownOption = Annotated[
     bool, typer.Option("--step-down", help="If stage 2 runs out of memory, retry with the next smaller plan.")
@@ -55,8 +53,8 @@ ShareOption = Annotated[
     bool,
     typer.Option(
         "--share",
-        help="Share the work with other processes, on any machine, that are given the same command and see the same "
-        "folders. They may come, go and die; each ends when all is done.",
+        help="Share the work with other processes that run the same command, on any machine that sees the same "
+        "folders. They may start, stop and fail at any time; all end when the work is done.",
     ),
 ]
 PatienceOption = Annotated[
@@ -64,14 +62,14 @@ PatienceOption = Annotated[
     typer.Option(
         min=1.0,
         max=86400.0,
-        help="With --share: seconds without a sign of life after which a process is taken for dead.",
+        help="With --share: seconds without a heartbeat after which a process counts as dead.",
     ),
 ]
 RecursiveOption = Annotated[
     bool, typer.Option("--recursive", help="Search all folders in the video folder (as videos/** does in a recipe).")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON to stdout.")]
 
 
 def complain(message: str) -> None:
@@ -82,7 +80,7 @@ def complain(message: str) -> None:
 
 
 def speaks() -> bool:
-    """Say whether this process reports: of several ones of a run, the first does."""
+    """Say whether this process reports: the first process of a run does."""
     return started_rank() == 0
 
 
@@ -101,7 +99,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table to stdout; columns whose cells are numbers stand on the right."""
+    """Print a table to stdout; columns of numbers are right-aligned."""
     if not speaks():
         return
     cells = [[one_line(str(cell)) for cell in row] for row in rows]

@@ -24,7 +24,7 @@ from lofi_tal.leases import PATIENCE
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    data = typer.Typer(help="Check, convert, split and describe data sets, or make one.", no_args_is_help=True)
+    data = typer.Typer(help="Check, convert, split, describe or create data sets.", no_args_is_help=True)
     annotation_commands.register(data)
     data.command("cache")(cache)
     data.command("export-features")(export_features)
@@ -42,8 +42,8 @@ def cache(
 ) -> None:
     """Decode all videos of a recipe once, before any training, into the frame cache of its run folder.
 
-    One pass over a file serves all fidelities of stage 2. What is there already is not decoded again; training does the
-    same by itself in its first epoch. Exit status 4 if a video cannot be decoded.
+    One pass over a file serves all fidelities of stage 2. Cached videos are not decoded again. Without this command,
+    training fills the cache in its first epoch. Exit status 4 if a video cannot be decoded.
 
     Example: lofi data cache recipe.yaml -o runs/mine
     """
@@ -64,7 +64,9 @@ def cache(
     held, limit = run.cache.held_bytes() / 2**30, loaded.data.cache_gib
     say(f"{run.cache.folder}: {held:.2f} GiB (limit {limit:g} GiB)")
     if not whole:
-        complain("The cache or its disk is full: the rest will be decoded whenever it is needed; raise data.cache_gib.")
+        complain(
+            "The cache or its disk is full: other videos are decoded each time they are needed. Raise data.cache_gib."
+        )
     for video_id, reason in failed.items():
         complain(f"{video_id}: {reason}")
     if failed:
@@ -73,8 +75,8 @@ def cache(
 
 def export_features(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write <id>.npy files into.")],
-    arm: Annotated[str, typer.Option(help="Whose encoder made the features: lofi or baseline.")] = "lofi",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write <id>.npy files to.")],
+    arm: Annotated[str, typer.Option(help="Arm whose encoder computed the features: lofi or baseline.")] = "lofi",
 ) -> None:
     """Write a run's features as OpenTAD and ActionFormer read them: one .npy file a video, (snippets, channels).
 
@@ -91,15 +93,15 @@ def export_features(
 
 
 def synth(
-    output: Annotated[Path, typer.Argument(help="Folder to make; an interrupted one is completed.")],
+    output: Annotated[Path, typer.Argument(help="Folder to create; an incomplete one is completed.")],
     preset: Annotated[
         str, typer.Option(help="tiny (tests), small (demo), bench, bench_broad, bench_gpu (experiments).")
     ] = "small",
-    seed: Annotated[int, typer.Option(help="Of everything random; the same seed gives the same bytes.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that render; all cores without it.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same bytes.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rendering processes. Default: all cores.")] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Make the embedded benchmark: real encoded videos whose classes are told apart by motion alone."""
+    """Create the embedded benchmark: real encoded videos whose classes differ only in motion."""
     from lofi_tal.demo import make_benchmark
 
     dataset = make_benchmark(output, preset=preset, seed=seed, workers=workers, quiet=quiet)

@@ -38,26 +38,27 @@ def detect(
     videos: Annotated[
         list[Path] | None, typer.Argument(metavar="VIDEO...", help="Video files or folders of videos.")
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="Model folder, or the run folder that holds it.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Model folder or run folder.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Try it: a small video and a small model that come with the package.")
+        bool, typer.Option("--demo", help="Try it on a small video with a small model; both come with the package.")
     ] = False,
     recursive: RecursiveOption = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for <video>.json, .csv, .srt and .html; see --format.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write <video>.json, .csv, .srt and .html to; see --format."),
     ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
             "--format",
-            help="Format to write, one of `lofi models list`; may be repeated. Without it: json, csv, srt and html.",
+            help="Format to write, one of `lofi models list`; may be repeated. Default: json, csv, srt and html.",
         ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Lowest score shown; chosen on held-out training videos without it. The JSON has all."),
+        typer.Option(
+            help="Lowest score shown. Default: chosen on held-out training videos. The JSON has all detections."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -66,7 +67,7 @@ def detect(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the actions in video files: a table, and with --out JSON, CSV, subtitles and a timeline page.
+    """Detect actions in video files: print a table, and with --out write JSON, CSV, subtitles and a timeline page.
 
     Examples: lofi detect --demo
               lofi detect holiday.mp4 --model runs/mine --out found/
@@ -82,7 +83,7 @@ def detect(
     elif not videos or model is None:
         raise LofiError("Give video files and --model, as in `lofi detect holiday.mp4 --model runs/mine`, or --demo.")
     if formats and out is None:
-        raise LofiError("--format says what is written: give the folder with --out.")
+        raise LofiError("--format needs a folder to write to: add --out FOLDER.")
     results, failed, limit = detect_files(
         [everywhere(path) if recursive and path.is_dir() else path for path in videos],
         model,
@@ -133,7 +134,7 @@ def show_truth(path: Path) -> None:
 
     for video_id, entry in read_json(path)["database"].items():
         rows = [(*map(clock, one["segment"]), one["label"]) for one in entry["annotations"]]
-        print_table(f"{video_id}: what is there (ground truth)", ("start", "end", "label"), rows)
+        print_table(f"{video_id}: ground truth", ("start", "end", "label"), rows)
 
 
 def clock(seconds: float) -> str:

@@ -23,7 +23,8 @@ TiouOption = Annotated[
     str, typer.Option(help="Thresholds: activitynet (0.5:0.05:0.95), thumos (0.3:0.1:0.7), a:step:b or a,b,c.")
 ]
 ProtocolOption = Annotated[
-    str | None, typer.Option(help="ActivityNet-1.3 videos that count: 4728 (G-TAD, BMN, LoFi) or 4926 (all).")
+    str | None,
+    typer.Option(help="ActivityNet-1.3 validation videos to evaluate: 4728 (G-TAD, BMN, LoFi) or 4926 (all)."),
 ]
 OnlyOption = Annotated[
     Path | None, typer.Option(help="Evaluate only these videos: ids line by line, a JSON list, or annotations.")
@@ -32,17 +33,17 @@ AmbiguousOption = Annotated[
     bool,
     typer.Option(
         "--ignore-ambiguous",
-        help="As the THUMOS14 challenge: detections that match nothing and overlap an ambiguous part do not count.",
+        help="As in the THUMOS14 challenge: exclude unmatched detections that overlap an ambiguous part.",
     ),
 ]
 BootstrapOption = Annotated[
-    int, typer.Option(help="Also 95 % intervals from so many draws of the videos; 0 for none.", min=0)
+    int, typer.Option(help="Number of bootstrap samples of the videos for 95 % intervals; 0 for none.", min=0)
 ]
 AgainstOption = Annotated[
-    Path | None, typer.Option(help="Another system's result JSON: the interval of the difference to it.")
+    Path | None, typer.Option(help="Result JSON of another system; prints the interval of the difference.")
 ]
 PageOption = Annotated[
-    Path | None, typer.Option(help="Write an HTML page with plots (and its numbers as .json beside it).")
+    Path | None, typer.Option(help="HTML page with plots to write; its numbers are written beside it as .json.")
 ]
 
 
@@ -58,19 +59,23 @@ def evaluate(
     tiou: TiouOption = "activitynet",
     protocol: ProtocolOption = None,
     only: OnlyOption = None,
-    exclude: Annotated[Path | None, typer.Option(help="Leave these videos out on both sides; the same forms.")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="Exclude these videos from truth and results; same forms as --only.")
+    ] = None,
     class_agnostic: Annotated[
-        bool, typer.Option("--class-agnostic", help="Take all labels as one; each segment counts once.")
+        bool, typer.Option("--class-agnostic", help="Ignore labels; each distinct segment counts once.")
     ] = False,
     ignore_ambiguous: AmbiguousOption = False,
-    proposals: Annotated[bool, typer.Option("--proposals", help="Also AR@AN and its AUC, labels aside.")] = False,
-    diagnose: Annotated[bool, typer.Option("--diagnose", help="Also what kinds of errors cost how much.")] = False,
+    proposals: Annotated[bool, typer.Option("--proposals", help="Also print AR@AN and AUC, without labels.")] = False,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Also print error types and the mAP that each costs.")
+    ] = False,
     bootstrap: BootstrapOption = 0,
     against: AgainstOption = None,
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Detection mAP with the semantics of the official ActivityNet evaluator; on request recall, errors, intervals.
+    """Compute detection mAP as the official ActivityNet evaluator does; optionally recall, errors and intervals.
 
     Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: JsonOption = False) -> None:
-    """List encoders, heads, fidelity schedules, formats and shipped recipes, and the packages that they come from."""
+    """List encoders, heads, fidelity schedules, formats and shipped recipes, with their packages."""
     from lofi_tal.encoders import list_encoders
     from lofi_tal.recipes import recipe_names
 
@@ -97,11 +97,12 @@ def _encoder_row(name: str) -> dict[str, Any]:
 def info(
     name: Annotated[str, typer.Argument(help="An encoder of `lofi models list`.")],
     weights: Annotated[
-        Path | None, typer.Option(help="A weights file: say what of it fits, what is missing and what is not used.")
+        Path | None,
+        typer.Option(help="Weights file to check: which weights fit, which are missing, which are not used."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what an encoder is (channels, parameters, preprocessing, public weights) and whether a weights file fits."""
+    """Show an encoder (channels, parameters, preprocessing, public weights), and whether a weights file fits."""
     from lofi_tal.encoders import ENCODERS, batchnorms, create_encoder, load_weights
 
     encoder = create_encoder(name)

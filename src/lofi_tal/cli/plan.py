@@ -23,19 +23,17 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     recipe: RecipeArgument,
-    memory: Annotated[str, typer.Option(help="Memory of each device, such as 24GiB.")],
+    memory: Annotated[str, typer.Option(help="Memory budget of each device, such as 24GiB.")],
     devices: Annotated[int, typer.Option(help="Number of devices.", min=1)] = 1,
-    precision: Annotated[str, typer.Option(help="auto, both, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precisions to plan for: auto, both, fp32 or bf16.")] = "auto",
     everything: Annotated[
-        bool, typer.Option("--all", help="Look at other ratios than the recipe's as well, and show them.")
+        bool, typer.Option("--all", help="Also plan and show ratios other than the recipe's.")
     ] = False,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Run one real step of each row, one video at once.")
-    ] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Run one real step of each row, with one video.")] = False,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what of stage 2 fits into a memory budget, what it costs, and what to take. No GPU is needed.
+    """Show which settings of stage 2 fit a memory budget, their cost, and a recommendation. No GPU is needed.
 
     Example: lofi plan recipe.yaml --memory 24GiB --devices 4
     """
@@ -79,7 +77,7 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
         "one video",
         "videos at once",
         "step",
-        "parts",
+        "micro-batches",
         "compute",
         "time",
     ]
@@ -94,7 +92,7 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     share = percent(result.phases_equal)
     say(
         f"The phases of the cycle differ by {share} % in memory"
-        + ("." if result.phases_equal <= 0.15 else ": not equal!")
+        + ("." if result.phases_equal <= 0.15 else ": they are not equal.")
     )
     if result.short_segments:
         parts = ", ".join(f"r_t {ratio:.3g}: {percent(value)} %" for ratio, value in result.short_segments.items())
@@ -102,8 +100,8 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     frontier = result.frontier()
     if frontier:
         print_table(
-            "least compute for so much memory",
-            ("memory", "compute", "schedule", "r_t", "back-propagation", "precision", "parts"),
+            "least compute for each memory",
+            ("memory", "compute", "schedule", "r_t", "back-propagation", "precision", "micro-batches"),
             [
                 (_gib(c.peak), f"{c.compute:.2f}", c.schedule, f"{c.r_t:g}", str(c.strategy), c.precision, c.parts)
                 for c in frontier
@@ -115,8 +113,8 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     say(f"Recommended: {describe(result.recommended, result)}")
     say(result.reason)
     say(
-        f"A step of stage 2 takes about {spoken(result.recommended.seconds)} on this machine, without reading "
-        "videos; times of all stages: lofi run RECIPE --dry-run."
+        f"A step of stage 2 takes about {spoken(result.recommended.seconds)} on this machine, without loading data. "
+        "Times of all stages: lofi run RECIPE --dry-run."
     )
 
 
@@ -139,7 +137,7 @@ def describe(choice: Choice, result: Plan) -> str:
         f"lofi.schedule={choice.schedule} r_t={choice.r_t:g} r_s={choice.r_s:.3g} strategy={row.strategy.name} "
         f"accumulate={choice.parts}, {choice.precision}: {_gib(choice.peak)} GiB, compute {choice.compute:.2f}. "
         f"Batch {result.batch} = {result.devices} device{'s' if result.devices > 1 else ''} × {choice.parts} "
-        f"part{'s' if choice.parts > 1 else ''} × up to {at_once} videos; "
+        f"micro-batch{'es' if choice.parts > 1 else ''} × up to {at_once} videos; "
         "the learning rate does not depend on any of them."
     )
 

@@ -21,16 +21,19 @@ TablesArgument = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option(help="Recipe that the rows change: a file, or a shipped name; `bench` (embedded data) without it."),
+    typer.Option(help="Base recipe of the rows: a file or a shipped name. Default: `bench` (embedded data)."),
 ]
 RunsOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder of the runs; runs/reproduce-<data> without it.")
+    Path | None, typer.Option("--out", "-o", help="Folder of the runs. Default: runs/reproduce-<data>.")
 ]
 DocumentOption = Annotated[
-    Path | None, typer.Option(help="Markdown file whose marked blocks get the tables; their plots go beside it.")
+    Path | None,
+    typer.Option(help="Markdown file to insert the tables into, at its marks; plots are written beside it."),
 ]
-ShowOption = Annotated[bool, typer.Option("--show", "--dry-run", help="Show rows and what is missing; run nothing.")]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16 or fp16 (results in <data>-bf16 ...); never by trial.")]
+ShowOption = Annotated[bool, typer.Option("--show", "--dry-run", help="Show rows and missing results; run nothing.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="fp32, bf16 or fp16 (results in <data>-bf16 ...); auto is not allowed.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +44,8 @@ def register(app: typer.Typer) -> None:
 def reproduce(
     tables: TablesArgument = None,
     data: DataOption = None,
-    seeds: Annotated[str, typer.Option(help="How many seeds (5: seeds 0 to 4), or which (2-4, 3-3).")] = "5",
-    rows: Annotated[str | None, typer.Option(help="Only these rows, such as acp,long.")] = None,
+    seeds: Annotated[str, typer.Option(help="Number of seeds (5: seeds 0 to 4), or a range (2-4, 3-3).")] = "5",
+    rows: Annotated[str | None, typer.Option(help="Run only these rows, such as acp,long.")] = None,
     out: RunsOption = None,
     results: Annotated[Path, typer.Option(help="Folder of the results: <data>/<row>/seed-<n>.json.")] = Path("results"),
     document: DocumentOption = None,
@@ -52,11 +55,10 @@ def reproduce(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the paper's tables, or some rows of them, and write tables with intervals from all results that are there.
+    """Run the paper's tables, or rows of them, and write tables with intervals from all existing results.
 
-    Rows run seed by seed; a row and seed whose result is there is not run again, so the command goes on where it
-    stopped. Started several times, it shares the rows among the processes; several machines take different --rows or
-    --seeds and put their results into one folder.
+    Rows run seed by seed. Finished rows are skipped, so the same command continues. Start it several times to share the
+    rows among processes. On several machines, use different --rows or --seeds and collect the results in one folder.
 
     Example: lofi reproduce 1 2 --seeds 5
     """

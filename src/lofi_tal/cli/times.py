@@ -22,15 +22,15 @@ DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Train nothing and write nothing: check data and weights, time a few real steps of every stage, and print "
-        "how long the run takes, what it keeps on disk and its peak memory.",
+        help="Train and write nothing: check data and weights, time a few real steps of every stage, and print the "
+        "time, disk space and peak memory of the run.",
     ),
 ]
 BudgetOption = Annotated[
     str | None,
     typer.Option(
-        help="Time for the whole run, such as 30min, 2h or 1:30:00: fewer learning rates and epochs, then smaller "
-        "frames, until it fits; what is changed is said."
+        help="Time for the whole run, such as 30min, 2h or 1:30:00. Reduces learning rates and epochs, then the frame "
+        "size, until the run fits, and prints the changes."
     ),
 ]
 
@@ -104,8 +104,8 @@ def prepared(options: RunOptions, budget: str | None) -> RunOptions:
         return options
     if begun:
         raise LofiError(
-            f"--budget chooses for a new run, and {output} holds one. What was chosen for it stands in its recipe: "
-            f"lofi run {output / 'recipe.yaml'} -o {output} --resume goes on with it."
+            f"--budget is for a new run, and {output} holds one. Its recipe has the settings that were chosen: "
+            f"lofi run {output / 'recipe.yaml'} -o {output} --resume continues it."
         )
     options, found = foresee(options, budget)
     show(found)
@@ -155,7 +155,7 @@ def _notes(found: Forecast) -> list[str]:
     least = "At least " if estimate.unknown else "About "
     notes = [f"{least}{spoken(estimate.total)} for the whole run; start-up and the report add some seconds."]
     if estimate.unknown:
-        notes.append(f"Not known, and not in it: {', '.join(estimate.unknown)}.")
+        notes.append(f"Not included, because the time is not known: {', '.join(estimate.unknown)}.")
     limit = found.recipe.data.cache_gib
     notes.append(
         f"Frame cache: {found.cache / 2**30:.2f} GiB on disk (data.cache_gib = {limit:g})."

@@ -83,12 +83,12 @@ def pretrain(options: RunOptions) -> None:
         if second is not None:
             say(f"Second encoder: {second}")
         for name, facts in clip_accuracies(run).items():
-            say(f"{name}: {percent(facts['accuracy'])} % of {facts['validation_clips']} held-out clips are right")
+            say(f"{name}: {percent(facts['accuracy'])} % accuracy on {facts['validation_clips']} held-out clips")
     _end(run, {}, None)
 
 
 def train(options: RunOptions) -> None:
-    """Stage 2: train encoder and head end to end at low fidelity (after stage 1, if it is not up to date)."""
+    """Stage 2: train encoder and head end to end at low fidelity; runs stage 1 first if it is out of date."""
     run = options.open_run()
     with _at_work(run):
         data = _data(run)  # what is wrong with the data is said before any training
@@ -98,9 +98,9 @@ def train(options: RunOptions) -> None:
 
 
 def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
-    """Features of all videos at full fidelity (after the stages before, if they are not up to date).
+    """Extract features of all videos at full fidelity; runs earlier stages first if they are out of date.
 
-    Example: lofi extract recipe.yaml -o runs/mine --share (as often, and on as many machines, as you like)
+    Example: lofi extract recipe.yaml -o runs/mine --share (on any number of machines)
     """
     run = options.open_run(patience=patience if share else None)
     with _at_work(run):
@@ -113,7 +113,7 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
 
 
 def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
-    """Stage 3: a fresh head on frozen features, detections and mAP (after the stages before)."""
+    """Stage 3: train a fresh head on frozen features, detect, compute mAP; runs earlier stages first if needed."""
     run = options.open_run()
     with _at_work(run):
         _data(run)
@@ -125,16 +125,17 @@ def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
 def classify(
     options: RunOptions,
     *,
-    scores: Annotated[Path, typer.Option(help="JSON file to write: class scores of every evaluated video.")],
+    scores: Annotated[Path, typer.Option(help="JSON file to write, with class scores of every evaluated video.")],
     layout: Annotated[
-        str, typer.Option(help="cuhk (BSN, BMN, G-TAD, OpenTAD) or hacs (G-TAD's HACS branch).")
+        str, typer.Option(help="Layout: cuhk (BSN, BMN, G-TAD, OpenTAD) or hacs (G-TAD's HACS branch).")
     ] = "cuhk",
-    arm: Annotated[str | None, typer.Option(help="Which features: lofi, baseline or features; the last arm's.")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="Arm whose features are used: lofi, baseline or features. Default: the last.")
+    ] = None,
 ) -> None:
     """Fit the built-in classifier alone and export class scores of whole videos for other systems.
 
-    The features are extracted (after the stages before) if they are not up to date. A recipe of any system, this one
-    included, reads the file back with classifier.scores.
+    Features are extracted first if they are out of date. A recipe reads the file with classifier.scores.
     """
     from lofi_tal.postprocess import write_cuhk_scores, write_hacs_scores
 
@@ -159,12 +160,12 @@ def init(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON.")],
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
     recursive: RecursiveOption = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Recipe file to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder's folder."),
+        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder folder."),
     ] = None,
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
@@ -172,16 +173,16 @@ def init(
         bool,
         typer.Option(
             "--trial",
-            help="Afterwards try stage 2 with and without its class loss on training videos, from the encoder of stage "
-            "1, and change the recipe if one is clearly better. Takes minutes to hours: it says how long first, and "
-            "goes on where it was interrupted.",
+            help="Then compare stage 2 with and without its class loss on training videos, from the stage-1 encoder, "
+            "and change the recipe if one is clearly better. Needs minutes to hours, prints the time first, and "
+            "continues if it was interrupted.",
         ),
     ] = False,
     budget: BudgetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a commented recipe that fits your data and this machine, and say why.
+    """Write a commented recipe that fits your data and this machine, with the reason for each value.
 
     Example: lofi init --annotations labels.json --videos videos/ --clips clips.csv --clips-root clips/ -o recipe.yaml
     """
@@ -210,36 +211,37 @@ def init(
 def demo(
     recipe: Annotated[
         str | None,
-        typer.Option(help="Shipped recipe: demo_quick, demo, or one of the arms mini_* (`lofi models list`)."),
+        typer.Option(help="Shipped recipe: demo_quick, demo, or one of mini_* (`lofi models list`)."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<recipe> without it.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. Default: runs/<recipe>.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the benchmark, made if need be; <run folder>/data without it.")
+        Path | None, typer.Option(help="Folder of the benchmark, created if missing. Default: <run folder>/data.")
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Embedded benchmark: demo, tiny, small, bench, bench_broad, bench_gpu; fits the recipe."),
+        typer.Option(
+            help="Embedded benchmark: demo, tiny, small, bench, bench_broad or bench_gpu. Default: fits the recipe."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="The recipe `demo`, which trains stage 1 too, on a larger benchmark.")
+        bool, typer.Option("--from-scratch", help="Train stage 1 too, on a larger benchmark (recipe `demo`).")
     ] = False,
     settings: SetOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show what LoFi changes, in minutes on a CPU: benchmark, stage 2, stage 3 with and without it, a page.
+    """Show what LoFi changes, in minutes on a CPU: train on the embedded benchmark with and without it, write a page.
 
-    Stage 1 comes with the package, unless --from-scratch trains it too. Run again, it goes on where it stopped and
-    skips what is up to date.
+    Stage 1 comes with the package; --from-scratch trains it too. The same command continues an interrupted run and
+    skips finished stages.
     """
     from lofi_tal.demo import QUICK, run_demo
 
     if from_scratch and recipe is not None:
         raise LofiError(f"--from-scratch is the recipe demo: leave out --recipe {recipe}.")
     recipe = recipe or ("demo" if from_scratch else QUICK)
-
     show_log(quiet)
     result = run_demo(
         output or Path("runs") / {QUICK: "demo", "demo": "demo_from_scratch"}.get(recipe, recipe),
@@ -255,8 +257,7 @@ def demo(
     )
     _show(result.run, result.arms, False)
     print_table("", ("stage", "time", "peak memory"), result.stages)
-    say(f"Open this page first: {result.page}")
-    say(f"The whole report: {result.report}")
+    say(f"Open this page first: {result.page}\nThe whole report: {result.report}")
 
 
 @contextlib.contextmanager
@@ -331,7 +332,7 @@ def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:
 
 
 def _end(run: Run, lost: dict[str, str], data: RunData | None) -> None:
-    """Say which videos, clips and annotations a run had to do without, and end with the exit status that says so."""
+    """List skipped videos, clips and annotations, and exit with status 4 if there are any."""
     from lofi_tal.run.report import lost_in_training, tell_dropped
 
     trained = lost_in_training(run)
