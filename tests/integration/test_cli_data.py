@@ -137,7 +137,7 @@ def test_features_of_a_run_are_read_by_others(finished_run, tmp_path):
     assert own.read(files[0].stem).equal(exported.read(files[0].stem))
 
 
-def test_features_of_two_encoders_are_refused_and_damaged_ones_listed(tmp_path):
+def test_features_of_another_encoder_and_damaged_ones_are_listed(tmp_path):
     folder = tmp_path / "arms" / "lofi" / "features"
     folder.mkdir(parents=True)
     folder.with_suffix(".json").write_text("{}")
@@ -150,8 +150,8 @@ def test_features_of_two_encoders_are_refused_and_damaged_ones_listed(tmp_path):
     assert sorted(file.name for file in (tmp_path / "npy").iterdir()) == ["a.npy", "b.npy"]
     save_file({"features": np.zeros((5, 9), np.float16)}, folder / "b.safetensors")
     result = lofi("data", "export-features", tmp_path, "-o", tmp_path / "npy")
-    assert isinstance(result.exception, DataError)
-    assert "9 channels, a.safetensors has 8" in str(result.exception)
+    assert result.exit_code == 4  # most files decide
+    assert "9 channels" in result.output
 
 
 def test_features_that_are_not_finished_are_refused(tmp_path):

@@ -134,7 +134,11 @@ def test_a_video_whose_segments_lie_outside_is_no_background(with_background, tm
     recipe, video_id = with_background
     path = recipe().data.annotations
     document = json.loads(path.read_text())
-    document["database"][video_id]["annotations"] = [{"segment": [5000, 6000], "label": "x"}]
+    others = (
+        entry for entry in document["database"].values() if entry["subset"] == "training" and entry["annotations"]
+    )
+    label = next(others)["annotations"][0]["label"]  # of a class that keeps others
+    document["database"][video_id]["annotations"] = [{"segment": [5000, 6000], "label": label}]
     path.write_text(json.dumps(document))
     data = read_data(recipe(background=True), VideoManifest(None))
     assert video_id not in {video.video_id for video in data.videos}
