@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 
@@ -47,6 +48,9 @@ def test_init_reads_the_names_of_the_clips_too(benchmark_set, tmp_path):
     (tmp_path / "clips.csv").write_text(
         "label,youtube_id,time_start,time_end,split\npushing something from left to right,a,0,1,train\n"
     )
+    clip = tmp_path / "pushing something from left to right" / "a.mp4"
+    clip.parent.mkdir()
+    shutil.copy(next(benchmark_set.videos.iterdir()), clip)
     rows = write_recipe(
         tmp_path / "recipe.yaml", trial=False, annotations=renamed(benchmark_set, tmp_path, ["pour", "stir"]),
         videos=benchmark_set.videos, clips=tmp_path / "clips.csv", clips_root=tmp_path,

@@ -1,6 +1,7 @@
 """A run with sliding windows on the tiny benchmark: training, features, detection and the localiser agree."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,12 +98,16 @@ def test_another_overlap_cuts_otherwise_but_needs_no_other_features(windowed):
 
 def test_segments_are_measured_by_the_window_when_planning(windowed, monkeypatch):
     pipeline, _ = windowed
-    monkeypatch.setattr(lofi_tal.planning.choosing, "make_plan", lambda *_, lengths, **__: lengths)
+    monkeypatch.setattr(
+        lofi_tal.planning.choosing,
+        "make_plan",
+        lambda *_, lengths, **__: SimpleNamespace(lengths=lengths, recommended=True),
+    )
     lengths = []
     for window in (None, WINDOW):
         content = pipeline.recipe.model_dump(mode="json")
         content["snippets"]["window"] = window
-        lengths.append(plan_recipe(make_recipe(content), 2**40, model=object()))
+        lengths.append(plan_recipe(make_recipe(content), 2**40, model=object()).lengths)
     truth = json.loads(pipeline.recipe.data.annotations.read_text())["database"]
     videos = [video for video in truth.values() if video["subset"] == "training"]
     seconds = [[a["segment"][1] - a["segment"][0] for a in video["annotations"]] for video in videos]

@@ -225,7 +225,7 @@ def test_the_command_says_no_errors_only_if_there_is_nothing_to_say(check):
     assert "No errors." in check(fine)[1]
     status, output = check([*fine, video("b", [(0, 1), (2, 3)], duration=10, label="Pour")])
     assert (status, "No errors" in output) == (0, False)
-    assert "1 warning: `lofi run` would train." in output
+    assert "2 warnings: `lofi run` would train." in output  # of case, and never evaluated
     status, output = check([*fine, video("c", [(1000, 2000)], duration=10)])
     assert (status, "No errors" in output) == (3, False)
     status, output = check([video("a", [(0, 1), (2, 3)], duration=10, subset="train")], "--train-subset", "train")

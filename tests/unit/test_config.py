@@ -106,7 +106,7 @@ def test_an_unknown_shipped_recipe_names_the_nearest():
 
 def test_every_setting_that_is_a_path_is_taken_from_the_folder_of_the_recipe(tmp_path):
     """The list comes from the types: a path that is added is not forgotten."""
-    content = {"data": {**DATA, "manifest": "m.jsonl", "clips": "c.csv", "clips_root": "clips"}}
+    content = {"data": {**DATA, "manifest": "m.jsonl", "clips": "c.csv", "clips_root": "clips", "cache": "k"}}
     content |= {"encoder": {"weights": "w.safetensors"}, "classifier": {"scores": "s.json"}}
     content |= {"features": {"sources": ["a", "/b"]}, "head": {"weights": "gtad.pth.tar"}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
