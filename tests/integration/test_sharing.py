@@ -73,7 +73,7 @@ def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
     run, recipe, features, before = run_copy
     chance = random.Random(0)
 
-    def start(slowness=1.0):  # so slow that none has done all before the other has begun, on a busy machine too
+    def start(slowness=0.3):
         command = [sys.executable, "-c", WORKER, str(recipe), str(run)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "SLOWNESS": str(slowness)}
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
