@@ -18,6 +18,11 @@ def write(path: Path, content) -> Path:
     return path
 
 
+def touch(path: Path, content: bytes = b"") -> Path:
+    """Write bytes, or an empty file; folders are made."""
+    return write(path, content)
+
+
 def segments(*paths: Path, name: str | None = None, **options) -> dict[str, list[tuple[float, float, str]]]:
     """Import files and return start, end and label by video, in the order of their starts."""
     found = import_annotations(list(paths), name, ImportOptions(**options))

@@ -125,7 +125,7 @@ def _size(facts: Facts, trained: dict[str, Any], reasons: dict[str, str]) -> int
         reasons["snippets.size"] = "pixels; as the encoder of the weights was trained"
         return int(trained["size"])
     if facts.compact:
-        reasons["snippets.size"] = f"pixels; all figures of this encoder in the README are at 48; {more}"
+        reasons["snippets.size"] = f"pixels; as the shipped recipes demo and bench have; {more}"
         return 48
     if facts.gpu and (not facts.small or facts.start is not None):
         reasons["snippets.size"] = "pixels; the paper's"

@@ -21,6 +21,12 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def clock_text(seconds: float, digits: int) -> str:
+    """Return a place in a video, ``m:ss`` with so many digits of a second."""
+    minutes, rest = divmod(round(max(0.0, seconds), digits), 60)
+    return f"{int(minutes)}:{rest:0{3 + digits}.{digits}f}"
+
+
 def spoken(seconds: float) -> str:
     """Return a time in words, such as ``45 s``, ``14 min`` or ``2 h 05 min``."""
     if seconds < 90:
@@ -86,9 +92,9 @@ class _Shown:
     expected: Expected | None = None
 
 
-def expect(tasks: Sequence[tuple[str, float]] | None) -> None:
-    """Let every progress show what is left of all ``tasks``, given as titles and seconds; None stops that."""
-    _Shown.expected = None if tasks is None else Expected(tasks)
+def expect(tasks: Sequence[tuple[str, float]]) -> None:
+    """Let every progress show what is left of all ``tasks``, given as titles and seconds."""
+    _Shown.expected = Expected(tasks)
 
 
 def show_progress(make: MakeBar) -> None:

@@ -15,7 +15,6 @@ from lofi_tal.files import write_json
 from lofi_tal.planning.measure import measure_step
 from lofi_tal.progress import duration_text
 from lofi_tal.run import Run, RunData
-from lofi_tal.run.data import read_clips
 from lofi_tal.runtime import precision_of
 
 logger = logging.getLogger("lofi_tal")
@@ -151,7 +150,7 @@ def _cost(recipe: Recipe, run: Run, data: RunData, learn: int, judge: int) -> st
         f"{duration_text(trial)} of computing on this machine; decoding and heads come on top."
     )
     if recipe.pretrain is not None and not (run.output / "pretrain" / "stage.json").exists():
-        clips = len(read_clips(recipe, run.manifest).train)
+        clips = len(run.clips().train)
         first = duration_text(clips * recipe.pretrain.epochs * clip)
         text += f" Stage 1 comes first, about {first} more, in {run.output}, where `lofi run` takes it up."
     return f"{text} Interrupted, the same command goes on."

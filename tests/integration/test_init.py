@@ -29,6 +29,12 @@ def init(folder, data, *options):
     return result
 
 
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch):
+    """How long a run takes is measured by tests/integration/test_forecast.py and the tutorials."""
+    monkeypatch.setattr("lofi_tal.cli.train.recipe_times", lambda recipe, budget: [])
+
+
 @pytest.fixture
 def data(benchmark_set):
     return benchmark_set.annotations, benchmark_set.videos

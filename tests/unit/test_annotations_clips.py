@@ -8,15 +8,10 @@ import pytest
 
 from lofi_tal.annotations import Clip, load_clip_list
 from lofi_tal.errors import DataError
+from tests.importing import touch
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 HEADER = "label,youtube_id,time_start,time_end,split\n"
-
-
-def touch(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    return path
 
 
 def write(tmp_path: Path, text: str) -> Path:

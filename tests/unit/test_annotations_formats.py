@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -21,17 +20,9 @@ from lofi_tal.annotations.formats import (
 )
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.video import write_video
+from tests.importing import write
 
 LENIENT = ImportOptions(strict=False)
-
-
-def write(path: Path, content) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def read(path: Path, options: ImportOptions | None = None, name: str | None = None):

@@ -20,7 +20,7 @@ from lofi_tal.errors import nearest_id
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.recipes import load_recipe
 from lofi_tal.video import VideoError, VideoManifest, find_videos, list_videos
-from tests.importing import write
+from tests.importing import touch, write
 
 
 def film(path: Path, container: str, codec: str = "mpeg2video") -> Path:
@@ -33,12 +33,6 @@ def film(path: Path, container: str, codec: str = "mpeg2video") -> Path:
             picture = np.full((48, 64, 3), 9 * number, np.uint8)
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         file.mux(stream.encode(None))
-    return path
-
-
-def touch(path: Path, content: bytes = b"") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
     return path
 
 

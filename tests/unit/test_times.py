@@ -6,7 +6,7 @@ from lofi_tal.config import make_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.planning.budget import MARGIN, changed_recipe, fit_budget, parse_duration
 from lofi_tal.planning.work import Amounts, estimate, step_seconds, work_of
-from lofi_tal.progress import Expected, spoken
+from lofi_tal.progress import Expected, clock_text, spoken
 
 DATA = {"annotations": "a.json", "videos": "v"}
 AMOUNTS = Amounts(clips=40, clip_checks=10, windows=20, refit_windows=24, train=20, selection=4, evaluation=8)
@@ -135,3 +135,11 @@ def test_what_is_left_of_all_tasks_is_corrected_by_what_was_taken():
     assert expected.left(0.0, 0.0) == left == pytest.approx(40 / 30 * 70.0)
     expected.begin("lofi")
     assert expected.left(1.0, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "digits", "text"),
+    [(2.1, 2, "0:02.10"), (83.456, 2, "1:23.46"), (59.999, 2, "1:00.00"), (59.96, 1, "1:00.0"), (-0.5, 1, "0:00.0")],
+)
+def test_a_place_in_a_video_has_less_than_sixty_seconds(seconds, digits, text):
+    assert clock_text(seconds, digits) == text

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lofi_tal.video import VideoError, find_videos
-
-
-def touch(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    return path
+from tests.importing import touch
 
 
 def test_ids_are_found_with_and_without_prefix_and_in_class_folders(tmp_path):

@@ -23,6 +23,7 @@ from lofi_tal.cli.common import (
 )
 from lofi_tal.errors import LofiError
 from lofi_tal.leases import PATIENCE
+from lofi_tal.progress import clock_text
 from lofi_tal.shipped import DEMO_LOCALIZER, DEMO_TRUTH, DEMO_VIDEO
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def show_segments(results: Iterable[Segments], limit: float) -> None:
             continue
         rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
         print_table(title, ("start", "end", "label", "score"), [
-            (clock(start), clock(end), label, f"{score:.3f}") for start, end, label, score in rows
+            (clock_text(start, 2), clock_text(end, 2), label, f"{score:.3f}") for start, end, label, score in rows
         ])  # fmt: skip
 
 
@@ -133,11 +134,5 @@ def show_truth(path: Path) -> None:
     from lofi_tal.files import read_json
 
     for video_id, entry in read_json(path)["database"].items():
-        rows = [(*map(clock, one["segment"]), one["label"]) for one in entry["annotations"]]
+        rows = [(*(clock_text(t, 2) for t in one["segment"]), one["label"]) for one in entry["annotations"]]
         print_table(f"{video_id}: ground truth", ("start", "end", "label"), rows)
-
-
-def clock(seconds: float) -> str:
-    """Return ``m:ss.cc``."""
-    minutes, rest = divmod(max(0.0, seconds), 60)
-    return f"{int(minutes)}:{rest:05.2f}"

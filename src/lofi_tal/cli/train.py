@@ -210,8 +210,7 @@ def init(
 
 def demo(
     recipe: Annotated[
-        str | None,
-        typer.Option(help="Shipped recipe: demo_quick, demo, or one of mini_* (`lofi models list`)."),
+        str | None, typer.Option(help="Shipped recipe: demo_quick, demo, or one of mini_* (`lofi models list`).")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. Default: runs/<recipe>.")] = None,
     data: Annotated[
@@ -257,7 +256,8 @@ def demo(
     )
     _show(result.run, result.arms, False)
     print_table("", ("stage", "time", "peak memory"), result.stages)
-    say(f"Open this page first: {result.page}\nThe whole report: {result.report}")
+    say(f"Open this page first: {result.page}")
+    say(f"The whole report: {result.report}")
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def work_of(recipe: Recipe, amounts: Amounts) -> tuple[Work, ...]:
     if recipe.features is None:
         work += _encoders(recipe, amounts)
     seen = False
-    for arm in _arms(recipe):
+    for arm in arms_of(recipe):
         if arm == "lofi":
             work += _stage2(recipe, amounts)
         if arm != "features":
@@ -83,7 +83,8 @@ def work_of(recipe: Recipe, amounts: Amounts) -> tuple[Work, ...]:
     return tuple(one for one in work if one.count)
 
 
-def _arms(recipe: Recipe) -> tuple[str, ...]:
+def arms_of(recipe: Recipe) -> tuple[str, ...]:
+    """Return the arms of a recipe, the baseline first."""
     if recipe.features is not None:
         return ("features",)
     if recipe.lofi is None:

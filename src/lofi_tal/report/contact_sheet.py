@@ -16,6 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from lofi_tal.progress import clock_text
 from lofi_tal.report.theme import series_colour, write_page
 
 Pictures = NDArray[np.uint8]
@@ -96,7 +97,9 @@ def _rows(item: SheetItem) -> list[dict[str, Any]]:
                 "bars": bars,
                 "png": base64.b64encode(png(np.concatenate(list(map(_shrunk, part)), axis=1))).decode("ascii"),
                 "alt": f"pictures {first + 1} to {first + len(part)} of {item.title}",
-                "times": [_clock(item.start + share * item.seconds) for share in (low, high)] if item.seconds else [],
+                "times": [clock_text(item.start + share * item.seconds, 1) for share in (low, high)]
+                if item.seconds
+                else [],
             }
         )
     return rows
@@ -147,8 +150,3 @@ def png(picture: Pictures) -> bytes:
     frame.pts = 0
     packets = [*codec.encode(frame), *codec.encode(None)]
     return b"".join(map(bytes, packets))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{rest:04.1f}"

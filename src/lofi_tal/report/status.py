@@ -50,12 +50,12 @@ class Status:
 def status_html(status: Status) -> str:
     """Return a status as a part of a page."""
     heading = HEADINGS[status.state]
-    if status.stage:
+    if status.stage and status.state != "ended":
         heading += f": {status.stage}" if status.state == "running" else f" in {status.stage}"
     values = {
         **vars(status),
         "running": status.state == "running",
-        "heading": "Ended" if status.state == "ended" else heading,
+        "heading": heading,
         "left": None if status.seconds_left is None else duration(status.seconds_left),
         "started": _clock(status.started),
         "advanced": _clock(status.advanced),

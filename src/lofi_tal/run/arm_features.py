@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class ArmFeatures:
         second = self.training.ensure("second")
         return encoder if second is None else JoinedEncoder([encoder, self.context.saved_encoder(second)], [name, name])
 
+    @cached_property
     def made_from(self) -> dict[str, Any]:
         """Return what extracted features depend on besides the videos."""
         source, second = self.encoder_folder(), self.training.ensure("second")
@@ -68,7 +70,7 @@ class ArmFeatures:
         Returns:
             The features, the videos that have them, and the reason for each other video.
         """
-        context, provenance = self.context, self.made_from()
+        context, provenance = self.context, self.made_from
         videos = context.data().videos
         folder = arm_folder(context.output, self.name) / "features"
         if context.folder.shared is not None:

@@ -132,7 +132,7 @@ class ArmRun(ArmFeatures):
         return {
             "data": video_contents([*data.train, *data.selection], data.labels),
             "evaluated": video_contents(data.evaluation, data.labels),
-            **({} if self.name == "features" else {"features": {"inputs": self.made_from()}}),
+            **({} if self.name == "features" else {"features": {"inputs": self.made_from}}),
         }
 
     def _evaluation_inputs(self) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
 from lofi_tal.files import hash_file
 from lofi_tal.heads import Head, create_head, with_classes
-from lofi_tal.run.data import RunData, read_data
+from lofi_tal.planning.work import arms_of
+from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
 from lofi_tal.snippets import Windows
@@ -36,6 +37,7 @@ class Context:
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         compile: Whether encoders are compiled.
         quiet: No progress.
+        known: Another one on the same data, whose videos and clips are not read again.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Context:
         precision: str = "auto",
         compile: str = "off",
         quiet: bool = False,
+        known: Context | None = None,
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self.device, self.precision, self.compile, self.quiet = device, precision, compile, quiet
@@ -61,7 +64,8 @@ class Context:
         )
         manifest = recipe.data.manifest or folder.common / "videos.jsonl"
         self.manifest = VideoManifest(manifest, workers=recipe.data.workers, patience=folder.patience)
-        self._data: RunData | None = None
+        self._data: RunData | None = None if known is None else known.known_data
+        self._clips: Clips | None = None if known is None else known.known_clips
 
     def data(self) -> RunData:
         """Return the videos, after all checks that need no training; they are read at the first call.
@@ -73,10 +77,26 @@ class Context:
             self._data = on_first(lambda: read_data(self.recipe, self.manifest))
         return self._data
 
+    def clips(self) -> Clips:
+        """Return the trimmed clips of stage 1; they are read at the first call.
+
+        Raises:
+            LofiError: If the recipe names none.
+            DataError: If they cannot be used.
+        """
+        if self._clips is None:
+            self._clips = on_first(lambda: read_clips(self.recipe, self.manifest))
+        return self._clips
+
     @property
     def known_data(self) -> RunData | None:
         """The videos, if they have been read."""
         return self._data
+
+    @property
+    def known_clips(self) -> Clips | None:
+        """The clips, if they have been read."""
+        return self._clips
 
     @property
     def output(self) -> Path:
@@ -110,11 +130,7 @@ class Context:
     @property
     def arms(self) -> tuple[str, ...]:
         """Arms of this recipe, the baseline first."""
-        if self.recipe.features is not None:
-            return ("features",)
-        if self.recipe.lofi is None:
-            return ("baseline",)
-        return ("baseline", "lofi") if self.recipe.baseline else ("lofi",)
+        return arms_of(self.recipe)
 
     @property
     def decoder(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from lofi_tal.run.context import Context
 from lofi_tal.run.memory import predicted_peak
 from lofi_tal.run.run import Run
 from lofi_tal.run.timing import Trial, amounts_of, clips_of
-from lofi_tal.run.training import Training, held_out_looks
+from lofi_tal.run.training import held_out_looks
 from lofi_tal.video import View, entry_bytes
 
 
@@ -162,11 +162,10 @@ def _views(context: Context) -> Iterator[tuple[Path, list[View]]]:
         for piece in pieces:
             part: TruthVideo = replace(video, window=piece)
             views[video.file.path].append(snippets.view(part, replace(context.full, snippets=piece.count)))
-    training = Training(context)
     for section in (recipe.pretrain, recipe.finetune, recipe.second):
         if section is None:
             continue
-        clips = clips_of(training, section)
+        clips = clips_of(context, section)
         everything = [*clips.train, *clips.validate]
         if not whole_files_fit(everything, recipe.snippets.size, recipe.data.cache_gib * 2**30):
             continue  # single clips, drawn anew in every epoch: they fill what is left

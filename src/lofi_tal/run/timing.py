@@ -25,9 +25,9 @@ from lofi_tal.features import FeatureSet
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.planning.work import Amounts, step_seconds
 from lofi_tal.run.context import Context
-from lofi_tal.run.data import Clips, read_clips, settled_features
+from lofi_tal.run.data import Clips, settled_features
 from lofi_tal.run.folder import RunFolder
-from lofi_tal.run.training import Training, clip_dataset, segment_clips
+from lofi_tal.run.training import clip_dataset, segment_clips
 from lofi_tal.runtime import StageFolder, open_stage, precision_of
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.head import fit_on, train_head
@@ -65,13 +65,15 @@ class Trial:
 
     def __init__(self, context: Context, scratch: Path, limit: float = LIMIT) -> None:
         data = context.recipe.data.model_copy(update={"manifest": context.manifest.path})
-        recipe = context.recipe.model_copy(update={"tracking": {}, "data": data})
+        recipe = context.recipe.model_copy(update={"data": data})
         options: dict[str, Any] = {"shared": None, "patience": None, "resume": False, "tracking": {}}
         folder = RunFolder(scratch, overwrite=True, **options)
         compiling = "off" if context.compile == "auto" else context.compile
         device, precision = context.device, precision_of(context.fabric)
-        self.context = Context(recipe, folder, device=device, precision=precision, compile=compiling, quiet=True)
-        self.training, self.limit = Training(self.context), limit
+        self.context = Context(
+            recipe, folder, device=device, precision=precision, compile=compiling, quiet=True, known=context
+        )
+        self.limit = limit
         self.seconds: dict[str, float] = {}
         self.peak: dict[str, int] = {}
 
@@ -98,7 +100,7 @@ class Trial:
     def _clips(self, name: str, section: PretrainSection | FinetuneSection) -> None:
         """Time stage 1 or ACP+."""
         context, recipe = self.context, self.context.recipe
-        clips = clips_of(self.training, section)
+        clips = clips_of(context, section)
         task = create_task(section.task if isinstance(section, PretrainSection) else "acp")
         everything = [*clips.train, *clips.validate]
         make = clip_dataset(context, section, task.sampling or section.sampling, everything, clips.labels)
@@ -306,7 +308,7 @@ def amounts_of(context: Context) -> Amounts:
     """
     recipe, data, windows = context.recipe, context.data(), context.windows
     published = recipe.features is not None
-    clips = None if published or not (recipe.pretrain or recipe.second) else read_clips(recipe, context.manifest)
+    clips = None if published or not (recipe.pretrain or recipe.second) else context.clips()
     segments = None if published or recipe.finetune is None else segment_clips(context, recipe.finetune)
     return Amounts(
         clips=len(clips.train) if clips else 0,
@@ -321,11 +323,9 @@ def amounts_of(context: Context) -> Amounts:
     )
 
 
-def clips_of(training: Training, section: PretrainSection | FinetuneSection) -> Clips:
+def clips_of(context: Context, section: PretrainSection | FinetuneSection) -> Clips:
     """Return the clips on which a section trains."""
-    if isinstance(section, FinetuneSection):
-        return segment_clips(training.context, section)
-    return read_clips(training.context.recipe, training.context.manifest)
+    return segment_clips(context, section) if isinstance(section, FinetuneSection) else context.clips()
 
 
 def _turned(items: Sequence[Any], count: int) -> list[Any]:

@@ -27,10 +27,10 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
 from lofi_tal.run.context import Context
-from lofi_tal.run.data import Clips, RunData, read_clips
+from lofi_tal.run.data import Clips, RunData
 from lofi_tal.run.first_batch import show_clips, show_videos
 from lofi_tal.run.memory import is_out_of_memory, smaller_recipe
-from lofi_tal.runtime import Outcome, StageFolder, derive_seed, free_unused, on_first
+from lofi_tal.runtime import Outcome, StageFolder, derive_seed, free_unused
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.stages.pretrain import pretrain
 from lofi_tal.stages.watch import Watch, make_watch
@@ -96,7 +96,7 @@ class Training:
     def _on_clips(self, name: str, section: PretrainSection) -> Path:
         """Run stage 1 on the trimmed clips; the clips that are not there or cannot be read go into its record."""
         context = self.context
-        clips = on_first(lambda: read_clips(context.recipe, context.manifest))
+        clips = context.clips()
         twin = name != "pretrain" and section == context.recipe.pretrain  # which chance alone shall tell from the first
         stage = name if twin else "pretrain"
         return self._classify(name, stage, section, context.encoder_inputs(), context.new_encoder, clips, section.task)

@@ -22,14 +22,16 @@ from torch import Tensor, nn
 from lofi_tal.config import DetectSection, LofiSection
 from lofi_tal.data import Batch, Request, SnippetDataset, TruthVideo, make_batches
 from lofi_tal.errors import RunError
-from lofi_tal.evaluation import as_one_class, detections_of, ground_truth_of, score_detections
+from lofi_tal.evaluation import as_one_class, ground_truth_of
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Proposals
 from lofi_tal.runtime import gather, rank_and_size
 from lofi_tal.segments import Segments
 from lofi_tal.stages.end_to_end import EndToEnd, video_generator
 from lofi_tal.stages.extract import encode_snippets
-from lofi_tal.stages.localise import suppress
+from lofi_tal.stages.localise import labelled, suppress
+from lofi_tal.stages.scoring import evaluate_known
+from lofi_tal.video import Clock
 
 SHARE = 0.03
 """Most of the stage's work that looks take by themselves, counted in pixels encoded."""
@@ -129,7 +131,7 @@ class Watch:
         true = [_segments(video.name, video.segments, torch.ones(len(video.labels))) for video in videos]
         truth = as_one_class(ground_truth_of(true))
         proposed = [_segments(self.videos.videos[index].name, p.segments, p.scores) for index, p in found]
-        return score_detections(truth, detections_of(proposed, truth), self.tiou).average_mAP
+        return evaluate_known(truth, proposed, self.tiou).average_mAP
 
 
 def make_watch(
@@ -190,5 +192,5 @@ def _as_it_is(model: nn.Module, fabric: Fabric) -> Iterator[None]:
 
 def _segments(name: str, spans: Tensor, scores: Tensor) -> Segments:
     """Return spans ``(N, 2)``, shares of a video, as segments of a video of one second."""
-    ends = spans.double().cpu().clamp(0, 1).numpy()
-    return Segments(name, ends[:, 0], ends[:, 1], ("action",) * len(ends), scores.double().cpu().numpy(), 1.0)
+    classes = torch.zeros(len(spans), dtype=torch.long)
+    return labelled(name, Clock(0.0, 1.0), spans.cpu(), scores.cpu(), classes, ("action",))

@@ -118,10 +118,7 @@ def find_videos(folder: Path | str) -> VideoIndex:
         VideoError: If ``folder`` is not a folder that can be read.
     """
     folder, depth = _asked(folder, 1)
-    try:
-        found = _walk(folder, depth)
-    except OSError as error:
-        raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
+    found = _entries(folder, depth)
     usual: list[tuple[_Rank, Path]] = []
     others: list[tuple[_Rank, Path]] = []
     deeper = False
@@ -144,10 +141,7 @@ def list_videos(folder: Path | str) -> list[Path]:
         VideoError: If ``folder`` is not a folder that can be read.
     """
     folder, depth = _asked(folder, 0)
-    try:
-        found = _walk(folder, depth)
-    except OSError as error:
-        raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
+    found = _entries(folder, depth)
     files = [Path(entry.path) for _, entry in found if not _is(entry.is_dir)]
     return sorted(path for path in files if path.suffix.lower() in SUFFIXES or is_video(path))
 
@@ -170,6 +164,14 @@ def _asked(folder: Path | str, depth: int) -> tuple[Path, float]:
     """Return the folder, and how many folders deep it is searched."""
     folder = with_home(folder)
     return (folder.parent, float("inf")) if folder.name == EVERYWHERE else (folder, depth)
+
+
+def _entries(folder: Path, depth: float) -> list[tuple[int, os.DirEntry[str]]]:
+    """Return what :func:`_walk` does; a folder that cannot be read is a :class:`VideoError`."""
+    try:
+        return _walk(folder, depth)
+    except OSError as error:
+        raise VideoError(f"The video folder {folder} cannot be read: {error.strerror}.") from error
 
 
 def _walk(folder: Path, depth: float) -> list[tuple[int, os.DirEntry[str]]]:
