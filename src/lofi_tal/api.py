@@ -43,7 +43,7 @@ from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.extract import encode_snippets, encode_videos
 from lofi_tal.stages.head import fit_on, train_head
-from lofi_tal.video import FrameCache, VideoManifest
+from lofi_tal.video import FrameCache, VideoManifest, find_videos
 
 logger = logging.getLogger("lofi_tal")
 
@@ -62,10 +62,10 @@ def load_videos(
     Raises:
         DataError: If the annotations cannot be used, no video can be read, or ``labels`` has none of their classes.
     """
-    manifest, folder = VideoManifest(None), with_home(videos)
-    whole = load_annotations(with_home(annotations)).subset(subset)
-    files, failed = find_files(whole, folder, manifest)
-    unusable = check_subsets(whole, (subset, subset), folder, manifest).unusable
+    manifest, whole = VideoManifest(None), load_annotations(with_home(annotations)).subset(subset)
+    index = find_videos(with_home(videos))
+    files, failed = find_files(whole, index, manifest)
+    unusable = check_subsets(whole, (subset, subset), index, manifest).unusable
     chosen, changes = whole.clean({name: file.clock for name, file in files.items()}, unusable)
     dropped = tuple(change for change in changes if change.dropped)
     for change in dropped:

@@ -31,7 +31,7 @@ from lofi_tal.files import read_text, write_text
 from lofi_tal.recipes.writing import commented_recipe
 from lofi_tal.run.data import check_subsets
 from lofi_tal.trial import try_class_loss
-from lofi_tal.video import VideoManifest
+from lofi_tal.video import VideoManifest, find_videos
 
 logger = logging.getLogger("lofi_tal")
 
@@ -113,8 +113,9 @@ def _checked_videos(sources: Sources, manifest: VideoManifest) -> tuple[list[Tru
     """Return the training videos with truth, their annotations, and why others cannot be read; say what is doubtful."""
     loaded = load_annotations(sources.annotations)
     used = [require_truth(loaded, name) for name in (sources.train_subset, sources.eval_subset)]
-    found = [find_files(subset, sources.videos, manifest) for subset in used]
-    report = check_subsets(loaded, (sources.train_subset, sources.eval_subset), sources.videos, manifest)
+    index = find_videos(sources.videos)
+    found = [find_files(subset, index, manifest) for subset in used]
+    report = check_subsets(loaded, (sources.train_subset, sources.eval_subset), index, manifest)
     for line in group_findings(report.findings):
         logger.warning("%s", line)
     require_usable(report)

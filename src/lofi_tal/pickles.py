@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,23 +45,23 @@ class Node:
                 waiting += [*node.parts, *(one for pair in node.items for one in pair)]
 
 
-def find_global(path: Path, name: str) -> str | None:
+def find_global(roots: Sequence[Node], name: str) -> str | None:
     """Return the entry of a checkpoint that holds a class or function; None if none does.
 
     Args:
-        path: A file of ``torch.save``.
+        roots: What :func:`read_names` returned of a file of ``torch.save``.
         name: The class or function, with or without its module.
     """
-    for root in read_names(path):
+    for root in roots:
         for key, value in root.items:
             if any(node.is_global and f".{node.text}".endswith(f".{name}") for node in value.below()):
                 return key.text
     return None
 
 
-def holds_model(path: Path) -> bool:
-    """Say whether a file holds a module of torch itself, not only weights."""
-    nodes = (node for root in read_names(path) for node in root.below())
+def holds_model(roots: Sequence[Node]) -> bool:
+    """Say whether the values of a file hold a module of torch itself, not only weights."""
+    nodes = (node for root in roots for node in root.below())
     return any(key.text == "_modules" for node in nodes for key, _ in node.items)
 
 

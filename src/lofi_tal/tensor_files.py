@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lofi_tal.errors import DataError
-from lofi_tal.pickles import find_global, holds_model
+from lofi_tal.pickles import find_global, holds_model, read_names
 
 _STARTS = {
     b"version https://git-lfs": "is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository",
@@ -134,8 +134,9 @@ def _reason(path: Path, error: Exception) -> str:
     text = " ".join(str(error).split())
     found = re.search(r"\bGLOBAL '?([A-Za-z_][\w.]*\w)", text) or re.search(r"'([a-z_]\w*(?:\.\w+)+)'", text)
     name = found.group(1) if found else ""
-    entry = find_global(path, name) if name else None
-    if name and holds_model(path) and not name.startswith("numpy"):
+    roots = read_names(path) if name else []
+    entry = find_global(roots, name) if name else None
+    if name and not name.startswith("numpy") and holds_model(roots):
         where = f" in its entry {entry!r}" if entry else ""
         return f"it holds a whole pickled model ({name}){where}, which is code and not only weights. {_SAVE}"
     if entry:

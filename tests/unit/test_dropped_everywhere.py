@@ -11,7 +11,7 @@ from lofi_tal.cli.app import app
 from lofi_tal.errors import DataError
 from lofi_tal.evaluation import load_ground_truth
 from lofi_tal.run.data import check_subsets
-from lofi_tal.video import VideoManifest
+from lofi_tal.video import VideoManifest, find_videos
 from tests.videos import every, make
 
 SPANS = {"before": [0.5, 1.5], "across": [2.0, 3.5], "inside": [3.0, 4.0], "beyond": [5.5, 6.0]}
@@ -112,5 +112,5 @@ def test_a_run_checks_as_the_check_does(late):
     annotations = load_annotations(late / "labels.json")
     manifest = VideoManifest(None)
     manifest.examine(sorted((late / "videos").iterdir()))
-    report = check_subsets(annotations, ("training", "validation"), late / "videos", manifest)
+    report = check_subsets(annotations, ("training", "validation"), find_videos(late / "videos"), manifest)
     assert "segment-outside" in {finding.kind for finding in report.findings}

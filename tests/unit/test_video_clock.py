@@ -16,7 +16,7 @@ from lofi_tal.heads import Proposals
 from lofi_tal.localizer import Localizer
 from lofi_tal.segments import Segments
 from lofi_tal.stages.localise import labelled
-from lofi_tal.video import Clock, VideoManifest, decode_frames, probe_video
+from lofi_tal.video import Clock, VideoManifest, decode_frames, find_videos, probe_video
 from tests.videos import GREY, every, make
 
 LATE = every(100, 20, start=3000)
@@ -72,7 +72,7 @@ def annotated(duration, *spans, video_id="cut"):
 def test_labels_of_a_player_land_on_the_pictures_and_go_back(tmp_path, caplog):
     make(tmp_path / "cut.mp4", LATE, sound=0.0)
     annotations = annotated(5.0, (3.0, 4.0), (2.0, 3.5), (0.5, 1.5))
-    files, failed = find_files(annotations, tmp_path, VideoManifest(None))
+    files, failed = find_files(annotations, find_videos(tmp_path), VideoManifest(None))
     (video,) = truth_videos(annotations, files, failed, ("jump",))
     np.testing.assert_allclose(video.segments * video.duration, [[0, 1], [0, 0.5]], atol=1e-5)
     truth = video.to_segments(("jump",))

@@ -112,14 +112,9 @@ def measure_videos(
     Raises:
         LofiError: If the folder cannot be read.
     """
-    failed, paths = {}, {}
     index = None if videos is None else find_videos(videos)
-    if index is not None:
-        for video_id in annotations.videos:
-            try:
-                paths[video_id] = index.find(video_id)
-            except VideoError as error:
-                failed[video_id] = str(error)
+    paths, missing = ({}, {}) if index is None else index.find_all(annotations.videos)
+    failed = {video_id: str(error) for video_id, error in missing.items()}
     records = VideoManifest(None).examine(paths.values(), seen=lambda path, record: seen(path.name))
     failed |= {name: records[path].error for name, path in paths.items() if records[path].error}
     clocks, rates = _measured(annotations, index, records)
@@ -221,7 +216,7 @@ def _named(labels: Sequence[str]) -> str:
 
 def _check_segments(video: VideoAnnotation, clock: Clock | None) -> Iterator[Finding]:
     segments = video.segments
-    first, limit = (0.0, video.duration or np.inf) if clock is None else (max(0.0, clock.start), clock.end)
+    first, limit = video.bounds(clock)
     extent = f"the video of {limit:.4g} s" if first <= OUTSIDE else f"the pictures, [{first:.4g}, {limit:.4g}] s"
     names = [f"Annotation {i} ({label})" for i, label in enumerate(segments.label)]
     names += [f"Ignored part {i}" for i in range(len(video.ignored))]

@@ -34,6 +34,10 @@ class VideoAnnotation:
     segments: Segments
     ignored: Floats = field(default_factory=lambda: np.zeros((0, 2)))
 
+    def bounds(self, clock: Clock | None) -> tuple[float, float]:
+        """Return where its segments can lie: within the pictures, or else within the annotated duration."""
+        return (0.0, self.duration or np.inf) if clock is None else (max(0.0, clock.start), clock.end)
+
 
 @dataclass(frozen=True)
 class Change:
@@ -173,7 +177,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _clean_video(video: VideoAnnotation, clock: Clock | None, changes: list[Change]) -> VideoAnnotation:
-    bounds = (max(0.0, clock.start), clock.end) if clock else (0.0, video.duration or np.inf)
+    bounds = video.bounds(clock)
     segments = video.segments
     lies_within = (segments.start >= bounds[0]) & (segments.end <= bounds[1]) & (segments.start < segments.end)
     if lies_within.all() and not len(video.ignored):

@@ -21,7 +21,7 @@ from lofi_tal.files import hash_object
 from lofi_tal.runtime import derive_seed
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Window
-from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, find_videos
+from lofi_tal.video import Clock, VideoIndex, VideoManifest, VideoRecord
 
 logger = logging.getLogger("lofi_tal")
 
@@ -148,24 +148,18 @@ def _file(path: Path, record: VideoRecord) -> VideoFile:
 
 
 def find_files(
-    annotations: Annotations, folder: Path, manifest: VideoManifest
+    annotations: Annotations, index: VideoIndex, manifest: VideoManifest
 ) -> tuple[dict[str, VideoFile], dict[str, str]]:
     """Return the readable video files of one subset by id, and the reason for each other video.
 
     Args:
         annotations: One subset.
-        folder: Folder of the videos.
+        index: The video files.
         manifest: What is known of files already.
     """
-    index = find_videos(folder)
-    paths, missing = {}, {}
-    for video_id in annotations.videos:
-        try:
-            paths[video_id] = index.find(video_id)
-        except VideoError as error:
-            missing[video_id] = str(error)
+    paths, missing = index.find_all(annotations.videos)
     files, failed = video_files(paths, manifest)
-    return files, missing | failed
+    return files, {video_id: str(error) for video_id, error in missing.items()} | failed
 
 
 def truth_videos(

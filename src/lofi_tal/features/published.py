@@ -83,7 +83,7 @@ def export_npy(folder: Path, output: Path) -> tuple[int, list[str]]:
     files = sorted(folder.glob("*.safetensors"))
     if not files or not folder.with_suffix(".json").exists():
         raise DataError(f"{folder} holds no finished extraction; run `lofi extract` or `lofi run` first.")
-    channels, _ = _commonest_channels(files)
+    channels = _commonest_channels(files)
     failed = []
     for file in files:
         try:
@@ -102,13 +102,13 @@ def export_npy(folder: Path, output: Path) -> tuple[int, list[str]]:
     return len(files) - len(failed), failed
 
 
-def _commonest_channels(files: Sequence[Path]) -> tuple[int, int]:
-    """Return the number of channels of most files, and how many have it."""
+def _commonest_channels(files: Sequence[Path]) -> int:
+    """Return the number of channels of most files."""
     channels: Counter[int] = Counter()
     for file in files:
         with contextlib.suppress(Exception):  # said of each when it is read
             channels[array_shape(file)[-1]] += 1
-    return channels.most_common(1)[0] if channels else (0, 0)
+    return channels.most_common(1)[0][0] if channels else 0
 
 
 def _three_points(features: Tensor, count: int) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lofi_tal.annotations import (
     Annotations,
@@ -27,7 +26,7 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import GroundTruth, load_ground_truth
 from lofi_tal.features import PublishedFeatures, find_features
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
-from lofi_tal.video import VideoManifest, find_videos
+from lofi_tal.video import VideoIndex, VideoManifest, find_videos
 
 logger = logging.getLogger("lofi_tal")
 _TOLD_BY_THE_RUN = ("missing-video", "undecodable-video", "segment-outside", "empty-segment")
@@ -114,10 +113,10 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
     document = read_document(section.annotations)
     annotations = parse_annotations(document, section.annotations)
     subsets = [require_truth(annotations, name) for name in (section.train_subset, section.eval_subset)]
-    found = [_find(recipe, manifest, subset) for subset in subsets]
+    index = None if recipe.features is not None or section.videos is None else find_videos(section.videos)
+    found = [_find(recipe, manifest, index, subset) for subset in subsets]
     files, failed = found[0][0] | found[1][0], found[0][1] | found[1][1]
-    folder = section.videos if recipe.features is None else None
-    report = check_subsets(annotations, (section.train_subset, section.eval_subset), folder, manifest)
+    report = check_subsets(annotations, (section.train_subset, section.eval_subset), index, manifest)
     require_usable(report)
     clocks = {video_id: file.clock for video_id, file in files.items()}
     cleaned = [subset.clean(clocks, report.unusable) for subset in subsets]
@@ -155,14 +154,14 @@ def _tell_unused(recipe: Recipe, count: int) -> None:
 
 
 def _find(
-    recipe: Recipe, manifest: VideoManifest, annotations: Annotations
+    recipe: Recipe, manifest: VideoManifest, index: VideoIndex | None, annotations: Annotations
 ) -> tuple[dict[str, VideoFile], dict[str, str]]:
     """Return the video or feature file of each video of a subset that has one, and the reason for each other one."""
     if recipe.features is not None:
         files, failed = find_features(annotations, published_features(recipe))
     else:
-        assert recipe.data.videos is not None
-        files, failed = find_files(annotations, recipe.data.videos, manifest)
+        assert index is not None
+        files, failed = find_files(annotations, index, manifest)
     check_losses(recipe, failed, len(annotations))
     return files, failed
 
@@ -170,7 +169,7 @@ def _find(
 def check_subsets(
     annotations: Annotations,
     subsets: tuple[str, str],
-    folder: Path | None,
+    index: VideoIndex | None,
     manifest: VideoManifest,
 ) -> CheckReport:
     """Return what `lofi data check` says of the subsets that are trained on and evaluated, without decoding anything.
@@ -178,13 +177,12 @@ def check_subsets(
     Args:
         annotations: As loaded.
         subsets: Subset that is trained on, and subset that is evaluated.
-        folder: Folder of the videos; None for features.
+        index: The video files; None for features.
         manifest: What is known of the files, which have been examined.
     """
     used = Annotations({video.video_id: video for video in annotations if video.subset in subsets})
-    if folder is None:
+    if index is None:
         return check_examined(used, None, {}, subsets)
-    index = find_videos(folder)
     paths = {path.absolute(): path for path in (index[name] for name in used.videos if name in index)}
     records = {path: manifest.known[str(full)] for full, path in paths.items() if str(full) in manifest.known}
     return check_examined(used, index, records, subsets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lofi_tal.errors import nearest_id
@@ -47,8 +47,9 @@ class VideoIndex(Mapping[str, Path]):
         deeper: bool = False,
     ) -> None:
         self.folder, self.files, self.deeper = folder, files, deeper
-        self._others = {stem: list(paths) for stem, paths in (others or {}).items()}
-        self._missed = 0
+        self._others = dict(others or {})
+        self._opened: dict[str, Path | None] = {}
+        self._hints: dict[str, str] = {}
         self._forms: dict[str, str] = {}
         self._names: dict[str, str] = {}
         for stem, paths in [*files.items(), *self._others.items()]:
@@ -78,11 +79,20 @@ class VideoIndex(Mapping[str, Path]):
         return len(self.files)
 
     def _tried(self, stem: str) -> Path | None:
-        """Return the first file of another suffix that FFmpeg can open; the others are not tried again."""
-        candidates = self._others.get(stem, [])
-        while candidates and not is_video(candidates[0]):
-            del candidates[0]
-        return candidates[0] if candidates else None
+        """Return the first file of another suffix that FFmpeg can open; none is opened twice."""
+        if stem not in self._opened:
+            self._opened[stem] = next(filter(is_video, self._others.get(stem, ())), None)
+        return self._opened[stem]
+
+    def find_all(self, video_ids: Iterable[str]) -> tuple[dict[str, Path], dict[str, VideoError]]:
+        """Return the files of many videos by id, and the error of each id that has none."""
+        paths, missing = {}, {}
+        for video_id in video_ids:
+            try:
+                paths[video_id] = self.find(video_id)
+            except VideoError as error:
+                missing[video_id] = error
+        return paths, missing
 
     def find(self, video_id: str) -> Path:
         """Return the file of a video.
@@ -93,8 +103,9 @@ class VideoIndex(Mapping[str, Path]):
         try:
             return self[video_id]
         except KeyError:
-            self._missed += 1
-            hint = nearest_id(video_id, self.files) if self._missed <= _SUGGESTED else ""
+            if len(self._hints) < _SUGGESTED and video_id not in self._hints:
+                self._hints[video_id] = nearest_id(video_id, self.files)
+            hint = self._hints.get(video_id, "")
             deeper = " Deeper folders are searched with --recursive (in a recipe: videos/**)." if self.deeper else ""
             raise VideoError(
                 f"No video file for id {video_id!r} in {self.folder}: expected v_{video_id}.mp4 or {video_id}.mp4 "

@@ -21,6 +21,7 @@ from lofi_tal.annotations.formats.collecting import (
     ImportOptions,
     VideoFacts,
     VideoFolder,
+    adopt_all,
     canonical_subset,
     video_id_of,
 )
@@ -54,11 +55,7 @@ __all__ = [
 
 def read_activitynet(path: Path, into: Collector) -> None:
     """Read ActivityNet's JSON; HACS Segments, OpenTAD and ActionFormer have the same with more or fewer fields."""
-    annotations = load_annotations(path, strict=into.options.strict)
-    into.refused += annotations.notes
-    for video in annotations:
-        with into.part():
-            into.adopt(video)
+    adopt_all(load_annotations(path, strict=into.options.strict), into)
 
 
 READERS: Registry[Callable[[Path, Collector], None]] = Registry("format", "lofi_tal.importers")

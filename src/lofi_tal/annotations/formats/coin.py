@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.annotations.activitynet import parse_annotations
-from lofi_tal.annotations.formats.collecting import Collector
+from lofi_tal.annotations.formats.collecting import Collector, adopt_all
 from lofi_tal.annotations.values import shown
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
@@ -43,8 +43,4 @@ def read_coin(path: Path, into: Collector) -> None:
         else record
         for video_id, record in document["database"].items()
     }
-    annotations = parse_annotations({"database": database}, path, strict=into.options.strict)
-    into.refused += annotations.notes
-    for video in annotations:
-        with into.part():
-            into.adopt(video)
+    adopt_all(parse_annotations({"database": database}, path, strict=into.options.strict), into)

@@ -69,13 +69,10 @@ class VideoFolder:
 
     def open(self, video_ids: list[str]) -> None:
         """Examine many videos side by side."""
-        paths: dict[str, Path] = {}
-        for video_id in video_ids:
-            if video_id not in self._known:
-                try:
-                    paths[video_id] = self._index.find(video_id)
-                except VideoError as error:
-                    self._known[video_id] = error
+        paths, missing = self._index.find_all(video_id for video_id in video_ids if video_id not in self._known)
+        self._known |= missing
+        if not paths:
+            return
         records = VideoManifest(None, workers=_WORKERS).examine(paths.values())
         self._known |= {video_id: _facts(records[path]) for video_id, path in paths.items()}
 
@@ -350,3 +347,11 @@ def _span(where: str, start: Any, end: Any) -> tuple[float, float]:
     if last <= first:
         raise DataError(f"{where}: the segment [{first:g}, {last:g}] s does not end after its start.")
     return first, last
+
+
+def adopt_all(annotations: Annotations, into: Collector) -> None:
+    """Take all videos of a document as they are, and what its reader left out."""
+    into.refused += annotations.notes
+    for video in annotations:
+        with into.part():
+            into.adopt(video)

@@ -58,7 +58,7 @@ _Rows = Iterator[tuple[str, dict[str, str] | str]]
 
 def _rows(path: Path, into: Collector) -> tuple[_Rows, dict[str, str]]:
     """Return where each row of a table stands and its values, and which column holds what."""
-    table, header, names = _open(path, into.options.columns)
+    table, header, names = _named(path, read_tables(path), into.options.columns)
     return ((f"{path}, line {line}", row) for line, row in table.records(header)), names
 
 
@@ -90,11 +90,6 @@ def _span(where: str, given: Mapping[str, str | None], rate: float | None) -> tu
     if LENGTH in given:
         return start, start + read_time(given[LENGTH], f"{where}, {LENGTH}", rate)
     return start, read_time(given["end"], f"{where}, end", rate)
-
-
-def _open(path: Path, chosen: Mapping[str, str]) -> tuple[Table, list[str], dict[str, str]]:
-    """Return the table, its header, and which column holds what."""
-    return _named(path, read_tables(path), chosen)
 
 
 def _named(path: Path, tables: list[Table], chosen: Mapping[str, str]) -> tuple[Table, list[str], dict[str, str]]:

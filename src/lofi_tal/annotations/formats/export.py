@@ -89,6 +89,8 @@ WRITERS: dict[str, Callable[[Path, Annotations, VideoFolder | None], None]] = {
 
 def _on_pictures(annotations: Annotations, videos: VideoFolder | None) -> Iterator[VideoAnnotation]:
     """Yield videos with times from their first picture, from which these programs and our features count."""
+    if videos is not None:
+        videos.open(list(annotations.videos))
     for video in annotations:
         begin = 0.0 if videos is None else videos.facts(video.video_id).start
         if begin and video.duration is not None:
