@@ -54,7 +54,7 @@ def stage_2(recipe, run, folder):
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_runs_from_its_recipe_to_a_localiser(name, benchmark_set, tmp_path):
     recipe = demo_recipe(benchmark_set, seed=0, name=name, overrides=overrides(name))
-    pipeline = Run(recipe, tmp_path, device="cpu", quiet=True)
+    pipeline = Run(recipe, tmp_path / "run", device="cpu", quiet=True)
     with pipeline.open():
         results = pipeline.run()
     for result in results:
@@ -138,10 +138,10 @@ def test_a_class_named_background_is_refused_beside_background_clips(changed, be
 
 def test_a_budget_sets_strategy_and_parts_and_a_run_keeps_within_it(tiny_recipe, finished_run, tmp_path):
     run, _ = finished_run
-    shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
+    shutil.copytree(run.output / "pretrain", tmp_path / "run/pretrain")
     largest = Run(tiny_recipe, tmp_path / "x", device="cpu", quiet=True, memory=2**40).plan
     budget = int(0.9 * max(row.one_video.peak for row in largest.recommended.rows))
-    pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=budget)
+    pipeline = Run(tiny_recipe, tmp_path / "run", device="cpu", quiet=True, memory=budget)
     section = pipeline.recipe.lofi
     assert section.strategy != "plain" or section.accumulate > 1
     assert section.batch == tiny_recipe.lofi.batch
@@ -150,7 +150,7 @@ def test_a_budget_sets_strategy_and_parts_and_a_run_keeps_within_it(tiny_recipe,
         path = pipeline.ensure("lofi")
     assert json.loads((path / "stage.json").read_text())["result"]["videos"] == len(pipeline.data().train)
     with pytest.raises(LofiError, match="Nothing fits"):
-        Run(tiny_recipe, tmp_path, device="cpu", quiet=True, memory=2**20)
+        Run(tiny_recipe, tmp_path / "run", device="cpu", quiet=True, memory=2**20)
 
 
 @pytest.mark.parametrize("step_down", [False, True])
@@ -158,7 +158,7 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
     tiny_recipe, finished_run, tmp_path, monkeypatch, step_down
 ):
     run, _ = finished_run
-    shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
+    shutil.copytree(run.output / "pretrain", tmp_path / "run/pretrain")
     tried = []
     real = lofi_tal.run.training.train_lofi
 
@@ -169,7 +169,7 @@ def test_running_out_of_memory_says_what_fits_and_steps_down_if_told_to(
         return real(*args, section=section, **kwargs)
 
     monkeypatch.setattr(lofi_tal.run.training, "train_lofi", train)
-    pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=step_down)
+    pipeline = Run(tiny_recipe, tmp_path / "run", device="cpu", quiet=True, step_down=step_down)
     with pipeline.open():
         if not step_down:
             with pytest.raises(RunError, match=r"ran out of memory: plain, accumulate=1 was predicted.*accumulate=2"):
@@ -202,13 +202,13 @@ def test_the_decoder_of_the_training_travels_with_the_model(finished_run, tmp_pa
 
 def test_other_errors_are_not_taken_for_want_of_memory(tiny_recipe, finished_run, tmp_path, monkeypatch):
     run, _ = finished_run
-    shutil.copytree(run.output / "pretrain", tmp_path / "pretrain")
+    shutil.copytree(run.output / "pretrain", tmp_path / "run/pretrain")
 
     def train(*args, **kwargs):
         raise RuntimeError("shape mismatch")
 
     monkeypatch.setattr(lofi_tal.run.training, "train_lofi", train)
-    pipeline = Run(tiny_recipe, tmp_path, device="cpu", quiet=True, step_down=True)
+    pipeline = Run(tiny_recipe, tmp_path / "run", device="cpu", quiet=True, step_down=True)
     with pipeline.open(), pytest.raises(RuntimeError, match="shape mismatch"):
         _ = pipeline.ensure("lofi")
 

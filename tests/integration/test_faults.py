@@ -466,7 +466,7 @@ def full(*_, **__):
 
 def test_a_full_disk_stops_the_cache_and_not_the_run(sound_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("lofi_tal.video.cache.np.save", full)
-    pipeline = Run(sound_recipe, tmp_path, device="cpu", quiet=True)
+    pipeline = Run(sound_recipe, tmp_path / "run", device="cpu", quiet=True)
     assert pipeline.fill_cache() == (False, {})
     _, videos, _ = pipeline.extract("lofi")
     assert len(videos) == 12

@@ -177,14 +177,16 @@ def test_head_and_encoder_are_tried_before_anything_is_trained(changed, tmp_path
     assert not (tmp_path / "run/pretrain").exists()
 
 
-def test_an_encoder_that_computes_while_it_is_built_can_be_tried(changed, tmp_path):
+def computing(**options):
     """As vision transformers do, whose drop rates are items of a tensor."""
+    return create_encoder("tsm_resnet18_narrow", width=int(torch.linspace(8, 8, 2)[0].item()), **options)
 
-    def computing(**options):
-        return create_encoder("tsm_resnet18_narrow", width=int(torch.linspace(8, 8, 2)[0].item()))
 
-    ENCODERS.register("computing_for_test")(computing)
-    run = Run(changed(encoder={"name": "computing_for_test", "options": {}}), tmp_path, device="cpu", quiet=True)
+def test_an_encoder_that_computes_while_it_is_built_can_be_tried(changed, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS._registered, "computing_for_test", computing)
+    run = Run(
+        changed(encoder={"name": "computing_for_test", "options": {}}), tmp_path / "run", device="cpu", quiet=True
+    )
     run.check_parts()
 
 

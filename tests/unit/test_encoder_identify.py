@@ -8,6 +8,7 @@ from torchvision.models import resnet18, resnet34, resnet50
 from torchvision.models.video import r2plus1d_18
 
 from lofi_tal.encoders import TSMResNet, create_encoder, identify_encoder, save_encoder
+from lofi_tal.encoders.registry import ENCODERS
 from lofi_tal.errors import DataError
 
 
@@ -41,6 +42,19 @@ def test_a_checkpoint_is_told_by_its_tensors(make, name, options, tmp_path):
     found = identify_encoder(path)
     assert (found.name, found.options, found.weights) == (name, options, path)
     create_encoder(found.name, pretrained=path, **found.options)
+
+
+def test_encoders_of_other_packages_that_compute_or_fail_while_they_are_built_are_no_hindrance(tmp_path, monkeypatch):
+    def computing():
+        return TSMResNet(depth=18, width=int(torch.linspace(8, 8, 2)[0].item()))
+
+    def failing():
+        raise OSError("no network")
+
+    monkeypatch.setitem(ENCODERS._registered, "computing_for_test", computing)
+    monkeypatch.setitem(ENCODERS._registered, "failing_for_test", failing)
+    assert identify_encoder(saved(resnet18().state_dict(), tmp_path / "18.pth")).name == "tsm_resnet18"
+    assert identify_encoder(saved(computing().state_dict(), tmp_path / "own.pth")).name == "computing_for_test"
 
 
 @pytest.mark.parametrize("as_file", [False, True])

@@ -35,7 +35,7 @@ def test_a_resumed_stage_leaves_the_lines_before_it(tmp_path):
     assert sorted(path.parent.name for path in tmp_path.rglob("metrics.csv")) == ["from-step-0", "from-step-2"]
 
 
-def test_a_logger_that_fails_is_dropped_with_one_warning(tmp_path, caplog):
+def test_a_logger_that_fails_is_dropped_with_one_warning(tmp_path, caplog, monkeypatch):
     ended = []
 
     class Broken:
@@ -45,7 +45,7 @@ def test_a_logger_that_fails_is_dropped_with_one_warning(tmp_path, caplog):
         def finalize(self, status):
             ended.append(status)
 
-    LOGGERS.register("broken_for_test")(Broken)
+    monkeypatch.setitem(LOGGERS._registered, "broken_for_test", Broken)
     with caplog.at_level(logging.WARNING, "lofi_tal"):
         loggers = trackers(tmp_path, {"broken_for_test": {}, "csv": {}})
         loggers.log({"loss": 1.0}, 0)
@@ -58,11 +58,11 @@ def test_a_logger_that_fails_is_dropped_with_one_warning(tmp_path, caplog):
     assert len(list(csv.DictReader((tmp_path / "csv/from-step-0/metrics.csv").open()))) == 2
 
 
-def test_a_logger_that_cannot_be_built_costs_itself_and_a_wrong_option_the_command(tmp_path, caplog):
+def test_a_logger_that_cannot_be_built_costs_itself_and_a_wrong_option_the_command(tmp_path, caplog, monkeypatch):
     def unreachable(folder):
         raise ValueError("no server")
 
-    LOGGERS.register("unreachable_for_test")(unreachable)
+    monkeypatch.setitem(LOGGERS._registered, "unreachable_for_test", unreachable)
     with caplog.at_level(logging.WARNING, "lofi_tal"):
         assert list(trackers(tmp_path, {"unreachable_for_test": {}, "csv": {}}).loggers) == ["csv"]
     assert "ValueError: no server" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import build_encoder, list_encoders
 from lofi_tal.encoders.weights import in_own_names, is_of_a_classifier
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
 from lofi_tal.tensor_files import read_state_dict
 
@@ -68,10 +69,8 @@ def _described(folder: Path) -> IdentifiedEncoder:
         trained = description.get("facts", {}).get("inputs", {}).get("snippets", {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} does not describe an encoder of this version: {error!r}.") from error
-    try:
-        defaults = _on_meta(name, {}).config
-    except LofiError:  # of another package that is not here, or without defaults
-        defaults = {}
+    built = _outline(name, {})
+    defaults = {} if built is None else built.config
     options = {key: value for key, value in config.items() if key not in defaults or defaults[key] != value}
     known = {key: trained[key] for key in ("frames", "stride", "size") if isinstance(trained, dict) and key in trained}
     return IdentifiedEncoder(name, options, folder, known)
@@ -81,10 +80,8 @@ def _fitting(path: Path, state: Mapping[str, Tensor]) -> IdentifiedEncoder:
     """Return the encoder of which the file holds every tensor, and the fewest others."""
     best: tuple[int, str, dict[str, Any]] | None = None
     for name, options in _candidates(state):
-        try:
-            left = _unused(_on_meta(name, options), state)
-        except LofiError:  # an encoder of another package that needs arguments
-            continue
+        built = _outline(name, options)
+        left = None if built is None else _unused(built, state)
         if left is not None and (best is None or left < best[0]):
             best = left, name, options
     if best is None:
@@ -104,10 +101,17 @@ def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, An
             yield from ((f"tsm_resnet{depth}", options) for depth in _DEPTHS)
 
 
-def _on_meta(name: str, options: dict[str, Any]) -> Encoder:
-    """Return an encoder without memory for its weights."""
-    with torch.device("meta"):
+def _outline(name: str, options: dict[str, Any]) -> Encoder | None:
+    """Return an encoder, without memory for its weights where it can be built so; None if it cannot be built.
+
+    An encoder of another package may need arguments, or compute while it is built: as vision transformers do, whose
+    drop rates are items of a tensor.
+    """
+    with contextlib.suppress(Exception), torch.device("meta"):
         return build_encoder(name, options)
+    with contextlib.suppress(Exception):
+        return build_encoder(name, options)
+    return None
 
 
 def _unused(encoder: Encoder, state: Mapping[str, Tensor]) -> int | None:
