@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import hash_object, locked, read_json
-from lofi_tal.leases import Leases
+from lofi_tal.files import hash_object, read_json, sweep
+from lofi_tal.leases import PATIENCE, Leases
+from lofi_tal.locks import locked
 from lofi_tal.runtime import StageFolder, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
@@ -91,13 +92,21 @@ class RunFolder:
         """Return the folder of a stage that trains an encoder."""
         return self.opened.get(name, self.path / name)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Return what keeps a second run out of the folder, unless both share their work."""
+    @contextlib.contextmanager
+    def lock(self, *others: Path) -> Iterator[None]:
+        """Keep a second run out of the folder, unless both share their work; what dead processes left is swept.
+
+        Args:
+            others: Folders that the run writes to besides.
+        """
         sharing = self.patience is not None
         refusal = f"Another run is at work in {self.path}; choose another output folder" + (
             ", or wait until it has ended to share with --share." if sharing else "."
         )
-        return locked(self.path / ".lock", refusal, shared=sharing)
+        with locked(self.path / ".lock", refusal, shared=sharing, patience=self.patience or PATIENCE):
+            for folder in (self.path, *others):
+                sweep(folder)
+            yield
 
     @contextlib.contextmanager
     def alone_in(self, folder: Path) -> Iterator[None]:
@@ -112,6 +121,7 @@ class RunFolder:
             except LofiError:
                 logger.info("Waiting for another process, which is making %s.", folder.name)
                 stack.enter_context(locked(lock, "held", wait=True))
+            sweep(folder)
             yield
 
     def leases(self, folder: Path) -> contextlib.AbstractContextManager[Leases | None]:
