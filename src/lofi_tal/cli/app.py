@@ -16,13 +16,13 @@ import typer
 from lofi_tal import __version__
 from lofi_tal.cli import data, detect, evaluate, models, plan, reproduce, train
 from lofi_tal.cli.common import VERBOSE, complain, with_home
-from lofi_tal.cli.interruption import Interruption
 from lofi_tal.cli.log import show_log
 from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.launch import started_size
 
-_INTERRUPTED = "Interrupted. The same command, with --resume for a run, goes on from what is finished."
+_INTERRUPTED = "Interrupted. The same command goes on from what is finished; a run needs --resume."
+_INTERRUPTED_STATUS = 130
 app = typer.Typer(
     name="lofi",
     help="Temporal action localisation with low-fidelity video-encoder optimisation: raw video in, segments out.",
@@ -64,26 +64,16 @@ def main() -> None:
     # process, say) wants a core; threads that sleep at once make small layers slow on an idle machine. So they spin for
     # some microseconds. GNU's OpenMP reads this when torch is loaded, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    interruption = Interruption()
-    interruption.listen()
-    try:
-        _run(interruption)
-    except SystemExit as end:
-        interruption.status = end.code if isinstance(end.code, int) else 0
-        raise
-
-
-def _run(interruption: Interruption) -> None:
     try:
         app(with_home(sys.argv[1:]))
     except LofiError as error:
         _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        _fail(_INTERRUPTED, 130)
     except SystemExit as end:
-        if end.code == 130 and interruption.asked:  # typer has made it of the interruption, and says nothing
-            _fail(_INTERRUPTED, 130)
+        if end.code == _INTERRUPTED_STATUS:  # typer has made it of the interruption, and says nothing
+            _fail(_INTERRUPTED, _INTERRUPTED_STATUS)
         raise
+    except KeyboardInterrupt:
+        _fail(_INTERRUPTED, _INTERRUPTED_STATUS)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

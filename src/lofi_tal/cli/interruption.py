@@ -28,7 +28,7 @@ class Interruption:
             os._exit(self.status)
         if self.asked:
             os.write(
-                2, b"\nlofi: Interrupted twice: ended at once. The same command, with --resume for a run, goes on.\n"
+                2, b"\nlofi: Interrupted twice, and ended at once. The same command goes on; a run needs --resume.\n"
             )
             os._exit(130)
         self.asked = True
