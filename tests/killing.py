@@ -71,6 +71,13 @@ STARTS = {
     "extracted": (("run",), ("saving", "report")),
 }
 """Where a run begins that will be killed: the command that goes on from there, and the phases in it."""
+MADE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "nothing": ("", ()),
+    "cached": ("nothing", ("data", "cache")),
+    "trained": ("cached", ("train",)),
+    "extracted": ("trained", ("extract",)),
+}
+"""From which starting point, and by which command, another one is made."""
 READING = ("examining", "caching", "training", "extraction")
 SECONDS = 120.0
 SECONDS_TO_END = 5.0
@@ -228,27 +235,31 @@ class Killing:
         data = make_dataset(folder / "data", preset="tiny", seed=0, workers=1)
         self.recipe = folder / "recipe.yaml"
         self.recipe.write_text(save_recipe(demo_recipe(data, seed=0, overrides=SETTINGS)))
-        self.starts = folder / "starts"
         self.expected: dict[str, dict[str, bytes]] = {}
         self.spans: dict[str, dict[str, list[float]]] = {}
-        self._prepare()
 
-    def _prepare(self) -> None:
-        """Make the starting points and what must come out, and time the phases from each of them."""
-        work = self.starts / "nothing" / "run"
-        work.mkdir(parents=True)
-        for name, words in {"cached": ("data", "cache"), "trained": ("train",), "extracted": ("extract",)}.items():
-            following = self.starts / name / "run"
-            shutil.copytree(work, following)
-            self._whole(following, words)
-            work = following
-        for start, (words, _) in STARTS.items():
-            target = (
+    def start(self, name: str) -> Path:
+        """Return a run folder at a starting point; it is made when it is first asked for, and must not be changed."""
+        folder = self.folder / "starts" / name / "run"
+        if not folder.exists():
+            before, words = MADE[name]
+            if before:
+                shutil.copytree(self.start(before), folder)
+                self._whole(folder, words)
+            else:
+                folder.mkdir(parents=True)
+        return folder
+
+    def usual(self, start: str) -> dict[str, list[float]]:
+        """Return the seconds of each phase of a run from a starting point that nobody kills; its results are kept."""
+        if start not in self.spans:
+            whole = (
                 self.folder / "whole" / start / "run"
             )  # alone in its folder: runs use the caches of those beside them
-            shutil.copytree(self.starts / start / "run", target)
-            self.spans[start] = self._whole(target, words)
-            self.expected[start] = results_of(target)
+            shutil.copytree(self.start(start), whole)
+            self.spans[start] = self._whole(whole, STARTS[start][0])
+            self.expected[start] = results_of(whole)
+        return self.spans[start]
 
     def _whole(self, folder: Path, words: tuple[str, ...]) -> dict[str, list[float]]:
         command, spans = Command(folder, self.recipe, words), dict[str, list[float]]()
@@ -268,13 +279,13 @@ class Killing:
         start = chance.choice([name for name, (_, phases) in STARTS.items() if phase in phases])
         victim = chance.choice(("main", "main", "reader", "all") if phase in READING else ("main", "main", "all"))
         number = chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
-        turn = chance.randrange(len(self.spans[start][phase]))
+        turn = chance.randrange(len(self.usual(start)[phase]))
         return Point(start, phase, turn, chance.random(), victim, number)
 
     def strike(self, point: Point, name: str) -> str:
         """Do it; return what is wrong with the outcome, nothing if all is well, and ``missed`` if nobody was hit."""
         folder, words = self.folder / "points" / name / "run", STARTS[point.start][0]
-        shutil.copytree(self.starts / point.start / "run", folder)
+        shutil.copytree(self.start(point.start), folder)
         command, hit, turn = Command(folder, self.recipe, words), False, 0
         for edge, phase in command.events():
             if not hit and edge == "+" and phase == point.phase:

@@ -14,6 +14,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+_ENDED = ("Z", "X")  # states of a process that has ended, and of which nobody has taken note
+
 
 def this_process() -> dict[str, str | int]:
     """Return what tells this process from all others: machine, host, process id, and when the process began."""
@@ -33,10 +35,16 @@ def machine() -> str:
 
 def born(pid: int) -> str:
     """Return when a process began, in the kernel's units: a number that is used again is another process."""
+    return _status(pid)[1]
+
+
+def _status(pid: int) -> tuple[str, str]:
+    """Return the state of a process and when it began; empty texts where the system does not say."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], fields[19]
     except (OSError, IndexError):
-        return ""
+        return "", ""
 
 
 def is_here(holder: Mapping[str, Any]) -> bool:
@@ -55,8 +63,8 @@ def _has_ended(pid: int, since: str) -> bool:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
-    now = born(pid)  # unknown where processes of other users are hidden
-    return bool(now) and now != since
+    state, now = _status(pid)  # unknown where processes of other users are hidden
+    return state in _ENDED or (bool(now) and now != since)
 
 
 def tag() -> str:

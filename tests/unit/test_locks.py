@@ -17,7 +17,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.files import append_line, atomic_path, sweep
 from lofi_tal.lease_files import LeaseFiles
 from lofi_tal.locks import locked
-from lofi_tal.processes import tag
+from lofi_tal.processes import born, is_gone, tag, this_process
 
 REFUSED = "It is taken."
 
@@ -192,6 +192,20 @@ def test_half_written_files_of_dead_processes_are_swept(tmp_path):
         assert own.exists()
     assert not dead.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [far.name, "deep", users.name, "own.json"]
+
+
+def test_a_dead_process_of_which_nobody_has_taken_note_is_dead(tmp_path):
+    """As an orphan in a container whose first process waits for none."""
+    if not (child := os.fork()):
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    own, _, _ = tag().partition("-")
+    (tmp_path / f".a.json.{own}-{child}-{born(child)}.abc.part").touch()
+    try:
+        assert is_gone({**this_process(), "pid": child, "born": born(child)})
+        assert sweep(tmp_path) == 1
+    finally:
+        os.waitpid(child, 0)
 
 
 def test_a_process_id_that_is_used_again_is_another_process(tmp_path):
