@@ -53,6 +53,14 @@ _Layers = Annotated[
         "repeated."
     ),
 ]
+_Target = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="activitynet, csv, opentad, actionformer; or, to go on labelling there: via, boris, label-studio, "
+        "audacity, elan, cvat.",
+    ),
+]
 _Background = Annotated[list[str] | None, typer.Option(help="Label of background; may be repeated.")]
 
 
@@ -159,14 +167,7 @@ def convert(
     source: Annotated[
         str | None, typer.Option("--from", help="Format, one of those below. Default: detected from the files.")
     ] = None,
-    target: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            help="activitynet, csv, opentad, actionformer; or, to go on labelling there: via, boris, label-studio, "
-            "audacity, elan, cvat.",
-        ),
-    ] = "activitynet",
+    target: _Target = "activitynet",
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos, to read durations, frame rates and frame counts.")
     ] = None,
