@@ -87,21 +87,25 @@ def _machine_tag() -> str:
     return hashlib.sha256(machine().encode()).hexdigest()[:8]
 
 
-def end_with_parent() -> None:
-    """End this process, which :mod:`multiprocessing` has made, as soon as its parent has: a parent killed tells nobody.
+def end_with_parent(pid: int | None = None) -> None:
+    """End this process as soon as its parent has: a parent that is killed tells nobody.
 
-    Linux tells it at once. Elsewhere a pipe does, which the children made later hold as well: they end one after the
-    other.
+    Linux tells it at once. Elsewhere a pipe of :mod:`multiprocessing` does, which later children hold as well: they
+    end one after the other.
+
+    Args:
+        pid: Of the parent, where :mod:`multiprocessing` does not know it.
     """
     parent = multiprocessing.parent_process()
-    if parent is None or parent.pid is None:
-        return
-
+    pid = parent.pid if pid is None and parent is not None else pid
+    assert pid is not None
     try:
-        handle = os.pidfd_open(parent.pid)
+        handle = os.pidfd_open(pid)
     except ProcessLookupError:
         os._exit(1)
     except (AttributeError, OSError):  # another system, or an old kernel
+        if parent is None:
+            return
         handle = parent.sentinel
 
     def watch() -> None:

@@ -7,12 +7,15 @@ killed by chance costs nothing, and a file costs only itself.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import time
 import traceback
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -62,6 +65,16 @@ def read_in_processes(
     try:
         yield from crew.items(in_order)
     finally:
+        crew.end()
+
+
+_crews: weakref.WeakSet[_Crew[Any, Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_crews() -> None:
+    """End what callers have left, before :mod:`multiprocessing` waits for it, however long it takes."""
+    for crew in list(_crews):
         crew.end()
 
 
@@ -122,13 +135,14 @@ class _Crew(Generic[_Key, _Item]):
         self, read: Callable[[_Key], _Item], keys: Iterable[_Key], workers: int, begin: Callable[[], object]
     ) -> None:
         self.read, self.keys, self.workers, self.begin = read, iter(keys), workers, begin
-        self.asked = 0
+        self.owner, self.asked = os.getpid(), 0
         self.tasks: dict[int, _Key] = {}
         self.waiting: deque[int] = deque()  # tasks that no process has
         self.found: dict[int, _Item | _Raised] = {}
         self.readers: list[_Reader] = []
         self.deaths: Counter[Path | int] = Counter()
         self.given_up: dict[Path, str] = {}
+        _crews.add(self)
 
     def items(self, in_order: bool) -> Iterator[_Item]:
         self._ask()
@@ -196,6 +210,8 @@ class _Crew(Generic[_Key, _Item]):
 
     def end(self) -> None:
         """End the processes; those that are idle leave, the others are told to, and then ended."""
+        if os.getpid() != self.owner:  # a process that reads collects what it has inherited
+            return
         for reader in self.readers:
             with contextlib.suppress(OSError):
                 reader.process.terminate() if reader.given else reader.pipe.send(None)
