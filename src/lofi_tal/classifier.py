@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lofi_tal.artefacts import check_files
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_bytes, write_json
 
@@ -225,8 +226,9 @@ def load_classifier(folder: Path) -> tuple[ProposalClassifier, dict[str, Any]]:
     """Read what :func:`save_classifier` wrote.
 
     Raises:
-        DataError: If the folder does not hold a classifier of this version.
+        DataError: If the folder does not hold a classifier of this version, or a file is not as it was written.
     """
+    check_files(folder, "classifier.safetensors", "classifier.json")
     description = read_json(folder / "classifier.json")
     try:
         classifier = ProposalClassifier(**description["config"])

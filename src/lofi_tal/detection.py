@@ -19,6 +19,7 @@ from lofi_tal.files import (
     write_json,
     write_json_once,
 )
+from lofi_tal.folders import settled
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
 from lofi_tal.localizer import Localizer, find_model
@@ -185,7 +186,7 @@ def _common_precision(out: Path, device: str) -> str:
 
 def hash_model(folder: Path) -> str:
     """Return a hash of the weights and settings that a model folder holds."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    files = sorted(path for path in settled(folder).iterdir() if path.suffix in (".json", ".safetensors"))
     return hash_object([[path.name, hash_file(path)] for path in files])
 
 

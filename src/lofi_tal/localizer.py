@@ -11,12 +11,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from lofi_tal.artefacts import check_files, check_words, read_record, sealed
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, load_classifier, save_classifier
 from lofi_tal.config import DetectSection
 from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_json
+from lofi_tal.folders import read_whole, replaced, settled
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
@@ -26,6 +28,12 @@ from lofi_tal.stages.localise import fuse, localise
 from lofi_tal.video import Clock, VideoError, VideoInfo, check_decoder, probe_video
 
 FORMAT = 1
+RECORD = "localizer.json"
+OWN_FILES = (
+    RECORD,
+    *(f"{part}.{kind}" for part in ("encoder", "head", "classifier") for kind in ("safetensors", "json")),
+)
+"""All that a model folder holds; other files in it are left alone."""
 WINDOWS_AT_ONCE = 4
 """Windows of one video that go through the head together; it bounds the memory."""
 
@@ -90,11 +98,11 @@ class Localizer:
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
         Raises:
-            DataError: If the folder does not hold a localiser of this version.
+            DataError: If the folder does not hold a localiser of this version, or a file of it is not as it was saved.
         """
         model = find_model(Path(folder))
         try:
-            return cls(**_settings_in(model), device=device, precision=precision)
+            return cls(**read_whole(model, RECORD, _settings_in), device=device, precision=precision)
         except LofiError:  # which names what is at fault
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -105,14 +113,19 @@ class Localizer:
         return f"Localizer({seen}, {self.head.name}, {len(self.labels)} classes, {self.grid.snippets}×{self.size}px)"
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights as safetensors and settings as JSON; ``localizer.json`` comes last."""
-        folder = Path(folder)
-        if self.encoder is not None:
-            save_encoder(self.encoder, self.encoder_name, folder)
-        save_head(self.head, folder)
-        if self.classifier is not None:
-            save_classifier(self.classifier, folder, {})
-        write_json(folder / "localizer.json", _settings_of(self))
+        """Write weights as safetensors and settings as JSON.
+
+        A model that is in the folder is replaced as a whole: who reads it at that moment gets the old one or the new.
+        Other files in the folder stay.
+        """
+        with replaced(Path(folder), OWN_FILES, RECORD) as new:
+            if self.encoder is not None:
+                save_encoder(self.encoder, self.encoder_name, new)
+            save_head(self.head, new)
+            if self.classifier is not None:
+                save_classifier(self.classifier, new, {})
+            files = check_words(new, sorted(path.name for path in new.iterdir()))
+            write_json(new / RECORD, sealed({**_settings_of(self), "files": files}))
 
     def predict(
         self,
@@ -218,7 +231,7 @@ def find_model(folder: Path) -> Path:
     """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
     folder = folder.parent if folder.name == "localizer.json" else folder
     candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
-    return next((path for path in candidates if (path / "localizer.json").exists()), folder)
+    return next((path for path in candidates if (settled(path) / RECORD).exists()), folder)
 
 
 def _settings_of(localizer: Localizer) -> dict[str, Any]:
@@ -247,12 +260,13 @@ def _names(labels: Any) -> list[str]:
 
 def _settings_in(folder: Path) -> dict[str, Any]:
     """Return the arguments of the localiser in a model folder, weights loaded."""
-    description = folder / "localizer.json"
+    description = folder / RECORD
     if not description.exists():
         raise DataError(
             f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
         )
-    facts = read_json(description)
+    check_files(folder)  # the record alone; each part is checked as it is loaded
+    facts = read_record(description)
     if facts.get("format") != FORMAT:
         raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
     has_encoder, detect = facts.get("has_encoder", True), dict(facts["detect"])

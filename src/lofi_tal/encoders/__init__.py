@@ -7,12 +7,13 @@ from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder, list_encoders
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
-from lofi_tal.encoders.weights import LoadReport, load_encoder, load_weights, save_encoder
+from lofi_tal.encoders.weights import ENCODER_FILES, LoadReport, load_encoder, load_weights, save_encoder
 from lofi_tal.tensor_files import read_state_dict
 
 __all__ = [
     "BATCHNORM_MODES",
     "ENCODERS",
+    "ENCODER_FILES",
     "PUBLIC_WEIGHTS",
     "BatchNorm",
     "Encoder",

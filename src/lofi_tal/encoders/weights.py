@@ -16,12 +16,15 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from lofi_tal.artefacts import check_files
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.tensor_files import read_state_dict
 
+ENCODER_FILES = ("encoder.safetensors", "encoder.json")
+"""What :func:`save_encoder` writes."""
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
 
 
@@ -60,9 +63,10 @@ def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
         trusted: Paths to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
-        DataError: If the folder does not hold an encoder, it names one that is not registered, or the weights do not
-            fit it exactly.
+        DataError: If the folder does not hold an encoder, it names one that is not registered, the weights do not fit
+            it exactly, or a file is not as it was written.
     """
+    check_files(folder, *ENCODER_FILES)
     path = folder / "encoder.json"
     description = read_json(path)
     try:
@@ -90,6 +94,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     Raises:
         DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
     """
+    if path.name == ENCODER_FILES[0]:
+        check_files(path.parent, path.name)
     own = encoder.state_dict()
     state = in_own_names(read_state_dict(path), own)
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]

@@ -7,10 +7,14 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from lofi_tal.artefacts import check_files
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.registry import HEADS, build_head
+
+HEAD_FILES = ("head.safetensors", "head.json")
+"""What :func:`save_head` writes."""
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -40,8 +44,10 @@ def load_head(folder: Path, *, trusted: str | None = None) -> Head:
         trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
-        DataError: If the folder does not hold a head of this version, or names one that is not registered.
+        DataError: If the folder does not hold a head of this version, names one that is not registered, or a file is
+            not as it was written.
     """
+    check_files(folder, *HEAD_FILES)
     description = read_json(folder / "head.json")
     try:
         name = description["name"]

@@ -19,13 +19,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lofi_tal.artefacts import read_record
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import hash_object, locked, read_json
+from lofi_tal.files import hash_object, locked
 from lofi_tal.leases import Leases
-from lofi_tal.runtime import StageFolder, on_first, open_stage
+from lofi_tal.runtime import StageFolder, fault, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
+_TRACES = ("recipe.yaml", "environment.json", "pretrain", "lofi", "arms")
+"""What tells that a folder holds a run, even if some of it is gone."""
 _MOST_BESIDE = 20  # caches of other runs that are looked into
 
 
@@ -55,7 +58,7 @@ class RunFolder:
         overwrite: bool,
         tracking: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        if resume and not (path / "recipe.yaml").exists():
+        if resume and not any((path / name).exists() for name in _TRACES):
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
         if patience is not None and overwrite:
             raise LofiError(
@@ -81,9 +84,14 @@ class RunFolder:
 
     def noted(self, name: str, allowed: Sequence[str]) -> str | None:
         """Return what the run in the folder has taken; None if there is none, or it shall be replaced."""
+        path = self.path / "environment.json"
         try:
-            noted = read_json(self.path / "environment.json")[name]
-        except (DataError, KeyError, TypeError):  # no run, or one of an earlier version
+            noted = read_record(path)[name]
+        except KeyError:  # of an earlier version
+            return None
+        except DataError as error:
+            if path.exists() and not self.overwrite:
+                logger.warning("%s It is written anew; %s is as this command says.", error, name)
             return None
         return noted if noted in allowed and not self.overwrite else None
 
@@ -149,9 +157,9 @@ class RunFolder:
         if self.shared is not None:
             folder = self.shared / f"{stage}-{hash_object([stage, inputs])}"
         with self.alone_in(folder):
-            if self.patience is not None and not (folder / "stage.json").exists():
+            if self.patience is not None and (why := fault(folder)):
                 raise LofiError(
-                    f"{folder} holds no finished stage {stage!r}, which only one run can make: run "
+                    f"{why}: stage {stage!r} must be finished, which only one run can do. Run "
                     f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
                 )
             overwrite = self.overwrite if overwrite is None else overwrite
@@ -191,6 +199,12 @@ class RunFolder:
             LofiError: If an extraction was interrupted, and this run neither resumes nor shares its work.
         """
         record = folder.with_suffix(".json")
+        try:
+            read_record(record)
+        except DataError as error:
+            if record.exists():
+                logger.warning("The extraction counts as interrupted: %s", error)
+                record.unlink(missing_ok=True)
         interrupted = not record.exists() and any(folder.glob("*.safetensors"))
         if interrupted and not (self.goes_on or self.overwrite or self.patience is not None):
             raise LofiError(

@@ -22,7 +22,7 @@ from lofi_tal.data import (
     video_contents,
     whole_files_fit,
 )
-from lofi_tal.encoders import Encoder, save_encoder
+from lofi_tal.encoders import ENCODER_FILES, Encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
@@ -221,7 +221,7 @@ class Training:
         if context.first:
             facts = {"stage": stage.stage, "inputs": stage.inputs}
             save_encoder(encoder, context.recipe.encoder.name, stage.path, facts)
-            stage.finish(outcome)
+            stage.finish(outcome, ENCODER_FILES)
         context.fabric.barrier()
         return stage.path
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ from lofi_tal.files import write_text
 from lofi_tal.progress import Progress
 from lofi_tal.runtime.checkpoint import Checkpoint, Course
 from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
+from lofi_tal.runtime.metrics import read_metrics
 from lofi_tal.runtime.parallel import gather, mean_over_processes
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
@@ -192,7 +194,7 @@ class TrainingRun:
         }
 
     def _save(self, step: int, lines: _MetricLines) -> None:
-        lines.flush()
+        lines.flush(to_disk=True)  # the lines of all steps before a checkpoint are there if it is
         self.checkpoint.save(Course(step, self.seconds, self.lost))
 
     def update(self, losses: Mapping[str, Tensor], figures: Mapping[str, Tensor] | None = None) -> None:
@@ -291,13 +293,11 @@ class _MetricLines:
         if not write:
             return
         path = folder.path / "metrics.jsonl"
-        if path.exists():
-            kept = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # the last line may have been cut short
-                    if json.loads(line)["step"] <= start:
-                        kept.append(line + "\n")
-            write_text(path, "".join(kept))
+        if path.exists() or start:
+            kept = {row["step"]: row for row in read_metrics(path)[0] if row["step"] <= start}
+            if len(kept) < start:
+                logger.warning("%s lacks %d of the %d steps before the checkpoint.", path, start - len(kept), start)
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept.values()))
         self.handle = path.open("a", encoding="utf-8")
         self.trackers = Trackers(folder.tracking, folder=folder.path, stage=folder.stage, start=start)
 
@@ -312,9 +312,11 @@ class _MetricLines:
         del numbers["step"], numbers["seconds"]
         self.trackers.log(numbers, record["step"])
 
-    def flush(self) -> None:
+    def flush(self, *, to_disk: bool = False) -> None:
         if self.active:
             self.handle.flush()
+            if to_disk:
+                os.fsync(self.handle.fileno())
 
     def close(self) -> None:
         if self.active:

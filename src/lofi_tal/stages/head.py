@@ -19,7 +19,7 @@ from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import LofiError
 from lofi_tal.features import FeatureSet
-from lofi_tal.heads import Head, load_head, save_head
+from lofi_tal.heads import HEAD_FILES, Head, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
     StageFolder,
@@ -140,6 +140,8 @@ class Search:
     tracking: Mapping[str, Mapping[str, Any]]
     quiet: bool = False
     records: list[StageRecord] = field(default_factory=list)
+    trainings: list[Path] = field(default_factory=list)
+    """Folders of the trainings that were needed."""
 
     def run(self, train: FeatureSet, selection: FeatureSet) -> tuple[Head, ProposalClassifier, dict[str, Any]]:
         """Search, and train the final head.
@@ -225,6 +227,7 @@ class Search:
                 tracking=self.tracking,
             )
         )
+        self.trainings.append(stage.path)
         if stage.record:
             self.records.append(stage.record)
             return load_head(stage.path, trusted=self.section.name)
@@ -236,7 +239,7 @@ class Search:
 
         def finish() -> StageRecord:
             save_head(head, stage.path)
-            return stage.finish(outcome)
+            return stage.finish(outcome, HEAD_FILES)
 
         self.records.append(on_first(finish))
         return head.cpu().eval()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import append_line, file_stamp, hash_object
@@ -34,6 +35,7 @@ _AT_ONCE = 512  # files that share processes: if one of them ends its process, t
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
+_CHECK = ', "check": "'
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
@@ -183,7 +185,7 @@ class VideoManifest:
                 if record != self.known.get(record.path):
                     self.known[record.path] = record
                     if self.path is not None:
-                        append_line(self.path, json.dumps(asdict(record), allow_nan=False))
+                        append_line(self.path, _line(record))
                 yield path, record
 
     def _shared(self, paths: Sequence[Path], decode: bool, patience: float) -> Iterator[tuple[Path, VideoRecord]]:
@@ -323,10 +325,33 @@ def _content(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _line(record: VideoRecord) -> str:
+    """Return the line of a record, with a check word of all before it."""
+    text = json.dumps(asdict(record), allow_nan=False)
+    return f'{text[:-1]}{_CHECK}{_check_word(text)}"}}'
+
+
+def _check_word(text: str) -> str:
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+def _record(line: str) -> VideoRecord:
+    """Return the record of a line; lines of earlier versions have no check word.
+
+    Raises:
+        ValueError: If it is not what was written, or of another layout.
+        TypeError: If it has other fields, or values of other kinds.
+    """
+    text, found, rest = line.rpartition(_CHECK)
+    if found and rest != f'{_check_word(text + "}")}"}}':
+        raise ValueError("another line was written")
+    return VideoRecord.from_json(json.loads(text + "}" if found else line))
+
+
 def _records(lines: bytes) -> Iterator[VideoRecord]:
     """Yield the records of some lines; one that was cut short, by a crash, is as if it were not there."""
     for line in lines.decode(errors="replace").splitlines():
         try:
-            yield VideoRecord.from_json(json.loads(line))
+            yield _record(line)
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             continue
