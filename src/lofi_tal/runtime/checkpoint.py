@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ class Course:
         step: Optimiser steps that have been taken.
         seconds: Time that they took.
         lost: Why files could not be read, by name.
+        metrics: Check words of the lines of metrics up to here; none in checkpoints of earlier versions.
     """
 
     step: int
     seconds: float
     lost: dict[str, str]
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoint:
@@ -74,6 +76,7 @@ class Checkpoint:
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # fp16: the scale of the gradients
             "lost": course.lost,
+            "metrics": course.metrics,
         }
         buffer = io.BytesIO()  # torch.save to a file hides the reason of a failed write, such as a full disk
         torch.save(state, buffer)
@@ -96,7 +99,7 @@ class Checkpoint:
             if scale := state.get("precision"):  # checkpoints of earlier versions have none
                 self.fabric.strategy.precision.load_state_dict(scale)
             lost = dict(state.get("lost", {}))
-            return Course(int(state["step"]), float(state["seconds"]), lost)
+            return Course(int(state["step"]), float(state["seconds"]), lost, dict(state.get("metrics", {})))
         except DataError:
             raise
         except Exception as error:  # the library raises whatever a damaged file makes it

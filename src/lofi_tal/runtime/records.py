@@ -171,6 +171,8 @@ def open_stage(
             told_difference = "" if mine else _difference(path, before, stage, inputs, contents)
             raise LofiError(_interrupted(path, stage, told_difference, broken))
     if path.exists() and overwrite:
+        if broken:
+            logger.warning("Stage %r is run again: %s.", stage, broken)
         shutil.rmtree(path)
     _note(asked, contents)
     return asked

@@ -24,6 +24,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from lofi_tal.artefacts import check_words, damage, told
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import write_text
 from lofi_tal.progress import Progress
@@ -114,6 +115,7 @@ class TrainingRun:
         self.checkpoint = Checkpoint(path, folder.fingerprint, fabric, self.modules, optimizer)
         course = self.checkpoint.load() if folder.resumed and path.exists() else Course(0, 0.0, {})
         self.start, self.seconds, self.lost = course.step, course.seconds, course.lost
+        self.metrics = course.metrics
         self.peak = PeakMemory(fabric.device)
         self.pending: dict[str, Any] = {}
         self.sums: dict[str, Tensor] = {}
@@ -128,7 +130,7 @@ class TrainingRun:
         """
         iterator = iter(loader)
         first = self.fabric.global_rank == 0
-        lines = _MetricLines(self.folder, self.start, write=first)
+        lines = _MetricLines(self.folder, self.start, self.metrics, write=first)
         title = f"{self.folder.stage}"
         saved = time.monotonic()
         waits: list[tuple[float, float]] = []  # for data, of the time of each step in this epoch
@@ -194,8 +196,7 @@ class TrainingRun:
         }
 
     def _save(self, step: int, lines: _MetricLines) -> None:
-        lines.flush(to_disk=True)  # the lines of all steps before a checkpoint are there if it is
-        self.checkpoint.save(Course(step, self.seconds, self.lost))
+        self.checkpoint.save(Course(step, self.seconds, self.lost, lines.secured()))
 
     def update(self, losses: Mapping[str, Tensor], figures: Mapping[str, Tensor] | None = None) -> None:
         """Take one optimiser step on ``losses["total"]`` and note losses and ``figures`` for the metrics of this step.
@@ -288,16 +289,17 @@ def _looked(look: Look, epoch: int, stop_requested: threading.Event) -> Mapping[
 class _MetricLines:
     """metrics.jsonl and loggers; on a resume, lines of steps that are run again are dropped."""
 
-    def __init__(self, folder: StageFolder, start: int, *, write: bool) -> None:
-        self.active, self.done, self.flushed = write, False, -math.inf
+    def __init__(self, folder: StageFolder, start: int, written: Mapping[str, Any], *, write: bool) -> None:
+        self.active, self.done, self.flushed, self.folder = write, False, -math.inf, folder.path
         if not write:
             return
         path = folder.path / "metrics.jsonl"
         if path.exists() or start:
-            kept = {row["step"]: row for row in read_metrics(path)[0] if row["step"] <= start}
-            if len(kept) < start:
-                logger.warning("%s lacks %d of the %d steps before the checkpoint.", path, start - len(kept), start)
-            write_text(path, "".join(json.dumps(row) + "\n" for row in kept.values()))
+            kept = [row for row in read_metrics(path)[0] if row["step"] <= start]
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+            if wrong := damage(folder.path, written):
+                text = "Lines of metrics from before the checkpoint are lost or changed, curves may be wrong: %s."
+                logger.warning(text, told(wrong))
         self.handle = path.open("a", encoding="utf-8")
         self.trackers = Trackers(folder.tracking, folder=folder.path, stage=folder.stage, start=start)
 
@@ -312,11 +314,17 @@ class _MetricLines:
         del numbers["step"], numbers["seconds"]
         self.trackers.log(numbers, record["step"])
 
-    def flush(self, *, to_disk: bool = False) -> None:
+    def flush(self) -> None:
         if self.active:
             self.handle.flush()
-            if to_disk:
-                os.fsync(self.handle.fileno())
+
+    def secured(self) -> dict[str, Any]:
+        """Flush all lines to disk, where they are before the checkpoint is, and return their check words."""
+        if not self.active:
+            return {}
+        self.flush()
+        os.fsync(self.handle.fileno())
+        return check_words(self.folder, ["metrics.jsonl"])
 
     def close(self) -> None:
         if self.active:
