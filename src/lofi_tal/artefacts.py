@@ -96,23 +96,22 @@ def check_files(folder: Path, *names: str) -> None:
             files = read_record(folder / record).get("files")
         except DataError as error:
             raise DataError(f"{error} {MEND}") from error
-        if not files:
+        if not isinstance(files, dict):
             continue
-        listed = {name: files.get(name) if isinstance(files, dict) else None for name in names}
-        if wrong := damage(folder, listed):
+        if wrong := damage(folder, {name: files.get(name) for name in names}):
             raise DataError(f"{told(wrong)}. {MEND}")
 
 
 def _difference(path: Path, words: Any) -> str:
     """Return how a file differs from what was written; an empty string if it does not."""
-    if not isinstance(words, dict):
+    if not isinstance(words, dict) or not isinstance(words.get("bytes"), int):
         return "is not listed in the record beside it"
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return "is no file"
-        if status.st_size != words.get("bytes"):
-            return f"is damaged ({status.st_size} bytes, {words.get('bytes')} were written)"
+        if status.st_size != words["bytes"]:
+            return f"is damaged ({status.st_size} bytes, {words['bytes']} were written)"
         return "" if _hash_of(path, status) == words.get("xxh3") else "is damaged (other content than was written)"
     except FileNotFoundError:
         return "is missing"

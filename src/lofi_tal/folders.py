@@ -40,6 +40,8 @@ def replaced(folder: Path, own: Collection[str], record: str) -> Iterator[Path]:
         RunError: If nothing can be written there.
     """
     folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"Cannot write {folder}: it is no folder.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)

@@ -231,7 +231,12 @@ def find_model(folder: Path) -> Path:
     """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
     folder = folder.parent if folder.name == "localizer.json" else folder
     candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
-    return next((path for path in candidates if (settled(path) / RECORD).exists()), folder)
+    return next((path for path in candidates if _holds_model(settled(path))), folder)
+
+
+def _holds_model(folder: Path) -> bool:
+    """Say whether a folder holds a file of a model: one that lacks others is refused, and no other taken for it."""
+    return any((folder / name).exists() for name in OWN_FILES)
 
 
 def _settings_of(localizer: Localizer) -> dict[str, Any]:

@@ -213,6 +213,17 @@ def test_the_report_leaves_damaged_lines_of_metrics_out_and_says_so(small, tmp_p
     assert [row["step"] for row in stage["metrics"]] == [1, *range(3, count + 1)]
 
 
+def test_no_other_model_is_taken_for_one_that_is_damaged(small, tmp_path):
+    shutil.copytree(small.folder / "whole/arms/lofi/model", tmp_path / "arms/lofi/model")
+    shutil.copytree(small.folder / "whole/arms/lofi/model", tmp_path / "arms/baseline/model")
+    (tmp_path / "arms/lofi/model/localizer.json").unlink()
+    result = detected(small, tmp_path)
+    assert result.exit_code == 3
+    assert f"{tmp_path / 'arms/lofi/model'} holds no localizer.json" in result.stderr
+    shutil.rmtree(tmp_path / "arms/lofi")  # which is not made yet
+    assert detected(small, tmp_path).stdout == small.found
+
+
 def test_a_run_folder_without_hashes_still_opens(small, tmp_path):
     """As versions before wrote it."""
     run = tmp_path / "run"

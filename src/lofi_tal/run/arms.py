@@ -18,7 +18,7 @@ from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
 from lofi_tal.heads import HEAD_FILES, Head
-from lofi_tal.localizer import Localizer
+from lofi_tal.localizer import OWN_FILES, Localizer
 from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import arm_folder
@@ -219,10 +219,9 @@ class ArmRun(ArmFeatures):
     def _written(self, search: Search) -> list[Path]:
         """Return all that stage 3 leaves behind: heads, model and detections."""
         heads = [folder / name for folder in search.trainings for name in (*HEAD_FILES, "stage.json")]
-        found = [self.folder / "detections.json", *heads, *sorted((self.folder / "model").iterdir())]
-        if (external := self.folder / "detections-external.json").exists():
-            found.append(external)
-        return found
+        model = [path for name in OWN_FILES if (path := self.folder / "model" / name).exists()]
+        detections = sorted(self.folder.glob("detections*.json"))
+        return [*heads, *model, *detections]
 
     @staticmethod
     def _record(
