@@ -163,6 +163,8 @@ def is_unnoticed(name, damage, way):
     file = Path(name).name
     if file in UNREAD or (file in ("environment.json", "features.json") and damage == "foreign"):
         return True
+    if way == "overwrite" and (file == "environment.json" or (file == "stage.json" and damage == "foreign")):
+        return "/head/" not in name  # what is of other inputs is replaced, as asked
     interrupted = file in ("stage.json", "features.json") and way != "report"
     return damage == "deleted" and (interrupted or file == "environment.json") and "/head/" not in name
 

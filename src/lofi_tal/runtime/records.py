@@ -170,12 +170,7 @@ def open_stage(
         if not overwrite:
             told_difference = "" if mine else _difference(path, before, stage, inputs, contents)
             raise LofiError(_interrupted(path, stage, told_difference, broken))
-    if path.exists() and overwrite:
-        if broken:
-            logger.warning("Stage %r is run again: %s.", stage, broken)
-        shutil.rmtree(path)
-    _note(asked, contents)
-    return asked
+    return _begun(asked, contents, anew=overwrite, broken=broken)
 
 
 def fault(path: Path) -> str:
@@ -203,6 +198,16 @@ def _started(path: Path) -> dict[str, Any] | None:
         if isinstance(started.get("fingerprint"), str) and isinstance(started.get("inputs"), dict):
             return started
     return {} if any((path / name).exists() for name in _RECORDS) else None
+
+
+def _begun(asked: StageFolder, contents: Contents, *, anew: bool, broken: str) -> StageFolder:
+    """Return a stage that begins; ``anew`` deletes what is in its folder."""
+    if anew and asked.path.exists():
+        if broken:
+            logger.warning("Stage %r is run again: %s.", asked.stage, broken)
+        shutil.rmtree(asked.path)
+    _note(asked, contents)
+    return asked
 
 
 def _resumed(asked: StageFolder, broken: str, contents: Contents) -> StageFolder:
