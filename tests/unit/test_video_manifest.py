@@ -27,11 +27,14 @@ def videos(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+examine = manifest.examine
+
+
 def crashing(path, decode):
     """Stand for an examination in which FFmpeg crashes on one file."""
     if path.stem == "1":
         os.kill(os.getpid(), signal.SIGKILL)
-    return manifest.examine(path, decode)
+    return examine(path, decode)
 
 
 def test_records_hold_what_the_files_hold(videos):
@@ -80,7 +83,7 @@ def test_a_line_that_was_cut_at_any_byte_costs_at_most_itself(tmp_path):
 def test_processes_find_the_same_and_a_crash_costs_one_file(videos, monkeypatch):
     alone = VideoManifest(None, workers=1).examine(videos, decode=True)
     assert VideoManifest(None, workers=2).examine(videos, decode=True) == alone
-    monkeypatch.setattr(manifest, "_examine_watched", crashing)
+    monkeypatch.setattr(manifest, "examine", crashing)
     found = VideoManifest(None, workers=2).examine(videos, decode=True)
     assert "crashes FFmpeg" in found[videos[1]].error
     assert {path: record for path, record in found.items() if path != videos[1]} == {

@@ -21,8 +21,9 @@ from typing import Any
 
 from lofi_tal.artefacts import read_record
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import hash_object, locked
-from lofi_tal.leases import Leases
+from lofi_tal.files import hash_object, sweep
+from lofi_tal.leases import PATIENCE, Leases
+from lofi_tal.locks import locked
 from lofi_tal.runtime import StageFolder, fault, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
@@ -99,13 +100,21 @@ class RunFolder:
         """Return the folder of a stage that trains an encoder."""
         return self.opened.get(name, self.path / name)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Return what keeps a second run out of the folder, unless both share their work."""
+    @contextlib.contextmanager
+    def lock(self, *others: Path) -> Iterator[None]:
+        """Keep a second run out of the folder, unless both share their work; what dead processes left is swept.
+
+        Args:
+            others: Folders that the run writes to besides.
+        """
         sharing = self.patience is not None
         refusal = f"Another run is at work in {self.path}; choose another output folder" + (
             ", or wait until it has ended to share with --share." if sharing else "."
         )
-        return locked(self.path / ".lock", refusal, shared=sharing)
+        with locked(self.path / ".lock", refusal, shared=sharing, patience=self.patience or PATIENCE):
+            for folder in (self.path, *others):
+                sweep(folder)
+            yield
 
     @contextlib.contextmanager
     def alone_in(self, folder: Path) -> Iterator[None]:
@@ -120,6 +129,7 @@ class RunFolder:
             except LofiError:
                 logger.info("Waiting for another process, which is making %s.", folder.name)
                 stack.enter_context(locked(lock, "held", wait=True))
+            sweep(folder)
             yield
 
     def leases(self, folder: Path) -> contextlib.AbstractContextManager[Leases | None]:

@@ -119,7 +119,10 @@ class Run(Context):
             raise LofiError(
                 f"There is no run in {self.folder.path} whose work could be shared; run `lofi train` first."
             )
-        with self.folder.lock() if self.first else contextlib.nullcontext():
+        cache = (
+            () if self.cache.folder is None or self.cache.folder == self.folder.path / "cache" else (self.cache.folder,)
+        )
+        with self.folder.lock(*cache) if self.first else contextlib.nullcontext():
             check_common_folder(self.folder.path)
             if self.compile == "auto" and trains:
                 self.compile = on_first(self.fastest_way)

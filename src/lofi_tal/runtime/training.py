@@ -142,7 +142,7 @@ class TrainingRun:
         ):
             for index in range(self.start, self.total):
                 began = time.monotonic()
-                batch = self._next_batch(iterator, index, lines, stop_requested)
+                batch = self._next_batch(iterator, index, lines)
                 waited = time.monotonic() - began
                 step = self._begin(index)
                 yield step, batch
@@ -153,7 +153,7 @@ class TrainingRun:
                     waits.clear()
                 waits.append((waited, took))
                 if look is not None and (index + 1) % self.steps_per_epoch == 0 and not stop_requested.is_set():
-                    self.pending |= _looked(look, step.epoch, stop_requested)
+                    self.pending |= _looked(look, step.epoch)
                 lines.write(self._record(step, waited / took))
                 wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
                 progress.advance(self._detail(step, wait))
@@ -163,17 +163,15 @@ class TrainingRun:
                     saved = time.monotonic()
                 if stop_requested.is_set() and not done:
                     raise _interrupted(self, index + 1)
+        if stop_requested.is_set():  # in the last step or after it: there is more to do than this stage
+            raise _interrupted(self, self.total)
 
-    def _next_batch(
-        self, iterator: Iterator[Any], index: int, lines: _MetricLines, stop_requested: threading.Event
-    ) -> Any:
+    def _next_batch(self, iterator: Iterator[Any], index: int, lines: _MetricLines) -> Any:
         try:
             return next(iterator)
-        except RuntimeError as error:
-            if not stop_requested.is_set():
-                raise
-            self._save(index, lines)  # the loader processes were asked to stop, too, before this batch was ready
-            raise _interrupted(self, index) from error
+        except LofiError:
+            self._save(index, lines)  # no batch can be made; the steps before it are not lost
+            raise
 
     def _begin(self, index: int) -> Step:
         """Set learning rate and seed of a step."""
@@ -272,14 +270,9 @@ def _interrupted(run: TrainingRun, step: int) -> InterruptedRunError:
     )
 
 
-def _looked(look: Look, epoch: int, stop_requested: threading.Event) -> Mapping[str, float]:
-    """Return the figures of a look; there are none if the run was asked to stop meanwhile, and loaders have ended."""
-    try:
-        figures = look(epoch)
-    except RuntimeError:
-        if not stop_requested.is_set():
-            raise
-        return {}
+def _looked(look: Look, epoch: int) -> Mapping[str, float]:
+    """Return the figures of a look, and tell them."""
+    figures = look(epoch)
     if figures:
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if not name.endswith("seconds"))
         logger.info("After epoch %d: %s", epoch + 1, told)

@@ -6,15 +6,12 @@ nothing; of several lines about a path the last one counts, and a changed file i
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
-import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +27,8 @@ from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.frame_times import probe_video
+from lofi_tal.video.readers import read_in_processes
 
-_AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
@@ -123,7 +120,7 @@ class VideoManifest:
 
     Args:
         path: The file that keeps it; None keeps it in memory alone.
-        workers: Processes that examine files; at least one does, so that a file that hangs can be given up.
+        workers: Processes that examine files; at least one does, so that a file that hangs or crashes can be given up.
         patience: Of :meth:`examine`, where it is not given there.
     """
 
@@ -180,13 +177,12 @@ class VideoManifest:
 
     def _examine(self, todo: Sequence[Path], decode: bool) -> Iterator[tuple[Path, VideoRecord]]:
         """Examine files, and write down what is new."""
-        for block in _blocks(todo, _AT_ONCE):
-            for path, record in _examined(block, decode, self.workers):
-                if record != self.known.get(record.path):
-                    self.known[record.path] = record
-                    if self.path is not None:
-                        append_line(self.path, _line(record))
-                yield path, record
+        for path, record in _examined(todo, decode, self.workers):
+            if record != self.known.get(record.path):
+                self.known[record.path] = record
+                if self.path is not None:
+                    append_line(self.path, _line(record))
+            yield path, record
 
     def _shared(self, paths: Sequence[Path], decode: bool, patience: float) -> Iterator[tuple[Path, VideoRecord]]:
         """Examine what no other process does, block by block, and yield what all of them found.
@@ -236,35 +232,9 @@ def _blocks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
 
 
 def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
-    """Yield what there is to say of each file; one that ends its process costs itself alone."""
-    left = yield from _together(todo, decode, workers)
-    for path in left:
-        if len(left) > 1:  # one of these ended its process, and took the others with it
-            yield from _examined([path], decode, 1)
-        else:
-            reason = f"{watch.silence(path)}, or crashes FFmpeg."
-            yield path, VideoRecord(str(path.absolute()), "", error=reason)
-
-
-def _together(
-    todo: Sequence[Path], decode: bool, workers: int
-) -> Generator[tuple[Path, VideoRecord], None, list[Path]]:
-    """Yield what processes find, and return the files of which nothing was heard when one of them died."""
-    left = dict.fromkeys(todo)
-    futures: dict[Future[VideoRecord], Path] = {}
-    with ProcessPoolExecutor(max(1, min(workers, len(todo))), initializer=_begin_process) as pool:
-        try:
-            with contextlib.suppress(BrokenProcessPool):
-                for path in todo:
-                    futures[pool.submit(_examine_watched, path, decode)] = path
-            for future in as_completed(futures):
-                with contextlib.suppress(BrokenProcessPool):
-                    record = future.result()
-                    del left[futures[future]]
-                    yield futures[future], record
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # an error of the caller need not wait for all of them
-    return list(left)
+    """Yield what there is to say of each file, as it comes; one that ends its processes costs itself alone."""
+    processes = max(1, min(workers, len(todo)))
+    return read_in_processes(functools.partial(_examine_watched, decode=decode), todo, processes, in_order=False)
 
 
 def examine(path: Path, decode: bool) -> VideoRecord:
@@ -290,15 +260,11 @@ def examine(path: Path, decode: bool) -> VideoRecord:
         return VideoRecord(name, stamp, error=str(error))
 
 
-def _examine_watched(path: Path, decode: bool) -> VideoRecord:
+def _examine_watched(path: Path, decode: bool) -> tuple[Path, VideoRecord]:
+    if reason := watch.given_up(path):
+        return path, VideoRecord(str(path.absolute()), "", error=reason)
     with watch.reading(path):
-        return examine(path, decode)
-
-
-def _begin_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the user's interruption ends these processes at once
-    watch.watch_this_process()
-    watch.end_with_parent()
+        return path, examine(path, decode)
 
 
 def _number(value: Any) -> float:
