@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, quoted
 from lofi_tal.heads.anchor_free_losses import assign_points, distance_loss, focal_loss, level_points
 from lofi_tal.heads.contract import Head, Proposals, check_preset
 from lofi_tal.heads.losses import Generators, global_counts, ratio
@@ -289,8 +289,8 @@ def _check_options(options: dict[str, object]) -> None:
         value = options[key]
         if value is None and key == "num_classes":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise LofiError(f"{key}={value!r} of {name} must be a positive whole number.")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
+            raise LofiError(f"{key}={quoted(value)} of {name} must be a positive whole number, at most 100,000.")
     for key in ("stem_blocks", "head_layers"):
         if not isinstance(options[key], int) or options[key] < 0:  # type: ignore[operator]
             raise LofiError(f"{key}={options[key]!r} of {name} must be a whole number, 0 or more.")
