@@ -86,7 +86,7 @@ class ProposalClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, hidden: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
-        self.config = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
+        self.config: dict[str, Any] = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
         self.register_buffer("mean", torch.zeros(3 * channels))
         self.register_buffer("std", torch.ones(3 * channels))
         self.layers = nn.Sequential(

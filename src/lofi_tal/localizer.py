@@ -245,6 +245,11 @@ class _Grid(SnippetSection):
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
+    count: int = Field(ge=2)
+    frames: int = Field(ge=1)
+    stride: float = Field(gt=0)
+    size: int = Field(ge=16)
+
 
 class _Detect(DetectSection):
     """Post-processing, and over what the class scores are taken."""
@@ -282,10 +287,10 @@ def _settings_in(folder: Path) -> dict[str, Any]:
         )
     facts = read_description(path, _LocalizerFile)
     return {
-        "encoder": load_encoder(folder) if facts.has_encoder else None,
         "encoder_name": read_description(folder / "encoder.json", ComponentFile).name if facts.has_encoder else "",
-        "head": load_head(folder),
+        "head": load_head(folder),  # the small parts first
         "classifier": load_classifier(folder)[0] if facts.has_classifier else None,
+        "encoder": load_encoder(folder) if facts.has_encoder else None,
         "labels": facts.labels,
         "snippets": facts.snippets.record(),
         "pooling": facts.detect.pooling,
@@ -300,7 +305,7 @@ def _check_parts(localizer: Localizer, folder: Path) -> None:
     """Refuse a folder whose parts do not belong together.
 
     Raises:
-        DataError: If channels or classes differ, nothing tells classes apart, or the head's map of anchors is too large.
+        DataError: If channels or classes differ, nothing tells classes apart, or there are too many anchors.
     """
     head, labels, classifier = localizer.head, len(localizer.labels), localizer.classifier
     numbers: list[tuple[str, int | None, str, int]] = [("the head's classes", head.num_classes, "labels", labels)]

@@ -64,7 +64,7 @@ def array_shape(path: Path, key: str = "") -> tuple[int, ...]:
     """Return the shape of the array of a file, without reading all of it where the layout allows."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return _read_npy(path, key).shape
+        return _mapped(path).shape
     if suffix == ".safetensors":
         with safe_open(str(path), framework="numpy") as handle:
             names = list(handle.keys())
@@ -101,8 +101,8 @@ def _dataset(handle: h5py.File, key: str) -> Any:
     raise ValueError(f"its groups are nested more than {_LEVELS} levels deep")
 
 
-def _read_npy(path: Path, _key: str) -> Array:
-    """Return a view of the file: a header that says more than the file holds is refused before memory is asked for."""
+def _mapped(path: Path) -> Array:
+    """Return a view of a .npy file, which asks for no memory, whatever its header says."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise ValueError("it is a zip archive: name it .npz")
@@ -182,7 +182,7 @@ def _counts(cells: list[str]) -> bool:
 
 
 READERS: dict[str, Callable[[Path, str], Array]] = {
-    ".npy": _read_npy,
+    ".npy": lambda path, _key: np.array(_mapped(path)),
     ".npz": _read_npz,
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,

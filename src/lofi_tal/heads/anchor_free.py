@@ -289,11 +289,12 @@ def _check_options(options: dict[str, object]) -> None:
         value = options[key]
         if value is None and key == "num_classes":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
-            raise LofiError(f"{key}={quoted(value)} of {name} must be a positive whole number, at most 100,000.")
+        most = 32 if key == "levels" else 100_000
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise LofiError(f"{key}={quoted(value)} of {name} must be a positive whole number, at most {most:,}.")
     for key in ("stem_blocks", "head_layers"):
-        if not isinstance(options[key], int) or options[key] < 0:  # type: ignore[operator]
-            raise LofiError(f"{key}={options[key]!r} of {name} must be a whole number, 0 or more.")
+        if not isinstance(options[key], int) or not 0 <= options[key] <= 100:  # type: ignore[operator]
+            raise LofiError(f"{key}={quoted(options[key])} of {name} must be a whole number from 0 to 100.")
     if options["mixer"] not in MIXERS:
         raise LofiError(f"mixer={options['mixer']!r} of {name}: allowed: {', '.join(MIXERS)}.")
     if options["window"] % 2 == 0:  # type: ignore[operator]

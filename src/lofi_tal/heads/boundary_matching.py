@@ -214,8 +214,10 @@ def convolution_at(layers: nn.Sequential, index: int = 0) -> tuple[Tensor, Tenso
 
 
 def check_sizes(head: str, options: Mapping[str, Any]) -> None:
-    """Refuse options of a head that are not positive whole numbers in bounds (None stands for "as needed")."""
+    """Refuse options of a head that are not positive whole numbers in bounds; ``max_duration`` may be None."""
     for key, value in options.items():
         most = _MOST.get(key, 100_000)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most):
+        if (value is not None or key != "max_duration") and (
+            not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most
+        ):
             raise LofiError(f"{key}={quoted(value)} of {head} must be a positive whole number, at most {most:,}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lofi_tal.bounds import plain_value
 from lofi_tal.errors import DataError
@@ -43,6 +43,13 @@ class _Cost(_Part):
     peak_memory_bytes: float = Field(ge=0)
 
 
+class _Probe(_Part):
+    inside_auc: float
+    boundary_ap: float
+    boundary_f1: float
+    boundary_share: float
+
+
 class _Environment(_Part):
     processor: Text
     cores: int
@@ -59,14 +66,21 @@ class _Result(_Part):
     command: Text
     scores: dict[str, _Score] = Field(min_length=1)
     proposals: Figures
-    probe: Figures
+    probe: _Probe
     clips: Figures
     grids: list[Figures]
     chosen: _Chosen
     stages: dict[str, _Cost]
-    replicates: dict[str, int | Annotated[str, Field(pattern=r"^[0-9. na]*$")]]
+    replicates: dict[str, int | Annotated[str, Field(pattern=r"^[0-9]\.[0-9]{5}( [0-9]\.[0-9]{5})*$")]]
     environment: _Environment
     device: Annotated[str, Field(max_length=4000, pattern=r", ")]
+
+    @field_validator("replicates")
+    @classmethod
+    def _are_draws(cls, replicates: dict[str, int | str]) -> dict[str, int | str]:
+        if any(isinstance(draws, int) for key, draws in replicates.items() if key != "count"):
+            raise ValueError("the draws of each way are a text")
+        return replicates
 
 
 def checked_result(path: Path) -> dict[str, Any]:

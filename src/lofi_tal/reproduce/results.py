@@ -118,6 +118,9 @@ def read_results(folder: Path, rows: Iterable[str]) -> dict[str, dict[int, dict[
             raise DataError(
                 f"{inside(folder, row)} mixes results of different settings: run them again with --overwrite."
             )
+    every = [result["replicates"] for results in by_row.values() for result in results.values()]
+    if len({len(draws.split()) for one in every for key, draws in one.items() if key != "count"}) > 1:
+        raise DataError(f"{folder} mixes results with different numbers of draws: run them again with --overwrite.")
     hashes = {
         result["data_hash"]: f"{row} seed {seed}" for row, results in by_row.items() for seed, result in results.items()
     }
