@@ -20,6 +20,7 @@ MOST = 1_000_000
 _LARGEST = 2**63
 LARGEST = {
     "seed": _LARGEST,
+    "tracking": _LARGEST,
     "workers": 1000,
     "count": 10_000,
     "frames": 1000,

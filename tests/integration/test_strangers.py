@@ -240,7 +240,7 @@ def test_a_result_is_refused_in_one_line(key, tmp_path, canary):
 
 FINE = {
     *(("seed", "negative"), ("environment.threads", "negative"), ("scores.oracle", "missing")),
-    *((key, "object") for key in ("proposals", "clips", "replicates")),
+    *((key, "object") for key in ("proposals", "clips")),
 }
 
 
