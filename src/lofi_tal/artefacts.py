@@ -21,7 +21,7 @@ from typing import Any
 import xxhash
 
 from lofi_tal.errors import DataError
-from lofi_tal.files import hash_object, json_text, read_json
+from lofi_tal.files import hash_object, json_text, plain_file, read_json
 
 RECORDS = ("stage.json", "localizer.json")
 """Files that hold the hashes of those beside them."""
@@ -92,6 +92,9 @@ def check_files(folder: Path, *names: str) -> None:
     for record in RECORDS:
         if not (folder / record).exists():
             continue
+        for path in (folder / name for name in (record, *names)):
+            if os.path.lexists(path):
+                plain_file(path, folder)
         try:
             files = read_record(folder / record).get("files")
         except DataError as error:

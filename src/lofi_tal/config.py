@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from lofi_tal.bounds import PlainName
 from lofi_tal.encoders import ENCODERS
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import LofiError, nearest, quoted
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
-from lofi_tal.settings import LaterSection, Section, known, leaves
+from lofi_tal.settings import LaterSection, Section, SnippetBounds, known, leaves
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
 
@@ -86,7 +87,7 @@ class EncoderSection(Section):
     """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
 
 
-class SnippetSection(Section):
+class SnippetSection(SnippetBounds):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
@@ -97,9 +98,9 @@ class SnippetSection(Section):
     """Frames of the video from one frame of a snippet to the next."""
     size: int = Field(224, ge=16)
     """S, side of the square crop in pixels; the short side is scaled to 8/7 of it before the crop."""
-    window: float | None = Field(None, gt=0)
+    window: float | None = Field(None, ge=0.1)
     """Seconds of a sliding window, for long videos; null takes every video as one."""
-    overlap: float = Field(0.5, ge=0.0, lt=1.0)
+    overlap: float = Field(0.5, ge=0.0, le=0.95)
     """Share of a window that the next one sees too."""
 
     def record(self, *, cut: bool = True) -> dict[str, Any]:
@@ -292,8 +293,8 @@ class Recipe(LaterSection):
 
     later = frozenset({"tracking"})
 
-    name: str = "lofi"
-    """Shown in reports."""
+    name: PlainName = "lofi"
+    """Shown in reports, and the run folder in runs/ without --output."""
     seed: int = 0
     """Random seed."""
     data: DataSection
@@ -373,7 +374,7 @@ def _explain(item: Any) -> str:
         return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")
     if item["type"] == "missing":
         return f"{setting!r} is missing."
-    return f"{setting!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
+    return f"{setting!r} is {quoted(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}."
 
 
 def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:

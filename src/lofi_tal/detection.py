@@ -15,6 +15,7 @@ from lofi_tal.files import (
     hash_file,
     hash_object,
     inside,
+    plain_file,
     read_json,
     write_json,
     write_json_once,
@@ -193,7 +194,7 @@ def _common_precision(out: Path, device: str) -> str:
 def hash_model(folder: Path) -> str:
     """Return a hash of the weights and settings that a model folder holds."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    return hash_object([[path.name, hash_file(path)] for path in files])
+    return hash_object([[path.name, hash_file(path)] for path in files if plain_file(path, folder)])
 
 
 def _video_files(videos: Sequence[Path]) -> list[Path]:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from collections import Counter
@@ -199,6 +200,38 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} nests its values too deeply to be an annotation or result file.") from error
     except ValueError as error:  # a number of thousands of digits
         raise DataError(f"{path} is not usable JSON: {error}.") from error
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(path: Path, folder: Path) -> os.stat_result:
+    """Return the status of a file in a folder that may come from a stranger.
+
+    Opening a named pipe waits for ever, a device has no end, and a link may lead to a file of the reader's own.
+
+    Raises:
+        DataError: If it does not exist, leads out of the folder, or is no plain file.
+    """
+    try:
+        real, status = path.resolve(strict=True), path.stat()
+        out = not real.is_relative_to(folder.resolve())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a name that no file can have
+        raise DataError(f"{path} cannot be read: {error}.") from error
+    if out:
+        raise DataError(f"{path} is a link that leads out of {folder}, to {real}: put the file itself there.")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no plain file")
+        raise DataError(f"{path} is {kind}: expected a plain file.")
+    return status
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor
 
-from lofi_tal.artefacts import check_files, check_words, read_record, sealed
+from lofi_tal.artefacts import check_files, check_words, sealed
+from lofi_tal.bounds import PlainDict
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, load_classifier, save_classifier
-from lofi_tal.config import DetectSection
+from lofi_tal.config import DetectSection, SnippetSection
 from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json, write_json
+from lofi_tal.files import write_json
 from lofi_tal.folders import read_whole, replaced, settled
 from lofi_tal.heads import Head, Proposals, load_head, save_head
+from lofi_tal.model_files import ComponentFile, Description, read_description
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import SnippetGrid, Windows
@@ -34,6 +37,7 @@ OWN_FILES = (
     *(f"{part}.{kind}" for part in ("encoder", "head", "classifier") for kind in ("safetensors", "json")),
 )
 """All that a model folder holds; other files in it are left alone."""
+_MOST_ANCHORS = 2**22  # 2,048 snippets with anchors of every length
 WINDOWS_AT_ONCE = 4
 """Windows of one video that go through the head together; it bounds the memory."""
 
@@ -101,12 +105,9 @@ class Localizer:
             DataError: If the folder does not hold a localiser of this version, or a file of it is not as it was saved.
         """
         model = find_model(Path(folder))
-        try:
-            return cls(**read_whole(model, RECORD, _settings_in), device=device, precision=precision)
-        except LofiError:  # which names what is at fault
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{model / 'localizer.json'} lacks or misnames a setting: {error}.") from error
+        localizer = cls(**read_whole(model, RECORD, _settings_in), device=device, precision=precision)
+        _check_parts(localizer, model)
+        return localizer
 
     def __repr__(self) -> str:
         seen = "features" if self.encoder is None else self.encoder_name
@@ -257,34 +258,88 @@ def _settings_of(localizer: Localizer) -> dict[str, Any]:
     }
 
 
-def _names(labels: Any) -> list[str]:
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise ValueError("labels is no list of names")
-    return labels
+class _Grid(SnippetSection):
+    """Full fidelity, with what earlier versions wrote besides."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    count: int = Field(ge=2)
+    frames: int = Field(ge=1)
+    stride: float = Field(gt=0)
+    size: int = Field(ge=16)
+
+
+class _Detect(DetectSection):
+    """Post-processing, and over what the class scores are taken."""
+
+    pooling: str = "proposal"
+
+
+class _LocalizerFile(Description):
+    """``localizer.json``."""
+
+    format: int
+    labels: tuple[Annotated[str, Field(max_length=1000)], ...] = Field(min_length=1, max_length=100_000)
+    snippets: _Grid
+    detect: _Detect
+    threshold: float
+    decoder: str = Field("pyav", max_length=100)
+    has_encoder: bool = True
+    has_classifier: bool
+    facts: PlainDict
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, number: int) -> int:
+        if number != FORMAT:
+            raise ValueError(f"the file has format {number}; this version reads format {FORMAT}")
+        return number
 
 
 def _settings_in(folder: Path) -> dict[str, Any]:
     """Return the arguments of the localiser in a model folder, weights loaded."""
-    description = folder / RECORD
-    if not description.exists():
+    path = folder / RECORD
+    if not path.exists():
         raise DataError(
             f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
         )
     check_files(folder)  # the record alone; each part is checked as it is loaded
-    facts = read_record(description)
-    if facts.get("format") != FORMAT:
-        raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
-    has_encoder, detect = facts.get("has_encoder", True), dict(facts["detect"])
+    facts = read_description(path, _LocalizerFile)
     return {
-        "encoder": load_encoder(folder) if has_encoder else None,
-        "encoder_name": read_json(folder / "encoder.json")["name"] if has_encoder else "",
-        "head": load_head(folder),
-        "classifier": load_classifier(folder)[0] if facts["has_classifier"] else None,
-        "labels": _names(facts["labels"]),
-        "snippets": facts["snippets"],
-        "pooling": detect.pop("pooling", "proposal"),
-        "detect": DetectSection(**detect),
-        "threshold": float(facts["threshold"]),
-        "decoder": facts.get("decoder", "pyav"),
-        "facts": facts["facts"],
+        "encoder_name": read_description(folder / "encoder.json", ComponentFile).name if facts.has_encoder else "",
+        "head": load_head(folder),  # the small parts first
+        "classifier": load_classifier(folder)[0] if facts.has_classifier else None,
+        "encoder": load_encoder(folder) if facts.has_encoder else None,
+        "labels": facts.labels,
+        "snippets": facts.snippets.record(),
+        "pooling": facts.detect.pooling,
+        "detect": DetectSection(**facts.detect.model_dump(exclude={"pooling"})),
+        "threshold": facts.threshold,
+        "decoder": facts.decoder,
+        "facts": facts.facts,
     }
+
+
+def _check_parts(localizer: Localizer, folder: Path) -> None:
+    """Refuse a folder whose parts do not belong together.
+
+    Raises:
+        DataError: If channels or classes differ, nothing tells classes apart, or there are too many anchors.
+    """
+    head, labels, classifier = localizer.head, len(localizer.labels), localizer.classifier
+    numbers: list[tuple[str, int | None, str, int]] = [("the head's classes", head.num_classes, "labels", labels)]
+    if localizer.encoder is not None:
+        numbers.append(("the encoder's channels", localizer.encoder.channels, "the head's", head.in_channels))
+    if classifier is not None:
+        numbers.append(("the classifier's channels", classifier.config["channels"], "the head's", head.in_channels))
+        numbers.append(("the classifier's classes", classifier.config["classes"], "labels", labels))
+    elif head.num_classes is None:
+        raise DataError(f"{folder}: this head gives no classes, and has_classifier says that there is no classifier.")
+    for what, number, other, expected in numbers:
+        if number is not None and number != expected:
+            raise DataError(f"{folder}: its parts do not belong together: {what} are {number}, {other} {expected}.")
+    cells = localizer.grid.snippets * getattr(head, "durations", lambda count: 1)(localizer.grid.snippets)
+    if cells > _MOST_ANCHORS:
+        raise DataError(
+            f"{folder}: {cells:,} anchors a window, more than {_MOST_ANCHORS:,}: snippets.count is too large."
+        )

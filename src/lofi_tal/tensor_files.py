@@ -116,9 +116,11 @@ def _no_weights(path: Path, start: bytes) -> str:
 def _no_weights_in_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, packed = archive.namelist(), sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError):
         return "is cut off or damaged: copy or download it again"
+    if packed > 2 * path.stat().st_size + 2**20:
+        return f"is packed: it would hold {packed:,} bytes, and torch.save packs nothing. Unpack it first"
     last = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in last and "data.pkl" in last:
         return f"is a TorchScript program, not weights. {_SAVE.removesuffix('.')}"

@@ -20,7 +20,8 @@ from lofi_tal.artefacts import check_files
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.files import write_bytes, write_json
+from lofi_tal.model_files import ComponentFile, build_for, check_tensors, read_description, refuse_fetching
 from lofi_tal.tensor_files import read_state_dict
 
 ENCODER_FILES = ("encoder.safetensors", "encoder.json")
@@ -67,20 +68,22 @@ def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
             it exactly, or a file is not as it was written.
     """
     check_files(folder, *ENCODER_FILES)
-    path = folder / "encoder.json"
-    description = read_json(path)
+    path, weights = folder / "encoder.json", folder / "encoder.safetensors"
+    described = read_description(path, ComponentFile)
+    name = described.name
     try:
-        name = description["name"]
-        encoder = build_encoder(name, dict(description["config"]), dotted=set(trusted))
+        if name not in trusted:
+            refuse_fetching(described.config)
+        encoder = build_for(weights, name, lambda: build_encoder(name, described.config, dotted=set(trusted)))
     except LofiError as error:
-        package = description.get("package")
+        package = described.package
         hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
         raise DataError(f"{path}: {error}{hint}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # arguments from anybody make a constructor raise anything
         raise DataError(f"{path} does not describe an encoder of this version: {error}.") from error
-    report = load_weights(encoder, folder / "encoder.safetensors")
+    report = load_weights(encoder, weights)
     if report.missing or report.unused:
-        raise DataError(f"{folder / 'encoder.safetensors'} does not fit {name!r}: {report}.")
+        raise DataError(f"{weights} does not fit {name!r}: {report}.")
     return encoder
 
 
@@ -98,14 +101,7 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
         check_files(path.parent, path.name)
     own = encoder.state_dict()
     state = in_own_names(read_state_dict(path), own)
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if wrong:
-        key = wrong[0]
-        raise DataError(
-            f"{path}: {len(wrong)} tensors have another shape than the encoder's, e.g. {key}: "
-            f"{tuple(state[key].shape)} in the file, {tuple(own[key].shape)} here. "
-            "The file belongs to another depth or width."
-        )
+    check_tensors(path, state, own)
     missing = tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
     unused = tuple(key for key in state if key not in own and not _CLASSIFIERS.match(key))
     report = LoadReport(sum(key in own for key in state), missing, unused)

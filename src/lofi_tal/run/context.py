@@ -15,7 +15,7 @@ from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
 from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, public_weights
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
-from lofi_tal.files import hash_file
+from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
@@ -151,6 +151,8 @@ class Context:
         section = self.recipe.encoder
         path = section.weights
         file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
+        if file is not None and path != file:
+            plain_file(file, file.parent)
         return {"encoder": section.model_dump(mode="json"), "weights": None if file is None else hash_file(file)}
 
     def new_encoder(self) -> Encoder:

@@ -30,6 +30,7 @@ from lofi_tal.runtime.differences import Contents
 logger = logging.getLogger("lofi_tal")
 _TRACES = ("recipe.yaml", "environment.json", "pretrain", "lofi", "arms")
 """What tells that a folder holds a run, even if some of it is gone."""
+_OF_FILES = ("cache", "data", "features", "tensorboard")  # folders with many files, and no stage
 _MOST_BESIDE = 20  # caches of other runs that are looked into
 
 
@@ -108,6 +109,7 @@ class RunFolder:
             others: Folders that the run writes to besides.
         """
         sharing = self.patience is not None
+        refuse_links(self.path)
         refusal = f"Another run is at work in {self.path}; choose another output folder" + (
             ", or wait until it has ended to share with --share." if sharing else "."
         )
@@ -233,6 +235,30 @@ class RunFolder:
     def interrupted(self) -> bool:
         """Whether something has been begun that another run goes on with only if it is told to resume."""
         return self.shared is None and any(not record.exists() for record in self.begun)
+
+
+def refuse_links(folder: Path, levels: int = 4) -> None:
+    """Refuse links in a run folder that lead out of it: a run would write, or delete, through them.
+
+    Args:
+        folder: The run folder, which may be a link itself.
+        levels: Folders of stages are no deeper.
+
+    Raises:
+        LofiError: If there is one; the message names it.
+    """
+    real, waiting = folder.resolve(), [(folder, levels)]
+    while waiting:
+        inner, left = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(inner) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(real):
+                    raise LofiError(
+                        f"{entry.path} is a link out of the run folder, and a run writes only inside it. Remove the "
+                        "link, or name the folder itself: --output for the run, data.cache for decoded frames."
+                    )
+                if left > 1 and entry.name not in _OF_FILES and entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), left - 1))
 
 
 def caches_beside(path: Path) -> tuple[Path, ...]:

@@ -31,8 +31,10 @@ from lofi_tal.video.readers import read_in_processes
 
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
+_RECORD = b'{"path": "'  # how a line begins, in every layout
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
 _CHECK = ', "check": "'
+_MOST = 1e10  # seconds, frames or pixels of a video
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
@@ -95,6 +97,8 @@ class VideoRecord:
             raise TypeError(f"expected texts and whole numbers, found {value!r}")
         if not isinstance(record.mirrored, bool) or not math.isfinite(_number(record.start)):
             raise TypeError(f"expected a number and true or false, found {value!r}")
+        if max(_number(record.duration), *counts) > _MOST or abs(record.start) > _MOST:
+            raise ValueError(f"expected seconds and counts of a video, found {value!r}")
         if not record.error and not (_number(record.duration) > 0 and min(counts) > 0):
             raise ValueError(f"expected a video with frames, found {value!r}")
         return record
@@ -216,12 +220,16 @@ class VideoManifest:
         """Read what has been added to the file; its last line is read again if it had no end yet."""
         if self.path is None or not self.path.exists():
             return
+        if not self.path.is_file():
+            raise LofiError(f"The manifest {self.path} is no plain file: name a file, new or written by this command.")
         try:
             with self.path.open("rb") as file:
                 file.seek(self._bytes)
                 new = file.read()
         except OSError as error:
             raise LofiError(f"The manifest {self.path} cannot be read: {error.strerror}.") from error
+        if not self._bytes and new.strip() and not any(line.startswith(_RECORD) for line in new.splitlines()):
+            raise LofiError(f"{self.path} is no manifest, and lines would be added to it: name another file.")
         self._bytes += new.rfind(b"\n") + 1
         for record in _records(new):
             self.known[record.path] = record
