@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.tensor_files import check_finite
 
 POOLINGS = ("proposal", "video")
 _BATCH = 64  # segments
@@ -230,7 +231,10 @@ def load_classifier(folder: Path) -> tuple[ProposalClassifier, dict[str, Any]]:
     description = read_json(folder / "classifier.json")
     try:
         classifier = ProposalClassifier(**description["config"])
-        classifier.load_state_dict(load_file(folder / "classifier.safetensors"))
-        return classifier.eval(), dict(description["facts"])
+        state = load_file(folder / "classifier.safetensors")
+        classifier.load_state_dict(state)
+        facts = dict(description["facts"])
     except Exception as error:
         raise DataError(f"{folder} does not hold a classifier of this version: {error}.") from error
+    check_finite(folder / "classifier.safetensors", state)
+    return classifier.eval(), facts

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ _COMPANIONS = frozenset((
     *("__macosx", "thumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
     "system volume information",
 ))  # fmt: skip
+_NOT_PLAIN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNFINISHED = (".part", ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
 
 
@@ -72,18 +74,17 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 in one atomic step."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 in one atomic step; bytes of a name that are no UTF-8 are written as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def json_text(value: Any) -> str:
-    """Return ``value`` as indented JSON; NaN and infinity are refused."""
+    """Return ``value`` as indented JSON; NaN and infinity are refused.
+
+    What steers a terminal, and bytes of a name that are no UTF-8, are escaped: reading gives them back.
+    """
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # names of files that are no text
-        text = json.dumps(value, indent=1, allow_nan=False)
-    return text + "\n"
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -88,6 +88,23 @@ def read_tensors(path: Path) -> Any:
         raise DataError(f"{path} cannot be loaded safely: {_reason(path, error)}") from error
 
 
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of which a number is NaN or infinite: everything that they touch would be.
+
+    Raises:
+        DataError: Naming the file, the first such tensor, and how many there are.
+    """
+    wrong = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        values = tensors[wrong[0]]
+        count = int((~values.isfinite()).sum())
+        raise DataError(
+            f"{path} holds NaN or infinity: {count} of the {values.numel()} numbers of {wrong[0]!r}"
+            f"{f', and some in {len(wrong) - 1} more tensors' if len(wrong) > 1 else ''}. The training that wrote it "
+            "diverged, or the file is damaged: take an earlier checkpoint, or download it again."
+        )
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))

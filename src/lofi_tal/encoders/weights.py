@@ -20,7 +20,7 @@ from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.tensor_files import check_finite, read_state_dict
 
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
 
@@ -88,7 +88,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
         path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2 or a torchvision ResNet.
 
     Raises:
-        DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
+        DataError: If the file cannot be read safely, a shape differs, less than all convolutions are in it, or a number
+            in it is not finite.
     """
     own = encoder.state_dict()
     state = in_own_names(read_state_dict(path), own)
@@ -105,6 +106,7 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     report = LoadReport(sum(key in own for key in state), missing, unused)
     if missing:
         raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
+    check_finite(path, {key: state[key] for key in own if key in state})
     encoder.load_state_dict({key: state.get(key, own[key]) for key in own})
     return report
 

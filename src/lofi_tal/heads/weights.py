@@ -11,6 +11,7 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.registry import HEADS, build_head
+from lofi_tal.tensor_files import check_finite
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -40,17 +41,20 @@ def load_head(folder: Path, *, trusted: str | None = None) -> Head:
         trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
-        DataError: If the folder does not hold a head of this version, or names one that is not registered.
+        DataError: If the folder does not hold a head of this version, names one that is not registered, or a number in
+            its weights is not finite.
     """
     description = read_json(folder / "head.json")
     try:
         name = description["name"]
         head = build_head(name, dict(description["config"]), dotted=name == trusted)
-        head.load_state_dict(load_file(folder / "head.safetensors"))
+        state = load_file(folder / "head.safetensors")
+        head.load_state_dict(state)
     except LofiError as error:
         package = description.get("package")
         hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
         raise DataError(f"{folder / 'head.json'}: {error}{hint}") from error
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{folder} does not hold a head of this version: {error}.") from error
+    check_finite(folder / "head.safetensors", state)
     return head.eval()

@@ -29,6 +29,7 @@ from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.frame_times import probe_video
+from lofi_tal.video.limits import MAX_MEMORY
 
 _AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _LEASED = 32  # files that a process takes for itself where several share them
@@ -240,7 +241,7 @@ def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tupl
         if len(left) > 1:  # one of these ended its process, and took the others with it
             yield from _examined([path], decode, 1)
         else:
-            reason = f"{watch.silence(path)}, or crashes FFmpeg."
+            reason = f"{watch.silence(path)}, crashes FFmpeg, or takes more than {MAX_MEMORY / 2**30:g} GiB of memory."
             yield path, VideoRecord(str(path.absolute()), "", error=reason)
 
 
@@ -296,6 +297,7 @@ def _examine_watched(path: Path, decode: bool) -> VideoRecord:
 def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the user's interruption ends these processes at once
     watch.watch_this_process()
+    watch.limit_memory(MAX_MEMORY)
     watch.end_with_parent()
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -20,6 +22,8 @@ SILENCE_SECONDS = 300.0
 _LOOKS = 100  # at a file within that time: a process that was stopped for a while has not looked meanwhile
 
 _PARENT_SECONDS = 1.0  # between two looks at whether the parent lives
+
+_MEMORY_SECONDS = 0.2  # between two looks at how large this process is
 
 _reading: Path | None = None
 _signs = 0
@@ -82,6 +86,31 @@ def end_with_parent() -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def limit_memory(most: int) -> None:
+    """End this process, from now on, as soon as one file makes it grow by more than ``most`` bytes.
+
+    A decoder may keep many frames of any size that a file claims. The largest size of the process so far counts.
+    """
+
+    def watch() -> None:
+        path, before = None, 0
+        while True:
+            size = _largest_size()
+            if _reading is None or _reading != path:
+                path, before = _reading, size
+            elif size - before > most:
+                os._exit(0)
+            time.sleep(_MEMORY_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _largest_size() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
 
 
 def is_known_to_hang(path: Path) -> bool:
