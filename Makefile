@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # threads that wait must not spin for long: see src/lofi_tal/cli/app.py
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test lint format docs fuzz gpu audit floors clean
+.PHONY: setup demo test lint format docs fuzz gpu audit licences floors clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -58,6 +58,10 @@ fuzz: setup
 audit: setup
 	-$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[audit]'
 	$(BIN)/python -m tools.audit
+
+# licences alone, without the network
+licences: setup
+	$(BIN)/python -m tools.audit --licences
 
 # the oldest versions that pyproject.toml allows: imports and unit tests in build/floors, removed afterwards
 floors: setup

@@ -3,19 +3,21 @@
     python -m tools.audit [--licences]
 
 Licences are read from what is installed; one that is not in ``ACCEPTED`` fails. Known weaknesses come from the Python
-Package Index through pip-audit: without the network nothing is known of them, which fails too. ``--licences`` needs no
-network and leaves them out.
+Package Index through pip-audit. Without the network, or where a mirror has no advisories, nothing is known of them,
+which fails too. ``--licences`` needs no network and leaves them out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -77,21 +79,41 @@ def check_licences() -> list[str]:
 
 
 def check_advisories() -> list[str]:
-    """Ask for known weaknesses of the versions that are installed, and return what is wrong."""
+    """Ask for known weaknesses of the versions that are installed, and return what is wrong or could not be asked."""
     pinned = [f"{name}=={one.version}" for name, one in installed().items() if name != PACKAGE]
     public = [line.partition("+")[0] for line in pinned]  # a build for another CUDA is the same version
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "installed.txt"
         listed.write_text("\n".join(public) + "\n", encoding="utf-8")
-        command = ["pip_audit", "--requirement", str(listed), "--no-deps", "--disable-pip", "--progress-spinner=off"]
+        command = ["pip_audit", "--requirement", str(listed), "--no-deps", "--disable-pip", "--format=json"]
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
-    print(done.stdout, end="")
     if "No module named pip_audit" in done.stderr:
         return ["pip-audit is not installed: make audit installs it (pip install 'lofi-tal[audit]')"]
-    if done.returncode and not done.stdout.strip():
+    try:
+        found = json.loads(done.stdout)["dependencies"]
+    except (ValueError, LookupError):
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         return [f"known weaknesses could not be asked for, so none is ruled out (is there a network?): {reason}"]
-    return ["packages with known weaknesses are installed, see above"] if done.returncode else []
+    return read_advisories(found)
+
+
+def read_advisories(found: list[dict[str, Any]]) -> list[str]:
+    """Return what is wrong by pip-audit's list: packages with known weaknesses, and those that it passed over."""
+    wrong = []
+    for one in found:
+        for weakness in one.get("vulns", ()):
+            mended = ", ".join(weakness["fix_versions"]) or "no version"
+            wrong.append(f"{one['name']} {one['version']}: {weakness['id']}, mended in {mended}")
+    skipped = [one["name"] for one in found if "skip_reason" in one]
+    if skipped:
+        listed = f"{', '.join(skipped[:5])}{', ...' if len(skipped) > 5 else ''}"
+        wrong.append(
+            f"{len(skipped)} of {len(found)} packages are unknown to the package index that was asked, so no weakness "
+            f"of them is ruled out ({listed}): a mirror may have no advisories"
+        )
+    if not wrong:
+        print(f"No weakness of the {len(found)} packages is known.")
+    return wrong
 
 
 def main() -> int:

@@ -22,6 +22,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGE = ("torch", "torchvision")
+USERS = ("pandas",)
+"""Packages that the project only tests with, but users may have: where they are too old, calls fail."""
+
 _IMPORT_ALL = (
     "import importlib, pkgutil, lofi_tal; "
     "names = [m.name for m in pkgutil.walk_packages(lofi_tal.__path__, 'lofi_tal.') if '__main__' not in m.name]; "
@@ -36,8 +39,9 @@ def floors() -> dict[str, str]:
         SystemExit: If a dependency has none.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = map(Requirement, project["optional-dependencies"]["dev"])
     found = {}
-    for requirement in map(Requirement, project["dependencies"]):
+    for requirement in [*map(Requirement, project["dependencies"]), *(one for one in optional if one.name in USERS)]:
         lowest = [one.version for one in requirement.specifier if one.operator == ">="]
         if not lowest:
             sys.exit(f"floors: {requirement} has no oldest version: write {requirement.name}>=...")
