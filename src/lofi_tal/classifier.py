@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_bytes, write_json
-from lofi_tal.tensor_files import check_finite
+from lofi_tal.tensor_files import check_finite, load_safetensors
 
 POOLINGS = ("proposal", "video")
 _BATCH = 64  # segments
@@ -231,7 +231,7 @@ def load_classifier(folder: Path) -> tuple[ProposalClassifier, dict[str, Any]]:
     description = read_json(folder / "classifier.json")
     try:
         classifier = ProposalClassifier(**description["config"])
-        state = load_file(folder / "classifier.safetensors")
+        state = load_safetensors(folder / "classifier.safetensors")
         classifier.load_state_dict(state)
         facts = dict(description["facts"])
     except Exception as error:

@@ -147,6 +147,22 @@ def _not_utf8(path: Path, error: UnicodeDecodeError, format_name: str) -> DataEr
 
 
 @contextlib.contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield a name by which a library can read a file that takes UTF-8 alone; it holds within the block.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as handle:
+            yield f"/dev/fd/{handle.fileno()}"
+        return
+    yield str(path)
+
+
+@contextlib.contextmanager
 def locked(path: Path, refusal: str, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
     """Hold a lock file, so that a second process stays out or waits; its folder is made.
 

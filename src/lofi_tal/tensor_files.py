@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lofi_tal.errors import DataError
+from lofi_tal.files import utf8_path
 from lofi_tal.pickles import find_global, holds_model, read_names
 
 _STARTS = {
@@ -105,9 +106,20 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; unlike the library, whatever bytes its path is made of.
+
+    Raises:
+        SafetensorError: If it is none, or damaged.
+        OSError: If it cannot be read.
+    """
+    with utf8_path(path) as name:
+        return dict(load_file(name))
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return dict(load_file(path))
+        return load_safetensors(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise DataError(f"{path} is not a complete safetensors file: {error}.") from error
 

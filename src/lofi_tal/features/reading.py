@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from lofi_tal.files import read_text
+from lofi_tal.files import read_text, utf8_path
 from lofi_tal.tensor_files import read_tensors
 
 Array = NDArray[Any]
@@ -46,7 +46,7 @@ def array_shape(path: Path, key: str = "") -> tuple[int, ...]:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         return array.shape
     if suffix == ".safetensors":
-        with safe_open(str(path), framework="numpy") as handle:
+        with utf8_path(path) as file, safe_open(file, framework="numpy") as handle:
             names = list(handle.keys())
             return tuple(handle.get_slice(_one_name(names)).get_shape())
     if suffix in (".h5", ".hdf5"):
@@ -96,7 +96,8 @@ def _read_tensor(path: Path, _key: str) -> Array:
 
 
 def _read_safetensors(path: Path, _key: str) -> Array:
-    arrays = load_file(path)
+    with utf8_path(path) as file:
+        arrays = load_file(file)
     array: Array = arrays[_one_name(list(arrays))]
     return array
 

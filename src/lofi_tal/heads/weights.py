@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.registry import HEADS, build_head
-from lofi_tal.tensor_files import check_finite
+from lofi_tal.tensor_files import check_finite, load_safetensors
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -48,7 +48,7 @@ def load_head(folder: Path, *, trusted: str | None = None) -> Head:
     try:
         name = description["name"]
         head = build_head(name, dict(description["config"]), dotted=name == trusted)
-        state = load_file(folder / "head.safetensors")
+        state = load_safetensors(folder / "head.safetensors")
         head.load_state_dict(state)
     except LofiError as error:
         package = description.get("package")
