@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import time
@@ -26,6 +27,7 @@ _COMPANIONS = frozenset((
 _PART = ".part"
 _DAY = 86400.0
 _UNFINISHED = (_PART, ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+_NOT_PLAIN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -99,18 +101,17 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 in one atomic step."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 in one atomic step; bytes of a name that are no UTF-8 are written as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def json_text(value: Any) -> str:
-    """Return ``value`` as indented JSON; NaN and infinity are refused."""
+    """Return ``value`` as indented JSON; NaN and infinity are refused.
+
+    What steers a terminal, and bytes of a name that are no UTF-8, are escaped: reading gives them back.
+    """
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # names of files that are no text
-        text = json.dumps(value, indent=1, allow_nan=False)
-    return text + "\n"
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -171,6 +172,22 @@ def read_text(path: Path, format_name: str = "text") -> str:
 
 def _not_utf8(path: Path, error: UnicodeDecodeError, format_name: str) -> DataError:
     return DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 {format_name}.")
+
+
+@contextlib.contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield a name by which a library can read a file that takes UTF-8 alone; it holds within the block.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as handle:
+            yield f"/dev/fd/{handle.fileno()}"
+        return
+    yield str(path)
 
 
 def read_json(path: Path) -> Any:

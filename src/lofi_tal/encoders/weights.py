@@ -22,7 +22,7 @@ from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import write_bytes, write_json
 from lofi_tal.model_files import ComponentFile, build_for, check_tensors, read_description, refuse_fetching
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.tensor_files import check_finite, read_state_dict
 
 ENCODER_FILES = ("encoder.safetensors", "encoder.json")
 """What :func:`save_encoder` writes."""
@@ -95,7 +95,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
         path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2 or a torchvision ResNet.
 
     Raises:
-        DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
+        DataError: If the file cannot be read safely, a shape differs, less than all convolutions are in it, or a number
+            in it is not finite.
     """
     if path.name == ENCODER_FILES[0]:
         check_files(path.parent, path.name)
@@ -107,6 +108,7 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     report = LoadReport(sum(key in own for key in state), missing, unused)
     if missing:
         raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
+    check_finite(path, {key: state[key] for key in own if key in state})
     encoder.load_state_dict({key: state.get(key, own[key]) for key in own})
     return report
 

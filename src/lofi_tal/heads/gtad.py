@@ -29,7 +29,7 @@ from lofi_tal.heads.boundary_matching import (
     project_nodes,
     score_anchors,
 )
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.tensor_files import check_finite, read_state_dict
 
 
 def nearest_nodes(nodes: Tensor, neighbours: int) -> Tensor:
@@ -210,7 +210,8 @@ class GTAD(BoundaryMatchingHead):
             path: ``.pth.tar`` file with a ``state_dict`` whose keys may begin with ``module.``.
 
         Raises:
-            DataError: If the file cannot be read without executing code, or its weights do not fit.
+            DataError: If the file cannot be read without executing code, its weights do not fit, or a number in it is
+                not finite.
         """
         path = Path(path)
         state = {key.removeprefix("module."): value for key, value in read_state_dict(path).items()}
@@ -225,4 +226,5 @@ class GTAD(BoundaryMatchingHead):
                 f"{path} does not fit this head: {len(wrong)} of {len(own)} tensors differ; {first} is {shapes[0]} "
                 f"there, {shapes[1]} here. Give the checkpoint's sizes in head.options: {self.config}."
             )
+        check_finite(path, state)
         self.load_state_dict(state)

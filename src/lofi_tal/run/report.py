@@ -208,6 +208,10 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
     yield from damaged_curves(run)
     for record, reasons in lost_in_training(run).items():
         yield f"{len(reasons)} files could not be read in training; {record} lists them all"
+    for result in results:
+        for candidate in result.chosen.get("candidates", ()):
+            if "diverged" in candidate:
+                yield f"{result.arm}: {candidate['lr']:g} of head.lrs was dropped. {candidate['diverged']}"
     if cut := cut_actions(data.train, run.windows):
         yield (
             f"{cut} of {sum(len(video.labels) for video in data.train)} training actions lie whole in no window of "

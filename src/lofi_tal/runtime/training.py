@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lofi_tal.artefacts import check_words, damage, told
-from lofi_tal.errors import LofiError, RunError
+from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.files import write_text
 from lofi_tal.progress import Progress
 from lofi_tal.runtime.checkpoint import Checkpoint, Course
@@ -200,7 +200,7 @@ class TrainingRun:
         """Take one optimiser step on ``losses["total"]`` and note losses and ``figures`` for the metrics of this step.
 
         Raises:
-            RunError: If the loss is not finite.
+            DivergedError: If the loss is not finite.
         """
         self.backward(losses, figures=figures)
         self.apply()
@@ -224,8 +224,8 @@ class TrainingRun:
         Gradients that a scaler holds (fp16) are unscaled before they are clipped.
 
         Raises:
-            RunError: If the loss is not finite in any process; the message has the ``facts``. The step has been taken
-                by then, and is in no checkpoint.
+            DivergedError: If the loss is not finite in any process; the message has the ``facts``. The step has been
+                taken by then, and is in no checkpoint.
         """
         if self.clip_norm is not None:
             module = next(iter(self.modules.values()))
@@ -238,9 +238,11 @@ class TrainingRun:
         self.pending = {**figures, **(facts or {})}
         if not math.isfinite(figures["loss"]):
             parts = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if name.startswith("loss"))
-            raise RunError(
-                f"Stage {self.folder.stage!r}: the loss is not a finite number ({parts}; {dict(facts or {})}). "
-                "Lower the learning rate or set clip_norm; the last checkpoint is kept."
+            told = f"{parts}; {dict(facts)}" if facts else parts
+            kept = " The last checkpoint is kept." if self.checkpoint.path.exists() else ""
+            raise DivergedError(
+                f"Stage {self.folder.stage!r} in {self.folder.path}: the loss is not a finite number ({told}). "
+                f"Lower the learning rate or set clip_norm.{kept}"
             )
 
     def outcome(self, result: dict[str, Any]) -> Outcome:

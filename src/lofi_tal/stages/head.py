@@ -6,6 +6,7 @@ the encoder has not seen either; validation videos take no part in any choice. A
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from lightning_fabric import Fabric
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.features import FeatureSet
 from lofi_tal.heads import HEAD_FILES, Head, load_head, save_head
 from lofi_tal.runtime import (
@@ -35,6 +36,8 @@ from lofi_tal.stages.end_to_end import video_generator
 from lofi_tal.stages.localise import fuse, localise
 from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_of
 
+logger = logging.getLogger("lofi_tal")
+
 
 def train_head(
     folder: StageFolder,
@@ -48,7 +51,11 @@ def train_head(
     seed: int,
     quiet: bool = False,
 ) -> Outcome:
-    """Train ``head`` in place with one learning rate, on windows of the videos."""
+    """Train ``head`` in place with one learning rate, on windows of the videos.
+
+    Raises:
+        DivergedError: If the loss or a weight is no longer finite.
+    """
     data = data.of(training_windows(data.videos, windows))
     optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=section.weight_decay)
     model, optimizer = fabric.setup(head, optimizer)
@@ -77,6 +84,8 @@ def train_head(
         segments, labels = zip(*((data.videos[i].segments, data.videos[i].labels) for i in mine), strict=True)
         run.update(head.loss(outputs, segments, labels, draws))
     model.eval()
+    if not all(bool(value.isfinite().all()) for value in head.state_dict().values()):
+        raise DivergedError(f"Stage {folder.stage!r} in {folder.path}: its last step made weights NaN or infinite.")
     return run.outcome({"lr": lr})
 
 
@@ -178,16 +187,29 @@ class Search:
     def _best_rate(
         self, train: FeatureSet, selection: FeatureSet, judge: bool
     ) -> tuple[float, Head, list[dict[str, Any]]]:
-        """Return the learning rate that wins, its head, and what each of them got."""
+        """Return the learning rate that wins, its head, and what each of them got; those that diverge are dropped."""
         candidates: list[dict[str, Any]] = []
         best: tuple[float, float, Head] | None = None
-        for lr in self.section.lrs if judge else self.section.lrs[:1]:
-            head = self._trained(f"lr-{lr:g}", train, lr)
+        told = ""
+        for lr in self.section.lrs:
+            if best is not None and not judge:
+                break  # nothing tells which is better
+            try:
+                head = self._trained(f"lr-{lr:g}", train, lr)
+            except DivergedError as error:
+                told = str(error)
+                logger.warning("head.lrs: %g is dropped, for the training diverged: %s", lr, told)
+                candidates.append({"lr": lr, "diverged": told})
+                continue
             score = self._scores(head, selection).oracle.average_mAP if judge else 0.0
             candidates.append({"lr": lr, "selection_mAP": score})
             if best is None or score > best[0]:
                 best = (score, lr, head)
-        assert best is not None
+        if best is None:
+            raise DivergedError(
+                f"Every learning rate of head.lrs diverged ({', '.join(f'{lr:g}' for lr in self.section.lrs)}): give "
+                f"smaller ones, and look for NaN or huge numbers in the features. The last one: {told}"
+            )
         return best[1], best[2], candidates
 
     def _best_pooling(self, head: Head, classifier: ProposalClassifier, selection: FeatureSet) -> dict[str, Any]:
@@ -230,12 +252,28 @@ class Search:
         self.trainings.append(stage.path)
         if stage.record:
             self.records.append(stage.record)
+            if told := stage.record.result.get("diverged"):
+                raise DivergedError(told)
             return load_head(stage.path, trusted=self.section.name)
         torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
         head = self.make_head()
-        outcome = train_head(
-            stage, self.fabric, head, data, self.windows, lr=lr, section=self.section, seed=self.seed, quiet=self.quiet
-        )
+        try:
+            outcome = train_head(
+                stage,
+                self.fabric,
+                head,
+                data,
+                self.windows,
+                lr=lr,
+                section=self.section,
+                seed=self.seed,
+                quiet=self.quiet,
+            )
+        except DivergedError as error:
+            if name != "refit":  # of the search: it goes on, and need not try this one again
+                told = str(error)
+                on_first(lambda: stage.finish(Outcome(0.0, 0, {"lr": lr, "diverged": told})))
+            raise
 
         def finish() -> StageRecord:
             save_head(head, stage.path)

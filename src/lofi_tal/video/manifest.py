@@ -27,6 +27,7 @@ from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.frame_times import probe_video
+from lofi_tal.video.limits import MAX_MEMORY
 from lofi_tal.video.readers import read_in_processes
 
 _LEASED = 32  # files that a process takes for itself where several share them
@@ -242,7 +243,8 @@ def _blocks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
 def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
     """Yield what there is to say of each file, as it comes; one that ends its processes costs itself alone."""
     processes = max(1, min(workers, len(todo)))
-    return read_in_processes(functools.partial(_examine_watched, decode=decode), todo, processes, in_order=False)
+    read, begin = functools.partial(_examine_watched, decode=decode), functools.partial(watch.limit_memory, MAX_MEMORY)
+    return read_in_processes(read, todo, processes, in_order=False, begin=begin)
 
 
 def examine(path: Path, decode: bool) -> VideoRecord:
