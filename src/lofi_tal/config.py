@@ -167,7 +167,7 @@ class FinetuneSection(ClassificationSection):
 class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    later = frozenset({"watch"})
+    later = frozenset({"watch", "ema"})
 
     schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
@@ -215,6 +215,8 @@ class LofiSection(LaterSection):
     """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of weights and batch statistics (0.999, say), which is saved instead of the last."""
     watch: int | None = Field(None, ge=0)
     """Epochs between two looks at held-out training videos (loss and mAP); 0 never, null so that they cost little."""
 
@@ -231,7 +233,7 @@ class LofiSection(LaterSection):
 class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
-    later = frozenset({"weights"})
+    later = frozenset({"weights", "ema"})
 
     name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
@@ -247,6 +249,8 @@ class HeadSection(LaterSection):
     """L2 penalty."""
     refit: bool = True
     """Train once more on all training videos with the learning rate that won."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the head's weights (0.999, say), evaluated and saved instead of the last ones."""
     weights: Path | None = None
     """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
 

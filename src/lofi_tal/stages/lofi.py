@@ -77,7 +77,9 @@ def train_lofi(
     plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss)
     optimizer, lr_at = _optimizer(plain, section, fabric)
     set_batchnorm_mode(encoder.train(), section.batchnorm)
-    model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet)
+    model, run = begin(
+        folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet, ema=section.ema
+    )
     loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
@@ -85,6 +87,8 @@ def train_lofi(
     for step, batch in run.batches(with_first_shown(loader, run, show), look):
         run.lost.update(batch.failed)
         _train_step(run, fabric, model, plain, batch, section.accumulate, step.index)
+    if run.average is not None:
+        run.average.apply()
     if section.reestimate:
         lost = reestimate_batchnorm(encoder, fabric, videos, full, section, seed=seed, workers=workers)
         run.lost.update(lost)
