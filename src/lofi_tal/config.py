@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from lofi_tal.encoders import ENCODERS
+from lofi_tal.encoder_settings import EncoderSection
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
@@ -73,19 +73,6 @@ class FeaturesSection(LaterSection):
     """Order of the arrays: TC (time steps, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
-class EncoderSection(Section):
-    """Which encoder, and what it starts from."""
-
-    name: Annotated[str, known(ENCODERS)] = "tsm_resnet18"
-    """One of `lofi models list`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the encoder, such as width."""
-    weights: Path | None = None
-    """Weights file or encoder folder to start from; random weights without it."""
-    pretrained: str | None = None
-    """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
-
-
 class SnippetSection(Section):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
@@ -112,8 +99,10 @@ class SnippetSection(Section):
         return self.model_dump(mode="json", exclude=without)
 
 
-class ClassificationSection(Section):
+class ClassificationSection(LaterSection):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
+
+    later = frozenset({"encoder_lr", "layer_decay"})
 
     epochs: int = Field(50, ge=1)
     """Passes over the clips."""
@@ -121,6 +110,10 @@ class ClassificationSection(Section):
     """Clips an optimiser step."""
     lr: float = Field(0.02, gt=0)
     """Learning rate for this batch."""
+    encoder_lr: float | None = Field(None, gt=0)
+    """Learning rate of the encoder where it shall differ from that of the classification layer; None: lr."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Learning rate of a group of layers as a share of that of the group behind it (0.75, say); None: all the same."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the public recipe; adamw (with a cosine schedule) trains small encoders from random weights faster."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -167,7 +160,7 @@ class FinetuneSection(ClassificationSection):
 class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    later = frozenset({"watch", "ema"})
+    later = frozenset({"watch", "ema", "layer_decay"})
 
     schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
@@ -197,6 +190,8 @@ class LofiSection(LaterSection):
     """Learning rate for encoder and head."""
     encoder_lr: float | None = Field(None, gt=0)
     """Learning rate of the encoder where it shall differ from the head's; it falls with it. None, as the paper: lr."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Learning rate of a group of layers as a share of that of the group behind it (0.75, say); None: all the same."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the paper's; adamw (with a cosine schedule instead of falls) needs fewer steps on small sets."""
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -325,6 +320,8 @@ class Recipe(LaterSection):
     def _one_start(self) -> Self:
         if self.encoder.weights is not None and self.encoder.pretrained is not None:
             raise ValueError("encoder.weights and encoder.pretrained exclude each other: give one of them")
+        if self.second is not None and self.encoder.train == "adapter":
+            raise ValueError("encoder.train: adapter does not go with `second`: two encoders are trained whole")
         if "pretrained" in self.encoder.options:
             raise ValueError("`pretrained` is no option of an encoder: set encoder.pretrained or encoder.weights")
         return self

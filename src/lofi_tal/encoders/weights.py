@@ -8,7 +8,7 @@ No file is ever unpickled freely (:mod:`lofi_tal.tensor_files`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from lofi_tal.encoders.adapters import add_adapter, is_of_an_adapter
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.public import public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.files import hash_file, read_json, write_bytes, write_json
 from lofi_tal.tensor_files import read_state_dict
 
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
@@ -42,11 +44,38 @@ class LoadReport:
 
 
 def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
-    """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from)."""
+    """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from).
+
+    If the encoder has a ``base``, these weights are named and only the adapters are written.
+    """
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    package = {"package": outside[name]} if name in (outside := ENCODERS.outside()) else {}
-    write_bytes(folder / "encoder.safetensors", save(state))
-    write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {}), **package})
+    description: dict[str, Any] = {"name": name, "config": encoder.config, "facts": dict(facts or {})}
+    if name in (outside := ENCODERS.outside()):
+        description["package"] = outside[name]
+    if encoder.adapter is not None:
+        description["adapter"] = encoder.adapter
+    base = None if encoder.adapter is None else encoder.base
+    if base is not None:
+        description["base"] = base
+        state = {key: value for key, value in state.items() if is_of_an_adapter(key)}
+    write_bytes(folder / "encoder.safetensors", save(state, metadata=base))
+    write_json(folder / "encoder.json", description)
+
+
+def base_of(name: str, *, pretrained: str | None, weights: Path | None) -> dict[str, str] | None:
+    """Return what names the weights that adapters are put on, for ``encoder.base``; None for random ones.
+
+    Args:
+        name: Of the encoder.
+        pretrained: Name of public weights.
+        weights: File, or folder of an encoder.
+    """
+    if pretrained is not None:
+        return {"pretrained": pretrained, "hash": hash_file(public_weights(pretrained, name))}
+    if weights is None:
+        return None
+    file = (weights / "encoder.safetensors" if weights.is_dir() else weights).absolute()
+    return {"weights": str(file), "hash": hash_file(file)}
 
 
 def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
@@ -68,16 +97,51 @@ def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
     try:
         name = description["name"]
         encoder = build_encoder(name, dict(description["config"]), dotted=set(trusted))
+        adapter, base = description.get("adapter"), description.get("base")
+        if base is not None:
+            load_weights(encoder, _base_file(base, name, folder))
+        if adapter is not None:
+            add_adapter(encoder, **adapter)
+        encoder.base = base
     except LofiError as error:
         package = description.get("package")
         hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
         raise DataError(f"{path}: {error}{hint}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} does not describe an encoder of this version: {error}.") from error
-    report = load_weights(encoder, folder / "encoder.safetensors")
+    report = _load(encoder, folder / "encoder.safetensors", is_of_an_adapter if base is not None else lambda key: True)
     if report.missing or report.unused:
         raise DataError(f"{folder / 'encoder.safetensors'} does not fit {name!r}: {report}.")
     return encoder
+
+
+def is_adapted(folder: Path) -> bool:
+    """Say whether a folder holds an encoder with adapters."""
+    return (folder / "encoder.json").is_file() and read_json(folder / "encoder.json").get("adapter") is not None
+
+
+def _base_file(base: Mapping[str, str], name: str, folder: Path) -> Path:
+    """Return the file of the weights that saved adapters belong to: public, beside them, or where it was.
+
+    Raises:
+        DataError: If it is not there, or is another one.
+    """
+    if "pretrained" in base:
+        path = public_weights(base["pretrained"], name)
+    else:
+        recorded = Path(base["weights"])
+        beside = folder / f"base{recorded.suffix}"
+        path = beside if beside.is_file() else recorded
+        if not path.is_file():
+            raise DataError(
+                f"{folder} holds adapters alone, and the weights that they belong to are not at {recorded}: put that "
+                f"file into the folder as {beside.name}."
+            )
+    if (found := hash_file(path)) != base["hash"]:
+        raise DataError(
+            f"{folder} holds adapters for other weights than those in {path} (hash {found}, not {base['hash']})."
+        )
+    return path
 
 
 def load_weights(encoder: Encoder, path: Path) -> LoadReport:
@@ -90,8 +154,15 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     Raises:
         DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
     """
-    own = encoder.state_dict()
+    return _load(encoder, path, lambda key: True)
+
+
+def _load(encoder: Encoder, path: Path, wanted: Callable[[str], bool]) -> LoadReport:
+    """Load the tensors whose names are wanted; see :func:`load_weights`."""
+    own = {key: value for key, value in encoder.state_dict().items() if wanted(key)}
     state = in_own_names(read_state_dict(path), own)
+    if any(is_of_an_adapter(key) and key not in own for key in state):
+        raise DataError(f"{path} holds adapters, which its folder describes: give the folder, {path.parent}.")
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if wrong:
         key = wrong[0]
@@ -105,7 +176,9 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     report = LoadReport(sum(key in own for key in state), missing, unused)
     if missing:
         raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
-    encoder.load_state_dict({key: state.get(key, own[key]) for key in own})
+    encoder.load_state_dict(
+        {key: state.get(key, own[key]) for key in own}, strict=len(own) == len(encoder.state_dict())
+    )
     return report
 
 

@@ -110,10 +110,12 @@ class Trial:
             began, stage = time.perf_counter(), self._stage(name)
             short = section.model_copy(update={"epochs": ROUNDS, "batch": batch})
             train = make(_turned(clips.train, batch))
-            encoder = context.ready(context.new_encoder())
+            encoder = context.new_encoder()
+            if recipe.encoder.starts_from_weights or isinstance(section, FinetuneSection):
+                context.adapted(encoder)
             outcome = pretrain(
-                stage, context.fabric, encoder, task=task, train=train, validate=None, section=short, quiet=True,
-                **shared,
+                stage, context.fabric, context.ready(encoder), task=task, train=train, validate=None, section=short,
+                quiet=True, **shared,
             )  # fmt: skip
             self._note_peak(name, outcome.peak_memory_bytes, batch >= min(section.batch, len(clips.train)))
             return self._steps(name, stage, began)
@@ -148,7 +150,7 @@ class Trial:
             parts = max(1, round(section.accumulate * batch / section.batch))
             change = {"batch": batch, "accumulate": parts, "reestimate": 0, "c_l": 1, "c_s": 1}
             short = section.model_copy(update={**change, "epochs": ROUNDS * len(fidelities)})
-            encoder = context.ready(context.new_encoder())
+            encoder = context.ready(context.adapted(context.new_encoder()))
             stage, head = self._stage("lofi"), context.new_head(encoder.channels)
             outcome = train_lofi(
                 stage, context.fabric, encoder, head, videos=videos, classes=len(context.data().labels),

@@ -99,7 +99,10 @@ class Training:
         clips = context.clips()
         twin = name != "pretrain" and section == context.recipe.pretrain  # which chance alone shall tell from the first
         stage = name if twin else "pretrain"
-        return self._classify(name, stage, section, context.encoder_inputs(), context.new_encoder, clips, section.task)
+        # from random weights, all of it is trained: there is nothing in it yet that could be kept
+        part = context.recipe.encoder.training() if context.recipe.encoder.starts_from_weights else {}
+        make = (lambda: context.adapted(context.new_encoder())) if part else context.new_encoder
+        return self._classify(name, stage, section, {**context.encoder_inputs(), **part}, make, clips, section.task)
 
     def _finetune(self) -> Path | None:
         """Train the encoder of stage 1 on the segments (ACP+), if the recipe says so."""
@@ -108,13 +111,17 @@ class Training:
         if section is None or data is None:
             return start
         assert start is not None
-        inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
+        inputs = {
+            "start": hash_file(start / "encoder.safetensors"),
+            "data": content_hash(data.train),
+            **context.recipe.encoder.training(),
+        }
         return self._classify(
             "finetune",
             "finetune",
             section,
             inputs,
-            lambda: context.saved_encoder(start),
+            lambda: context.adapted(context.saved_encoder(start)),
             segment_clips(context, section),
             "acp",
         )
@@ -188,6 +195,7 @@ class Training:
             "snippets": context.recipe.snippets.record(),
             "flip": context.recipe.data.flip,
             "data": content_hash(data.train),
+            **context.recipe.encoder.training(),
         }
         contents = {"data": _train_contents(data)}
         with context.folder.training(
@@ -195,7 +203,12 @@ class Training:
         ) as stage:
             if stage.record:
                 return stage.path
-            encoder = context.ready(context.saved_encoder(start))
+            encoder = context.ready(context.adapted(context.saved_encoder(start)))
+            if context.recipe.encoder.train == "frozen":
+                logger.warning(
+                    "encoder.train is frozen: stage 2 trains a head that is thrown away, and leaves the encoder as it "
+                    "is; `lofi: null` gives the same encoder at once."
+                )
             if not data.selection and section.watch != 0:
                 logger.info("No held-out curve: no training videos are held out (data.selection_share).")
             torch.manual_seed(derive_seed(context.recipe.seed, "lofi head"))
