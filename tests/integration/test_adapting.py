@@ -78,9 +78,10 @@ def test_an_average_is_what_is_saved_and_resumes_to_the_bit(recipe_of, finished_
         applied(self, *arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
-        patch.setattr(TrainingRun, "apply", stopped)
+    monkeypatch.setattr(TrainingRun, "apply", stopped)
+    with pytest.raises(InterruptedRunError):
         trained(recipe, tmp_path / "part")
+    monkeypatch.setattr(TrainingRun, "apply", applied)
     again = trained(recipe, tmp_path / "part", resume=True)
     assert not changed_tensors(whole, again)
 

@@ -167,6 +167,9 @@ def init(
         Path | None,
         typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder folder."),
     ] = None,
+    licence: Annotated[
+        str, typer.Option(help="Licences of public weights that may be proposed: permissive (commercial use), or any.")
+    ] = "permissive",
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
     trial: Annotated[
@@ -197,6 +200,7 @@ def init(
         clips=clips,
         clips_root=clips_root,
         weights=weights,
+        licence=licence,
         train_subset=train_subset,
         eval_subset=eval_subset,
         trial=trial,

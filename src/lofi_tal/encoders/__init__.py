@@ -6,7 +6,7 @@ from lofi_tal.encoders.create import create_encoder
 from lofi_tal.encoders.identify import IdentifiedEncoder, identify_encoder
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.parts import adapt_encoder, check_part, layer_groups, layer_rates, trainable
-from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
+from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_source, public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder, list_encoders
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 from lofi_tal.encoders.weights import LoadReport, base_of, load_encoder, load_weights, save_encoder
@@ -38,6 +38,7 @@ __all__ = [
     "list_encoders",
     "load_encoder",
     "load_weights",
+    "public_source",
     "public_weights",
     "read_state_dict",
     "save_encoder",

@@ -191,9 +191,9 @@ def _adapted(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _is_transformer(block: nn.Module) -> bool:
     """Say whether a block has linear layers on normalised tokens, and nothing that mixes pixels."""
-    kinds = [type(module) for module in block.modules()]
-    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return nn.LayerNorm in kinds and nn.Linear in kinds and not any(kind in convolutions for kind in kinds)
+    inside = list(block.modules())
+    has = [any(isinstance(module, kind) for module in inside) for kind in (nn.LayerNorm, nn.Linear)]
+    return all(has) and not any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in inside)
 
 
 def _add_lora(encoder: Encoder, rank: int = 8, alpha: int = 16) -> None:
@@ -221,7 +221,7 @@ def _called_layers(encoder: Encoder) -> list[str]:
     calling them; an update of low rank there would have no effect, and nothing would say so. The forward pass is run on
     fake tensors, which have shapes and no data.
     """
-    inside = {id(module) for block in encoder.blocks() for module in block.modules() if type(module) is nn.Linear}
+    inside = {id(module) for block in encoder.blocks() for module in block.modules() if isinstance(module, nn.Linear)}
     names = {module: name for name, module in encoder.named_modules() if id(module) in inside}
     called: set[nn.Module] = set()
     hooks = [module.register_forward_pre_hook(lambda one, _: called.add(one)) for module in names]

@@ -15,7 +15,6 @@ from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
 from lofi_tal.encoders import (
     Encoder,
     adapt_encoder,
-    base_of,
     create_encoder,
     load_encoder,
     load_weights,
@@ -206,15 +205,6 @@ class Context:
         built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
         if head.weights is not None:
             built.load_official(head.weights)
-
-    def adapted(self, encoder: Encoder) -> Encoder:
-        """Return an encoder of which only what the recipe says is trained."""
-        section = self.recipe.encoder
-        torch.manual_seed(derive_seed(self.recipe.seed, "adapter"))
-        adapt_encoder(encoder, **section.adapting())
-        if section.save == "adapter" and encoder.base is None:
-            encoder.base = base_of(section.name, pretrained=section.pretrained, weights=section.weights)
-        return encoder
 
     def ready(self, encoder: Encoder) -> Encoder:
         """Return an encoder as this run executes it."""

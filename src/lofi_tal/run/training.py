@@ -22,7 +22,7 @@ from lofi_tal.data import (
     video_contents,
     whole_files_fit,
 )
-from lofi_tal.encoders import Encoder, save_encoder
+from lofi_tal.encoders import Encoder, adapt_encoder, base_of, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
@@ -101,8 +101,9 @@ class Training:
         stage = name if twin else "pretrain"
         # from random weights, all of it is trained: there is nothing in it yet that could be kept
         part = context.recipe.encoder.training() if context.recipe.encoder.starts_from_weights else {}
-        make = (lambda: context.adapted(context.new_encoder())) if part else context.new_encoder
-        return self._classify(name, stage, section, {**context.encoder_inputs(), **part}, make, clips, section.task)
+        inputs = {**context.encoder_inputs(), **part}
+        make = partial(adapted, context, context.new_encoder, untrained=not part)
+        return self._classify(name, stage, section, inputs, make, clips, section.task)
 
     def _finetune(self) -> Path | None:
         """Train the encoder of stage 1 on the segments (ACP+), if the recipe says so."""
@@ -121,7 +122,7 @@ class Training:
             "finetune",
             section,
             inputs,
-            lambda: context.adapted(context.saved_encoder(start)),
+            lambda: adapted(context, partial(context.saved_encoder, start)),
             segment_clips(context, section),
             "acp",
         )
@@ -203,7 +204,7 @@ class Training:
         ) as stage:
             if stage.record:
                 return stage.path
-            encoder = context.ready(context.adapted(context.saved_encoder(start)))
+            encoder = context.ready(adapted(context, partial(context.saved_encoder, start)))
             if context.recipe.encoder.train == "frozen":
                 logger.warning(
                     "encoder.train is frozen: stage 2 trains a head that is thrown away, and leaves the encoder as it "
@@ -237,6 +238,23 @@ class Training:
             stage.finish(outcome)
         context.fabric.barrier()
         return stage.path
+
+
+def adapted(context: Context, make: Callable[[], Encoder], *, untrained: bool = False) -> Encoder:
+    """Return an encoder of which only what the recipe says is trained.
+
+    Args:
+        context: The run.
+        make: Makes the encoder.
+        untrained: It has random weights, of which there is nothing to keep: all of them are trained.
+    """
+    encoder, section = make(), context.recipe.encoder
+    if not untrained:
+        torch.manual_seed(derive_seed(context.recipe.seed, "adapter"))
+        adapt_encoder(encoder, **section.adapting())
+        if section.save == "adapter" and encoder.base is None:
+            encoder.base = base_of(section.name, pretrained=section.pretrained, weights=section.weights)
+    return encoder
 
 
 def clip_dataset(
