@@ -72,11 +72,8 @@ def measure_step(
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(  # noqa: S603 - this module, with arguments of our own
         [sys.executable, "-m", "lofi_tal.planning.measure", json.dumps(request)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RunError(f"A step of {videos} × {snippets} × {size} px could not be measured: {last}")

@@ -110,11 +110,10 @@ class Trial:
         def steps(batch: int) -> list[_Step]:
             began, stage = time.perf_counter(), self._stage(name)
             short = section.model_copy(update={"epochs": ROUNDS, "batch": batch})
-            train = make(_turned(clips.train, batch))
             encoder = context.ready(adapted(context, context.new_encoder, untrained=untrained))
             outcome = pretrain(
-                stage, context.fabric, encoder, task=task, train=train, validate=None, section=short, quiet=True,
-                **shared,
+                stage, context.fabric, encoder, task=task, train=make(_turned(clips.train, batch)), validate=None,
+                section=short, quiet=True, **shared,
             )  # fmt: skip
             self._note_peak(name, outcome.peak_memory_bytes, batch >= min(section.batch, len(clips.train)))
             return self._steps(name, stage, began)
