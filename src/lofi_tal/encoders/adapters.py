@@ -116,18 +116,18 @@ class TemporalAdapter(nn.Module):
 
 
 class _Layout:
-    """How the tokens of an encoder lie, which its blocks learn from every call.
+    """Where time is in the tokens of an encoder, which every call tells its blocks anew."""
 
-    Args:
-        tubelet: Frames of a time step, where tokens of all frames of a clip stand in one row.
-    """
+    def __init__(self) -> None:
+        self.clips = self.frames = self.steps = 0
 
-    def __init__(self, tubelet: int | None) -> None:
-        self.tubelet, self.clips, self.frames = tubelet, 0, 0
-
-    def __call__(self, encoder: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def see_clips(self, encoder: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Note the clips ``(N, T, 3, H, W)`` that an encoder is about to encode."""
         self.clips, self.frames = inputs[0].shape[:2]
+
+    def see_tubelets(self, embedding: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> None:
+        """Note T' of the tokens ``(N, C, T', H', W')`` that a 3-D patch embedding returns."""
+        self.steps = tokens.shape[2]
 
     def adapted(self, adapter: nn.Module, tokens: Tensor) -> Tensor:
         """Return what an adapter makes of the tokens that a block returned.
@@ -137,14 +137,13 @@ class _Layout:
         """
         if tokens.ndim == 5 and len(tokens) == self.clips:
             return adapter(tokens.flatten(2, 3)).reshape(tokens.shape)  # type: ignore[no-any-return]
-        if tokens.ndim in (3, 4) and len(tokens) == self.clips * self.frames and (self.frames > 1 or not self.tubelet):
+        if tokens.ndim in (3, 4) and len(tokens) == self.clips * self.frames and not (self.steps and self.frames == 1):
             own = tokens.reshape(self.clips, self.frames, -1, tokens.shape[-1])
             return adapter(own).reshape(tokens.shape)  # type: ignore[no-any-return]
-        if tokens.ndim == 3 and len(tokens) == self.clips and self.tubelet:
-            steps = max(1, self.frames // self.tubelet)
-            apart = tokens.shape[1] % steps  # a class token, say
+        if tokens.ndim == 3 and len(tokens) == self.clips and self.steps:
+            apart = tokens.shape[1] % self.steps  # a class token, say
             own = tokens[:, apart:]
-            changed = adapter(own.reshape(len(own), steps, -1, own.shape[-1])).flatten(1, 2)
+            changed = adapter(own.reshape(len(own), self.steps, -1, own.shape[-1])).flatten(1, 2)
             return torch.cat([tokens[:, :apart], changed], 1) if apart else changed
         raise LofiError(
             f"The temporal adapter does not know where time is in tokens of shape {tuple(tokens.shape)}, of "
@@ -161,15 +160,17 @@ def _add_temporal(encoder: Encoder, ratio: float = 0.25, kernel: int = 3) -> Non
     blocks = [block for block in encoder.blocks() if _is_transformer(block)]
     if not blocks:
         raise _no_fit(encoder, "temporal", "transformer blocks")
-    patches = next((module for module in encoder.modules() if isinstance(module, nn.Conv3d)), None)
-    layout = _Layout(getattr(encoder, "tubelet", None) or (None if patches is None else patches.stride[0]))
+    layout = _Layout()
+    encoder.register_forward_pre_hook(layout.see_clips)
+    embedding = next((module for module in encoder.modules() if isinstance(module, nn.Conv3d)), None)
+    if embedding is not None:
+        embedding.register_forward_hook(layout.see_tubelets)
     for block in blocks:
         channels = next(layer.normalized_shape[-1] for layer in block.modules() if isinstance(layer, nn.LayerNorm))
         device = next(block.parameters()).device
         block.temporal_adapter = TemporalAdapter(channels, ratio=ratio, kernel=int(kernel)).to(device)
         block.token_layout = layout  # type: ignore[assignment]
         block.__class__ = _adapted(type(block))  # type: ignore[arg-type]
-    encoder.register_forward_pre_hook(layout)
 
 
 @functools.cache
