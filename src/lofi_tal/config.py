@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from lofi_tal.bounds import PlainName
-from lofi_tal.encoders import ENCODERS
+from lofi_tal.encoder_settings import EncoderSection
 from lofi_tal.errors import LofiError, nearest, quoted
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
@@ -74,19 +74,6 @@ class FeaturesSection(LaterSection):
     """Order of the arrays: TC (time steps, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
-class EncoderSection(Section):
-    """Which encoder, and what it starts from."""
-
-    name: Annotated[str, known(ENCODERS)] = "tsm_resnet18"
-    """One of `lofi models list`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the encoder, such as width."""
-    weights: Path | None = None
-    """Weights file or encoder folder to start from; random weights without it."""
-    pretrained: str | None = None
-    """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
-
-
 class SnippetSection(SnippetBounds):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
@@ -113,8 +100,10 @@ class SnippetSection(SnippetBounds):
         return self.model_dump(mode="json", exclude=without)
 
 
-class ClassificationSection(Section):
+class ClassificationSection(LaterSection):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
+
+    later = frozenset({"encoder_lr", "layer_decay"})
 
     epochs: int = Field(50, ge=1)
     """Passes over the clips."""
@@ -122,6 +111,10 @@ class ClassificationSection(Section):
     """Clips an optimiser step."""
     lr: float = Field(0.02, gt=0)
     """Learning rate for this batch."""
+    encoder_lr: float | None = Field(None, gt=0)
+    """Learning rate of the encoder where it shall differ from that of the classification layer; None: lr."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Learning rate of a group of layers as a share of that of the group behind it (0.75, say); None: all the same."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the public recipe; adamw (with a cosine schedule) trains small encoders from random weights faster."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -168,7 +161,7 @@ class FinetuneSection(ClassificationSection):
 class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    later = frozenset({"watch"})
+    later = frozenset({"watch", "ema", "layer_decay"})
 
     schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
@@ -198,6 +191,8 @@ class LofiSection(LaterSection):
     """Learning rate for encoder and head."""
     encoder_lr: float | None = Field(None, gt=0)
     """Learning rate of the encoder where it shall differ from the head's; it falls with it. None, as the paper: lr."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Learning rate of a group of layers as a share of that of the group behind it (0.75, say); None: all the same."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the paper's; adamw (with a cosine schedule instead of falls) needs fewer steps on small sets."""
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -216,6 +211,8 @@ class LofiSection(LaterSection):
     """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of weights and batch statistics (0.999, say), which is saved instead of the last."""
     watch: int | None = Field(None, ge=0)
     """Epochs between two looks at held-out training videos (loss and mAP); 0 never, null so that they cost little."""
 
@@ -232,7 +229,7 @@ class LofiSection(LaterSection):
 class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
-    later = frozenset({"weights"})
+    later = frozenset({"weights", "ema"})
 
     name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
@@ -248,6 +245,8 @@ class HeadSection(LaterSection):
     """L2 penalty."""
     refit: bool = True
     """Train once more on all training videos with the learning rate that won."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the head's weights (0.999, say), evaluated and saved instead of the last ones."""
     weights: Path | None = None
     """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
 
@@ -322,6 +321,8 @@ class Recipe(LaterSection):
     def _one_start(self) -> Self:
         if self.encoder.weights is not None and self.encoder.pretrained is not None:
             raise ValueError("encoder.weights and encoder.pretrained exclude each other: give one of them")
+        if self.second is not None and self.encoder.train == "adapter":
+            raise ValueError("encoder.train: adapter does not go with `second`: two encoders are trained whole")
         if "pretrained" in self.encoder.options:
             raise ValueError("`pretrained` is no option of an encoder: set encoder.pretrained or encoder.weights")
         return self

@@ -12,7 +12,14 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, public_weights
+from lofi_tal.encoders import (
+    Encoder,
+    adapt_encoder,
+    create_encoder,
+    load_encoder,
+    load_weights,
+    public_weights,
+)
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
 from lofi_tal.files import hash_file, plain_file
@@ -153,7 +160,7 @@ class Context:
         file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
         if file is not None and path != file:
             plain_file(file, file.parent)
-        return {"encoder": section.model_dump(mode="json"), "weights": None if file is None else hash_file(file)}
+        return {"encoder": section.start(), "weights": None if file is None else hash_file(file)}
 
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
@@ -188,9 +195,15 @@ class Context:
             LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
         """
         encoder, head = self.recipe.encoder, self.recipe.head
-        if self.recipe.features is not None or (encoder.weights is not None and encoder.weights.is_dir()):
+        if self.recipe.features is not None:
             return
-        channels = create_encoder(encoder.name, **encoder.options).channels
+        if encoder.weights is not None and encoder.weights.is_dir():
+            if encoder.adapting():
+                adapt_encoder(self.saved_encoder(encoder.weights), **encoder.adapting())
+            return
+        made = create_encoder(encoder.name, **encoder.options)
+        adapt_encoder(made, **encoder.adapting())
+        channels = made.channels
         built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
         if head.weights is not None:
             built.load_official(head.weights)

@@ -1,5 +1,6 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
+from lofi_tal.runtime.averaging import WeightAverage
 from lofi_tal.runtime.compiling import COMPILE, check_compile, compile_module, fastest_way
 from lofi_tal.runtime.device import (
     PRECISIONS,
@@ -38,6 +39,7 @@ __all__ = [
     "StageRecord",
     "Step",
     "TrainingRun",
+    "WeightAverage",
     "auto_precision",
     "check_common_folder",
     "check_compile",

@@ -11,12 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import xxhash
 from lightning_fabric import Fabric
-from torch import nn
 
 from lofi_tal.errors import DataError
 from lofi_tal.files import write_bytes
@@ -24,6 +23,16 @@ from lofi_tal.files import write_bytes
 _LENGTH = 2  # bytes of a zip archive that hold the length of its comment, which ends the archive
 _WORD = re.compile(rb"lofi-tal xxh3 ([0-9a-f]{16})")
 _COMMENT = 30  # bytes
+
+
+class Stateful(Protocol):
+    """What a checkpoint can keep: a module, or the average of its weights."""
+
+    def state_dict(self) -> Any:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Take a state over."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +59,12 @@ class Checkpoint:
         path: The file.
         fingerprint: Of the inputs of the stage: a checkpoint with another one is refused.
         fabric: Device and precision.
-        modules: Modules to save and load, unwrapped.
+        modules: Modules and averages to save and load, unwrapped.
         optimizer: As Fabric set it up.
     """
 
     def __init__(
-        self, path: Path, fingerprint: str, fabric: Fabric, modules: Mapping[str, nn.Module], optimizer: Any
+        self, path: Path, fingerprint: str, fabric: Fabric, modules: Mapping[str, Stateful], optimizer: Any
     ) -> None:
         self.path, self.fingerprint, self.fabric = path, fingerprint, fabric
         self.modules, self.optimizer = dict(modules), optimizer

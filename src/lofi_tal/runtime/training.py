@@ -28,7 +28,8 @@ from lofi_tal.artefacts import check_words, damage, told
 from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.files import write_text
 from lofi_tal.progress import Progress
-from lofi_tal.runtime.checkpoint import Checkpoint, Course
+from lofi_tal.runtime.averaging import WeightAverage
+from lofi_tal.runtime.checkpoint import Checkpoint, Course, Stateful
 from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
 from lofi_tal.runtime.metrics import read_metrics
 from lofi_tal.runtime.parallel import gather, mean_over_processes
@@ -82,6 +83,7 @@ class TrainingRun:
         steps_per_epoch: Optimiser steps in each.
         seed: Base seed.
         clip_norm: Largest gradient norm, or none.
+        average: Of the weights, if one is kept; looks see it.
         checkpoint_seconds: Longest time between two checkpoints.
         quiet: No progress.
 
@@ -104,6 +106,7 @@ class TrainingRun:
         steps_per_epoch: int,
         seed: int,
         clip_norm: float | None = None,
+        average: WeightAverage | None = None,
         checkpoint_seconds: float = 30.0,
         quiet: bool = False,
     ) -> None:
@@ -112,7 +115,9 @@ class TrainingRun:
         self.clip_norm, self.checkpoint_seconds, self.quiet = clip_norm, checkpoint_seconds, quiet
         self.total = epochs * steps_per_epoch
         path = folder.path / "checkpoint.pt"
-        self.checkpoint = Checkpoint(path, folder.fingerprint, fabric, self.modules, optimizer)
+        self.average = average
+        kept: dict[str, Stateful] = {**modules, **({} if average is None else {"average": average})}
+        self.checkpoint = Checkpoint(path, folder.fingerprint, fabric, kept, optimizer)
         course = self.checkpoint.load() if folder.resumed and path.exists() else Course(0, 0.0, {})
         self.start, self.seconds, self.lost = course.step, course.seconds, course.lost
         self.metrics = course.metrics
@@ -153,7 +158,7 @@ class TrainingRun:
                     waits.clear()
                 waits.append((waited, took))
                 if look is not None and (index + 1) % self.steps_per_epoch == 0 and not stop_requested.is_set():
-                    self.pending |= _looked(look, step.epoch)
+                    self.pending |= _looked(look, self.average, step.epoch)
                 lines.write(self._record(step, waited / took))
                 wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
                 progress.advance(self._detail(step, wait))
@@ -233,6 +238,8 @@ class TrainingRun:
             self.fabric.clip_gradients(module, self.optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
         figures = mean_over_processes(self.sums)
         self.sums = {}
         self.pending = {**figures, **(facts or {})}
@@ -272,9 +279,10 @@ def _interrupted(run: TrainingRun, step: int) -> InterruptedRunError:
     )
 
 
-def _looked(look: Look, epoch: int) -> Mapping[str, float]:
-    """Return the figures of a look, and tell them."""
-    figures = look(epoch)
+def _looked(look: Look, average: WeightAverage | None, epoch: int) -> Mapping[str, float]:
+    """Return the figures of a look, which sees the average of the weights if one is kept, and tell them."""
+    with contextlib.nullcontext() if average is None else average.used():
+        figures = look(epoch)
     if figures:
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if not name.endswith("seconds"))
         logger.info("After epoch %d: %s", epoch + 1, told)

@@ -26,6 +26,7 @@ from lofi_tal.runtime import (
     StageFolder,
     StageRecord,
     TrainingRun,
+    WeightAverage,
     derive_seed,
     make_optimizer,
     on_first,
@@ -68,6 +69,7 @@ def train_head(
         epochs=section.epochs,
         steps_per_epoch=steps_per_epoch(len(data.videos), section.batch),
         seed=seed,
+        average=None if section.ema is None else WeightAverage(head, section.ema),
         quiet=quiet,
     )
     features = torch.stack(list(data.features)).to(fabric.device)
@@ -83,6 +85,8 @@ def train_head(
         draws = [video_generator(seed, step.index, data.videos[i].name) for i in mine]
         segments, labels = zip(*((data.videos[i].segments, data.videos[i].labels) for i in mine), strict=True)
         run.update(head.loss(outputs, segments, labels, draws))
+    if run.average is not None:
+        run.average.apply()
     model.eval()
     if not all(bool(value.isfinite().all()) for value in head.state_dict().values()):
         raise DivergedError(f"Stage {folder.stage!r} in {folder.path}: its last step made weights NaN or infinite.")
