@@ -177,4 +177,9 @@ def test_a_path_to_code_is_accepted_from_the_user_and_not_from_a_folder(tmp_path
 
 
 def test_classes_are_asked_of_known_heads_only():
-    assert [takes_classes(name) for name in ("actionformer", "anchor_free", "gtad", "gtda")] == [True, True, False, False]
+    assert [takes_classes(name) for name in ("actionformer", "anchor_free", "gtad", "gtda")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -1,6 +1,6 @@
 """The cases in which ActionFormer is compared with its published code, and the values that both are given.
 
-``actionformer.json`` holds what happyharrycn/actionformer_release (commit of 2024-04) returned for them on a CPU. Values of
+``actionformer.json`` holds what happyharrycn/actionformer_release (of April 2024) returned for them on a CPU. Values of
 parameters and features are formulas of their names, so none need storing.
 """
 
@@ -50,7 +50,7 @@ def filled(name: str, shape: tuple[int, ...], scale: float) -> Tensor:
 
 @torch.no_grad()
 def fill(model: nn.Module) -> None:
-    """Give every parameter its value: factors around 1, weights by what comes in, biases small; offsets mostly above 0."""
+    """Give every parameter its value: factors near 1, weights by fan-in, small biases; offsets mostly above 0."""
     for name, parameter in model.named_parameters():
         shape = tuple(parameter.shape)
         factors = parameter.ndim == 3 and parameter.numel() == max(shape)
@@ -74,5 +74,10 @@ def samples(levels: list[Tensor], lengths: tuple[int, ...]) -> list[float]:
     for level, part in enumerate(levels):
         for video, length in enumerate(lengths):
             valid = part[video, : -(-length // 2**level)].double()
-            found += [valid.sum().item(), valid[0].sum().item(), valid[-1].sum().item(), valid[len(valid) // 2, 0].item()]
+            found += [
+                valid.sum().item(),
+                valid[0].sum().item(),
+                valid[-1].sum().item(),
+                valid[len(valid) // 2, 0].item(),
+            ]
     return found

@@ -75,7 +75,7 @@ def test_outputs_losses_gradients_and_decoding_equal_the_published_code(name):
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared figures")
 def test_the_shared_figures_of_activitynet_are_met(monkeypatch):
     monkeypatch.syspath_prepend(str(SHARED))
-    from fill import filled  # noqa: PLC0415 (of the shared folder)
+    from fill import filled
 
     expected = json.loads((SHARED / "anet_tsp.json").read_text())["anet_tsp"]
     head = ActionFormer.activitynet().eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from lofi_tal.errors import DataError
@@ -23,9 +22,7 @@ def load_published(head: Head, path: Path, *, entry: str | None = None, passed_o
         DataError: If the file cannot be read without executing code, or its weights do not fit.
     """
     first = () if entry is None else (entry,)
-    state: Mapping[str, object] = {
-        key.removeprefix("module."): value for key, value in read_state_dict(path, first=first).items()
-    }
+    state = {key.removeprefix("module."): value for key, value in read_state_dict(path, first=first).items()}
     state = {key: value for key, value in state.items() if passed_over is None or not key.startswith(passed_over)}
     own = head.state_dict()
     wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lofi_tal.errors import LofiError
-from lofi_tal.heads.actionformer.attention import Mask
+from lofi_tal.heads.actionformer.decode import ActionFormerOutputs, decode
 from lofi_tal.heads.actionformer.network import Backbone, ClassBranch, Neck, OffsetBranch
 from lofi_tal.heads.actionformer.options import check_options, pad_length
 from lofi_tal.heads.actionformer.points import Points, assign, distance_loss, focal_loss, level_points
@@ -29,28 +29,12 @@ _MOMENTUM = 0.9  # of the running mean of positive points
 _DECIMALS = 4  # of times in steps: shares in fp32 have no more at T = 2,304
 
 
-class ActionFormerOutputs(NamedTuple):
-    """Outputs of ActionFormer, in fp32.
-
-    Args:
-        logits: For each level ``(B, T_l, K)``.
-        offsets: For each level ``(B, T_l, 2)``: distances to start and end in strides of the level, not negative.
-        masks: For each level ``(B, T_l)``, true at valid points; None where all are.
-        lengths: Valid steps of each video, which its segments are shares of.
-    """
-
-    logits: list[Tensor]
-    offsets: list[Tensor]
-    masks: list[Tensor] | None
-    lengths: list[int]
-
-
 class ActionFormer(Head):
     """The ActionFormer head.
 
-    Step t of T is taken to lie in the middle of the t-th of T equal parts of the video, the grid that the published code
-    uses for resized features. A defaults-only head is the published THUMOS14 model for any length;
-    :meth:`thumos` and :meth:`activitynet` build the published models with all their settings.
+    Step t of T lies in the middle of the t-th of T equal parts of the video, as in the published code for resized
+    features. Left at its defaults, the head is the published THUMOS14 model for any length; :meth:`thumos` and
+    :meth:`activitynet` build the published models with all their settings.
 
     Args:
         in_channels: C of the features.
@@ -191,9 +175,9 @@ class ActionFormer(Head):
             LofiError: If the head tells classes apart and there are no labels, or a label is out of range.
         """
         points = _points(outputs)
+        classes = self._checked(segments, labels)
         pairs = [
-            self._targets(index, segments[index], None if labels is None else labels[index], points, length)
-            for index, length in enumerate(outputs.lengths)
+            _targets(*video, points, self.classes) for video in zip(segments, classes, outputs.lengths, strict=True)
         ]
         class_target, distance_target = (torch.stack(parts) for parts in zip(*pairs, strict=True))
         positive = class_target.sum(dim=2) > 0
@@ -210,18 +194,7 @@ class ActionFormer(Head):
     def proposals(self, outputs: ActionFormerOutputs, preset: str = "fixed") -> list[Proposals]:
         """Return the segments of each level's best points, a point once for each class. Both presets are the same."""
         check_preset(preset)
-        points = [level_points([part.shape[1]], torch.device("cpu")).time for part in outputs.logits]
-        found: list[list[Proposals]] = [[] for _ in outputs.lengths]
-        for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True)):
-            scores = logits.detach().sigmoid()
-            if outputs.masks is not None:
-                scores = scores * outputs.masks[level][:, :, None]
-            reach = (offsets.detach() * 2**level).cpu()
-            time = points[level] * 2**level
-            edges = torch.stack([time - reach[..., 0], time + reach[..., 1]], dim=2)
-            for index, (video_edges, video_scores) in enumerate(zip(edges, scores.flatten(1).cpu(), strict=True)):
-                found[index].append(self._best(video_edges, video_scores, outputs.lengths[index]))
-        return [_joined(parts) for parts in found]
+        return decode(outputs, max_proposals=self.max_proposals, min_score=self.min_score, min_length=self.min_length)
 
     def load_official(self, path: Path | str) -> None:
         """Load a checkpoint written by the published code; the averaged weights, if it has them.
@@ -234,23 +207,18 @@ class ActionFormer(Head):
         """
         load_published(self, Path(path), entry="state_dict_ema")
 
-    def _targets(
-        self, index: int, segments: Tensor, labels: Tensor | None, points: Points, length: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return what the points of one video should say, on their device."""
+    def _checked(self, segments: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Sequence[Tensor]:
+        """Return the classes of the segments of each video."""
         if self.num_classes is None:
-            labels = torch.zeros(len(segments), dtype=torch.long)
-        elif labels is None:
+            return [torch.zeros(len(video), dtype=torch.long) for video in segments]
+        if labels is None:
             raise LofiError(f"{self.name} tells {self.num_classes} classes apart: its loss needs labels.")
-        elif len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise LofiError(
-                f"labels of video {index} in the batch are not all in 0 ... {self.classes - 1}: {labels.tolist()}."
-            )
-        steps = (segments.double().reshape(-1, 2) * length - 0.5).round(decimals=_DECIMALS).float()
-        lasting = steps[:, 1] > steps[:, 0]
-        where = points.time.device
-        steps, labels = (part[lasting].to(where, non_blocking=True) for part in (steps, labels))
-        return assign(steps, labels, points, self.classes)
+        for index, video in enumerate(labels):
+            if len(video) and not 0 <= int(video.min()) <= int(video.max()) < self.classes:
+                raise LofiError(
+                    f"labels of video {index} in the batch are not all in 0 ... {self.classes - 1}: {video.tolist()}."
+                )
+        return labels
 
     def _divisor(self, positive: Tensor) -> Tensor:
         """Return what this process divides its losses by, so that the processes' gradients average to the batch's."""
@@ -260,16 +228,6 @@ class ActionFormer(Head):
         if self.training:
             self.running.copy_(mean)
         return mean / ranks
-
-    def _best(self, edges: Tensor, scores: Tensor, length: int) -> Proposals:
-        """Return the best points' segments of one level: ``edges (T_l, 2)`` in steps, ``scores (T_l · K,)``."""
-        best = scores.topk(min(self.max_proposals, len(scores)))
-        chosen = edges[best.indices // self.classes]
-        segments = ((chosen + 0.5) / length).clamp(0, 1)
-        keep = (best.values > self.min_score) & (chosen[:, 1] - chosen[:, 0] > self.min_length)
-        keep &= segments[:, 1] > segments[:, 0]
-        labels = None if self.num_classes is None else best.indices[keep] % self.classes
-        return Proposals(segments[keep], best.values[keep], labels)
 
 
 def _lengths(mask: Tensor, features: Tensor) -> list[int]:
@@ -288,11 +246,10 @@ def _points(outputs: ActionFormerOutputs) -> Points:
     return level_points([part.shape[1] for part in outputs.logits], outputs.logits[0].device)
 
 
-def _joined(parts: Sequence[Proposals]) -> Proposals:
-    """Return the proposals of all levels of one video."""
-    labels = [part.labels for part in parts if part.labels is not None]
-    return Proposals(
-        torch.cat([part.segments for part in parts]),
-        torch.cat([part.scores for part in parts]),
-        torch.cat(labels) if labels else None,
-    )
+def _targets(segments: Tensor, labels: Tensor, length: int, points: Points, classes: int) -> tuple[Tensor, Tensor]:
+    """Return what the points of one video should say, on their device."""
+    steps = (segments.double().reshape(-1, 2) * length - 0.5).round(decimals=_DECIMALS).float()
+    lasting = steps[:, 1] > steps[:, 0]
+    where = points.time.device
+    steps, labels = (part[lasting].to(where, non_blocking=True) for part in (steps, labels))
+    return assign(steps, labels, points, classes)

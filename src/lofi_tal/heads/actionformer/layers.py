@@ -1,6 +1,6 @@
 """Layers of ActionFormer, on features whose channels lie last.
 
-Source: happyharrycn/actionformer_release, ``libs/modeling/blocks.py``, for names, shapes and numbers. There, channels lie
+Source of names, shapes and numbers: happyharrycn/actionformer_release, ``libs/modeling/blocks.py``. There, channels lie
 before time. Here they lie last, so that norms and 1 × 1 convolutions, most of the work, are plain row operations.
 
 Shapes: B videos, T steps, C channels. A mask is ``(B, T)``, true at valid steps; None where all are.
@@ -31,6 +31,7 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels, 1))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Normalise each step."""
         return functional.layer_norm(features, features.shape[2:], self.weight.flatten(), self.bias.flatten())
 
 
@@ -43,6 +44,7 @@ class Pointwise(nn.Conv1d):
         nn.init.zeros_(self.bias)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map each step."""
         return functional.linear(features, self.weight[:, :, 0], self.bias)
 
 
@@ -56,11 +58,12 @@ class MaskedConvolution(nn.Module):
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor, mask: Mask) -> Tensor:
+        """Map ``(B, T, C)`` to ``(B, T, outputs)``."""
         return masked(self.conv(features.transpose(1, 2)).transpose(1, 2), mask)
 
 
 class DepthwiseConvolution(nn.Module):
-    """Convolution of each channel of ``(B, T, C)`` over three steps, with a stride; 0 outside the mask of its output."""
+    """Convolution of each channel of ``(B, T, C)`` over three steps, with a stride; 0 outside its output's mask."""
 
     def __init__(self, channels: int, *, stride: int) -> None:
         super().__init__()
@@ -68,6 +71,7 @@ class DepthwiseConvolution(nn.Module):
         self.conv = nn.Conv1d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
 
     def forward(self, features: Tensor, mask: Mask) -> Tensor:
+        """Map ``(B, T, C)`` to ``(B, T / stride, C)``; ``mask`` is that of the output."""
         before, here, after = self.conv.weight[:, 0].unbind(1)
         padded = functional.pad(features, (0, 0, 1, 1))
         last = features.shape[1]
@@ -92,6 +96,7 @@ class ResidualScale(nn.Module):
         self.scale = nn.Parameter(torch.full((1, channels, 1), 1e-4))
 
     def forward(self, branch: Tensor) -> Tensor:
+        """Scale a branch ``(B, T, C)``; in training leave it out of some videos."""
         scaled = branch * self.scale[:, :, 0]
         if not self.training or self.drop == 0:
             return scaled
@@ -107,6 +112,7 @@ class LearntScale(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Multiply."""
         return features * self.scale
 
 

@@ -1,7 +1,6 @@
 """ActionFormer's network: embedding, a pyramid of transformer blocks, and two branches shared by its levels.
 
-Names and shapes of parameters are those of happyharrycn/actionformer_release (``libs/modeling``), so that its checkpoints
-load.
+Names and shapes of parameters are those of happyharrycn/actionformer_release (``libs/modeling``); its checkpoints load.
 
 Shapes: B videos, C input channels, T steps, T_l steps of level l, H channels of the network, K classes.
 """
@@ -105,6 +104,7 @@ class Neck(nn.Module):
         self.fpn_norms = nn.ModuleList(ChannelNorm(width) for _ in range(levels))
 
     def forward(self, levels: Sequence[tuple[Tensor, Mask]]) -> list[tuple[Tensor, Mask]]:
+        """Normalise every level."""
         return [(norm(features), mask) for norm, (features, mask) in zip(self.fpn_norms, levels, strict=True)]
 
 
@@ -117,6 +117,7 @@ class _Branch(nn.Module):
         self.norm = nn.ModuleList(ChannelNorm(width) for _ in self.head)
 
     def hidden(self, features: Tensor, mask: Mask) -> Tensor:
+        """Map ``(B, T_l, H)`` to ``(B, T_l, H)``."""
         for convolution, norm in zip(self.head, self.norm, strict=True):
             features = functional.relu(norm(convolution(features, mask)))
         return features
@@ -132,6 +133,7 @@ class ClassBranch(_Branch):
         nn.init.constant_(self.cls_head.conv.bias, -math.log((1 - _PRIOR) / _PRIOR))
 
     def forward(self, levels: Sequence[tuple[Tensor, Mask]]) -> list[Tensor]:
+        """Return the logits of every level."""
         return [self.cls_head(self.hidden(features, mask), mask).float() for features, mask in levels]
 
 
@@ -144,6 +146,7 @@ class OffsetBranch(_Branch):
         self.offset_head = MaskedConvolution(width, 2, bias=True)
 
     def forward(self, levels: Sequence[tuple[Tensor, Mask]]) -> list[Tensor]:
+        """Return the distances of every level."""
         return [
             functional.relu(scale(self.offset_head(self.hidden(features, mask), mask).float()))
             for scale, (features, mask) in zip(self.scale, levels, strict=True)
