@@ -198,9 +198,11 @@ class Localizer:
             seen(len(piece))
         return torch.cat(features).T.contiguous()
 
-    def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
-        """Detect actions in features ``(C, N)`` that cover a video of ``duration`` seconds; by falling score."""
-        return self._predict(features, Clock(0.0, duration), video_id)
+    def predict_features(
+        self, features: Tensor, duration: float, *, start: float = 0.0, video_id: str = "video"
+    ) -> Segments:
+        """Detect actions in features ``(C, N)`` that cover ``duration`` seconds from ``start`` on; by falling score."""
+        return self._predict(features, Clock(start, duration), video_id)
 
     def _predict(self, features: Tensor, clock: Clock, video_id: str) -> Segments:
         (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
