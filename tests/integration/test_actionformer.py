@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import lofi
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json
-from lofi_tal.heads import ActionFormer
+from lofi_tal.heads import ActionFormer, load_head
 from lofi_tal.localizer import Localizer
+from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 from lofi_tal.runtime import make_fabric
 from lofi_tal.runtime.checkpoint import Checkpoint, Course
@@ -92,6 +94,22 @@ def test_features_keep_their_number_and_overlapping_classes_are_found_where_they
     assert localizer.windows.keep
     (found,) = localizer.localise_features([torch.from_numpy(arrays["video9"].T.copy())])
     assert set(found.labels[found.scores > 0.3].tolist()) == {0, 1}
+
+
+def test_a_published_checkpoint_is_taken_as_it_is(changed, published):
+    head = ActionFormer(6, CLASSES, **OPTIONS)
+    weights = {f"module.{key}": value for key, value in head.state_dict().items()}
+    torch.save({"epoch": 34, "state_dict": {}, "state_dict_ema": weights}, published / "epoch_034.pth.tar")
+    (published / "recipe.yaml").write_text(save_recipe(features_recipe(changed, published)))
+    output = published / "run"
+    found = lofi(
+        "head", published / "recipe.yaml", "--weights", published / "epoch_034.pth.tar", "-o", output, "--json"
+    )
+    assert found.exit_code == 0, found.stderr
+    model = next(output.rglob("localizer.json")).parent
+    loaded = load_head(model).state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in head.state_dict().items())
+    assert not list(output.rglob("head/lr-*"))  # nothing was trained
 
 
 def test_a_head_that_needs_equally_many_features_says_so(changed, published):

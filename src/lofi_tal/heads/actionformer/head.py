@@ -210,7 +210,7 @@ class ActionFormer(Head):
     def _checked(self, segments: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Sequence[Tensor]:
         """Return the classes of the segments of each video."""
         if self.num_classes is None:
-            return [torch.zeros(len(video), dtype=torch.long) for video in segments]
+            return [torch.zeros(len(video), dtype=torch.long, device=video.device) for video in segments]
         if labels is None:
             raise LofiError(f"{self.name} tells {self.num_classes} classes apart: its loss needs labels.")
         for index, video in enumerate(labels):
