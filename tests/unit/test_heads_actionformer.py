@@ -161,3 +161,26 @@ def test_masks_and_labels_that_do_not_fit_are_explained():
         head.loss(head(features), segments)
     with pytest.raises(LofiError, match="video 1 in the batch"):
         head.loss(head(features), segments, [torch.tensor([1]), torch.tensor([2])])
+
+
+def test_two_processes_divide_by_what_one_with_the_whole_batch_would(monkeypatch):
+    torch.manual_seed(0)
+    head = ActionFormer(4, 2, **SMALL, drop_path=0.0)
+    features, video, label = torch.randn(1, 4, 16), torch.tensor([[0.1, 0.6]]), torch.tensor([1])
+    whole = head.loss(head(features.expand(2, -1, -1)), [video] * 2, [label] * 2)
+    after = head.running.item()
+    head.running.fill_(100.0)
+    monkeypatch.setattr("lofi_tal.heads.actionformer.head.processes", lambda: 2)
+    monkeypatch.setattr("lofi_tal.heads.actionformer.head.global_counts", lambda mask: mask.sum()[None].float())
+    half = head.loss(head(features), [video], [label])  # the other process has the same video
+    for key, value in whole.items():
+        torch.testing.assert_close(half[key], value)
+    assert head.running.item() == pytest.approx(after)
+
+
+def test_one_class_is_any_action_and_is_named_by_the_classifier():
+    head = ActionFormer.activitynet(4, width=8)
+    assert head.num_classes is None
+    (found,) = head.proposals(head.eval()(torch.randn(1, 4, 192)))
+    assert found.labels is None
+    assert len(found.scores)
