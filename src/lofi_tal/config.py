@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from lofi_tal.bounds import PlainName
 from lofi_tal.encoder_settings import EncoderSection
 from lofi_tal.errors import LofiError, nearest, quoted
+from lofi_tal.feature_settings import FeaturesSection
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
@@ -60,18 +61,6 @@ class DataSection(LaterSection):
     """Train stage 2 and the head also on training videos without segments, as negatives; they are unused without it."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
-
-
-class FeaturesSection(LaterSection):
-    """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
-
-    later = frozenset({"axes"})
-    sources: tuple[Path, ...] = Field(min_length=1)
-    """Folders of .npy, .npz, .csv, .pt, .safetensors or .h5 (one a video), or HDF5 files; joined on the channels."""
-    resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
-    """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
-    axes: Literal["TC", "CT"] | None = None
-    """Order of the arrays: TC (time steps, channels) or CT. Left out, files and durations decide; TC if they cannot."""
 
 
 class SnippetSection(SnippetBounds):
@@ -229,7 +218,7 @@ class LofiSection(LaterSection):
 class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
-    later = frozenset({"weights", "ema"})
+    later = frozenset({"weights", "ema", "optimizer", "warmup", "clip_norm"})
 
     name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
@@ -243,12 +232,23 @@ class HeadSection(LaterSection):
     """Learning rates of Adam that are tried on the selection videos."""
     weight_decay: float = Field(1e-4, ge=0)
     """L2 penalty."""
+    optimizer: Literal["adamw"] | None = None
+    """adamw decouples the penalty, and spares biases, norms and scales, as ActionFormer; null is Adam."""
+    warmup: int | None = Field(None, ge=0)
+    """Epochs of linear warm-up, before `epochs` of half a cosine (5 in ActionFormer); null lets the rate fall once."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm (1 in ActionFormer)."""
     refit: bool = True
     """Train once more on all training videos with the learning rate that won."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the head's weights (0.999, say), evaluated and saved instead of the last ones."""
     weights: Path | None = None
-    """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
+    """Checkpoint of the published code (gtad, actionformer): stage 3 takes it as it is, and trains no head itself."""
+
+    @property
+    def passes(self) -> int:
+        """Passes over the features in all."""
+        return self.epochs + (self.warmup or 0)
 
 
 class ClassifierSection(Section):

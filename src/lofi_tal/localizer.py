@@ -52,7 +52,7 @@ class Localizer:
         classifier: Class scores of proposals; None for a head that classifies by itself.
         labels: Class names.
         snippets: ``count``, ``frames``, ``stride`` and ``size`` of full fidelity; ``window`` and ``overlap`` if videos
-            are cut into windows.
+            are cut into windows; ``keep`` if features keep their number.
         detect: Post-processing.
         pooling: Over what the class scores of a proposal are taken.
         threshold: Score from which on a detection is worth showing, chosen on held-out training videos.
@@ -87,7 +87,8 @@ class Localizer:
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
-        self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5))
+        keep = bool(snippets.get("keep", False))
+        self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5), keep)
         self.size = int(snippets["size"])
         self.detect, self.pooling, self.threshold, self.facts = detect, pooling, threshold, dict(facts or {})
         self.decoder = decoder
@@ -211,9 +212,11 @@ class Localizer:
             seen(len(piece))
         return torch.cat(features).T.contiguous()
 
-    def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
-        """Detect actions in features ``(C, N)`` that cover a video of ``duration`` seconds; by falling score."""
-        return self._predict(features, Clock(0.0, duration), video_id)
+    def predict_features(
+        self, features: Tensor, duration: float, *, start: float = 0.0, video_id: str = "video"
+    ) -> Segments:
+        """Detect actions in features ``(C, N)`` that cover ``duration`` seconds from ``start`` on; by falling score."""
+        return self._predict(features, Clock(start, duration), video_id)
 
     def _predict(self, features: Tensor, clock: Clock, video_id: str) -> Segments:
         (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
@@ -244,6 +247,7 @@ def _settings_of(localizer: Localizer) -> dict[str, Any]:
     """Return the content of ``localizer.json``."""
     windows = localizer.windows
     cut = {} if windows.seconds is None else {"window": windows.seconds, "overlap": windows.overlap}
+    cut |= {"keep": True} if windows.keep else {}
     grid = {**asdict(localizer.grid), "count": localizer.grid.snippets, "size": localizer.size, **cut}
     return {
         "format": FORMAT,

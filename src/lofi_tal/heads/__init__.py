@@ -1,5 +1,6 @@
 """Localisation heads: snippet features in, scored segments out."""
 
+from lofi_tal.heads.actionformer import ActionFormer, ActionFormerOutputs
 from lofi_tal.heads.anchor_free import AnchorFree
 from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.boundary_matching import BoundaryMatchingOutputs
@@ -14,6 +15,8 @@ __all__ = [
     "HEADS",
     "HEAD_FILES",
     "PRESETS",
+    "ActionFormer",
+    "ActionFormerOutputs",
     "AnchorFree",
     "BoundaryMatchingOutputs",
     "Head",

@@ -113,7 +113,7 @@ class ArmFeatures:
         with Progress("features", len(everything), quiet=context.quiet) as progress:
             for video in everything:
                 try:
-                    arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
+                    arrays.append(published.read(video.video_id, video.file.snippets(context.windows)))
                     videos.append(video)
                 except DataError as error:
                     failed[video.video_id] = str(error)

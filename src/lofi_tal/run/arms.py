@@ -120,6 +120,8 @@ class ArmRun(ArmFeatures):
             "data": content_hash([*data.train, *data.selection]),
         }
         if context.windows.seconds is not None:
+            inputs["windows"] = {key: value for key, value in vars(context.windows).items() if key != "keep"}
+        if context.windows.keep:
             inputs["windows"] = vars(context.windows)
         if context.recipe.head.weights is not None:
             inputs["weights"] = hash_file(context.recipe.head.weights)
@@ -184,7 +186,7 @@ class ArmRun(ArmFeatures):
             head=head,
             classifier=classifier,
             labels=context.data().labels,
-            snippets=recipe.snippets.record(),
+            snippets={**recipe.snippets.record(), **({"keep": True} if context.windows.keep else {})},
             detect=recipe.detect,
             pooling=chosen["pooling"],
             threshold=chosen["threshold"],

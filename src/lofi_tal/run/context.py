@@ -124,7 +124,9 @@ class Context:
     def windows(self) -> Windows:
         """How videos are cut."""
         section = self.recipe.snippets
-        return Windows(section.count, section.window, section.overlap)
+        features = self.recipe.features
+        keep = features is not None and features.resize == "keep"
+        return Windows(section.count, None if keep else section.window, section.overlap, keep)
 
     @property
     def schedule(self) -> Schedule:
@@ -186,7 +188,9 @@ class Context:
 
     def _head(self, channels: int, classes: int) -> Head:
         section = self.recipe.head
-        return create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        _check_length(head, self.windows)
+        return head
 
     def check_parts(self) -> None:
         """Build encoder and head once, so that what is wrong with them is said before any training.
@@ -240,3 +244,12 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _check_length(head: Head, windows: Windows) -> None:
+    """Refuse a head that needs equally many features of every video where videos keep their numbers of them."""
+    if windows.keep and not head.takes_mask:
+        raise LofiError(
+            f"features.resize: keep leaves every video its own number of features, and head {head.name!r} needs "
+            "as many of each: take the head actionformer, or another way to resize."
+        )

@@ -200,7 +200,7 @@ class Trial:
         data, windows, section = context.data(), context.windows, context.recipe.head
 
         def features(videos: Sequence[TruthVideo]) -> FeatureSet:
-            counts = [windows.snippets(video.file.duration) for video in videos]
+            counts = [video.file.snippets(windows) for video in videos]
             return FeatureSet(videos, [torch.randn(channels, count) for count in counts])
 
         train = [*data.train, *data.selection]

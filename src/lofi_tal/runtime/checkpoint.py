@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 import xxhash
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from lofi_tal.errors import DataError
 from lofi_tal.files import write_bytes
@@ -82,6 +83,7 @@ class Checkpoint:
             "step": course.step,
             "seconds": course.seconds,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "buffers": {name: _other_buffers(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # fp16: the scale of the gradients
             "lost": course.lost,
@@ -104,6 +106,8 @@ class Checkpoint:
                 raise DataError(f"{self.path} belongs to other inputs; add --overwrite to begin this stage again.")
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
+                for key, kept in state.get("buffers", {}).get(name, {}).items():  # earlier versions have none
+                    _other_buffers(module)[key].copy_(kept)
             self.optimizer.load_state_dict(state["optimizer"])
             if scale := state.get("precision"):  # checkpoints of earlier versions have none
                 self.fabric.strategy.precision.load_state_dict(scale)
@@ -148,3 +152,11 @@ def _unsealed(path: Path) -> io.BytesIO:
             "this stage again."
         )
     return io.BytesIO(data)
+
+
+def _other_buffers(module: Any) -> dict[str, Tensor]:
+    """Return what a module keeps beside its published state, such as a running mean that its loss divides by."""
+    if not isinstance(module, nn.Module):
+        return {}
+    saved = module.state_dict().keys()
+    return {name: buffer for name, buffer in module.named_buffers() if name not in saved}

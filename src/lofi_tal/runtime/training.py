@@ -84,6 +84,7 @@ class TrainingRun:
         seed: Base seed.
         clip_norm: Largest gradient norm, or none.
         average: Of the weights, if one is kept; looks see it.
+        lr_at_step: Learning rate of a step, where it changes within epochs; it goes before ``lr_at``.
         checkpoint_seconds: Longest time between two checkpoints.
         quiet: No progress.
 
@@ -107,13 +108,14 @@ class TrainingRun:
         seed: int,
         clip_norm: float | None = None,
         average: WeightAverage | None = None,
+        lr_at_step: Callable[[int], float] | None = None,
         checkpoint_seconds: float = 30.0,
         quiet: bool = False,
     ) -> None:
         self.folder, self.fabric, self.modules, self.optimizer = folder, fabric, dict(modules), optimizer
         self.lr_at, self.epochs, self.steps_per_epoch, self.seed = lr_at, epochs, steps_per_epoch, seed
         self.clip_norm, self.checkpoint_seconds, self.quiet = clip_norm, checkpoint_seconds, quiet
-        self.total = epochs * steps_per_epoch
+        self.lr_at_step, self.total = lr_at_step, epochs * steps_per_epoch
         path = folder.path / "checkpoint.pt"
         self.average = average
         kept: dict[str, Stateful] = {**modules, **({} if average is None else {"average": average})}
@@ -181,7 +183,7 @@ class TrainingRun:
     def _begin(self, index: int) -> Step:
         """Set learning rate and seed of a step."""
         epoch = index // self.steps_per_epoch
-        step = Step(epoch, index, self.lr_at(epoch))
+        step = Step(epoch, index, self.lr_at(epoch) if self.lr_at_step is None else self.lr_at_step(index))
         for group in self.optimizer.param_groups:
             group["lr"] = step.lr * group.get("lr_scale", 1.0)
         torch.manual_seed(derive_seed(self.seed, self.folder.stage, index, self.fabric.global_rank))

@@ -1,7 +1,8 @@
 """Stage 3: a fresh head on frozen full-fidelity features, with a learning-rate search (paper sec. 4.3).
 
 Every learning rate is tried on the training videos without the selection part, and judged on the selection part, which
-the encoder has not seen either; validation videos take no part in any choice. Adam, ×0.1 after half of the epochs.
+the encoder has not seen either; validation videos take no part in any choice. Adam, ×0.1 after half of the epochs,
+unless the recipe asks for another schedule.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import DivergedError, LofiError
-from lofi_tal.features import FeatureSet
+from lofi_tal.features import FeatureSet, stack_features
 from lofi_tal.heads import HEAD_FILES, Head, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
@@ -28,12 +30,12 @@ from lofi_tal.runtime import (
     TrainingRun,
     WeightAverage,
     derive_seed,
-    make_optimizer,
     on_first,
     open_stage,
 )
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.end_to_end import video_generator
+from lofi_tal.stages.head_rate import head_optimizer, rate_at_step
 from lofi_tal.stages.localise import fuse, localise
 from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_of
 
@@ -58,21 +60,24 @@ def train_head(
         DivergedError: If the loss or a weight is no longer finite.
     """
     data = data.of(training_windows(data.videos, windows))
-    optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=section.weight_decay)
-    model, optimizer = fabric.setup(head, optimizer)
+    model, optimizer = fabric.setup(head, head_optimizer(head, section, lr, fabric))
+    steps, warmup = steps_per_epoch(len(data.videos), section.batch), section.warmup or 0
+    epochs = warmup + section.epochs
     run = TrainingRun(
         folder,
         fabric,
         modules={"head": head},
         optimizer=optimizer,
         lr_at=lambda epoch: lr * (1.0 if epoch < (section.epochs + 1) // 2 else 0.1),
-        epochs=section.epochs,
-        steps_per_epoch=steps_per_epoch(len(data.videos), section.batch),
+        epochs=epochs,
+        steps_per_epoch=steps,
         seed=seed,
         average=None if section.ema is None else WeightAverage(head, section.ema),
+        clip_norm=section.clip_norm,
+        lr_at_step=None if section.warmup is None else rate_at_step(lr, warmup * steps, epochs * steps),
         quiet=quiet,
     )
-    features = torch.stack(list(data.features)).to(fabric.device)
+    batch_of = _batch_maker(data.features, fabric.device)
     model.train()
     for step, indices in run.batches(_batches(run, len(data.videos), section.batch)):
         mine = indices[fabric.global_rank :: fabric.world_size]
@@ -81,7 +86,8 @@ def train_head(
                 f"A batch of {len(indices)} videos cannot be spread over {fabric.world_size} processes: use fewer "
                 "processes or a larger head.batch."
             )
-        outputs = model(features[mine])
+        features, more = batch_of(mine)
+        outputs = model(features, **more)
         draws = [video_generator(seed, step.index, data.videos[i].name) for i in mine]
         segments, labels = zip(*((data.videos[i].segments, data.videos[i].labels) for i in mine), strict=True)
         run.update(head.loss(outputs, segments, labels, draws))
@@ -91,6 +97,21 @@ def train_head(
     if not all(bool(value.isfinite().all()) for value in head.state_dict().values()):
         raise DivergedError(f"Stage {folder.stage!r} in {folder.path}: its last step made weights NaN or infinite.")
     return run.outcome({"lr": lr})
+
+
+def _batch_maker(
+    features: Sequence[Tensor], device: torch.device
+) -> Callable[[list[int]], tuple[Tensor, dict[str, Tensor]]]:
+    """Return what makes a batch of some items, with what else the head needs; items as long are moved once for all."""
+    if len({one.shape[1] for one in features}) == 1:
+        every = torch.stack(list(features)).to(device)
+        return lambda chosen: (every[chosen], {})
+
+    def make(chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        batch, more = stack_features([features[index] for index in chosen])
+        return batch.to(device), {name: value.to(device) for name, value in more.items()}
+
+    return make
 
 
 def _batches(run: TrainingRun, count: int, batch: int) -> Iterator[list[int]]:
