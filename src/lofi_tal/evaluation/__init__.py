@@ -2,6 +2,7 @@
 
 from lofi_tal.evaluation.arrays import as_one_class, detections_of, ground_truth_of
 from lofi_tal.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_detections
+from lofi_tal.evaluation.calibration import Calibration, Curve, Reliability, fit_calibration, reliability
 from lofi_tal.evaluation.detection import (
     ACTIVITYNET_THRESHOLDS,
     THRESHOLDS,
@@ -13,8 +14,18 @@ from lofi_tal.evaluation.detection import (
 )
 from lofi_tal.evaluation.diagnosis import KINDS, Bin, Diagnosis, diagnose_detections
 from lofi_tal.evaluation.documents import GroundTruth, load_ground_truth, read_video_ids
+from lofi_tal.evaluation.operating import (
+    OperatingPoint,
+    Rates,
+    Thresholds,
+    choose_thresholds,
+    measure,
+    operating_point,
+)
 from lofi_tal.evaluation.proposals import ProposalResult, evaluate_proposals, score_proposals
 from lofi_tal.evaluation.protocols import PROTOCOLS, protocol_videos, require_protocol
+from lofi_tal.evaluation.score_sheet import ScoreSheet, load_sheet, make_sheet, save_sheet
+from lofi_tal.evaluation.verdicts import TIOU, Verdicts, judge, judge_documents
 
 __all__ = [
     "ACTIVITYNET_THRESHOLDS",
@@ -22,25 +33,44 @@ __all__ = [
     "PROTOCOLS",
     "THRESHOLDS",
     "THUMOS_THRESHOLDS",
+    "TIOU",
     "Bin",
     "BootstrapResult",
+    "Calibration",
     "ClassResult",
+    "Curve",
     "DetectionResult",
     "Diagnosis",
     "GroundTruth",
     "Interval",
+    "OperatingPoint",
     "ProposalResult",
+    "Rates",
+    "Reliability",
+    "ScoreSheet",
+    "Thresholds",
+    "Verdicts",
     "as_one_class",
     "bootstrap_detections",
+    "choose_thresholds",
     "detections_of",
     "diagnose_detections",
     "evaluate_detections",
     "evaluate_proposals",
+    "fit_calibration",
     "ground_truth_of",
+    "judge",
+    "judge_documents",
     "load_ground_truth",
+    "load_sheet",
+    "make_sheet",
+    "measure",
+    "operating_point",
     "protocol_videos",
     "read_video_ids",
+    "reliability",
     "require_protocol",
+    "save_sheet",
     "score_detections",
     "score_proposals",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from lofi_tal.classifier import ProposalClassifier, video_probabilities
 from lofi_tal.data import TruthVideo, content_hash, video_contents
-from lofi_tal.evaluation import THRESHOLDS
+from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
 from lofi_tal.heads import Head
@@ -103,7 +103,8 @@ class ArmRun(ArmFeatures):
         validation = features.of(usable(data.evaluation, failed))
 
         def finish() -> dict[str, dict[str, Any]]:
-            localizer = self._localizer(head, classifier, chosen)
+            sheet = None if search.verdicts is None else make_sheet(search.verdicts)
+            localizer = self._localizer(head, classifier, chosen, sheet)
             localizer.save_pretrained(model)
             scores = self._evaluate(localizer, validation, external)
             return self._record(evaluation, began, scores, chosen)
@@ -175,7 +176,9 @@ class ArmRun(ArmFeatures):
             quiet=context.quiet,
         )
 
-    def _localizer(self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any]) -> Localizer:
+    def _localizer(
+        self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any], sheet: ScoreSheet | None
+    ) -> Localizer:
         context, recipe = self.context, self.context.recipe
         return Localizer(
             encoder=None if self.name == "features" else self.encoder(),
@@ -187,6 +190,7 @@ class ArmRun(ArmFeatures):
             detect=recipe.detect,
             pooling=chosen["pooling"],
             threshold=chosen["threshold"],
+            sheet=sheet,
             decoder=context.cache.decoder,
             facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, "chosen": chosen},
             device=context.device,

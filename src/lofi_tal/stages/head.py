@@ -18,6 +18,7 @@ from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import LofiError
+from lofi_tal.evaluation import Verdicts, judge
 from lofi_tal.features import FeatureSet
 from lofi_tal.heads import Head, load_head, save_head
 from lofi_tal.runtime import (
@@ -140,6 +141,8 @@ class Search:
     tracking: Mapping[str, Mapping[str, Any]]
     quiet: bool = False
     records: list[StageRecord] = field(default_factory=list)
+    verdicts: Verdicts | None = None
+    """On the detections of the selection videos, by the head that has not seen them; there once it has run."""
 
     def run(self, train: FeatureSet, selection: FeatureSet) -> tuple[Head, ProposalClassifier, dict[str, Any]]:
         """Search, and train the final head.
@@ -199,8 +202,9 @@ class Search:
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
-            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels))
+            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels), fused)
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
+        self.verdicts = judge(results[pooling][2], truth, self.labels)
         return {
             "pooling": pooling,
             "threshold": results[pooling][1],
