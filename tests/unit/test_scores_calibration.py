@@ -126,9 +126,10 @@ def test_a_sheet_comes_back_as_it_was(sheet, tmp_path):
 
 def test_limits_are_those_of_the_raw_scores_made_probabilities(sheet):
     raw, shown = sheet.thresholds(), sheet.shown()
-    assert shown.limits["a"] == sheet.calibration.classes["a"](raw.classes["a"])
-    segments = Segments("v", [0, 0], [1, 2], ("a", "a"), [raw.classes["a"], np.nextafter(raw.classes["a"], 0)])
-    assert len(shown.of(sheet.calibrated(segments))) >= 1  # the score at the limit is shown
+    assert shown.limits["a"] == pytest.approx(sheet.calibration.classes["a"](raw.classes["a"]))
+    limit = raw.classes["a"]
+    segments = Segments("v", [0, 0, 1], [1, 2, 2], ("a", "a", "a"), [limit, limit - 1e-6, 0.99])
+    assert shown.of(sheet.calibrated(segments)).raw_score.tolist() == [0.99, limit]  # what lies at the limit is shown
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Evaluation of detections and proposals: mAP, average recall, diagnosis, confidence intervals."""
 
+from lofi_tal.evaluation.advice import Advice
 from lofi_tal.evaluation.arrays import as_one_class, detections_of, ground_truth_of
-from lofi_tal.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_detections
+from lofi_tal.evaluation.assessment import Assessment, assess
+from lofi_tal.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_detections, bootstrap_matched
 from lofi_tal.evaluation.calibration import Calibration, Curve, Reliability, fit_calibration, reliability
 from lofi_tal.evaluation.detection import (
     ACTIVITYNET_THRESHOLDS,
@@ -14,6 +16,8 @@ from lofi_tal.evaluation.detection import (
 )
 from lofi_tal.evaluation.diagnosis import KINDS, Bin, Diagnosis, diagnose_detections
 from lofi_tal.evaluation.documents import GroundTruth, load_ground_truth, read_video_ids
+from lofi_tal.evaluation.floors import FLOORS, floor_scores
+from lofi_tal.evaluation.mistakes import MISTAKES, Mistakes, VideoMistakes, find_mistakes
 from lofi_tal.evaluation.operating import (
     OperatingPoint,
     Rates,
@@ -29,11 +33,15 @@ from lofi_tal.evaluation.verdicts import TIOU, Verdicts, judge, judge_documents
 
 __all__ = [
     "ACTIVITYNET_THRESHOLDS",
+    "FLOORS",
     "KINDS",
+    "MISTAKES",
     "PROTOCOLS",
     "THRESHOLDS",
     "THUMOS_THRESHOLDS",
     "TIOU",
+    "Advice",
+    "Assessment",
     "Bin",
     "BootstrapResult",
     "Calibration",
@@ -43,6 +51,7 @@ __all__ = [
     "Diagnosis",
     "GroundTruth",
     "Interval",
+    "Mistakes",
     "OperatingPoint",
     "ProposalResult",
     "Rates",
@@ -50,14 +59,19 @@ __all__ = [
     "ScoreSheet",
     "Thresholds",
     "Verdicts",
+    "VideoMistakes",
     "as_one_class",
+    "assess",
     "bootstrap_detections",
+    "bootstrap_matched",
     "choose_thresholds",
     "detections_of",
     "diagnose_detections",
     "evaluate_detections",
     "evaluate_proposals",
+    "find_mistakes",
     "fit_calibration",
+    "floor_scores",
     "ground_truth_of",
     "judge",
     "judge_documents",

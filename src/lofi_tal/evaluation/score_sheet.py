@@ -57,8 +57,12 @@ class ScoreSheet:
     def shown(self, precision: float | None = None) -> Shown:
         """Return what is worth showing, in scores as :meth:`calibrated` gives them."""
         raw = self.thresholds(precision)
-        limits = {label: self.probability(limit, label) for label, limit in raw.classes.items()}
-        return Shown(self.probability(raw.pooled), limits)
+        limits = {label: self._limit(limit, label) for label, limit in raw.classes.items()}
+        return Shown(self._limit(raw.pooled), limits)
+
+    def _limit(self, score: float, label: str | None = None) -> float:
+        """Return the limit of a raw score, a rounding error lower: the score that it was chosen at is shown."""
+        return score if self.calibration is None else self.probability(score, label) * (1 - 1e-9)
 
 
 def make_sheet(verdicts: Verdicts) -> ScoreSheet | None:

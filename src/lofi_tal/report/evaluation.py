@@ -8,9 +8,8 @@ from typing import Any
 
 from lofi_tal.evaluation import BootstrapResult, DetectionResult, Diagnosis, ProposalResult
 from lofi_tal.files import write_text
-from lofi_tal.report.page import Picture
 from lofi_tal.report.tables import class_rows, class_table
-from lofi_tal.report.theme import write_page
+from lofi_tal.report.theme import Picture, write_page
 
 
 def evaluation_json(

@@ -7,6 +7,7 @@ darker on white and lighter on black until each has a contrast of at least 3 : 1
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ DARK = {
     "c5": "#9aa7f5",
 }
 SERIES = ("c0", "c1", "c2", "c3", "c4", "c5")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on a page: caption, explanation and SVG."""
+
+    caption: str
+    detail: str
+    svg: str
 
 
 def series_colour(index: int) -> str:
