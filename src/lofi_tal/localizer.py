@@ -136,8 +136,7 @@ class Localizer:
 
         Args:
             video: Any file that FFmpeg decodes.
-            threshold: Keep only segments with at least this score; None keeps all. :meth:`shown` tells those that are
-                worth showing.
+            threshold: Keep only segments with at least this score; None keeps all; see :meth:`shown`.
             video_id: Id in the result; the file's stem without it.
             seen: Called with the number of snippets that have been encoded since it was called last.
 
@@ -224,14 +223,7 @@ class Localizer:
         Raises:
             LofiError: If ``precision`` is out of range, or the model cannot tell.
         """
-        if self.sheet is not None:
-            return self.sheet.shown(precision)
-        if precision is not None:
-            raise LofiError(
-                "This model does not know its precision: it has no scores.json. Train stage 3 again with videos for "
-                "selection (data.selection_share), or set a score: threshold=0.3, or --threshold 0.3."
-            )
-        return Shown(self.threshold)
+        return _shown_without_sheet(self.threshold, precision) if self.sheet is None else self.sheet.shown(precision)
 
     def localise_features(self, features: Sequence[Tensor]) -> list[Proposals]:
         """Return the proposals of each video after soft-NMS, from features ``(C, N)`` on the CPU."""
@@ -240,6 +232,15 @@ class Localizer:
     def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times; scores are the model's own."""
         return fuse(video_id, clock, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+
+
+def _shown_without_sheet(threshold: float, precision: float | None) -> Shown:
+    if precision is None:
+        return Shown(threshold)
+    raise LofiError(
+        "This model does not know its precision: it has no scores.json. Train stage 3 again with videos for selection "
+        "(data.selection_share), or set a score: threshold=0.3, or --threshold 0.3."
+    )
 
 
 def find_model(folder: Path) -> Path:

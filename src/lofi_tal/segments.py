@@ -106,11 +106,7 @@ class Segments:
     ) -> Segments:
         """Build from ``[{"segment": [s, e], "label": ..., "score": ...}]``; a missing score is 1."""
         records = list(records)
-        more = {
-            name: np.array([record[name] for record in records])
-            for name in _MORE
-            if records and all(name in record for record in records)
-        }
+        whole = [name for name in _MORE if records and all(name in record for record in records)]
         return cls(
             video_id,
             np.array([record["segment"][0] for record in records], dtype=np.float64),
@@ -118,7 +114,7 @@ class Segments:
             tuple(str(record["label"]) for record in records),
             np.array([record.get("score", 1.0) for record in records], dtype=np.float64),
             duration,
-            **more,
+            **{name: np.array([record[name] for record in records]) for name in whole},
         )
 
     def __len__(self) -> int:
@@ -197,19 +193,12 @@ class Segments:
         return self[best_labels(self)]
 
     def to_activitynet(self) -> list[dict[str, Any]]:
-        """Return ``[{"label", "score", "segment": [s, e]}]`` for the official evaluator.
-
-        ``"proposal_score"`` and ``"raw_score"`` are there where the segments have them.
+        """Return ``[{"label", "score", "segment": [s, e]}]`` for the official evaluator, and its other scores if any.
 
         >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_activitynet()
         [{'label': 'jump', 'score': 0.4, 'segment': [2.0, 5.5]}]
         """
-        rows = zip(self.label, self.score, self.start, self.end, strict=True)
-        more = {name: own.tolist() for name in _MORE if (own := getattr(self, name)) is not None}
-        return [
-            {"label": label, "score": float(p), "segment": [float(s), float(e)], **{k: v[i] for k, v in more.items()}}
-            for i, (label, p, s, e) in enumerate(rows)
-        ]
+        return _records(self)
 
     def to_csv(self) -> str:
         """Return CSV text ``video,start,end,label,score`` with a header, times in seconds.
@@ -239,13 +228,7 @@ class Segments:
         >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_dataframe().to_dict("records")
         [{'video': 'match', 'start': 2.0, 'end': 5.5, 'label': 'jump', 'score': 0.4}]
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise LofiError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
-        columns = {"start": self.start, "end": self.end, "label": list(self.label), "score": self.score}
-        table = pd.DataFrame({"video": [self.video_id] * len(self), **columns})
-        return table.astype({"video": "str", "label": "str"})  # the same types without any row
+        return _table(self)
 
     def plot(self, ax: Axes | None = None, truth: Segments | None = None) -> Axes:
         """Draw the segments over time, one lane for each class; a higher score is a stronger colour.
@@ -260,6 +243,24 @@ class Segments:
         """
         duration = self.duration if self.duration is not None or truth is None else truth.duration
         return display.draw(ax, list(self), truth=None if truth is None else list(truth), duration=duration)
+
+
+def _records(segments: Segments) -> list[dict[str, Any]]:
+    more = {name: own.tolist() for name in _MORE if (own := getattr(segments, name)) is not None}
+    return [
+        {"label": label, "score": score, "segment": [start, end], **{name: own[i] for name, own in more.items()}}
+        for i, (start, end, label, score) in enumerate(segments)
+    ]
+
+
+def _table(segments: Segments) -> pd.DataFrame:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise LofiError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
+    numbers = {"start": segments.start, "end": segments.end, "label": list(segments.label), "score": segments.score}
+    table = pd.DataFrame({"video": [segments.video_id] * len(segments), **numbers})
+    return table.astype({"video": "str", "label": "str"})  # the same types without any row
 
 
 def best_labels(segments: Segments) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from lofi_tal.evaluation import (
     operating_point,
 )
 from lofi_tal.evaluation.arrays import ground_truth_of
+from lofi_tal.evaluation.operating import wilson
 from lofi_tal.segments import Segments
 from lofi_tal.showing import EVERYTHING, Shown
 
@@ -99,10 +100,15 @@ def test_only_classes_with_enough_detections_have_their_own_threshold():
     assert (point.classes["a"].shown, point.classes["b"].shown) == (20, 1)
 
 
-def test_intervals_without_doubt_have_no_width_and_others_hold_the_truth():
+def test_intervals_are_never_narrower_than_so_few_cases_allow():
     sure = verdicts(right=(True,) * 5, instances=tuple((0, i) for i in range(5)))
     one = measure(sure, Thresholds(0.0)).rates.precision
-    assert (one.low, one.value, one.high) == (1.0, 1.0, 1.0)
+    # Wilson, 5 of 5: 1 / (1 + 1.96^2 / 5) = 0.566; the bootstrap by itself would say 1 to 1.
+    assert (one.low, one.value, one.high) == (pytest.approx(0.566, abs=1e-3), 1.0, 1.0)
+    assert wilson(0.5, 0) == (0.0, 1.0)
+
+
+def test_intervals_of_many_cases_have_the_width_of_their_standard_error():
     # 400 detections, each in a video of its own, half of them right: the standard error is sqrt(.25 / 400) = 0.025.
     half = verdicts(np.full(400, 0.5), np.arange(400) % 2 == 0, video=np.arange(400), videos=400,
                     instances=[(0, i) for i in range(400)])  # fmt: skip

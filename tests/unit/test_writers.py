@@ -9,6 +9,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json
 from lofi_tal.registry import Registry
 from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.showing import Shown
 from lofi_tal.writers import (
     DEFAULT_FORMATS,
     WRITERS,

@@ -99,22 +99,17 @@ def make_viewer(
     labels = list(dict.fromkeys(label for segments in everything for label in segments.label))
     number = {label: i for i, label in enumerate(labels)}
     sources = [] if truth is None else [{"name": "truth", "truth": True, "colour": "muted", **_rows(truth, number)}]
-    chosen = shown or {}
     for i, (name, segments) in enumerate(detections.items()):
         colour = (colours or {}).get(name, series_colour(i))
-        rows = _rows(segments, number, chosen.get(name))
+        rows = _rows(segments, number, (shown or {}).get(name))
         sources.append({"name": name, "truth": False, "colour": colour, **rows})
-    lowest = threshold
-    if lowest is None:
-        lowest = _lowest(detections, chosen) if chosen else default_threshold(detections)
     return {
         "source": _video_url(video, page, embed=embed) if video is not None and (there or embed) else None,
         "file": video.name if video is not None else "",
         "missing": video is not None and not there,
         "data": {
             "duration": _duration(everything),
-            "threshold": _short(lowest),
-            "chosen": bool(chosen) and threshold is None,
+            **_beginning(detections, threshold, shown),
             "labels": labels,
             "sources": sources,
         },
@@ -153,6 +148,15 @@ def _video_url(video: Path, page: Path, *, embed: bool) -> str:
     return f"data:{media_type};base64,{content}"
 
 
+def _beginning(
+    detections: Mapping[str, Segments], threshold: float | None, shown: Mapping[str, Shown] | None
+) -> dict[str, Any]:
+    """Return where the slider stands at first, and whether what is shown was chosen otherwise."""
+    if threshold is None and shown:
+        return {"threshold": _short(_lowest(detections, shown)), "chosen": True}
+    return {"threshold": _short(default_threshold(detections) if threshold is None else threshold)}
+
+
 def _lowest(detections: Mapping[str, Segments], chosen: Mapping[str, Shown]) -> float:
     """Return the lowest score among what is shown at first; where that is nothing, more than any score."""
     scores = [chosen[name].of(segments).score for name, segments in detections.items() if name in chosen]
@@ -164,8 +168,7 @@ def _lowest(detections: Mapping[str, Segments], chosen: Mapping[str, Shown]) -> 
 def _rows(segments: Segments, number: Mapping[str, int], shown: Shown | None = None) -> dict[str, Any]:
     """Return the segments as ``[start, end, number of the label, score]``, and what of them is shown at first.
 
-    ``first`` has the positions of the segments that are shown at first, ``other`` those that repeat a span with a label
-    that scores less.
+    ``first`` has the positions of what is shown at first, ``other`` of what repeats a span with a lesser label.
     """
     columns = zip(segments.start, segments.end, segments.label, segments.score, strict=True)
     rows = [[round(float(s), 3), round(float(e), 3), number[label], _short(p)] for s, e, label, p in columns]
