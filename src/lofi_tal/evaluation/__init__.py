@@ -2,7 +2,7 @@
 
 from lofi_tal.evaluation.advice import Advice
 from lofi_tal.evaluation.arrays import as_one_class, detections_of, ground_truth_of
-from lofi_tal.evaluation.assessment import Assessment, assess
+from lofi_tal.evaluation.assessment import Assessment, assess, assess_documents
 from lofi_tal.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_detections, bootstrap_matched
 from lofi_tal.evaluation.calibration import Calibration, Curve, Reliability, fit_calibration, reliability
 from lofi_tal.evaluation.detection import (
@@ -62,6 +62,7 @@ __all__ = [
     "VideoMistakes",
     "as_one_class",
     "assess",
+    "assess_documents",
     "bootstrap_detections",
     "bootstrap_matched",
     "choose_thresholds",

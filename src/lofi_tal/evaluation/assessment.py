@@ -5,7 +5,7 @@ Legend: C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,14 @@ from lofi_tal.evaluation.bootstrap import Interval, class_intervals
 from lofi_tal.evaluation.calibration import Reliability, reliability
 from lofi_tal.evaluation.detection import match_detections
 from lofi_tal.evaluation.diagnosis import Diagnosis, diagnose_arrays
-from lofi_tal.evaluation.documents import Detections, GroundTruth
+from lofi_tal.evaluation.documents import (
+    Detections,
+    Document,
+    GroundTruth,
+    load_detections,
+    load_document,
+    load_ground_truth,
+)
 from lofi_tal.evaluation.mistakes import Mistakes, find_mistakes
 from lofi_tal.evaluation.operating import OperatingPoint, Thresholds, choose_thresholds, measure, operating_point
 from lofi_tal.evaluation.score_sheet import ScoreSheet
@@ -119,6 +126,41 @@ def assess(
         unjudged=_unjudged(truth, classes),
         advice=advise(truth, mistakes),
     )
+
+
+def assess_documents(
+    ground_truth: Document,
+    detections: Document,
+    subset: str = "validation",
+    tiou_thresholds: Sequence[float] | None = None,
+    *,
+    sheet: ScoreSheet | None = None,
+    threshold: float | None = None,
+    exclude: Collection[str] = (),
+    only: Collection[str] | None = None,
+    ignore_ambiguous: bool = False,
+) -> Assessment:
+    """Assess a result file: see :func:`assess`, and :func:`lofi_tal.evaluation.evaluate_detections` for the rest.
+
+    With a sheet, raw scores count where all detections have them (``raw_score``, as `lofi detect` writes).
+    """
+    truth = load_ground_truth(ground_truth, subset, exclude=exclude, only=only, ambiguous=ignore_ambiguous)
+    content, _ = load_document(detections)
+    if sheet is not None:
+        content = with_raw_scores(content)
+    return assess(truth, load_detections(content, truth), sheet=sheet, threshold=threshold, tiou=tiou_thresholds)
+
+
+def with_raw_scores(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a result document with raw scores for scores, if all of its detections have them."""
+    results = content.get("results") if isinstance(content, Mapping) else None
+    if not isinstance(results, Mapping) or not all(isinstance(records, list) for records in results.values()):
+        return content
+    records = [record for records in results.values() for record in records]
+    if not records or not all(isinstance(record, Mapping) and "raw_score" in record for record in records):
+        return content
+    raw = {name: [{**one, "score": one["raw_score"]} for one in records] for name, records in results.items()}
+    return {**content, "results": raw}
 
 
 def _thresholds(

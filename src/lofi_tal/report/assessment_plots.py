@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from lofi_tal.evaluation import Assessment, Reliability
-from lofi_tal.report.plot_style import NARROW, STYLE, WIDE, colour, shorten
+from lofi_tal.report.plot_style import NARROW, STYLE, colour, legend_above, plain_log_ticks, shorten
 from lofi_tal.report.theme import LIGHT
 
 MOST_CURVES = 16
@@ -35,8 +35,10 @@ def reliability_diagram(assessment: Assessment) -> Figure:
         below.bar(middle, one.count, 3.2, color=hue)
     axis.set_ylabel("right (%)")
     axis.set_ylim(0, 102)
-    axis.legend(loc="upper left")
-    below.set_yscale("symlog")
+    legend_above(figure, axis)
+    below.set_yscale("log")
+    below.set_ylim(0.7, 1.5 * max(1, *assessment.raw.count))
+    plain_log_ticks(below.yaxis)
     below.set_ylabel("number")
     below.set_xlabel("score (%)")
     below.set_xlim(0, 100)
@@ -51,7 +53,7 @@ def precision_recall_curves(assessment: Assessment) -> Figure:
     names = ranked if len(ranked) <= MOST_CURVES else ranked[:half] + ranked[-half:]
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(max(NARROW, 1.6 * WIDE * columns / 4), 0.4 + 1.5 * rows))
+    figure = Figure(figsize=(0.6 + 2.1 * columns, 0.4 + 1.5 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).reshape(-1)
     for axis, label in zip(axes, names, strict=False):
         recall, precision = assessment.curves[label]

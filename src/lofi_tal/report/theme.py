@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from lofi_tal.files import write_text
 
@@ -89,6 +90,12 @@ def memory(size: float) -> str:
     return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"
 
 
+def marked(text: str) -> Markup:
+    """Return text for a page in which what stands in backticks is code."""
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`")))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -100,7 +107,12 @@ def _environment() -> Environment:
     )
     environment.globals.update(light=LIGHT, dark=DARK)
     environment.filters.update(
-        percent=percent, signed_percent=signed_percent, duration=duration, memory=memory, series_colour=series_colour
+        marked=marked,
+        percent=percent,
+        signed_percent=signed_percent,
+        duration=duration,
+        memory=memory,
+        series_colour=series_colour,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
