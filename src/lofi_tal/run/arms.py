@@ -119,6 +119,8 @@ class ArmRun(ArmFeatures):
             "head": context.recipe.head.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
         }
+        if context.recipe.balance.sampling:
+            inputs["balance"] = {"sampling": True}
         if context.windows.seconds is not None:
             inputs["windows"] = vars(context.windows)
         if context.recipe.head.weights is not None:
@@ -146,6 +148,7 @@ class ArmRun(ArmFeatures):
             "detect": recipe.detect.model_dump(mode="json"),
             "truth": hash_file(recipe.data.annotations),
             "evaluated": content_hash(self.context.data().evaluation),
+            **({} if recipe.balance.weights is None else {"class_weights": recipe.balance.weights}),
         }
 
     @property
@@ -173,6 +176,7 @@ class ArmRun(ArmFeatures):
             resume=context.folder.goes_on,
             overwrite=context.folder.overwrite,
             tracking=context.folder.tracking,
+            balance=recipe.balance,
             quiet=context.quiet,
         )
 
@@ -231,7 +235,8 @@ class ArmRun(ArmFeatures):
         """Fit the built-in classifier alone, and score every evaluated video as a whole."""
         data, (features, _, failed) = self.context.data(), self.read()
         train = features.of(usable([*data.train, *data.selection], failed))
-        classifier = fit_on(train, len(data.labels), self.context.recipe.classifier, self._seed)
+        recipe = self.context.recipe
+        classifier = fit_on(train, len(data.labels), recipe.classifier, self._seed, recipe.balance.weights)
         evaluated = features.of(usable(data.evaluation, failed))
         alphabetical = sorted(range(len(data.labels)), key=data.labels.__getitem__)  # as HACS numbers its classes
         labels = tuple(data.labels[number] for number in alphabetical)

@@ -189,6 +189,8 @@ class Training:
             "flip": context.recipe.data.flip,
             "data": content_hash(data.train),
         }
+        if balance := context.recipe.balance.model_dump(mode="json"):
+            inputs["balance"] = balance
         contents = {"data": _train_contents(data)}
         with context.folder.training(
             "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
@@ -210,6 +212,7 @@ class Training:
                 section=section,
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
+                balance=context.recipe.balance,
                 show=partial(show_videos, stage.path, data.labels),
                 watch=held_out_looks(context),
                 quiet=context.quiet,

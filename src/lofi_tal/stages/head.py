@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
+from lofi_tal.balance import BalanceSection, class_weights, video_shares
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
@@ -47,9 +50,13 @@ def train_head(
     lr: float,
     section: HeadSection,
     seed: int,
+    balanced: bool = False,
     quiet: bool = False,
 ) -> Outcome:
-    """Train ``head`` in place with one learning rate, on windows of the videos."""
+    """Train ``head`` in place with one learning rate, on windows of the videos.
+
+    ``balanced`` draws those with rare classes more often.
+    """
     data = data.of(training_windows(data.videos, windows))
     optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=section.weight_decay)
     model, optimizer = fabric.setup(head, optimizer)
@@ -66,7 +73,8 @@ def train_head(
     )
     features = torch.stack(list(data.features)).to(fabric.device)
     model.train()
-    for step, indices in run.batches(_batches(run, len(data.videos), section.batch)):
+    shares = video_shares([video.labels.tolist() for video in data.videos]) if balanced else None
+    for step, indices in run.batches(_batches(run, len(data.videos), section.batch, shares)):
         mine = indices[fabric.global_rank :: fabric.world_size]
         if not mine:
             raise LofiError(
@@ -81,25 +89,30 @@ def train_head(
     return run.outcome({"lr": lr})
 
 
-def _batches(run: TrainingRun, count: int, batch: int) -> Iterator[list[int]]:
+def _batches(run: TrainingRun, count: int, batch: int, shares: NDArray[np.float64] | None) -> Iterator[list[int]]:
     """Yield the indices of every batch from the step at which the run begins."""
     steps = steps_per_epoch(count, batch)
     for epoch in range(run.start // steps, run.epochs):
-        yield from epoch_batches(count, batch, run.seed, epoch)[max(0, run.start - epoch * steps) :]
+        yield from epoch_batches(count, batch, run.seed, epoch, shares)[max(0, run.start - epoch * steps) :]
 
 
-def fit_on(data: FeatureSet, classes: int, section: ClassifierSection, seed: int) -> ProposalClassifier:
-    """Fit the class scores to the true segments of some videos."""
+def fit_on(
+    data: FeatureSet, classes: int, section: ClassifierSection, seed: int, weights: str | None = None
+) -> ProposalClassifier:
+    """Fit the class scores to the true segments of some videos; ``weights`` as in the recipe's `balance.weights`."""
+    labels = [video.labels for video in data.videos]
+    counts = torch.bincount(torch.cat([torch.zeros(0, dtype=torch.long), *labels]), minlength=classes).tolist()
     return fit_classifier(
         data.features,
         [video.segments for video in data.videos],
-        [video.labels for video in data.videos],
+        labels,
         classes,
         epochs=section.epochs,
         lr=section.lr,
         hidden=section.hidden,
         dropout=section.dropout,
         seed=seed,
+        class_weights=None if weights is None else class_weights(counts, weights).tolist(),
     )
 
 
@@ -122,6 +135,7 @@ class Search:
         resume: Go on with interrupted trainings.
         overwrite: Replace outdated ones.
         tracking: Loggers of the metrics with their options.
+        balance: What is done for rare classes.
         quiet: No progress.
     """
 
@@ -139,6 +153,7 @@ class Search:
     resume: bool
     overwrite: bool
     tracking: Mapping[str, Mapping[str, Any]]
+    balance: BalanceSection = field(default_factory=BalanceSection)
     quiet: bool = False
     records: list[StageRecord] = field(default_factory=list)
     verdicts: Verdicts | None = None
@@ -163,13 +178,13 @@ class Search:
             lr, head = None, self.make_head().eval()
             head.load_official(self.section.weights)
             chosen = {"weights": str(self.section.weights), "pooling": "proposal", "threshold": 0.0}
-        classifier = fit_on(train, len(self.labels), self.classifier, self.seed)
+        classifier = fit_on(train, len(self.labels), self.classifier, self.seed, self.balance.weights)
         if judge:
             chosen |= self._best_pooling(head, classifier, selection)
         if self.section.refit and len(selection.videos):
             everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
             head = head if lr is None else self._trained("refit", everything, lr)
-            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed)
+            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed, self.balance.weights)
         cost = {
             "seconds": sum((record.seconds for record in self.records), 0.0),
             "peak_memory_bytes": max((record.peak_memory_bytes for record in self.records), default=0),
@@ -235,7 +250,16 @@ class Search:
         torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
         head = self.make_head()
         outcome = train_head(
-            stage, self.fabric, head, data, self.windows, lr=lr, section=self.section, seed=self.seed, quiet=self.quiet
+            stage,
+            self.fabric,
+            head,
+            data,
+            self.windows,
+            lr=lr,
+            section=self.section,
+            seed=self.seed,
+            balanced=self.balance.sampling,
+            quiet=self.quiet,
         )
 
         def finish() -> StageRecord:
