@@ -64,6 +64,7 @@ def test_every_kind_of_mistake_is_counted_once(truth, found):
     assert got.confused() == [("jump", "run", 1)]
     assert got.state.tolist() == [-1, 0, 1, 2, -1, 2]
     assert got.shown == 6
+    assert got.below == 1  # (60, 70) in a, at 0.1
 
 
 def test_videos_come_worst_first_and_say_which_classes_are_concerned(truth, found):

@@ -95,8 +95,7 @@ def evaluate(
 ) -> None:
     """Compute detection mAP as the official ActivityNet evaluator does, and precision and recall at a threshold.
 
-    Examples: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
-              lofi evaluate annotations.json runs/mine/arms/lofi/detections.json --model runs/mine
+    Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """
     thresholds = parse_thresholds(tiou)
     kept, left_out = _choose_videos(annotations, subset, protocol, only, exclude)

@@ -108,7 +108,8 @@ def _missed(truth: GroundTruth, mistakes: Mistakes, there: int) -> Advice:
     return Advice(
         "missed",
         count,
-        f"{count} of {there} actions are missed: nothing that is shown overlaps them with their label.",
+        f"{count} of {there} actions are missed: nothing that is shown overlaps them with their label. Detections that "
+        f"score too little to be shown would find {mistakes.below} of them.",
         "Show more (`lofi detect --min-precision` with a smaller share, or --threshold), train longer, or label more "
         "videos.",
     )

@@ -66,6 +66,7 @@ class Mistakes:
         videos: Of each video with a mistake, worst first.
         state: ``(G,)`` of each instance: -1 right, or its position in :data:`MISTAKES`.
         shown: N.
+        below: Missed instances that a detection below its threshold would have found.
     """
 
     labels: tuple[str, ...]
@@ -74,6 +75,7 @@ class Mistakes:
     videos: tuple[VideoMistakes, ...]
     state: Indices
     shown: int
+    below: int = 0
 
     def confused(self, most: int = 3) -> list[tuple[str, str, int]]:
         """Return the pairs (what is there, what is shown, how often) that are confused most, worst first."""
@@ -89,6 +91,7 @@ class Mistakes:
             "confusion": self.confusion.tolist(),
             "counts": self.counts,
             "shown": self.shown,
+            "below": self.below,
             "videos": [{**vars(one), "classes": list(one.classes)} for one in self.videos],
         }
 
@@ -122,7 +125,11 @@ def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresh
     state = np.full(len(free), -1, dtype=np.int64)
     state[wrong[wrong >= 0]] = 0
     state[free] = np.where(touched[free], 1, 2)
-    return _collect(truth, shown, state, (instance, wrong, alarm, double & rest))
+    below = np.zeros(len(free), dtype=bool)
+    found = _matches(truth, best)
+    below[found[found >= 0]] = True
+    counted = _collect(truth, shown, state, (instance, wrong, alarm, double & rest))
+    return replace(counted, below=int((below & (state == 2)).sum()))
 
 
 def _matches(truth: GroundTruth, shown: Detections) -> Indices:
