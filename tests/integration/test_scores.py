@@ -5,16 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from conftest import lofi
 
-from lofi_tal.cli.app import app
 from lofi_tal.evaluation import Verdicts, load_sheet, make_sheet, save_sheet
 from lofi_tal.files import read_json
 from lofi_tal.localizer import Localizer
 
 
-def lofi(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+def said(result):
+    """Return all that a command printed, on one line."""
+    return " ".join((result.stdout + result.stderr).split())
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +87,12 @@ def test_a_calibrated_model_gives_probabilities_in_the_same_order_and_keeps_its_
 
 def test_detect_says_what_to_expect_and_takes_a_wanted_precision(calibrated, video, tmp_path):
     result = lofi("detect", video, "--model", calibrated, "--device", "cpu", "-q")
-    assert result.exit_code == 0, result.output
-    said = " ".join(result.output.split())
-    assert "Shown for the best F1: expect 100 % (" in said
-    assert "chosen on 20 selection videos" in said
+    assert result.exit_code == 0, result.stderr
+    assert "Shown for the best F1: expect 100 % (" in said(result)
+    assert "chosen on 20 selection videos" in said(result)
     for options in (("--min-precision", 0.8), ("--precision", 0.8)):
         result = lofi("detect", video, "--model", calibrated, *options, "--device", "cpu", "-q", "--json")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 0, result.stderr
         document = json.loads(result.stdout)
         # 99 of 200 are right; with the 24 best wrong ones, 99 of 123 = 0.805 are; with one more, 0.798.
         assert document["expected"]["shown"] == 123
@@ -105,10 +104,10 @@ def test_all_shows_all_and_choices_exclude_each_other(calibrated, video):
     everything = lofi("detect", video, "--model", calibrated, "--all", "--device", "cpu", "-q", "--json")
     count = len(json.loads(everything.stdout)["results"][video.stem])
     table = lofi("detect", video, "--model", calibrated, "--all", "--device", "cpu", "-q")
-    assert f"{count} of {count} segments" in table.output
+    assert f"{count} of {count} segments" in said(table)
     both = lofi("detect", video, "--model", calibrated, "--all", "--threshold", 0.5, "-q")
     assert both.exit_code == 2
-    assert "exclude each other" in both.output
+    assert "exclude each other" in said(both)
 
 
 def test_a_model_without_a_sheet_works_as_before_but_knows_no_precision(calibrated, video, tmp_path):
@@ -118,7 +117,7 @@ def test_a_model_without_a_sheet_works_as_before_but_knows_no_precision(calibrat
     assert localizer.threshold == read_json(raw / "localizer.json")["threshold"]
     result = lofi("detect", video, "--model", raw, "--min-precision", 0.8, "--device", "cpu", "-q")
     assert result.exit_code == 2
-    assert "This model does not know its precision" in result.output
+    assert "This model does not know its precision" in said(result)
 
 
 def test_evaluate_states_rates_and_what_to_do(finished_run, calibrated, benchmark_set, tmp_path):
@@ -126,10 +125,10 @@ def test_evaluate_states_rates_and_what_to_do(finished_run, calibrated, benchmar
     files = (benchmark_set.annotations, run.output / "arms/lofi/detections.json")
     for options in ((), ("--threshold", 0.2), ("--model", calibrated)):
         result = lofi("evaluate", *files, *options)
-        assert result.exit_code == 0, result.output
-        assert "What to do next:" in result.output
-        assert ("on these very videos" in result.output) is (not options)
-    assert "calibrated" in result.output
+        assert result.exit_code == 0, result.stderr
+        assert "What to do next:" in said(result)
+        assert ("on these very videos" in said(result)) is (not options)
+    assert "calibrated" in said(result)
     page = tmp_path / "e.html"
     result = lofi("evaluate", *files, "--model", calibrated, "--json", "--page", page)
     seen = json.loads(result.stdout)["seen"]

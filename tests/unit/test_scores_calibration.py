@@ -42,20 +42,21 @@ def verdicts_of(score, right, label=None, labels=("a",)) -> Verdicts:
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (0.5, -1.0), (2.0, 1.5), (1.2, -4.0)])
 def test_the_curve_that_made_the_verdicts_is_found(slope, offset):
-    curve = fit_curve(*drawn(slope, offset))
-    assert curve.slope == pytest.approx(slope, rel=0.1)
-    assert curve.offset == pytest.approx(offset, abs=0.2)
+    score = np.array([0.05, 0.2, 0.5, 0.8, 0.95])
+    true = logistic(slope * np.log(score / (1 - score)) + offset)
+    assert fit_curve(*drawn(slope, offset))(score) == pytest.approx(true, abs=0.04)
 
 
 def test_a_score_of_a_half_is_what_the_offset_says():
-    assert Curve(2.0, 0.0)(0.5).item() == 0.5
-    assert Curve(3.0, -np.log(3))(0.5).item() == pytest.approx(0.25)  # odds 1 : 3
-    assert Curve(2.0, 0.0)(0.8).item() == pytest.approx(16 / 17)  # odds 4 : 1, squared
+    assert Curve(2.0, 2.0, 0.0)(0.5).item() == 0.5
+    assert Curve(3.0, 3.0, -np.log(3))(0.5).item() == pytest.approx(0.25)  # odds 1 : 3
+    assert Curve(2.0, 2.0, 0.0)(0.8).item() == pytest.approx(16 / 17)  # odds 4 : 1, squared
+    assert Curve(1.0, 2.0, 0.0)(0.8).item() == pytest.approx(20 / 21)  # odds 0.8 / 0.2^2 = 20 : 1
 
 
 def test_order_stays_down_to_the_smallest_scores():
     score = np.concatenate([10.0 ** np.arange(-11, 0), [0.5, 0.9, 0.99, 1 - 1e-9]])
-    for curve in (Curve(0.3, -5.0), Curve(5.0, 2.0)):
+    for curve in (Curve(0.3, 2.0, -5.0), Curve(5.0, 0.5, 2.0)):
         assert (np.diff(curve(score)) > 0).all()
 
 
@@ -102,7 +103,7 @@ def test_nothing_is_calibrated_on_almost_nothing():
 
 def test_segments_keep_their_raw_scores_and_their_order_within_a_class():
     found = Segments("v", [0, 1, 2], [1, 2, 3], ("a", "b", "a"), [0.9, 0.8, 0.3], proposal_score=[1, 1, 1])
-    got = Calibration(Curve(1.0, -1.0), {"b": Curve(1.0, 3.0)}).of(found)
+    got = Calibration(Curve(1.0, 1.0, -1.0), {"b": Curve(1.0, 1.0, 3.0)}).of(found)
     assert got.label == ("b", "a", "a")  # classes may change places
     assert got.raw_score.tolist() == [0.8, 0.9, 0.3]
     assert got.to_activitynet()[0].keys() == {"label", "score", "segment", "proposal_score", "raw_score"}
@@ -144,10 +145,10 @@ def test_limits_are_those_of_the_raw_scores_made_probabilities(sheet):
         (("selection", "score"), list(np.linspace(0, 1, 300)), "does not fall"),
         (("selection", "videos"), 10**12, "1 to 10,000,000"),
         (("selection", "right"), "x" * 300, "is str"),
-        (("calibration", "pooled", "slope"), -1, "slopes from 0.01 to 100"),
-        (("calibration", "pooled", "slope"), float("nan"), "slopes from 0.01 to 100"),
+        (("calibration", "pooled", "low"), -1, "slopes from 0.01 to 100"),
+        (("calibration", "pooled", "high"), float("nan"), "slopes from 0.01 to 100"),
         (("calibration", "pooled"), {}, "no score sheet"),
-        (("calibration", "classes"), {"z": {"slope": 1, "offset": 0}}, "'z', which is no class"),
+        (("calibration", "classes"), {"z": {"low": 1, "high": 1, "offset": 0}}, "'z', which is no class"),
     ],
 )
 def test_a_sheet_out_of_bounds_is_refused(sheet, tmp_path, place, value, message):

@@ -1,10 +1,10 @@
 """Calibrated probabilities: a score of 0.8 that is right in 8 of 10 at tIoU 0.5, and how far scores are from that.
 
-A score s becomes ``1 / (1 + exp(-(slope · logit(s) + offset)))``: Platt scaling ("Probabilistic Outputs for Support
-Vector Machines", 1999) of the logit of the score, which is temperature scaling (Guo et al., "On Calibration of Modern
-Neural Networks", 2017) with an offset; detections need the offset, since most of them are wrong. The slope is positive,
-so the order within a class stays, and with it its average precision. Scores that differ by less than
-:data:`EDGE` from 0 or 1 become one.
+A score s becomes the probability p with ``logit p = low · ln s - high · ln(1 - s) + offset``: beta calibration (Kull et
+al., "Beta calibration", AISTATS 2017). With low = high it is Platt scaling of the logit, and temperature scaling (Guo
+et al., "On Calibration of Modern Neural Networks", 2017) with an offset; detections need the offset, since most of them
+are wrong. Both slopes are positive, so the order within a class stays, and with it its average precision. Scores that
+differ by less than :data:`EDGE` from 0 or 1 become one.
 
 Legend: N detections, K bins.
 """
@@ -32,7 +32,7 @@ FEWEST = 5
 """Right detections, of all classes together, below which nothing is calibrated."""
 BINS = 10
 _SLOPES = (0.05, 20.0)
-_PRIOR = 1.0  # how firmly the slope is held at 1, in nats a squared unit
+_PRIOR = 1.0  # how firmly each slope is held at 1, in nats a squared unit
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,34 @@ class Curve:
     """What turns a score into a probability.
 
     Args:
-        slope: Of the logit; positive.
+        low: Slope at small scores; positive.
+        high: Slope at scores near 1; positive.
         offset: Added to it.
 
     Raises:
-        DataError: If the slope is not from 0.01 to 100, or the offset not from -100 to 100.
+        DataError: If a slope is not from 0.01 to 100, or the offset not from -100 to 100.
     """
 
-    slope: float
+    low: float
+    high: float
     offset: float
 
     def __post_init__(self) -> None:
-        if not (0.01 <= self.slope <= 100 and -100 <= self.offset <= 100):
+        slopes = (self.low, self.high)
+        if not (all(0.01 <= slope <= 100 for slope in slopes) and -100 <= self.offset <= 100):
             raise DataError(
-                f"calibration with slope {self.slope} and offset {self.offset}: allowed are slopes from 0.01 to 100 "
-                "and offsets from -100 to 100."
+                f"calibration with slopes {self.low} and {self.high} and offset {self.offset}: allowed are slopes from "
+                "0.01 to 100 and offsets from -100 to 100."
             )
 
     def __call__(self, score: ArrayLike) -> Floats:
         """Return the probability of each score.
 
-        >>> Curve(1.0, 0.0)(0.25).item()
+        >>> Curve(1.0, 1.0, 0.0)(0.25).item()
         0.25
         """
-        return _sigmoid(self.slope * _logit(score) + self.offset)
+        low, high = _parts(score)
+        return _sigmoid(self.low * low + self.high * high + self.offset)
 
 
 @dataclass(frozen=True)
@@ -134,28 +138,30 @@ def own_classes(verdicts: Verdicts) -> list[int]:
 def fit_curve(score: Floats, right: NDArray[np.bool_]) -> Curve:
     """Return the curve of greatest likelihood, by Newton's method.
 
-    The targets are Platt's, (right + 1) / (right + 2) and 1 / (wrong + 2) in place of 1 and 0, so that few detections
-    give no certainty. The slope is held near 1 by a weak prior.
+    The targets are Platt's ("Probabilistic Outputs for Support Vector Machines", 1999), (right + 1) / (right + 2) and
+    1 / (wrong + 2) in place of 1 and 0, so that few detections give no certainty. The slopes are held near 1 by a weak
+    prior.
 
     Args:
         score: ``(N,)``.
         right: ``(N,)``.
     """
-    x, count = _logit(score), int(right.sum())
+    design = np.stack([*_parts(score), np.ones(len(score))], 1)
+    count, usual, prior = int(right.sum()), np.array([1.0, 1.0, 0.0]), np.array([_PRIOR, _PRIOR, 1e-9])
     target = np.where(right, (count + 1) / (count + 2), 1 / (len(right) - count + 2))
-    design, prior = np.stack([x, np.ones_like(x)], 1), np.array([_PRIOR, 1e-9])
-    guess = np.array([1.0, _logit((count + 1) / (len(right) + 2)).item() - float(x.mean())])
-    for _ in range(100):
+    guess = usual.copy()
+    for _ in range(200):
         p = _sigmoid(design @ guess)
-        gradient = design.T @ (p - target) + prior * (guess - np.array([1.0, 0.0]))
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(prior) + 1e-9 * np.eye(2)
+        gradient = design.T @ (p - target) + prior * (guess - usual)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(prior) + 1e-9 * np.eye(3)
         step = np.linalg.solve(hessian, gradient)
         step *= min(1.0, 2.0 / float(np.abs(step).max() or 1.0))
         guess -= step
-        guess[0] = np.clip(guess[0], *_SLOPES)
+        guess[:2] = np.clip(guess[:2], *_SLOPES)
         if np.abs(step).max() < 1e-10:
             break
-    return Curve(float(guess[0]), float(np.clip(guess[1], -100, 100)))
+    low, high, offset = guess.tolist()
+    return Curve(low, high, float(np.clip(offset, -100, 100)))
 
 
 @dataclass(frozen=True)
@@ -203,10 +209,10 @@ def reliability(score: ArrayLike, right: ArrayLike, bins: int = BINS) -> Reliabi
     return Reliability(error, tuple(edges.tolist()), tuple(count.tolist()), tuple(mean.tolist()), tuple(share.tolist()))
 
 
-def _logit(score: ArrayLike) -> Floats:
+def _parts(score: ArrayLike) -> tuple[Floats, Floats]:
+    """Return ``ln s`` and ``-ln(1 - s)``, whose sum is the logit."""
     inside = np.clip(np.asarray(score, dtype=np.float64), EDGE, 1 - EDGE)
-    odds: Floats = np.log(inside) - np.log1p(-inside)
-    return odds
+    return np.log(inside), -np.log1p(-inside)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -2,11 +2,11 @@
 
 Thresholds are chosen for each class on videos that training has not seen: for the best F1, or the lowest that has a
 wanted precision. What is chosen on some videos looks better on them than on others. So the interval is that of a
-bootstrap over videos in which every replicate chooses anew, moved down by the optimism: how much better, on average, a
-replicate's own choice is on the replicate than on all videos (Efron, "Estimating the Error Rate of a Prediction Rule",
-1983; Harrell et al., "Multivariable Prognostic Models", 1996). Intervals of precision and recall are never narrower
-than Wilson's for so many detections or instances ("Probable Inference", 1927): of three that are all right, a bootstrap
-knows no wrong one.
+bootstrap over videos in which every replicate chooses anew. Its lower end, and the figure itself, are moved down by the
+optimism: how much better, on average, a replicate's own choice is on the replicate than on all videos (Efron,
+"Estimating the Error Rate of a Prediction Rule", 1983; Harrell et al., "Multivariable Prognostic Models", 1996).
+Intervals of precision and recall are never narrower than Wilson's for so many detections or instances ("Probable
+Inference", 1927): of three that are all right, a bootstrap knows no wrong one.
 
 Legend: N detections, V videos, R replicates, C classes.
 """
@@ -310,12 +310,13 @@ def _with_intervals(value: Floats, samples: Floats, optimism: Floats, confidence
     tail = (1 - confidence) / 2
     found, bases = [], (float(value[0]), float(value[2]), None)
     for one, draws, less, empty, base in zip(_rates(value), _rates(samples), optimism, (1.0, 0, 0), bases, strict=True):
-        draws = draws[np.isfinite(draws)] - less
-        mean = float(np.clip(one - less if np.isfinite(one) else empty, 0, 1))
+        draws, known = draws[np.isfinite(draws)], bool(np.isfinite(one))
+        mean = max(0.0, float(one - less)) if known else empty
         low, high = np.quantile(draws, [tail, 1 - tail]).tolist() if len(draws) else (0.0, 1.0)
+        low -= float(less)
         if base is not None:
-            least = wilson(mean, base, confidence)
-            low, high = min(low, least[0]), max(high, least[1])
+            low = min(low, wilson(mean, base, confidence)[0])
+            high = max(high, wilson(float(one) if known else empty, base, confidence)[1])
         deviation = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
         found.append(Interval(mean, max(0.0, low), min(1.0, high), deviation))
     precision, recall, f1 = found

@@ -146,7 +146,7 @@ def _calibration(content: Any, labels: tuple[str, ...]) -> Calibration | None:
 
 
 def _curve(content: Mapping[str, Any]) -> Curve:
-    return Curve(float(content["slope"]), float(content["offset"]))
+    return Curve(float(content["low"]), float(content["high"]), float(content["offset"]))
 
 
 def _list(value: Any) -> list[Any]:
