@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from lofi_tal.balance import BalanceSection
 from lofi_tal.bounds import PlainName
 from lofi_tal.encoder_settings import EncoderSection
 from lofi_tal.errors import LofiError, nearest, quoted
@@ -290,7 +291,7 @@ class DetectSection(LaterSection):
 class Recipe(LaterSection):
     """A whole run: three stages, detection and evaluation."""
 
-    later = frozenset({"tracking"})
+    later = frozenset({"balance", "tracking"})
 
     name: PlainName = "lofi"
     """Shown in reports, and the run folder in runs/ without --output."""
@@ -311,6 +312,7 @@ class Recipe(LaterSection):
     """Stage 2; null uses the encoder of stage 1 as it is (the paper's baseline)."""
     head: HeadSection = HeadSection()
     classifier: ClassifierSection = ClassifierSection()
+    balance: BalanceSection = BalanceSection()
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""

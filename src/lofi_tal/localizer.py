@@ -19,12 +19,14 @@ from lofi_tal.config import DetectSection, SnippetSection
 from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
+from lofi_tal.evaluation import SHEET, ScoreSheet, load_sheet, save_sheet
 from lofi_tal.files import write_json
 from lofi_tal.folders import read_whole, replaced, settled
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.model_files import ComponentFile, Description, read_description
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
+from lofi_tal.showing import Shown
 from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.localise import fuse, localise
@@ -35,6 +37,7 @@ RECORD = "localizer.json"
 OWN_FILES = (
     RECORD,
     *(f"{part}.{kind}" for part in ("encoder", "head", "classifier") for kind in ("safetensors", "json")),
+    SHEET,
 )
 """All that a model folder holds; other files in it are left alone."""
 _MOST_ANCHORS = 2**22  # 2,048 snippets with anchors of every length
@@ -56,6 +59,7 @@ class Localizer:
         detect: Post-processing.
         pooling: Over what the class scores of a proposal are taken.
         threshold: Score from which on a detection is worth showing, chosen on held-out training videos.
+        sheet: What its scores mean, learnt on the same videos; without it scores stay as they are.
         decoder: What decoded the videos that it was trained on, and decodes those that it is given.
         facts: Where the model comes from.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -74,6 +78,7 @@ class Localizer:
         detect: DetectSection,
         pooling: str = "proposal",
         threshold: float = 0.0,
+        sheet: ScoreSheet | None = None,
         decoder: str = "pyav",
         facts: dict[str, Any] | None = None,
         device: str = "auto",
@@ -90,8 +95,9 @@ class Localizer:
         keep = bool(snippets.get("keep", False))
         self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5), keep)
         self.size = int(snippets["size"])
-        self.detect, self.pooling, self.threshold, self.facts = detect, pooling, threshold, dict(facts or {})
-        self.decoder = decoder
+        self.detect, self.pooling, self.raw_threshold, self.facts = detect, pooling, threshold, dict(facts or {})
+        self.decoder, self.sheet = decoder, sheet
+        self.threshold = threshold if sheet is None else sheet.probability(threshold)  # as `predict` gives scores
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Localizer:
@@ -126,6 +132,8 @@ class Localizer:
             save_head(self.head, new)
             if self.classifier is not None:
                 save_classifier(self.classifier, new, {})
+            if self.sheet is not None:
+                save_sheet(self.sheet, new)
             files = check_words(new, sorted(path.name for path in new.iterdir()))
             write_json(new / RECORD, sealed({**_settings_of(self), "files": files}))
 
@@ -144,12 +152,13 @@ class Localizer:
 
         Args:
             video: Any file that FFmpeg decodes.
-            threshold: Keep only segments with at least this score; None keeps all.
+            threshold: Keep only segments with at least this score; None keeps all; see :meth:`shown`.
             video_id: Id in the result; the file's stem without it.
             seen: Called with the number of snippets that have been encoded since it was called last.
 
         Returns:
-            Segments in seconds on the player's clock, by falling score.
+            Segments in seconds on the player's clock, by falling score: the probability of being right at tIoU 0.5 if
+            the model is calibrated (``raw_score`` is then the model's own), or else the model's own score.
 
         Raises:
             VideoError: If the file cannot be decoded.
@@ -220,15 +229,36 @@ class Localizer:
 
     def _predict(self, features: Tensor, clock: Clock, video_id: str) -> Segments:
         (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
-        return self.fuse(video_id, clock, features, proposals)
+        found = self.fuse(video_id, clock, features, proposals)
+        return found if self.sheet is None else self.sheet.calibrated(found)
+
+    def shown(self, precision: float | None = None) -> Shown:
+        """Return which segments are worth showing: ``localizer.shown().of(segments)``.
+
+        Args:
+            precision: Wanted share of right ones; without it, the best F1 decides.
+
+        Raises:
+            LofiError: If ``precision`` is out of range, or the model cannot tell.
+        """
+        return _shown_without_sheet(self.threshold, precision) if self.sheet is None else self.sheet.shown(precision)
 
     def localise_features(self, features: Sequence[Tensor]) -> list[Proposals]:
         """Return the proposals of each video after soft-NMS, from features ``(C, N)`` on the CPU."""
         return localise(self.head, features, self.windows, self.detect)
 
     def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
-        """Give the proposals of one video their classes and times."""
+        """Give the proposals of one video their classes and times; scores are the model's own."""
         return fuse(video_id, clock, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+
+
+def _shown_without_sheet(threshold: float, precision: float | None) -> Shown:
+    if precision is None:
+        return Shown(threshold)
+    raise LofiError(
+        "This model does not know its precision: it has no scores.json. Train stage 3 again with videos for selection "
+        "(data.selection_share), or set a score: threshold=0.3, or --threshold 0.3."
+    )
 
 
 def find_model(folder: Path) -> Path:
@@ -254,10 +284,11 @@ def _settings_of(localizer: Localizer) -> dict[str, Any]:
         "labels": list(localizer.labels),
         "snippets": grid,
         "detect": {**localizer.detect.model_dump(mode="json"), "pooling": localizer.pooling},
-        "threshold": localizer.threshold,
+        "threshold": localizer.raw_threshold,
         **({} if localizer.decoder == "pyav" else {"decoder": localizer.decoder}),
         "has_encoder": localizer.encoder is not None,
         "has_classifier": localizer.classifier is not None,
+        **({} if localizer.sheet is None else {"has_sheet": True}),
         "facts": localizer.facts,
     }
 
@@ -290,6 +321,7 @@ class _LocalizerFile(Description):
     decoder: str = Field("pyav", max_length=100)
     has_encoder: bool = True
     has_classifier: bool
+    has_sheet: bool = False
     facts: PlainDict
 
     @field_validator("format")
@@ -309,6 +341,8 @@ def _settings_in(folder: Path) -> dict[str, Any]:
         )
     check_files(folder)  # the record alone; each part is checked as it is loaded
     facts = read_description(path, _LocalizerFile)
+    if facts.has_sheet:
+        check_files(folder, SHEET)  # it must be there
     return {
         "encoder_name": read_description(folder / "encoder.json", ComponentFile).name if facts.has_encoder else "",
         "head": load_head(folder),  # the small parts first
@@ -319,6 +353,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
         "pooling": facts.detect.pooling,
         "detect": DetectSection(**facts.detect.model_dump(exclude={"pooling"})),
         "threshold": facts.threshold,
+        "sheet": load_sheet(folder) if facts.has_sheet else None,
         "decoder": facts.decoder,
         "facts": facts.facts,
     }

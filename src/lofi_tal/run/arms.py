@@ -14,7 +14,7 @@ from typing import Any
 
 from lofi_tal.classifier import ProposalClassifier, video_probabilities
 from lofi_tal.data import TruthVideo, content_hash, video_contents
-from lofi_tal.evaluation import THRESHOLDS
+from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
 from lofi_tal.heads import HEAD_FILES, Head
@@ -104,7 +104,8 @@ class ArmRun(ArmFeatures):
         validation = features.of(usable(data.evaluation, failed))
 
         def finish() -> dict[str, dict[str, Any]]:
-            localizer = self._localizer(head, classifier, chosen)
+            sheet = None if search.verdicts is None else make_sheet(search.verdicts)
+            localizer = self._localizer(head, classifier, chosen, sheet)
             localizer.save_pretrained(model)
             scores = self._evaluate(localizer, validation, external)
             return self._record(evaluation, began, scores, chosen, self._written(search))
@@ -119,6 +120,8 @@ class ArmRun(ArmFeatures):
             "head": context.recipe.head.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
         }
+        if context.recipe.balance.sampling:
+            inputs["balance"] = {"sampling": True}
         if context.windows.seconds is not None:
             inputs["windows"] = {key: value for key, value in vars(context.windows).items() if key != "keep"}
         if context.windows.keep:
@@ -148,6 +151,7 @@ class ArmRun(ArmFeatures):
             "detect": recipe.detect.model_dump(mode="json"),
             "truth": hash_file(recipe.data.annotations),
             "evaluated": content_hash(self.context.data().evaluation),
+            **({} if recipe.balance.weights is None else {"class_weights": recipe.balance.weights}),
         }
 
     @property
@@ -175,10 +179,13 @@ class ArmRun(ArmFeatures):
             resume=context.folder.goes_on,
             overwrite=context.folder.overwrite,
             tracking=context.folder.tracking,
+            balance=recipe.balance,
             quiet=context.quiet,
         )
 
-    def _localizer(self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any]) -> Localizer:
+    def _localizer(
+        self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any], sheet: ScoreSheet | None
+    ) -> Localizer:
         context, recipe = self.context, self.context.recipe
         return Localizer(
             encoder=None if self.name == "features" else self.encoder(),
@@ -190,6 +197,7 @@ class ArmRun(ArmFeatures):
             detect=recipe.detect,
             pooling=chosen["pooling"],
             threshold=chosen["threshold"],
+            sheet=sheet,
             decoder=context.cache.decoder,
             facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, "chosen": chosen},
             device=context.device,
@@ -242,7 +250,8 @@ class ArmRun(ArmFeatures):
         """Fit the built-in classifier alone, and score every evaluated video as a whole."""
         data, (features, _, failed) = self.context.data(), self.read()
         train = features.of(usable([*data.train, *data.selection], failed))
-        classifier = fit_on(train, len(data.labels), self.context.recipe.classifier, self._seed)
+        recipe = self.context.recipe
+        classifier = fit_on(train, len(data.labels), recipe.classifier, self._seed, recipe.balance.weights)
         evaluated = features.of(usable(data.evaluation, failed))
         alphabetical = sorted(range(len(data.labels)), key=data.labels.__getitem__)  # as HACS numbers its classes
         labels = tuple(data.labels[number] for number in alphabetical)

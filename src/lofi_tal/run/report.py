@@ -11,15 +11,18 @@ from typing import Any
 from lofi_tal.artefacts import damage, told
 from lofi_tal.data import cut_actions
 from lofi_tal.errors import DataError
+from lofi_tal.evaluation import VideoMistakes, load_sheet
 from lofi_tal.files import write_json
-from lofi_tal.report import Arm, Report, StageSummary, TimelineEntry, write_report
+from lofi_tal.report import Arm, Judgement, Report, StageSummary, TimelineEntry, write_report
 from lofi_tal.report.timeline import relative_url
 from lofi_tal.run.arms import ARMS, ArmResult
 from lofi_tal.run.context import arm_folder
 from lofi_tal.run.data import RunData
 from lofi_tal.run.first_batch import SHEET
+from lofi_tal.run.judging import judge_arms
 from lofi_tal.run.run import Run
 from lofi_tal.runtime import StageRecord, describe_device, environment, read_metrics
+from lofi_tal.showing import Shown
 
 ENCODER_STAGES = ("pretrain", "second", "finetune", "lofi")
 """Stages that train an encoder, in order."""
@@ -129,26 +132,27 @@ def tell_dropped(data: RunData) -> Iterator[str]:
         )
 
 
-def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
+def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 12) -> Path:
     """Write ``report.html`` (and ``report.json``) of a run and return its path.
 
     Args:
         run: The run.
         results: Its arms.
         command: How it was started.
-        most: Number of videos shown on a timeline.
+        most: Number of videos shown on a timeline, those with most mistakes first.
     """
-    data = run.data()
+    data, judgement = run.data(), judge_arms(run, results)
     report = Report(
         title=run.recipe.name,
         subtitle=SUBTITLE,
         arms=[Arm(result.arm, ARMS[result.arm], result.scores) for result in results],
         stages=stage_summaries(run),
-        timelines=list(_timelines(run, results, most)),
+        timelines=list(_timelines(run, results, judgement, most)),
         facts=run_facts(run, command),
         notes=list(_notes(run, results)),
         lengths=segment_lengths(data),
         links=first_batches(run),
+        judgement=judgement,
     )
     record_data(run)
     path = run.output / "report.html"
@@ -164,19 +168,31 @@ def segment_lengths(data: RunData) -> dict[str, list[float]]:
     }
 
 
-def _timelines(run: Run, results: list[ArmResult], most: int) -> Iterator[TimelineEntry]:
+def _timelines(run: Run, results: list[ArmResult], judgement: Judgement, most: int) -> Iterator[TimelineEntry]:
+    """Yield what each arm found in the videos with most mistakes; then in others with segments, if there are few."""
     data = run.data()
-    for video in [video for video in data.evaluation if len(video.labels)][:most]:
+    rank = {one.video_id: i for i, one in enumerate(_worst(judgement))}
+    videos = [video for video in data.evaluation if len(video.labels) or video.video_id in rank]
+    videos.sort(key=lambda video: rank.get(video.video_id, len(rank)))
+    found = {result.arm: run.detections(result.arm) for result in results}
+    sheets = {result.arm: load_sheet(result.model) for result in results}
+    for video in videos[:most]:
         for result in results:
             if video.video_id not in result.failed:
+                sheet, segments = sheets[result.arm], found[result.arm][video.video_id]
                 yield TimelineEntry(
                     video_id=video.video_id,
                     video=video.file.path,
                     truth=video.to_segments(data.labels),
-                    detections=run.detections(result.arm)[video.video_id],
+                    detections=segments if sheet is None else sheet.calibrated(segments),
                     arm=result.arm,
-                    threshold=result.chosen["threshold"],
+                    shown=Shown(result.chosen["threshold"]) if sheet is None else sheet.shown(),
                 )
+
+
+def _worst(judgement: Judgement) -> tuple[VideoMistakes, ...]:
+    main = judgement.assessments.get(judgement.main)
+    return () if main is None else main.mistakes.videos
 
 
 def run_facts(run: Run, command: str) -> dict[str, str]:

@@ -198,6 +198,8 @@ class Training:
             "data": content_hash(data.train),
             **context.recipe.encoder.training(),
         }
+        if balance := context.recipe.balance.model_dump(mode="json"):
+            inputs["balance"] = balance
         contents = {"data": _train_contents(data)}
         with context.folder.training(
             "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
@@ -224,6 +226,7 @@ class Training:
                 section=section,
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
+                balance=context.recipe.balance,
                 show=partial(show_videos, stage.path, data.labels),
                 watch=held_out_looks(context),
                 quiet=context.quiet,

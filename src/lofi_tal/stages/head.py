@@ -13,14 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
+from lofi_tal.balance import BalanceSection, class_weights, video_shares
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import DivergedError, LofiError
+from lofi_tal.evaluation import Verdicts, judge
 from lofi_tal.features import FeatureSet, stack_features
 from lofi_tal.heads import HEAD_FILES, Head, load_head, save_head
 from lofi_tal.runtime import (
@@ -52,9 +56,12 @@ def train_head(
     lr: float,
     section: HeadSection,
     seed: int,
+    balanced: bool = False,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``head`` in place with one learning rate, on windows of the videos.
+
+    ``balanced`` draws those with rare classes more often.
 
     Raises:
         DivergedError: If the loss or a weight is no longer finite.
@@ -79,7 +86,8 @@ def train_head(
     )
     batch_of = _batch_maker(data.features, fabric.device)
     model.train()
-    for step, indices in run.batches(_batches(run, len(data.videos), section.batch)):
+    shares = video_shares([video.labels.tolist() for video in data.videos]) if balanced else None
+    for step, indices in run.batches(_batches(run, len(data.videos), section.batch, shares)):
         mine = indices[fabric.global_rank :: fabric.world_size]
         if not mine:
             raise LofiError(
@@ -114,25 +122,30 @@ def _batch_maker(
     return make
 
 
-def _batches(run: TrainingRun, count: int, batch: int) -> Iterator[list[int]]:
+def _batches(run: TrainingRun, count: int, batch: int, shares: NDArray[np.float64] | None) -> Iterator[list[int]]:
     """Yield the indices of every batch from the step at which the run begins."""
     steps = steps_per_epoch(count, batch)
     for epoch in range(run.start // steps, run.epochs):
-        yield from epoch_batches(count, batch, run.seed, epoch)[max(0, run.start - epoch * steps) :]
+        yield from epoch_batches(count, batch, run.seed, epoch, shares)[max(0, run.start - epoch * steps) :]
 
 
-def fit_on(data: FeatureSet, classes: int, section: ClassifierSection, seed: int) -> ProposalClassifier:
-    """Fit the class scores to the true segments of some videos."""
+def fit_on(
+    data: FeatureSet, classes: int, section: ClassifierSection, seed: int, weights: str | None = None
+) -> ProposalClassifier:
+    """Fit the class scores to the true segments of some videos; ``weights`` as in the recipe's `balance.weights`."""
+    labels = [video.labels for video in data.videos]
+    counts = torch.bincount(torch.cat([torch.zeros(0, dtype=torch.long), *labels]), minlength=classes).tolist()
     return fit_classifier(
         data.features,
         [video.segments for video in data.videos],
-        [video.labels for video in data.videos],
+        labels,
         classes,
         epochs=section.epochs,
         lr=section.lr,
         hidden=section.hidden,
         dropout=section.dropout,
         seed=seed,
+        class_weights=None if weights is None else class_weights(counts, weights).tolist(),
     )
 
 
@@ -155,6 +168,7 @@ class Search:
         resume: Go on with interrupted trainings.
         overwrite: Replace outdated ones.
         tracking: Loggers of the metrics with their options.
+        balance: What is done for rare classes.
         quiet: No progress.
     """
 
@@ -172,10 +186,13 @@ class Search:
     resume: bool
     overwrite: bool
     tracking: Mapping[str, Mapping[str, Any]]
+    balance: BalanceSection = field(default_factory=BalanceSection)
     quiet: bool = False
     records: list[StageRecord] = field(default_factory=list)
     trainings: list[Path] = field(default_factory=list)
     """Folders of the trainings that were needed."""
+    verdicts: Verdicts | None = None
+    """On the detections of the selection videos, by the head that has not seen them; there once it has run."""
 
     def run(self, train: FeatureSet, selection: FeatureSet) -> tuple[Head, ProposalClassifier, dict[str, Any]]:
         """Search, and train the final head.
@@ -196,13 +213,13 @@ class Search:
             lr, head = None, self.make_head().eval()
             head.load_official(self.section.weights)
             chosen = {"weights": str(self.section.weights), "pooling": "proposal", "threshold": 0.0}
-        classifier = fit_on(train, len(self.labels), self.classifier, self.seed)
+        classifier = fit_on(train, len(self.labels), self.classifier, self.seed, self.balance.weights)
         if judge:
             chosen |= self._best_pooling(head, classifier, selection)
         if self.section.refit and len(selection.videos):
             everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
             head = head if lr is None else self._trained("refit", everything, lr)
-            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed)
+            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed, self.balance.weights)
         cost = {
             "seconds": sum((record.seconds for record in self.records), 0.0),
             "peak_memory_bytes": max((record.peak_memory_bytes for record in self.records), default=0),
@@ -248,8 +265,9 @@ class Search:
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
-            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels))
+            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels), fused)
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
+        self.verdicts = judge(results[pooling][2], truth, self.labels)
         return {
             "pooling": pooling,
             "threshold": results[pooling][1],
@@ -292,6 +310,7 @@ class Search:
                 lr=lr,
                 section=self.section,
                 seed=self.seed,
+                balanced=self.balance.sampling,
                 quiet=self.quiet,
             )
         except DivergedError as error:
