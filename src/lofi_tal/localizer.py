@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,15 +85,13 @@ class Localizer:
         precision: str = "auto",
     ) -> None:
         check_decoder(decoder)
-        if pooling not in POOLINGS:
-            raise LofiError(f"pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}.")
+        _check_pooling(pooling)
         self.fabric: Fabric = make_fabric(device, precision, alone=True)
         self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
-        keep = bool(snippets.get("keep", False))
-        self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5), keep)
+        self.windows = _windows_of(snippets)
         self.size = int(snippets["size"])
         self.detect, self.pooling, self.raw_threshold, self.facts = detect, pooling, threshold, dict(facts or {})
         self.decoder, self.sheet = decoder, sheet
@@ -127,13 +125,7 @@ class Localizer:
         Other files in the folder stay.
         """
         with replaced(Path(folder), OWN_FILES, RECORD) as new:
-            if self.encoder is not None:
-                save_encoder(self.encoder, self.encoder_name, new)
-            save_head(self.head, new)
-            if self.classifier is not None:
-                save_classifier(self.classifier, new, {})
-            if self.sheet is not None:
-                save_sheet(self.sheet, new)
+            _write_parts(self, new)
             files = check_words(new, sorted(path.name for path in new.iterdir()))
             write_json(new / RECORD, sealed({**_settings_of(self), "files": files}))
 
@@ -250,6 +242,28 @@ class Localizer:
     def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times; scores are the model's own."""
         return fuse(video_id, clock, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+
+
+def _write_parts(localizer: Localizer, folder: Path) -> None:
+    """Write all that a model folder holds beside its record."""
+    if localizer.encoder is not None:
+        save_encoder(localizer.encoder, localizer.encoder_name, folder)
+    save_head(localizer.head, folder)
+    if localizer.classifier is not None:
+        save_classifier(localizer.classifier, folder, {})
+    if localizer.sheet is not None:
+        save_sheet(localizer.sheet, folder)
+
+
+def _check_pooling(pooling: str) -> None:
+    if pooling not in POOLINGS:
+        raise LofiError(f"pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}.")
+
+
+def _windows_of(snippets: Mapping[str, Any]) -> Windows:
+    """Return how videos are cut by what a model says of its snippets."""
+    keep = bool(snippets.get("keep", False))
+    return Windows(int(snippets["count"]), snippets.get("window"), snippets.get("overlap", 0.5), keep)
 
 
 def _shown_without_sheet(threshold: float, precision: float | None) -> Shown:

@@ -114,16 +114,20 @@ def evaluate(
 
         print_json(evaluation_json(*parts))
         return
+    _show_parts(parts, difference=against is not None)
+    if page is not None:
+        say(f"Page: {page}")
+
+
+def _show_parts(parts: _Parts, *, difference: bool) -> None:
     result, recall, errors, intervals, seen = parts
-    show_detections(result, intervals, difference=against is not None)
+    show_detections(result, intervals, difference=difference)
     if recall is not None:
         show_recall(recall)
     if errors is not None:
         show_diagnosis(errors)
     if seen is not None:
         show_seen(seen)
-    if page is not None:
-        say(f"Page: {page}")
 
 
 def _choose_videos(

@@ -157,12 +157,7 @@ class Context:
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
-        section = self.recipe.encoder
-        path = section.weights
-        file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
-        if file is not None and path != file:
-            plain_file(file, file.parent)
-        return {"encoder": section.start(), "weights": None if file is None else hash_file(file)}
+        return {"encoder": self.recipe.encoder.start(), "weights": _hash_of_weights(self.recipe.encoder.weights)}
 
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
@@ -244,6 +239,14 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _hash_of_weights(path: Path | None) -> str | None:
+    """Return the hash of a file of weights, or of that in the folder of an encoder."""
+    if path is None or not path.is_dir():
+        return None if path is None else hash_file(path)
+    plain_file(path / "encoder.safetensors", path)
+    return hash_file(path / "encoder.safetensors")
 
 
 def _check_length(head: Head, windows: Windows) -> None:

@@ -211,12 +211,7 @@ class RunFolder:
             LofiError: If an extraction was interrupted, and this run neither resumes nor shares its work.
         """
         record = folder.with_suffix(".json")
-        try:
-            read_record(record)
-        except DataError as error:
-            if record.exists():
-                logger.warning("The extraction counts as interrupted: %s", error)
-                record.unlink(missing_ok=True)
+        _drop_damaged(record)
         interrupted = not record.exists() and any(folder.glob("*.safetensors"))
         if interrupted and not (self.goes_on or self.overwrite or self.patience is not None):
             raise LofiError(
@@ -235,6 +230,16 @@ class RunFolder:
     def interrupted(self) -> bool:
         """Whether something has been begun that another run goes on with only if it is told to resume."""
         return self.shared is None and any(not record.exists() for record in self.begun)
+
+
+def _drop_damaged(record: Path) -> None:
+    """Delete the record of an extraction that is not as it was written."""
+    try:
+        read_record(record)
+    except DataError as error:
+        if record.exists():
+            logger.warning("The extraction counts as interrupted: %s", error)
+            record.unlink(missing_ok=True)
 
 
 def refuse_links(folder: Path, levels: int = 4) -> None:

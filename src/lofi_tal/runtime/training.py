@@ -163,7 +163,7 @@ class TrainingRun:
                     self.pending |= _looked(look, self.average, step.epoch)
                 lines.write(self._record(step, waited / took))
                 wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
-                progress.advance(self._detail(step, wait))
+                progress.advance(_detail(self, step, wait))
                 lines.done = done = index + 1 == self.total
                 if done or stop_requested.is_set() or time.monotonic() - saved >= self.checkpoint_seconds:
                     self._save(index + 1, lines)
@@ -262,16 +262,18 @@ class TrainingRun:
         """Return why files could not be read in any process; it waits for all of them."""
         return {name: reason for lost in gather(self.lost) for name, reason in sorted(lost.items())}
 
-    def _detail(self, step: Step, wait: float) -> str:
-        facts = [f"epoch {step.epoch + 1}/{self.epochs}"]
-        if "fidelity" in self.pending:
-            facts.append(f"{self.pending['fidelity']} {self.pending['snippets']}×{self.pending['size']}px")
-        if "loss" in self.pending:
-            facts.append(f"loss {self.pending['loss']:.3f}")
-        if "accuracy" in self.pending:
-            facts.append(f"accuracy {self.pending['accuracy']:.2f}")
-        facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {self.peak.bytes() / 2**30:.2f} GiB"]
-        return " ".join(facts)
+
+def _detail(run: TrainingRun, step: Step, wait: float) -> str:
+    """Return what the progress of a step shows."""
+    facts = [f"epoch {step.epoch + 1}/{run.epochs}"]
+    if "fidelity" in run.pending:
+        facts.append(f"{run.pending['fidelity']} {run.pending['snippets']}×{run.pending['size']}px")
+    if "loss" in run.pending:
+        facts.append(f"loss {run.pending['loss']:.3f}")
+    if "accuracy" in run.pending:
+        facts.append(f"accuracy {run.pending['accuracy']:.2f}")
+    facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {run.peak.bytes() / 2**30:.2f} GiB"]
+    return " ".join(facts)
 
 
 def _interrupted(run: TrainingRun, step: int) -> InterruptedRunError:

@@ -68,22 +68,12 @@ def train_head(
     """
     data = data.of(training_windows(data.videos, windows))
     model, optimizer = fabric.setup(head, head_optimizer(head, section, lr, fabric))
-    steps, warmup = steps_per_epoch(len(data.videos), section.batch), section.warmup or 0
-    epochs = warmup + section.epochs
+    steps = steps_per_epoch(len(data.videos), section.batch)
+    average = None if section.ema is None else WeightAverage(head, section.ema)
     run = TrainingRun(
-        folder,
-        fabric,
-        modules={"head": head},
-        optimizer=optimizer,
-        lr_at=lambda epoch: lr * (1.0 if epoch < (section.epochs + 1) // 2 else 0.1),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        seed=seed,
-        average=None if section.ema is None else WeightAverage(head, section.ema),
-        clip_norm=section.clip_norm,
-        lr_at_step=None if section.warmup is None else rate_at_step(lr, warmup * steps, epochs * steps),
-        quiet=quiet,
-    )
+        folder, fabric, modules={"head": head}, optimizer=optimizer, epochs=section.passes, steps_per_epoch=steps,
+        seed=seed, average=average, clip_norm=section.clip_norm, quiet=quiet, **_rates(section, lr, steps),
+    )  # fmt: skip
     batch_of = _batch_maker(data.features, fabric.device)
     model.train()
     shares = video_shares([video.labels.tolist() for video in data.videos]) if balanced else None
@@ -105,6 +95,14 @@ def train_head(
     if not all(bool(value.isfinite().all()) for value in head.state_dict().values()):
         raise DivergedError(f"Stage {folder.stage!r} in {folder.path}: its last step made weights NaN or infinite.")
     return run.outcome({"lr": lr})
+
+
+def _rates(section: HeadSection, lr: float, steps: int) -> dict[str, Any]:
+    """Return the learning rates of a training with ``steps`` a pass, as arguments of a run."""
+    rates: dict[str, Any] = {"lr_at": lambda epoch: lr * (1.0 if epoch < (section.epochs + 1) // 2 else 0.1)}
+    if section.warmup is not None:
+        rates["lr_at_step"] = rate_at_step(lr, section.warmup * steps, section.passes * steps)
+    return rates
 
 
 def _batch_maker(
