@@ -165,6 +165,8 @@ def is_unnoticed(name, damage, way):
         return True
     if way == "overwrite" and (file == "environment.json" or (file == "stage.json" and damage == "foreign")):
         return "/head/" not in name  # what is of other inputs is replaced, as asked
+    if file == "metrics.jsonl" and "/head/" in name and way != "report":  # which alone reads it
+        return True
     interrupted = file in ("stage.json", "features.json") and way != "report"
     return damage == "deleted" and (interrupted or file == "environment.json") and "/head/" not in name
 

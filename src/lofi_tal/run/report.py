@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from lofi_tal.run.run import Run
 from lofi_tal.runtime import StageRecord, describe_device, environment, read_metrics
 from lofi_tal.showing import Shown
 
+logger = logging.getLogger("lofi_tal")
 ENCODER_STAGES = ("pretrain", "second", "finetune", "lofi")
 """Stages that train an encoder, in order."""
 SUBTITLE = "temporal action localisation: own class scores, class-agnostic, and with the true class"
@@ -221,7 +223,9 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         yield f"{video_id} was left out: {reason}"
     yield from tell_dropped(data)
     yield from map(str, data.findings)
-    yield from damaged_curves(run)
+    for line in damaged_curves(run):
+        logger.warning("%s.", line)
+        yield line
     for record, reasons in lost_in_training(run).items():
         yield f"{len(reasons)} files could not be read in training; {record} lists them all"
     for result in results:
