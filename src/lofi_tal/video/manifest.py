@@ -33,7 +33,7 @@ from lofi_tal.video.frame_times import probe_video
 _AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
-_RECORD = b'{"path": "'  # how a line begins, in every layout
+_RECORD = b'{"path"'  # how a line begins, in every layout
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
 _MOST = 1e10  # seconds, frames or pixels of a video
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -223,7 +223,7 @@ class VideoManifest:
         if self.path is None or not self.path.exists():
             return
         if not self.path.is_file():
-            raise LofiError(f"The manifest {self.path} is no plain file: name a file, new or written by this command.")
+            raise LofiError(f"The manifest {self.path} cannot be read: it is no plain file. Name a file, new or old.")
         try:
             with self.path.open("rb") as file:
                 file.seek(self._bytes)
