@@ -32,7 +32,7 @@ from lofi_tal.video.readers import read_in_processes
 
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
-_RECORD = b'{"path": "'  # how a line begins, in every layout
+_RECORD = b'{"path"'  # how a line begins, in every layout
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
 _CHECK = ', "check": "'
 _MOST = 1e10  # seconds, frames or pixels of a video
@@ -222,7 +222,7 @@ class VideoManifest:
         if self.path is None or not self.path.exists():
             return
         if not self.path.is_file():
-            raise LofiError(f"The manifest {self.path} is no plain file: name a file, new or written by this command.")
+            raise LofiError(f"The manifest {self.path} cannot be read: it is no plain file. Name a file, new or old.")
         try:
             with self.path.open("rb") as file:
                 file.seek(self._bytes)
