@@ -44,10 +44,8 @@ def write_csv(path: Path, annotations: Annotations, _videos: VideoFolder | None)
     writer.writerow([*COLUMNS, "subset", "duration"])
     for video in annotations:
         segments = video.segments
-        name, facts = (
-            guarded(video.video_id),
-            [guarded(video.subset), "" if video.duration is None else repr(video.duration)],
-        )
+        name = guarded(video.video_id)
+        facts = [guarded(video.subset), "" if video.duration is None else repr(video.duration)]
         for start, end, label in zip(segments.start, segments.end, segments.label, strict=True):
             writer.writerow([name, repr(float(start)), repr(float(end)), guarded(label), *facts])
         if not len(segments):
