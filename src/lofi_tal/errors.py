@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 _AFFIXES = re.compile(r"^v_|[._-](rgb|flow|i3d|c3d|tsn|tsp|slowfast|feats?|features?)$")
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of others, and separators of lines and paragraphs
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of what follows
 
 
 _MOST_SHOWN = 800
@@ -36,6 +37,10 @@ class RunError(LofiError):
     """A run that had to stop: disk full, loss no longer finite, too many videos lost."""
 
     exit_status = 1
+
+
+class DivergedError(RunError):
+    """The loss of a training is no longer a finite number."""
 
 
 class DiskFullError(RunError):
@@ -76,7 +81,9 @@ def quoted(value: object, most: int = 120) -> str:
 def one_line(text: str) -> str:
     """Return a message as it is shown: a name in it may hold line breaks, or characters that steer a terminal."""
     return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _UNSEEN else letter
+        letter.encode("unicode_escape").decode()
+        if letter in _TURNING or unicodedata.category(letter) in _UNSEEN
+        else letter
         for letter in shortened(text)
     )
 

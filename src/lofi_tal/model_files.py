@@ -12,13 +12,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lofi_tal.bounds import Options, PlainDict
 from lofi_tal.errors import DataError, LofiError, quoted
-from lofi_tal.files import plain_file, read_json
+from lofi_tal.files import plain_file, read_json, utf8_path
 from lofi_tal.module_sizes import Shapes, SizeLimit
+from lofi_tal.tensor_files import check_finite, load_safetensors
 
 _MOST_BYTES = 16 * 2**20
 _FETCHED = ("pretrained", "checkpoint_path", "cache_dir", "url", "trust_remote_code")
@@ -97,8 +97,8 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """
     plain_file(path, path.parent)
     try:
-        with safe_open(str(path), framework="pt") as handle:
-            return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+        with utf8_path(path) as name, safe_open(name, framework="pt") as handle:
+            return {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise DataError(f"{path} is not a complete safetensors file: {error}.") from error
 
@@ -123,13 +123,14 @@ def load_exactly(module: nn.Module, path: Path) -> None:
     """Load the weights of a module from a safetensors file that holds them and nothing else.
 
     Raises:
-        DataError: If names, shapes or types differ.
+        DataError: If names, shapes or types differ, or a number is not finite.
     """
-    state, own = load_file(path), module.state_dict()
+    state, own = load_safetensors(path), module.state_dict()
     if others := set(own) ^ set(state):
         name = min(others)
         raise DataError(f"{path} {'lacks' if name in own else 'has besides'} the tensor {quoted(name)}.")
     check_tensors(path, state, own)
+    check_finite(path, state)
     module.load_state_dict(state)
 
 

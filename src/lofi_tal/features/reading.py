@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from lofi_tal.files import read_text
+from lofi_tal.files import read_text, utf8_path
 from lofi_tal.tensor_files import read_tensors
 
 Array = NDArray[Any]
@@ -66,7 +66,7 @@ def array_shape(path: Path, key: str = "") -> tuple[int, ...]:
     if suffix == ".npy":
         return _mapped(path).shape
     if suffix == ".safetensors":
-        with safe_open(str(path), framework="numpy") as handle:
+        with utf8_path(path) as file, safe_open(file, framework="numpy") as handle:
             names = list(handle.keys())
             return tuple(handle.get_slice(_one_name(names)).get_shape())
     if suffix in (".h5", ".hdf5"):
@@ -140,7 +140,7 @@ def _read_tensor(path: Path, _key: str) -> Array:
 
 
 def _read_safetensors(path: Path, _key: str) -> Array:
-    with safe_open(str(path), framework="numpy") as handle:
+    with utf8_path(path) as file, safe_open(file, framework="numpy") as handle:
         return check_array(handle.get_tensor(_one_name(list(handle.keys()))))
 
 

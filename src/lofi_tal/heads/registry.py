@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lofi_tal.errors import LofiError
+from lofi_tal.heads.actionformer import ActionFormer
 from lofi_tal.heads.anchor_free import AnchorFree
 from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.contract import Head
@@ -21,7 +22,7 @@ from lofi_tal.registry import Registry
 HEADS: Registry[Callable[..., Head]] = Registry("head", "lofi_tal.heads")
 """Every head that is installed."""
 
-for _head in (GTAD, BMN, AnchorFree):
+for _head in (GTAD, BMN, ActionFormer, AnchorFree):
     HEADS.register(_head.name)(_head)
 
 

@@ -6,11 +6,15 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from lofi_tal.artefacts import check_files
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import write_bytes, write_json
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.registry import HEADS, build_head
 from lofi_tal.model_files import ComponentFile, build_for, load_exactly, read_description, refuse_fetching
+
+HEAD_FILES = ("head.safetensors", "head.json")
+"""What :func:`save_head` writes."""
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -40,8 +44,10 @@ def load_head(folder: Path, *, trusted: str | None = None) -> Head:
         trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
-        DataError: If the folder does not hold a head of this version, or names one that is not registered.
+        DataError: If the folder does not hold a head of this version, names one that is not registered, or a file is
+            not as it was written.
     """
+    check_files(folder, *HEAD_FILES)
     path, weights = folder / "head.json", folder / "head.safetensors"
     described = read_description(path, ComponentFile)
     name = described.name
