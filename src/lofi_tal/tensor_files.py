@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,20 @@ _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "module", "
 """Entries of checkpoints in which the weights are, the likeliest first."""
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, *, first: Sequence[str] = ()) -> dict[str, Tensor]:
     """Read the weights of a checkpoint: names and tensors. What else it holds, such as an epoch, is passed over.
+
+    Args:
+        path: The file.
+        first: Entries in which the weights are looked for before the usual ones.
 
     Raises:
         DataError: If the file is missing, damaged, or holds other things than tensors and plain data.
     """
     content = read_tensors(path)
-    for _ in _NESTED:
-        key = next((key for key in _NESTED if _is_dict(content) and _is_dict(content.get(key))), None)
+    nested = (*first, *_NESTED)
+    for _ in nested:
+        key = next((key for key in nested if _is_dict(content) and _is_dict(content.get(key))), None)
         if key is None:
             break
         content = content[key]
@@ -145,9 +150,11 @@ def _no_weights(path: Path, start: bytes) -> str:
 def _no_weights_in_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, packed = archive.namelist(), sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError):
         return "is cut off or damaged: copy or download it again"
+    if packed > 2 * path.stat().st_size + 2**20:
+        return f"is packed: it would hold {packed:,} bytes, and torch.save packs nothing. Unpack it first"
     last = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in last and "data.pkl" in last:
         return f"is a TorchScript program, not weights. {_SAVE.removesuffix('.')}"

@@ -34,10 +34,10 @@ def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, V
     PyAV keeps FFmpeg's own log silent unless the application switches it on.
 
     Raises:
-        VideoError: If the file is missing, empty or not a video, is too large, or hangs.
+        VideoError: If the file is missing, empty or not a video, is too large, hangs, or was given up.
     """
-    if watch.is_known_to_hang(path):
-        raise VideoError(f"{watch.silence(path)}.")
+    if reason := watch.given_up(path):
+        raise VideoError(reason)
     with watch.reading(path):
         _check_file(path)
         with _opened(path) as container:
