@@ -11,12 +11,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from lofi_tal.balance import BalanceSection
+from lofi_tal.bounds import PlainName
 from lofi_tal.encoder_settings import EncoderSection
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import LofiError, nearest, quoted
+from lofi_tal.feature_settings import FeaturesSection
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
-from lofi_tal.settings import LaterSection, Section, known, leaves
+from lofi_tal.settings import LaterSection, Section, SnippetBounds, known, leaves
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
 
@@ -61,19 +64,7 @@ class DataSection(LaterSection):
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
-class FeaturesSection(LaterSection):
-    """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
-
-    later = frozenset({"axes"})
-    sources: tuple[Path, ...] = Field(min_length=1)
-    """Folders of .npy, .npz, .csv, .pt, .safetensors or .h5 (one a video), or HDF5 files; joined on the channels."""
-    resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
-    """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
-    axes: Literal["TC", "CT"] | None = None
-    """Order of the arrays: TC (time steps, channels) or CT. Left out, files and durations decide; TC if they cannot."""
-
-
-class SnippetSection(Section):
+class SnippetSection(SnippetBounds):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
@@ -84,9 +75,9 @@ class SnippetSection(Section):
     """Frames of the video from one frame of a snippet to the next."""
     size: int = Field(224, ge=16)
     """S, side of the square crop in pixels; the short side is scaled to 8/7 of it before the crop."""
-    window: float | None = Field(None, gt=0)
+    window: float | None = Field(None, ge=0.1)
     """Seconds of a sliding window, for long videos; null takes every video as one."""
-    overlap: float = Field(0.5, ge=0.0, lt=1.0)
+    overlap: float = Field(0.5, ge=0.0, le=0.95)
     """Share of a window that the next one sees too."""
 
     def record(self, *, cut: bool = True) -> dict[str, Any]:
@@ -228,7 +219,7 @@ class LofiSection(LaterSection):
 class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
-    later = frozenset({"weights", "ema"})
+    later = frozenset({"weights", "ema", "optimizer", "warmup", "clip_norm"})
 
     name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
@@ -242,12 +233,23 @@ class HeadSection(LaterSection):
     """Learning rates of Adam that are tried on the selection videos."""
     weight_decay: float = Field(1e-4, ge=0)
     """L2 penalty."""
+    optimizer: Literal["adamw"] | None = None
+    """adamw decouples the penalty, and spares biases, norms and scales, as ActionFormer; null is Adam."""
+    warmup: int | None = Field(None, ge=0)
+    """Epochs of linear warm-up, before `epochs` of half a cosine (5 in ActionFormer); null lets the rate fall once."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm (1 in ActionFormer)."""
     refit: bool = True
     """Train once more on all training videos with the learning rate that won."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the head's weights (0.999, say), evaluated and saved instead of the last ones."""
     weights: Path | None = None
-    """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
+    """Checkpoint of the published code (gtad, actionformer): stage 3 takes it as it is, and trains no head itself."""
+
+    @property
+    def passes(self) -> int:
+        """Passes over the features in all."""
+        return self.epochs + (self.warmup or 0)
 
 
 class ClassifierSection(Section):
@@ -289,10 +291,10 @@ class DetectSection(LaterSection):
 class Recipe(LaterSection):
     """A whole run: three stages, detection and evaluation."""
 
-    later = frozenset({"tracking"})
+    later = frozenset({"balance", "tracking"})
 
-    name: str = "lofi"
-    """Shown in reports."""
+    name: PlainName = "lofi"
+    """Shown in reports, and the run folder in runs/ without --output."""
     seed: int = 0
     """Random seed."""
     data: DataSection
@@ -310,6 +312,7 @@ class Recipe(LaterSection):
     """Stage 2; null uses the encoder of stage 1 as it is (the paper's baseline)."""
     head: HeadSection = HeadSection()
     classifier: ClassifierSection = ClassifierSection()
+    balance: BalanceSection = BalanceSection()
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
@@ -374,7 +377,7 @@ def _explain(item: Any) -> str:
         return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")
     if item["type"] == "missing":
         return f"{setting!r} is missing."
-    return f"{setting!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
+    return f"{setting!r} is {quoted(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}."
 
 
 def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:

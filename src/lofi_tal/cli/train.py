@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,8 +120,17 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
     _end(run, lost, run.data())
 
 
-def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
+def head(
+    options: RunOptions,
+    *,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the head's published code: it is taken as it is.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stage 3: train a fresh head on frozen features, detect, compute mAP; runs earlier stages first if needed."""
+    if weights is not None:
+        options = replace(options, settings=[*(options.settings or ()), f"head.weights={json.dumps(str(weights))}"])
     run = options.open_run()
     with _at_work(run):
         _data(run)

@@ -9,13 +9,21 @@ from lofi_tal.encoders.parts import adapt_encoder, check_part, layer_groups, lay
 from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_source, public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder, list_encoders
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
-from lofi_tal.encoders.weights import LoadReport, base_of, load_encoder, load_weights, save_encoder
+from lofi_tal.encoders.weights import (
+    ENCODER_FILES,
+    LoadReport,
+    base_of,
+    load_encoder,
+    load_weights,
+    save_encoder,
+)
 from lofi_tal.tensor_files import read_state_dict
 
 __all__ = [
     "ADAPTERS",
     "BATCHNORM_MODES",
     "ENCODERS",
+    "ENCODER_FILES",
     "PUBLIC_WEIGHTS",
     "BatchNorm",
     "Encoder",

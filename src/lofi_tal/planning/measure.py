@@ -1,6 +1,6 @@
 """One real training step in a fresh process, to hold a prediction against.
 
-    python -m lofi_tal.planning.measure '{"encoder": {...}, "head": {...}, ...}'
+    python -m lofi_tal.planning.measure '{"encoder": {...}, "head": {...}, ...}' PARENT
 
 Memory is the growth of the process's peak resident size (VmHWM; on a GPU the allocator's peak) over its size after a
 tiny step of the same model, which loads the libraries; large blocks are given back to the system at once
@@ -24,6 +24,7 @@ from lofi_tal.encoders import adapt_encoder, create_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
 from lofi_tal.planning.accounting import trained
+from lofi_tal.processes import end_with_parent
 from lofi_tal.runtime import WeightAverage
 from lofi_tal.runtime.device import free_unused, give_back_memory
 from lofi_tal.stages.end_to_end import EndToEnd
@@ -71,7 +72,7 @@ def measure_step(
     request = {**locals()}
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(  # noqa: S603 - this module, with arguments of our own
-        [sys.executable, "-m", "lofi_tal.planning.measure", json.dumps(request)],
+        [sys.executable, "-m", "lofi_tal.planning.measure", json.dumps(request), str(os.getpid())],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     if done.returncode:
@@ -147,4 +148,5 @@ def train_steps(request: dict[str, Any], device: torch.device, after: Callable[[
 
 
 if __name__ == "__main__":
+    end_with_parent(int(sys.argv[2]))
     sys.stdout.write(json.dumps(_run(json.loads(sys.argv[1]))) + "\n")

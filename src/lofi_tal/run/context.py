@@ -22,7 +22,7 @@ from lofi_tal.encoders import (
 )
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
-from lofi_tal.files import hash_file
+from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
@@ -124,7 +124,9 @@ class Context:
     def windows(self) -> Windows:
         """How videos are cut."""
         section = self.recipe.snippets
-        return Windows(section.count, section.window, section.overlap)
+        features = self.recipe.features
+        keep = features is not None and features.resize == "keep"
+        return Windows(section.count, None if keep else section.window, section.overlap, keep)
 
     @property
     def schedule(self) -> Schedule:
@@ -155,10 +157,7 @@ class Context:
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
-        section = self.recipe.encoder
-        path = section.weights
-        file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
-        return {"encoder": section.start(), "weights": None if file is None else hash_file(file)}
+        return {"encoder": self.recipe.encoder.start(), "weights": _hash_of_weights(self.recipe.encoder.weights)}
 
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
@@ -184,7 +183,9 @@ class Context:
 
     def _head(self, channels: int, classes: int) -> Head:
         section = self.recipe.head
-        return create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        _check_length(head, self.windows)
+        return head
 
     def check_parts(self) -> None:
         """Build encoder and head once, so that what is wrong with them is said before any training.
@@ -238,3 +239,20 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _hash_of_weights(path: Path | None) -> str | None:
+    """Return the hash of a file of weights, or of that in the folder of an encoder."""
+    if path is None or not path.is_dir():
+        return None if path is None else hash_file(path)
+    plain_file(path / "encoder.safetensors", path)
+    return hash_file(path / "encoder.safetensors")
+
+
+def _check_length(head: Head, windows: Windows) -> None:
+    """Refuse a head that needs equally many features of every video where videos keep their numbers of them."""
+    if windows.keep and not head.takes_mask:
+        raise LofiError(
+            f"features.resize: keep leaves every video its own number of features, and head {head.name!r} needs "
+            "as many of each: take the head actionformer, or another way to resize."
+        )

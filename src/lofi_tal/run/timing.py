@@ -7,7 +7,6 @@ what they are.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from lofi_tal.run.context import Context
 from lofi_tal.run.data import Clips, settled_features
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.training import adapted, clip_dataset, segment_clips
-from lofi_tal.runtime import StageFolder, open_stage, precision_of
+from lofi_tal.runtime import StageFolder, open_stage, precision_of, read_metrics
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.head import fit_on, train_head
 from lofi_tal.stages.localise import fuse, localise
@@ -201,7 +200,7 @@ class Trial:
         data, windows, section = context.data(), context.windows, context.recipe.head
 
         def features(videos: Sequence[TruthVideo]) -> FeatureSet:
-            counts = [windows.snippets(video.file.duration) for video in videos]
+            counts = [video.file.snippets(windows) for video in videos]
             return FeatureSet(videos, [torch.randn(channels, count) for count in counts])
 
         train = [*data.train, *data.selection]
@@ -229,8 +228,7 @@ class Trial:
     def _steps(self, name: str, stage: StageFolder, began: float) -> list[_Step]:
         """Return what a stage has noted of its steps; the rest of its time since ``began`` is its start and end."""
         elapsed, steps, before = time.perf_counter() - began, list[_Step](), 0.0
-        for line in (stage.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
+        for record in read_metrics(stage.path / "metrics.jsonl")[0]:
             took, before = record["seconds"] - before, record["seconds"]
             steps.append(_Step(took * (1 - record["wait"]), took * record["wait"]))
         self.seconds[f"{name} start"] = max(0.0, elapsed - before)

@@ -22,7 +22,7 @@ from lofi_tal.data import (
     video_contents,
     whole_files_fit,
 )
-from lofi_tal.encoders import Encoder, adapt_encoder, base_of, save_encoder
+from lofi_tal.encoders import ENCODER_FILES, Encoder, adapt_encoder, base_of, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
@@ -198,6 +198,8 @@ class Training:
             "data": content_hash(data.train),
             **context.recipe.encoder.training(),
         }
+        if balance := context.recipe.balance.model_dump(mode="json"):
+            inputs["balance"] = balance
         contents = {"data": _train_contents(data)}
         with context.folder.training(
             "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
@@ -224,6 +226,7 @@ class Training:
                 section=section,
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
+                balance=context.recipe.balance,
                 show=partial(show_videos, stage.path, data.labels),
                 watch=held_out_looks(context),
                 quiet=context.quiet,
@@ -235,7 +238,7 @@ class Training:
         if context.first:
             facts = {"stage": stage.stage, "inputs": stage.inputs}
             save_encoder(encoder, context.recipe.encoder.name, stage.path, facts)
-            stage.finish(outcome)
+            stage.finish(outcome, ENCODER_FILES)
         context.fabric.barrier()
         return stage.path
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, video_shares
 from lofi_tal.config import LofiSection
 from lofi_tal.data import (
     Batch,
@@ -49,6 +50,7 @@ def train_lofi(
     section: LofiSection,
     seed: int,
     workers: int,
+    balance: BalanceSection = NO_BALANCE,
     show: Callable[[Batch[TruthVideo]], None] | None = None,
     watch: Watch | None = None,
     quiet: bool = False,
@@ -66,6 +68,7 @@ def train_lofi(
         section: Schedule, epochs, optimiser, strategy.
         seed: Of the order and all that is drawn.
         workers: Loader processes.
+        balance: What is done for rare classes.
         show: Is given the first batch before it is trained on.
         watch: What is looked at between epochs.
         quiet: No progress.
@@ -74,13 +77,15 @@ def train_lofi(
     schedule = section.fidelities_over(full)
     strategy = Strategy(section.strategy, section.chunk, section.gradient_share)
     layer = classes if section.class_loss > 0 else None
-    plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss)
+    weights = None if balance.weights is None else class_weights(_instances(videos, classes), balance.weights).tolist()
+    plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss, class_weights=weights)
     optimizer, lr_at = _optimizer(plain, section, fabric)
     set_batchnorm_mode(encoder.train(), section.batchnorm)
     model, run = begin(
         folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet, ema=section.ema
     )
-    loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers)
+    shares = video_shares([video.labels.tolist() for video in videos.videos]) if balance.sampling else None
+    loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers, shares=shares)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
     look = None if watch is None else partial(watch.after, plain, fabric)
@@ -99,6 +104,11 @@ def train_lofi(
         "unreadable": run.all_lost(),
     }
     return run.outcome(result)
+
+
+def _instances(videos: SnippetDataset, classes: int) -> list[int]:
+    """Return the number of instances of each class."""
+    return torch.bincount(torch.cat([video.labels for video in videos.videos]), minlength=classes).tolist()
 
 
 def _train_step(
