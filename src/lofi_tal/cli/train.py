@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from lofi_tal.run import ArmResult, Run, RunData
 
 _MOST = 10  # files that each training names
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder folder.")
+]
+LicenceOption = Annotated[
+    str, typer.Option(help="Licences of public weights that may be proposed: permissive (commercial use), or any.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -174,10 +180,8 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="Recipe file to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder folder."),
-    ] = None,
+    weights: WeightsOption = None,
+    licence: LicenceOption = "permissive",
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
     trial: Annotated[
@@ -208,6 +212,7 @@ def init(
         clips=clips,
         clips_root=clips_root,
         weights=weights,
+        licence=licence,
         train_subset=train_subset,
         eval_subset=eval_subset,
         trial=trial,

@@ -297,7 +297,7 @@ def _open_source(path: Path) -> _Source:
         try:
             with h5py.File(path, "r") as handle:
                 places = {key: (path, key) for key in handle}
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"features {path} cannot be read as HDF5: {error}.") from error
     else:
         raise DataError(f"features {path} is neither a folder nor an HDF5 file (.h5, .hdf5), or does not exist.")

@@ -210,7 +210,8 @@ class GTAD(BoundaryMatchingHead):
             path: ``.pth.tar`` file with a ``state_dict`` whose keys may begin with ``module.``.
 
         Raises:
-            DataError: If the file cannot be read without executing code, or its weights do not fit.
+            DataError: If the file cannot be read without executing code, its weights do not fit, or a number in it is
+                not finite.
         """
         # the buffers of the published alignment layer depend on L alone, and are built here instead
         load_published(self, Path(path), passed_over="goi_align.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lofi_tal.errors import DataError
 from lofi_tal.heads.contract import Head
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.tensor_files import check_finite, read_state_dict
 
 
 def load_published(head: Head, path: Path, *, entry: str | None = None, passed_over: str | None = None) -> None:
@@ -19,7 +19,8 @@ def load_published(head: Head, path: Path, *, entry: str | None = None, passed_o
         passed_over: Beginning of names that the head does without.
 
     Raises:
-        DataError: If the file cannot be read without executing code, or its weights do not fit.
+        DataError: If the file cannot be read without executing code, its weights do not fit, or a number in it is not
+            finite.
     """
     first = () if entry is None else (entry,)
     state = {key.removeprefix("module."): value for key, value in read_state_dict(path, first=first).items()}
@@ -33,4 +34,5 @@ def load_published(head: Head, path: Path, *, entry: str | None = None, passed_o
             f"{path} does not fit this head: {len(wrong)} of {len(own)} tensors differ; {name} is {shapes[0]} there, "
             f"{shapes[1]} here. Give the checkpoint's sizes in head.options: {head.config}."
         )
+    check_finite(path, state)
     head.load_state_dict(state)

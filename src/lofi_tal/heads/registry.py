@@ -16,6 +16,7 @@ from lofi_tal.heads.anchor_free import AnchorFree
 from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.gtad import GTAD
+from lofi_tal.module_sizes import SizeLimit
 from lofi_tal.registry import Registry
 
 HEADS: Registry[Callable[..., Head]] = Registry("head", "lofi_tal.heads")
@@ -74,7 +75,8 @@ def build_head(name: str, options: Mapping[str, Any], *, dotted: bool = False) -
     """
     factory = HEADS.get(name, dotted=dotted)
     try:
-        head = factory(**options)
+        with SizeLimit(f"head {name!r}"):
+            head = factory(**options)
     except TypeError as error:
         raise LofiError(f"head {name!r}: {error}.") from error
     if not isinstance(head, Head):
