@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from pydantic import Field
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lofi_tal.artefacts import check_files
+from lofi_tal.bounds import PlainDict
 from lofi_tal.errors import DataError
-from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.files import write_bytes, write_json
+from lofi_tal.model_files import Description, build_for, load_exactly, read_description
 
 POOLINGS = ("proposal", "video")
 _BATCH = 64  # segments
@@ -83,7 +87,7 @@ class ProposalClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, hidden: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
-        self.config = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
+        self.config: dict[str, Any] = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
         self.register_buffer("mean", torch.zeros(3 * channels))
         self.register_buffer("std", torch.ones(3 * channels))
         self.layers = nn.Sequential(
@@ -225,16 +229,31 @@ def save_classifier(classifier: ProposalClassifier, folder: Path, facts: dict[st
     write_json(folder / "classifier.json", {"config": classifier.config, "facts": facts})
 
 
+class _Arguments(Description):
+    """Arguments of :class:`ProposalClassifier`."""
+
+    channels: int = Field(ge=1, le=100_000)
+    classes: int = Field(ge=1, le=100_000)
+    hidden: int = Field(ge=1, le=65_536)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class _ClassifierFile(Description):
+    """``classifier.json``."""
+
+    config: _Arguments
+    facts: PlainDict = Field(default_factory=dict)
+
+
 def load_classifier(folder: Path) -> tuple[ProposalClassifier, dict[str, Any]]:
     """Read what :func:`save_classifier` wrote.
 
     Raises:
-        DataError: If the folder does not hold a classifier of this version.
+        DataError: If the folder does not hold a classifier of this version, or a file is not as it was written.
     """
-    description = read_json(folder / "classifier.json")
-    try:
-        classifier = ProposalClassifier(**description["config"])
-        classifier.load_state_dict(load_file(folder / "classifier.safetensors"))
-        return classifier.eval(), dict(description["facts"])
-    except Exception as error:
-        raise DataError(f"{folder} does not hold a classifier of this version: {error}.") from error
+    check_files(folder, "classifier.safetensors", "classifier.json")
+    described = read_description(folder / "classifier.json", _ClassifierFile)
+    weights, config = folder / "classifier.safetensors", described.config
+    classifier = build_for(weights, "the classifier", lambda: ProposalClassifier(**config.model_dump()))
+    load_exactly(classifier, weights)
+    return classifier.eval(), described.facts

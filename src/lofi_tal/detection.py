@@ -15,13 +15,15 @@ from lofi_tal.files import (
     hash_file,
     hash_object,
     inside,
+    plain_file,
     read_json,
     write_json,
     write_json_once,
 )
+from lofi_tal.folders import read_whole
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
-from lofi_tal.localizer import Localizer, find_model
+from lofi_tal.localizer import RECORD, Localizer, find_model
 from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of
@@ -84,11 +86,17 @@ def detect_files(
         files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
     if patience is not None and out is not None and precision == "auto":
         precision = _common_precision(out, device)
-    localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
+    share = patience is not None and out is not None
+
+    def loaded(folder: Path) -> tuple[Localizer, str]:
+        made = Localizer.from_pretrained(folder, device=device, precision=precision)
+        return made, hash_model(folder) if share else ""
+
+    localizer, content = read_whole(find_model(model), RECORD, loaded)  # both of the same model
     shown = _shown(localizer, threshold, wanted_precision, everything=everything)
     named = {path: named[path] for path in files[rank::ranks]}
     if patience is not None and out is not None:
-        work = _SharedDetection(localizer, hash_model(find_model(model)), out, shown, formats)
+        work = _SharedDetection(localizer, content, out, shown, formats)
         return *work.run(named, patience, quiet=quiet), shown
     return *_detect_alone(localizer, named, out, shown, formats, quiet=quiet), shown
 
@@ -201,7 +209,7 @@ def _common_precision(out: Path, device: str) -> str:
 def hash_model(folder: Path) -> str:
     """Return a hash of the weights and settings that a model folder holds."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    return hash_object([[path.name, hash_file(path)] for path in files])
+    return hash_object([[path.name, hash_file(path)] for path in files if plain_file(path, folder)])
 
 
 def _video_files(videos: Sequence[Path]) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal import display
+from lofi_tal.cells import caption, guarded
 from lofi_tal.errors import DataError, LofiError
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Segments:
         return _records(self)
 
     def to_csv(self) -> str:
-        """Return CSV text ``video,start,end,label,score`` with a header, times in seconds.
+        """Return CSV text ``video,start,end,label,score``, times in seconds, safe to open in a spreadsheet.
 
         >>> print(Segments("match", [2], [5.5], ("jump",), [0.4]).to_csv(), end="")
         video,start,end,label,score
@@ -210,7 +211,7 @@ class Segments:
         return _csv(self.video_id, self)
 
     def to_srt(self) -> str:
-        """Return subtitles (SubRip) in the order of time, one for each segment.
+        """Return subtitles (SubRip) in the order of time, one for each segment; a label is one line.
 
         >>> print(Segments("match", [2], [5.5], ("jump",), [0.4]).to_srt(), end="")
         1
@@ -287,13 +288,13 @@ def _csv(video_id: str, segments: Iterable[Segment]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["video", "start", "end", "label", "score"])
     for start, end, label, score in segments:
-        writer.writerow([video_id, f"{start:.3f}", f"{end:.3f}", label, f"{score:.6f}"])
+        writer.writerow([guarded(video_id), f"{start:.3f}", f"{end:.3f}", guarded(label), f"{score:.6f}"])
     return text.getvalue()
 
 
 def _srt(segments: Iterable[Segment]) -> str:
     blocks = [
-        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{label} {score:.2f}\n"
+        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{caption(label)} {score:.2f}\n"
         for number, (start, end, label, score) in enumerate(segments, start=1)
     ]
     return "\n".join(blocks)

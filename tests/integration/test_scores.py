@@ -1,13 +1,12 @@
 """Thresholds and probabilities from a finished run to what its user sees."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 from conftest import lofi
 
-from lofi_tal.evaluation import Verdicts, load_sheet, make_sheet, save_sheet
+from lofi_tal.evaluation import Verdicts, load_sheet, make_sheet
 from lofi_tal.files import read_json
 from lofi_tal.localizer import Localizer
 
@@ -20,17 +19,21 @@ def said(result):
 @pytest.fixture(scope="module")
 def calibrated(finished_run, tmp_path_factory):
     """Return a model folder of a run with a score sheet on 200 made-up verdicts: right from a raw score of 0.5 on."""
-    model = tmp_path_factory.mktemp("scores") / "model"
-    shutil.copytree(finished_run[1][-1].model, model)
+    source, model = finished_run[1][-1].model, tmp_path_factory.mktemp("scores") / "model"
     score = np.linspace(0.99, 0.0, 200)
-    places, labels = np.arange(200) % 20, tuple(read_json(model / "localizer.json")["labels"])
+    places, labels = np.arange(200) % 20, tuple(read_json(source / "localizer.json")["labels"])
     right = score >= 0.5
     label = np.zeros(200, int)
-    save_sheet(
-        make_sheet(Verdicts(labels, 20, score, label, places, right, label[right], places[right])),
-        model,
-    )
-    return model
+    sheet = make_sheet(Verdicts(labels, 20, score, label, places, right, label[right], places[right]))
+    return with_sheet(source, sheet, model)
+
+
+def with_sheet(source, sheet, folder):
+    """Write the model of a folder again, with another score sheet or none."""
+    localizer = Localizer.from_pretrained(source, device="cpu")
+    localizer.sheet = sheet
+    localizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,7 @@ def test_a_run_leaves_what_its_selection_videos_say_of_its_scores(finished_run):
 
 
 def test_a_calibrated_model_gives_probabilities_in_the_same_order_and_keeps_its_scores(calibrated, video, tmp_path):
-    raw = shutil.copytree(calibrated, tmp_path / "raw")
-    (raw / "scores.json").unlink()
+    raw = with_sheet(calibrated, None, tmp_path / "raw")
     plain = Localizer.from_pretrained(raw, device="cpu").predict(video)
     localizer = Localizer.from_pretrained(calibrated, device="cpu")
     found = localizer.predict(video)
@@ -111,8 +113,7 @@ def test_all_shows_all_and_choices_exclude_each_other(calibrated, video):
 
 
 def test_a_model_without_a_sheet_works_as_before_but_knows_no_precision(calibrated, video, tmp_path):
-    raw = shutil.copytree(calibrated, tmp_path / "raw")
-    (raw / "scores.json").unlink()
+    raw = with_sheet(calibrated, None, tmp_path / "raw")
     localizer = Localizer.from_pretrained(raw, device="cpu")
     assert localizer.threshold == read_json(raw / "localizer.json")["threshold"]
     result = lofi("detect", video, "--model", raw, "--min-precision", 0.8, "--device", "cpu", "-q")

@@ -114,9 +114,20 @@ def evaluate(
 
         print_json(evaluation_json(*parts))
         return
-    parts.show(difference=against is not None)
+    _show_parts(parts, difference=against is not None)
     if page is not None:
         say(f"Page: {page}")
+
+
+def _show_parts(parts: _Parts, *, difference: bool) -> None:
+    result, recall, errors, intervals, seen = parts
+    show_detections(result, intervals, difference=difference)
+    if recall is not None:
+        show_recall(recall)
+    if errors is not None:
+        show_diagnosis(errors)
+    if seen is not None:
+        show_seen(seen)
 
 
 def _choose_videos(
@@ -139,16 +150,6 @@ class _Parts(NamedTuple):
     errors: Diagnosis | None
     intervals: BootstrapResult | None
     seen: Assessment | None = None
-
-    def show(self, *, difference: bool) -> None:
-        """Print what there is."""
-        show_detections(self.result, self.intervals, difference=difference)
-        if self.recall is not None:
-            show_recall(self.recall)
-        if self.errors is not None:
-            show_diagnosis(self.errors)
-        if self.seen is not None:
-            show_seen(self.seen)
 
 
 @dataclass(frozen=True)

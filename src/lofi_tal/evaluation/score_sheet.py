@@ -7,6 +7,7 @@ and held to bounds when they are read. A model folder without it works: its scor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lofi_tal.artefacts import check_files
 from lofi_tal.errors import DataError
 from lofi_tal.evaluation.calibration import Calibration, Curve, fit_calibration
 from lofi_tal.evaluation.operating import Thresholds, choose_thresholds
@@ -97,11 +99,13 @@ def load_sheet(folder: Path) -> ScoreSheet | None:
     """Read ``scores.json`` of a model folder; None if there is none.
 
     Raises:
-        DataError: If it is malformed or beyond the bounds; the message names the file and what is at fault.
+        DataError: If it is malformed, beyond the bounds or not as it was written; the message names the file and what
+            is at fault.
     """
     path = folder / SHEET
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    check_files(folder, SHEET)
     content = read_json(path)
     try:
         if content["format"] != FORMAT:
@@ -109,13 +113,9 @@ def load_sheet(folder: Path) -> ScoreSheet | None:
         labels = tuple(_text(label) for label in _list(content["labels"]))
         return ScoreSheet(_verdicts(content["selection"], labels), _calibration(content["calibration"], labels))
     except DataError as error:
-        raise DataError(
-            f"{path}: {error} Train stage 3 again, or remove the file: scores are then used raw."
-        ) from error
+        raise DataError(f"{path}: {error} Train stage 3 again.") from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path} is no score sheet of a model: {error!r}. Train stage 3 again, or remove it."
-        ) from error
+        raise DataError(f"{path} is no score sheet of a model: {error!r}. Train stage 3 again.") from error
 
 
 def _verdicts(selection: Mapping[str, Any], labels: tuple[str, ...]) -> Verdicts:

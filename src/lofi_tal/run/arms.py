@@ -5,6 +5,7 @@ An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `b
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from lofi_tal.data import TruthVideo, content_hash, video_contents
 from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
-from lofi_tal.heads import Head
-from lofi_tal.localizer import Localizer
+from lofi_tal.heads import HEAD_FILES, Head
+from lofi_tal.localizer import OWN_FILES, Localizer
 from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import arm_folder
@@ -107,7 +108,7 @@ class ArmRun(ArmFeatures):
             localizer = self._localizer(head, classifier, chosen, sheet)
             localizer.save_pretrained(model)
             scores = self._evaluate(localizer, validation, external)
-            return self._record(evaluation, began, scores, chosen)
+            return self._record(evaluation, began, scores, chosen, self._written(search))
 
         return ArmResult(self.name, on_first(finish), chosen, model, failed)
 
@@ -122,6 +123,8 @@ class ArmRun(ArmFeatures):
         if context.recipe.balance.sampling:
             inputs["balance"] = {"sampling": True}
         if context.windows.seconds is not None:
+            inputs["windows"] = {key: value for key, value in vars(context.windows).items() if key != "keep"}
+        if context.windows.keep:
             inputs["windows"] = vars(context.windows)
         if context.recipe.head.weights is not None:
             inputs["weights"] = hash_file(context.recipe.head.weights)
@@ -190,7 +193,7 @@ class ArmRun(ArmFeatures):
             head=head,
             classifier=classifier,
             labels=context.data().labels,
-            snippets=recipe.snippets.record(),
+            snippets={**recipe.snippets.record(), **({"keep": True} if context.windows.keep else {})},
             detect=recipe.detect,
             pooling=chosen["pooling"],
             threshold=chosen["threshold"],
@@ -223,12 +226,24 @@ class ArmRun(ArmFeatures):
             scores["external"] = evaluate_known(data.truth, with_file, self._tiou).to_json()
         return scores
 
+    def _written(self, search: Search) -> list[Path]:
+        """Return all that stage 3 leaves behind: heads, model and detections."""
+        heads = [folder / name for folder in search.trainings for name in (*HEAD_FILES, "stage.json")]
+        model = [path for name in OWN_FILES if (path := self.folder / "model" / name).exists()]
+        detections = sorted(self.folder.glob("detections*.json"))
+        return [*heads, *model, *detections]
+
     @staticmethod
     def _record(
-        evaluation: StageFolder, began: float, scores: dict[str, dict[str, Any]], chosen: dict[str, Any]
+        evaluation: StageFolder,
+        began: float,
+        scores: dict[str, dict[str, Any]],
+        chosen: dict[str, Any],
+        written: Sequence[Path],
     ) -> dict[str, dict[str, Any]]:
         result = {"scores": scores, "chosen": chosen}
-        evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result))
+        names = [os.path.relpath(path, evaluation.path) for path in written]
+        evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result), names)
         return scores
 
     def classify(self) -> Classification:
