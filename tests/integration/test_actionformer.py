@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import lofi
 
-from lofi_tal.errors import LofiError
-from lofi_tal.files import write_json
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import read_json, write_json
 from lofi_tal.heads import ActionFormer, load_head
 from lofi_tal.localizer import Localizer
 from lofi_tal.recipes.writing import save_recipe
@@ -119,6 +119,15 @@ def test_a_head_that_needs_equally_many_features_says_so(changed, published):
         run.run()
     with pytest.raises(LofiError, match=r"features\.stride is missing"):
         changed(features={"sources": ["features"], "resize": "keep"})
+
+
+def test_a_stride_of_frames_needs_a_frame_rate(changed, published):
+    content = read_json(published / "annotations.json")
+    for entry in content["database"].values():
+        del entry["fps"]
+    write_json(published / "annotations.json", content)
+    with pytest.raises(DataError, match=r"no fps in the annotations: set features\.fps"):
+        Run(features_recipe(changed, published), published / "run", device="cpu", quiet=True).data()
 
 
 def test_a_checkpoint_keeps_what_the_loss_divides_by(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lofi_tal.errors import LofiError
 from lofi_tal.video import Clock
 
 
@@ -29,8 +30,15 @@ class FeatureGrid:
     fps: float | None
     keep: bool
 
-    def clock(self, count: int, fps: float) -> Clock:
-        """Return the clock of a video of ``count`` features."""
+    def clock(self, count: int, fps: float | None = None) -> Clock:
+        """Return the clock of a video of ``count`` features; ``fps`` is its own, which the grid's goes before.
+
+        Raises:
+            LofiError: If neither is known.
+        """
+        fps = self.fps or fps
+        if fps is None:
+            raise LofiError("features at a stride of frames need a frame rate, and there is none: set features.fps.")
         if self.keep:
             return Clock((self.span - self.stride) / 2 / fps, count * self.stride / fps)
         return Clock(0.0, ((count - 1) * self.stride + self.span) / fps)

@@ -333,9 +333,8 @@ def _on_grid(
     location: tuple[Path, str], video: VideoAnnotation, features: PublishedFeatures, grid: FeatureGrid
 ) -> VideoFile:
     """Return the feature file of a video with the clock of its grid."""
-    fps = grid.fps or video.fps
-    if fps is None:
+    if grid.fps is None and video.fps is None:
         raise DataError("has features at a stride of frames, but no fps in the annotations: set features.fps")
     count = features.counted(video.video_id)
-    clock = grid.clock(count, fps)
+    clock = grid.clock(count, video.fps)
     return VideoFile(*location, clock.duration, 0, clock.start, count if grid.keep else None)
