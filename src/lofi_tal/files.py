@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +27,7 @@ _COMPANIONS = frozenset((
 _PART = ".part"
 _DAY = 86400.0
 _UNFINISHED = (_PART, ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+_NOT_PLAIN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -98,18 +101,17 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 in one atomic step."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 in one atomic step; bytes of a name that are no UTF-8 are written as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def json_text(value: Any) -> str:
-    """Return ``value`` as indented JSON; NaN and infinity are refused."""
+    """Return ``value`` as indented JSON; NaN and infinity are refused.
+
+    What steers a terminal, and bytes of a name that are no UTF-8, are escaped: reading gives them back.
+    """
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # names of files that are no text
-        text = json.dumps(value, indent=1, allow_nan=False)
-    return text + "\n"
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -172,6 +174,22 @@ def _not_utf8(path: Path, error: UnicodeDecodeError, format_name: str) -> DataEr
     return DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 {format_name}.")
 
 
+@contextlib.contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield a name by which a library can read a file that takes UTF-8 alone; it holds within the block.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as handle:
+            yield f"/dev/fd/{handle.fileno()}"
+        return
+    yield str(path)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -199,6 +217,38 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} nests its values too deeply to be an annotation or result file.") from error
     except ValueError as error:  # a number of thousands of digits
         raise DataError(f"{path} is not usable JSON: {error}.") from error
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(path: Path, folder: Path) -> os.stat_result:
+    """Return the status of a file in a folder that may come from a stranger.
+
+    Opening a named pipe waits for ever, a device has no end, and a link may lead to a file of the reader's own.
+
+    Raises:
+        DataError: If it does not exist, leads out of the folder, or is no plain file.
+    """
+    try:
+        real, status = path.resolve(strict=True), path.stat()
+        out = not real.is_relative_to(folder.resolve())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a name that no file can have
+        raise DataError(f"{path} cannot be read: {error}.") from error
+    if out:
+        raise DataError(f"{path} is a link that leads out of {folder}, to {real}: put the file itself there.")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no plain file")
+        raise DataError(f"{path} is {kind}: expected a plain file.")
+    return status
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -55,11 +55,13 @@ def losses(folder):
 
 
 @pytest.mark.parametrize("stop_after", [0, 4, 6, 10])
-def test_a_crash_at_any_step_and_a_resume_give_the_same_weights_and_metrics(tmp_path, stop_after):
+def test_a_crash_at_any_step_and_a_resume_give_the_same_weights_and_metrics(tmp_path, stop_after, caplog):
     whole = train(tmp_path / "whole")
     with pytest.raises(ZeroDivisionError):
         train(tmp_path / "cut", stop_after=stop_after)
-    resumed = train(tmp_path / "cut", resume=True)
+    with caplog.at_level("WARNING"):
+        resumed = train(tmp_path / "cut", resume=True)
+    assert not caplog.records
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
@@ -154,6 +156,22 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     with pytest.raises(DataError, match=r"checkpoint\.pt cannot be read"):
         train(tmp_path / "cut", resume=True)
+
+
+@pytest.mark.parametrize("ruin", [
+    lambda text: "", lambda text: text[: len(text) // 2], lambda text: text.replace('"loss": ', '"loss": 1'),
+    lambda text: "[]\n" + text.partition("\n")[2], lambda text: "\0" + text,
+])  # fmt: skip
+def test_metrics_that_were_damaged_before_a_resume_are_told_and_change_no_weight(tmp_path, ruin, caplog):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path / "cut", stop_after=5)
+    lines = tmp_path / "cut/metrics.jsonl"
+    lines.write_text(ruin(lines.read_text()))
+    resumed = train(tmp_path / "cut", resume=True)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert f"curves may be wrong: {lines} is damaged" in caplog.text
+    assert [step for step, *_ in losses(tmp_path / "cut")][-6:] == list(range(7, 13))
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -191,3 +191,16 @@ def test_processes_that_examine_end_with_a_parent_that_is_killed(videos, tmp_pat
     while any(Path(f"/proc/{pid}/exe").exists() for pid in left):
         assert time.monotonic() < limit
         time.sleep(0.1)
+
+
+def test_a_line_that_was_changed_is_as_if_it_were_not_there_and_older_lines_are_believed(videos, tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    VideoManifest(path).examine(videos[:2])
+    lines = path.read_text().splitlines()
+    assert all(json.loads(line)["check"] for line in lines)
+    changed = [line.replace('"duration": 2.0', '"duration": 6.0') for line in lines]
+    path.write_text("\n".join([lines[0], changed[1]]) + "\n")
+    assert set(VideoManifest(path).known) == {str(videos[0])}
+    older = [{key: value for key, value in json.loads(line).items() if key != "check"} for line in changed]
+    path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert {record.duration for record in VideoManifest(path).known.values()} == {6.0}

@@ -103,7 +103,7 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show an encoder (channels, parameters, preprocessing, public weights), and whether a weights file fits."""
-    from lofi_tal.encoders import ENCODERS, batchnorms, create_encoder, load_weights
+    from lofi_tal.encoders import ENCODERS, batchnorms, create_encoder, layer_groups, load_weights
 
     encoder = create_encoder(name)
     facts: dict[str, object] = {
@@ -113,6 +113,7 @@ def info(
         "channels": encoder.channels,
         "parameters": sum(p.numel() for p in encoder.parameters()),
         "batchnorm layers": len(batchnorms(encoder)),
+        "layer groups": [group for group, _ in layer_groups(encoder)],
         "mean": [round(float(value), 6) for value in encoder.mean.flatten()],
         "std": [round(float(value), 6) for value in encoder.std.flatten()],
         "public weights": _sources(name),

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lofi_tal.data.items import Batch, FrameDataset, Request, Target
@@ -32,10 +34,11 @@ def make_training_loader(
     batch: int,
     schedule: Schedule,
     workers: int,
+    shares: NDArray[np.float64] | None = None,
 ) -> Iterator[Batch[Target]]:
     """Return the batches of a training stage, from the step at which ``run`` begins, for this rank.
 
-    As :func:`make_batches`, at the fidelities of ``schedule``.
+    As :func:`make_batches`, at the fidelities of ``schedule``; ``shares`` say how often each item is drawn.
     """
     requests = StepRequests(
         count=len(dataset),
@@ -46,6 +49,7 @@ def make_training_loader(
         start=run.start,
         rank=run.fabric.global_rank,
         ranks=run.fabric.world_size,
+        shares=shares,
     )
     count = -(-batch // run.fabric.world_size)
     return make_batches(dataset, requests, workers, count=count, fidelities=schedule.fidelities)

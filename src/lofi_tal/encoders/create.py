@@ -9,7 +9,8 @@ from typing import Any
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
 from lofi_tal.encoders.registry import build_encoder
-from lofi_tal.encoders.weights import load_weights
+from lofi_tal.encoders.weights import is_adapted, load_encoder, load_weights
+from lofi_tal.errors import DataError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -29,9 +30,23 @@ def create_encoder(name: str, *, pretrained: str | Path | None = None, **options
         DataError: If weights are missing, cannot be read or do not fit.
     """
     encoder = build_encoder(name, options, dotted=True)
+    if pretrained is not None and is_adapted(Path(pretrained)):
+        return _adapted(Path(pretrained), encoder)
     if pretrained is not None:
         load_weights(encoder, _weights_file(pretrained, name))
     return encoder
+
+
+def _adapted(folder: Path, wanted: Encoder) -> Encoder:
+    """Return the encoder with its adapters that a folder holds.
+
+    Raises:
+        DataError: If it is another encoder than what is wanted.
+    """
+    found = load_encoder(folder, trusted={wanted.name or ""})
+    if (found.name, found.config) != (wanted.name, wanted.config):
+        raise DataError(f"{folder} holds {found.name} {found.config}, not {wanted.name} {wanted.config}.")
+    return found
 
 
 def _weights_file(pretrained: str | Path, name: str) -> Path:

@@ -12,10 +12,17 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, public_weights
+from lofi_tal.encoders import (
+    Encoder,
+    adapt_encoder,
+    create_encoder,
+    load_encoder,
+    load_weights,
+    public_weights,
+)
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
-from lofi_tal.files import hash_file
+from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
@@ -117,7 +124,9 @@ class Context:
     def windows(self) -> Windows:
         """How videos are cut."""
         section = self.recipe.snippets
-        return Windows(section.count, section.window, section.overlap)
+        features = self.recipe.features
+        keep = features is not None and features.resize == "keep"
+        return Windows(section.count, None if keep else section.window, section.overlap, keep)
 
     @property
     def schedule(self) -> Schedule:
@@ -148,10 +157,7 @@ class Context:
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
-        section = self.recipe.encoder
-        path = section.weights
-        file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
-        return {"encoder": section.model_dump(mode="json"), "weights": None if file is None else hash_file(file)}
+        return {"encoder": self.recipe.encoder.start(), "weights": _hash_of_weights(self.recipe.encoder.weights)}
 
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
@@ -177,7 +183,9 @@ class Context:
 
     def _head(self, channels: int, classes: int) -> Head:
         section = self.recipe.head
-        return create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        _check_length(head, self.windows)
+        return head
 
     def check_parts(self) -> None:
         """Build encoder and head once, so that what is wrong with them is said before any training.
@@ -186,9 +194,15 @@ class Context:
             LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
         """
         encoder, head = self.recipe.encoder, self.recipe.head
-        if self.recipe.features is not None or (encoder.weights is not None and encoder.weights.is_dir()):
+        if self.recipe.features is not None:
             return
-        channels = create_encoder(encoder.name, **encoder.options).channels
+        if encoder.weights is not None and encoder.weights.is_dir():
+            if encoder.adapting():
+                adapt_encoder(self.saved_encoder(encoder.weights), **encoder.adapting())
+            return
+        made = create_encoder(encoder.name, **encoder.options)
+        adapt_encoder(made, **encoder.adapting())
+        channels = made.channels
         built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
         if head.weights is not None:
             built.load_official(head.weights)
@@ -225,3 +239,20 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _hash_of_weights(path: Path | None) -> str | None:
+    """Return the hash of a file of weights, or of that in the folder of an encoder."""
+    if path is None or not path.is_dir():
+        return None if path is None else hash_file(path)
+    plain_file(path / "encoder.safetensors", path)
+    return hash_file(path / "encoder.safetensors")
+
+
+def _check_length(head: Head, windows: Windows) -> None:
+    """Refuse a head that needs equally many features of every video where videos keep their numbers of them."""
+    if windows.keep and not head.takes_mask:
+        raise LofiError(
+            f"features.resize: keep leaves every video its own number of features, and head {head.name!r} needs "
+            "as many of each: take the head actionformer, or another way to resize."
+        )

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lofi_tal.artefacts import sealed
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, fill
 from lofi_tal.errors import LofiError
@@ -139,7 +140,7 @@ class Run(Context):
         if self.first:
             write_text(self.folder.path / "recipe.yaml", save_recipe(with_absolute_paths(self.recipe)))
             facts = {**environment(), "precision": precision_of(self.fabric), "compile": self.compile}
-            write_json(self.folder.path / "environment.json", facts)
+            write_json(self.folder.path / "environment.json", sealed(facts))
             if command:
                 write_text(self.folder.path / "command.txt", command + "\n")
 

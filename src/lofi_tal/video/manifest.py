@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import append_line, file_stamp, hash_object
@@ -26,11 +27,15 @@ from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.frame_times import probe_video
+from lofi_tal.video.limits import MAX_MEMORY
 from lofi_tal.video.readers import read_in_processes
 
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
+_RECORD = b'{"path"'  # how a line begins, in every layout
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
+_CHECK = ', "check": "'
+_MOST = 1e10  # seconds, frames or pixels of a video
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
@@ -93,6 +98,8 @@ class VideoRecord:
             raise TypeError(f"expected texts and whole numbers, found {value!r}")
         if not isinstance(record.mirrored, bool) or not math.isfinite(_number(record.start)):
             raise TypeError(f"expected a number and true or false, found {value!r}")
+        if max(_number(record.duration), *counts) > _MOST or abs(record.start) > _MOST:
+            raise ValueError(f"expected seconds and counts of a video, found {value!r}")
         if not record.error and not (_number(record.duration) > 0 and min(counts) > 0):
             raise ValueError(f"expected a video with frames, found {value!r}")
         return record
@@ -179,7 +186,7 @@ class VideoManifest:
             if record != self.known.get(record.path):
                 self.known[record.path] = record
                 if self.path is not None:
-                    append_line(self.path, json.dumps(asdict(record), allow_nan=False))
+                    append_line(self.path, _line(record))
             yield path, record
 
     def _shared(self, paths: Sequence[Path], decode: bool, patience: float) -> Iterator[tuple[Path, VideoRecord]]:
@@ -214,12 +221,16 @@ class VideoManifest:
         """Read what has been added to the file; its last line is read again if it had no end yet."""
         if self.path is None or not self.path.exists():
             return
+        if not self.path.is_file():
+            raise LofiError(f"The manifest {self.path} cannot be read: it is no plain file. Name a file, new or old.")
         try:
             with self.path.open("rb") as file:
                 file.seek(self._bytes)
                 new = file.read()
         except OSError as error:
             raise LofiError(f"The manifest {self.path} cannot be read: {error.strerror}.") from error
+        if not self._bytes and new.strip() and not any(line.startswith(_RECORD) for line in new.splitlines()):
+            raise LofiError(f"{self.path} is no manifest, and lines would be added to it: name another file.")
         self._bytes += new.rfind(b"\n") + 1
         for record in _records(new):
             self.known[record.path] = record
@@ -232,7 +243,8 @@ def _blocks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
 def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
     """Yield what there is to say of each file, as it comes; one that ends its processes costs itself alone."""
     processes = max(1, min(workers, len(todo)))
-    return read_in_processes(functools.partial(_examine_watched, decode=decode), todo, processes, in_order=False)
+    read, begin = functools.partial(_examine_watched, decode=decode), functools.partial(watch.limit_memory, MAX_MEMORY)
+    return read_in_processes(read, todo, processes, in_order=False, begin=begin)
 
 
 def examine(path: Path, decode: bool) -> VideoRecord:
@@ -289,10 +301,33 @@ def _content(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _line(record: VideoRecord) -> str:
+    """Return the line of a record, with a check word of all before it."""
+    text = json.dumps(asdict(record), allow_nan=False)
+    return f'{text[:-1]}{_CHECK}{_check_word(text)}"}}'
+
+
+def _check_word(text: str) -> str:
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+def _record(line: str) -> VideoRecord:
+    """Return the record of a line; lines of earlier versions have no check word.
+
+    Raises:
+        ValueError: If it is not what was written, or of another layout.
+        TypeError: If it has other fields, or values of other kinds.
+    """
+    text, found, rest = line.rpartition(_CHECK)
+    if found and rest != f'{_check_word(text + "}")}"}}':
+        raise ValueError("another line was written")
+    return VideoRecord.from_json(json.loads(text + "}" if found else line))
+
+
 def _records(lines: bytes) -> Iterator[VideoRecord]:
     """Yield the records of some lines; one that was cut short, by a crash, is as if it were not there."""
     for line in lines.decode(errors="replace").splitlines():
         try:
-            yield VideoRecord.from_json(json.loads(line))
+            yield _record(line)
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             continue

@@ -192,15 +192,15 @@ class _Crew(Generic[_Key, _Item]):
         """Take back what a dead process had been given, and give up the file that it died of, or everything."""
         reader.process.join()
         path, how = reader.slot.read(), _how_it_ended(reader.process.exitcode)
-        hangs = reader.process.exitcode == watch.HANGS
+        known = "" if path is None else watch.why_it_ended(path, reader.process.exitcode)
         reader.end()
         self.waiting.extendleft(reversed(reader.given))
         if not reader.given:
             return
         blamed = reader.given[0] if path is None else path
         self.deaths[blamed] += 1
-        if path is not None and (hangs or self.deaths[path] >= _DEATHS_OF_A_FILE):
-            reason = watch.silence(path) if hangs else f"{path}: crashes FFmpeg, or what reads it was ended ({how})"
+        if path is not None and (known or self.deaths[path] >= _DEATHS_OF_A_FILE):
+            reason = known or f"{path}: crashes FFmpeg, or what reads it was ended ({how})"
             self.given_up = {**self.given_up, path: f"{reason}."}
         elif self.deaths[blamed] >= _DEATHS_WITHOUT_A_FILE:
             raise RunError(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,8 @@ SILENCE_SECONDS = 300.0
 
 HANGS = 75
 """Status of a process that ended because its file hangs."""
+TOO_LARGE = 76
+"""Status of a process that ended because its file takes too much memory."""
 
 _LOOKS = 100  # at a file within that time: a process that was stopped for a while has not looked meanwhile
 _LONGEST = 4096  # bytes of a path, on Linux
@@ -44,6 +48,8 @@ class Slot:
         text: bytes = self._text[: self._size.value]
         return Path(os.fsdecode(text)) if text else None
 
+
+_MEMORY_SECONDS = 0.2  # between two looks at how large this process is
 
 _reading: Path | None = None
 _signs = 0
@@ -112,6 +118,38 @@ def give_up(files: Mapping[Path, str]) -> None:
 def given_up(path: Path) -> str:
     """Return why a file need not be tried in this process; empty if it may."""
     return _given_up.get(path, "")
+
+
+def limit_memory(most: int) -> None:
+    """End this process, from now on, as soon as one file makes it grow by more than ``most`` bytes.
+
+    A decoder may keep many frames of any size that a file claims. The largest size of the process so far counts.
+    """
+
+    def watch() -> None:
+        path, before = None, 0
+        while True:
+            size = _largest_size()
+            if _reading is None or _reading != path:
+                path, before = _reading, size
+            elif size - before > most:
+                os._exit(TOO_LARGE)
+            time.sleep(_MEMORY_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _largest_size() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def why_it_ended(path: Path, status: int | None) -> str:
+    """Return what a process said of the file that it read with the status that it ended with; empty if nothing."""
+    if status == TOO_LARGE:
+        return f"{path}: takes more memory than one file may (6 GiB)"
+    return silence(path) if status == HANGS else ""
 
 
 def silence(path: Path) -> str:
