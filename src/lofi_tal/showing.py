@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,15 @@ class Shown:
         best = best_labels(segments)
         return best[enough[best]]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the choice as a JSON-like dict; a limit of None shows none, unless ``everything`` is true."""
+        return {
+            "everything": self.limit == -np.inf,
+            "limit": _finite(self.limit),
+            "limits": {label: _finite(limit) for label, limit in self.limits.items()},
+            "one_label": self.one_label,
+        }
+
     def __str__(self) -> str:
         """Say from which score on segments are shown.
 
@@ -55,6 +65,10 @@ class Shown:
             return "more than any score"
         ends = [f"{values[0]:.3g}", f"{values[-1]:.3g}"]
         return ends[0] if len(set(ends)) == 1 else f"{ends[0]} to {ends[1]}, by class"
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 EVERYTHING = Shown(-np.inf, one_label=False)

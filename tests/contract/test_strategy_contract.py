@@ -68,26 +68,23 @@ def test_gradients_equal_plain_for_every_encoder(encoder, strategy, batchnorm):
     assert_same(gradients(model, FRAMES, chosen, batchnorm), gradients(model, FRAMES, Strategy(), batchnorm))
 
 
-@pytest.mark.parametrize("encoder", list_encoders())
-@pytest.mark.parametrize("train", ["frozen", "last 1", "adapter"])
-@pytest.mark.parametrize("strategy", ["checkpoint", "chunked"])
-def test_gradients_of_a_part_equal_plain_for_every_encoder(encoder, train, strategy):
-    if (encoder, train, strategy) == ("swin3d_t", "last 1", "chunked"):
-        pytest.skip("the random depth of its last block is drawn for each group")
+@pytest.mark.parametrize(
+    ("encoder", "train"), [*((name, "last 1") for name in list_encoders()), ("swin3d_t", "adapter")]
+)
+def test_gradients_of_a_part_equal_plain_for_every_encoder(encoder, train):
+    """That no other encoder takes an adapter is in the contract of encoders."""
     model = end_to_end(encoder, "gtad")
-    try:
-        adapt_encoder(model.encoder, train)
-    except LofiError:
-        assert train == "adapter"
-        assert not any(isinstance(module, nn.LayerNorm) for module in model.encoder.modules())
-        return
+    adapt_encoder(model.encoder, train)
     with torch.no_grad():
         for name, parameter in model.encoder.named_parameters():
             if "temporal_adapter" in name:  # which begins as the identity, where little is learnt
                 parameter.add_(0.1)
-    ours, plain = (gradients(model, FRAMES, one, "frozen_stats") for one in (Strategy(strategy, chunk=5), Strategy()))
-    assert any(name.startswith("encoder.") for name in plain[1]) == (train != "frozen")
-    assert_same(ours, plain)
+    frames = FRAMES[:, :3]
+    plain = gradients(model, frames, Strategy(), "frozen_stats")
+    assert any(name.startswith("encoder.") for name in plain[1])
+    assert_same(gradients(model, frames, Strategy("checkpoint"), "frozen_stats"), plain)
+    if (encoder, train) != ("swin3d_t", "last 1"):  # the random depth of its last block is drawn for each group
+        assert_same(gradients(model, frames, Strategy("chunked", chunk=4), "frozen_stats"), plain)
 
 
 @pytest.mark.parametrize("head", list_heads())

@@ -137,7 +137,9 @@ REFUSED: dict[str, Callable[[Path, Path], None]] = {
     "lie.safetensors": text((len(LIE)).to_bytes(8, "little") + LIE + bytes(64)),
     "stretched.pt": torch_of(torch.zeros(1).expand(10**6, 10**6)),
     "complex.pt": torch_of(torch.zeros(3, 3, dtype=torch.complex64)),
-    "sparse.pt": torch_of(torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (10**6, 10**6))),
+    "sparse.pt": torch_of(
+        torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (10**6, 10**6), check_invariants=True)
+    ),
     "code.pt": torch_of(Evil()),
     "words.csv": text("a,b\nc,d\n"),
     "ragged.csv": text("1,2\n3\n4,5,6\n"),

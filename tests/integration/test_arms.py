@@ -69,7 +69,7 @@ def test_every_arm_runs_from_its_recipe_to_a_localiser(name, benchmark_set, tmp_
         assert 0 <= facts["accuracy"] <= 1
         assert facts["validation_clips"] > 0
     if name == "mini_acp_plus_background":
-        assert json.loads((tmp_path / "finetune/stage.json").read_text())["result"]["classes"][-1] == "background"
+        assert json.loads((tmp_path / "run/finetune/stage.json").read_text())["result"]["classes"][-1] == "background"
     localizer = Localizer.from_pretrained(results[-1].model, device="cpu")
     video = pipeline.data().evaluation[0]
     alone = localizer.predict(video.file.path)

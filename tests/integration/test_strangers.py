@@ -3,6 +3,7 @@
 The files are made by ``tests/hostile``, one fault each; a guard notices what else a case does.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from lofi_tal.reproduce.result_file import checked_result
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.shipped import DEMO_VIDEO
 from tests.hostile import arrays, models, recipes
-from tests.hostile.guards import guarded
+from tests.hostile.guards import BYTES, guarded
 
 PRECIOUS = "precious\nlines of the user\n"
 WERE_HERE = Path("/tmp/lofi-strangers-were-here")
@@ -64,6 +65,31 @@ def read_features(path):
 def check_line(message):
     assert 0 < len(message) <= LINE
     assert "Traceback" not in message
+
+
+def write_outside(inside, canary):
+    (inside.parent / "outside").write_text("")
+
+
+def write_through_a_link(inside, canary):
+    (inside / "link").symlink_to(inside.parent / "other")
+    (inside / "link").write_text("")
+
+
+def read_the_canary(inside, canary):
+    h5py.File(canary, "r")  # opened by a library in C
+
+
+def take_memory(inside, canary):
+    np.ones(BYTES // 7)
+
+
+@pytest.mark.parametrize("act", [write_outside, write_through_a_link, read_the_canary, take_memory])
+def test_the_guard_notices(act, tmp_path, canary):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with pytest.raises(AssertionError), guarded(inside, canary), contextlib.suppress(OSError):
+        act(inside, canary)
 
 
 DEFAULTS = {

@@ -164,3 +164,5 @@ def test_what_is_shown_follows_limits_of_classes_and_one_label_a_span():
     assert Shown(0.4, {"run": 0.95}).of(found).score.tolist() == [0.5]  # the better label of the span does not show
     assert len(EVERYTHING.of(found)) == 3
     assert str(Shown(np.inf)) == "more than any score"
+    assert EVERYTHING.to_json() == {"everything": True, "limit": None, "limits": {}, "one_label": False}
+    assert Shown(0.5, {"run": np.inf}).to_json()["limits"] == {"run": None}

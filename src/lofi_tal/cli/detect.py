@@ -112,7 +112,7 @@ def detect(
         from lofi_tal.segments import detections_to_activitynet
 
         expected = _expected(model, threshold, min_precision, everything=everything)
-        said = {"shown": vars(shown)} | ({} if expected is None else {"expected": expected.to_json()})
+        said = {"shown": shown.to_json()} | ({} if expected is None else {"expected": expected.to_json()})
         print_json(detections_to_activitynet(results) | said)
     else:
         show_segments(results, shown)

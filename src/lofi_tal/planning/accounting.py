@@ -88,6 +88,8 @@ class StepMemory:
         adding: The same where these gradients exist already, are added to, and are not counted.
         flops: Operations of the forward pass.
         backward: Operations of the backward pass.
+        forward: The most that is alive in the forward pass. With many snippets it can be the most of all, for layers
+            that are frozen keep nothing and work on large tensors.
     """
 
     saved: float
@@ -95,6 +97,7 @@ class StepMemory:
     adding: float
     flops: float
     backward: float
+    forward: float
 
 
 def encoder_memory(
@@ -121,10 +124,10 @@ def encoder_memory(
             parameter.register_post_accumulate_grad_hook(live.set_aside)  # type: ignore[no-untyped-call]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode(model, clips, strategy)
-        saved, flops = live.live, live.flops
+        saved, forward, flops = live.live, live.peak, live.flops
         if features.requires_grad:  # not of an encoder that is frozen
             torch.autograd.backward(features.sum())
-        return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops)
+        return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops, forward)
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:
@@ -147,10 +150,10 @@ def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False)
         for tensor in (features, *model.parameters(), *model.buffers()):
             live.forget(tensor)
         outputs = model(features)
-        saved, flops = live.live, live.flops
+        saved, forward, flops = live.live, live.peak, live.flops
         total = torch.stack([leaf.float().sum() for leaf in _differentiable(outputs)]).sum()
         torch.autograd.backward(total)
-        return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops)
+        return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops, forward)
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

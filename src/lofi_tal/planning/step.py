@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -207,7 +207,10 @@ class StepModel:
     @staticmethod
     def _at(measured: tuple[StepMemory, StepMemory], count: int) -> StepMemory:
         unit, fixed = measured
-        return StepMemory(*(getattr(fixed, name) + count * getattr(unit, name) for name in vars(unit)))
+        found = StepMemory(*(getattr(fixed, name) + count * getattr(unit, name) for name in vars(unit)))
+        return replace(
+            found, peak=max(found.peak, found.forward), adding=max(found.adding, found.forward)
+        )  # few snippets were counted, with which gradients may be the most
 
 
 def _seconds_each(step: Callable[[int], None], device: torch.device, least: float = _LONG) -> float:

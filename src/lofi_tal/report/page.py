@@ -77,7 +77,7 @@ def report_json(report: Report, page: Path) -> dict[str, Any]:
             "video": relative_url(entry.video, page) if entry.video is not None else None,
             "duration": entry.detections.duration,
             "threshold": entry.threshold,
-            "shown": None if entry.shown is None else vars(entry.shown),
+            "shown": None if entry.shown is None else entry.shown.to_json(),
             "truth": entry.truth.to_activitynet() if entry.truth is not None else None,
             "detections": entry.detections.to_activitynet(),
         }

@@ -171,7 +171,7 @@ class RunFolder:
         with self.alone_in(folder):
             if self.patience is not None and (why := fault(folder)):
                 raise LofiError(
-                    f"{why}: stage {stage!r} must be finished, which only one run can do. Run "
+                    f"There is no finished stage {stage!r} ({why}), which only one run can make: run "
                     f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
                 )
             overwrite = self.overwrite if overwrite is None else overwrite

@@ -177,7 +177,7 @@ def fault(path: Path) -> str:
     """Return why a folder does not hold a finished stage with all that it made; an empty string if it does."""
     record, broken = _finished(path)
     if record is None:
-        return broken or f"{path} holds no finished stage"
+        return broken or f"{path} holds no stage.json"
     return told(damage(path, record.files))
 
 
