@@ -38,7 +38,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|pathlib|collections|pd)\..*"),  # their documentation would need the network
     ("py:.*", r"lofi_tal\.(\w+\.)+\w+|ArmRun\.\w+"),  # ours, but not public
-    ("py:class", "Axes|Path|DetectSection|ProposalClassifier|Strategy|Suppression"),  # the same, by their short names
+    # the same, by their short names
+    ("py:class", "Axes|Path|DetectSection|ProposalClassifier|ScoreSheet|Shown|Strategy|Suppression"),
 ]
 
 html_theme = "furo"

@@ -81,6 +81,7 @@ MADE: dict[str, tuple[str, tuple[str, ...]]] = {
 READING = ("examining", "caching", "training", "extraction")
 SECONDS = 120.0
 SECONDS_TO_END = 5.0
+SECONDS_TO_BEGIN = 1.0
 
 
 @dataclass
@@ -151,7 +152,7 @@ def _become(arguments: list[str], log: Path, write: int) -> None:
     from lofi_tal.cli.app import main
     from lofi_tal.runtime.training import TrainingRun
 
-    TrainingRun.__init__.__kwdefaults__["checkpoint_seconds"] = 0.05
+    TrainingRun.__init__.__kwdefaults__["checkpoint_seconds"] = 0.0
     for phase, places in PHASES.items():
         for place in places:
             _tell(place, phase, write)
@@ -320,9 +321,11 @@ class Killing:
 
     def _hit(self, command: Command, point: Point) -> bool:
         if point.victim == "reader":
-            children = command.children()
-            if not children:
-                return False
+            limit = time.monotonic() + SECONDS_TO_BEGIN
+            while not (children := command.children()):  # it may be about to make them
+                if time.monotonic() > limit:
+                    return False
+                time.sleep(0.01)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(children[int(point.share * 97) % len(children)], point.signal)
                 return True

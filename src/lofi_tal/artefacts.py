@@ -27,6 +27,7 @@ RECORDS = ("stage.json", "localizer.json")
 """Files that hold the hashes of those beside them."""
 MEND = "Copy the folder again, or repeat the `lofi` command of the run that it belongs to: it makes damaged files anew."
 _CHECK = "check"
+_MOST_BYTES = 64 * 2**20  # of a record
 _BLOCK = 1 << 20  # bytes
 
 
@@ -74,6 +75,8 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If the file is missing, no JSON object, or not as it was written.
     """
+    if path.is_file() and (size := path.stat().st_size) > _MOST_BYTES:
+        raise DataError(f"{path} is damaged: it has {size:,} bytes, a record at most {_MOST_BYTES:,}.")
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}.")

@@ -316,6 +316,7 @@ class _Grid(SnippetSection):
     frames: int = Field(ge=1)
     stride: float = Field(gt=0)
     size: int = Field(ge=16)
+    keep: bool = False
 
 
 class _Detect(DetectSection):

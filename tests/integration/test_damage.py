@@ -41,7 +41,7 @@ FINISHED = (
     *(f"{stage}/{name}" for stage in ("pretrain", "lofi") for name in (*ENCODER, "first-batch.html")),
     *(f"arms/lofi/head/{training}/{name}" for training in ("lr-0.001", "refit") for name in HEAD),
     *(f"arms/lofi/evaluation/{name}" for name in ("stage.json", "started.json", "contents.json")),
-    *(f"arms/lofi/model/{name}" for name in (*MODEL, "localizer.json")),
+    *(f"arms/lofi/model/{name}" for name in (*MODEL, "localizer.json", "scores.json")),
     *("arms/lofi/detections.json", "arms/lofi/features.json", "arms/lofi/features/validation_00000.safetensors"),
 )
 INTERRUPTED = (

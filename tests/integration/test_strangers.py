@@ -134,6 +134,25 @@ def test_a_description_is_refused_in_one_line_or_can_be_used(file, base, tmp_pat
     assert used == expected | {f"{file}: {key} {value}" for key, values in USABLE[file].items() for value in values}
 
 
+def test_adapters_of_a_stranger_download_no_weights(base, tmp_path, canary, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    folder = models.make_folder(base, tmp_path / "model", encoder=True)
+    models.change_key(folder / "encoder.json", "name", "tsm_resnet18")
+    models.change_key(folder / "encoder.json", "base", {"pretrained": "imagenet", "hash": "0" * 16})
+    with guarded(folder, canary):
+        message = load(folder)
+    assert "downloads nothing" in message
+    check_line(message)
+
+
+def test_what_a_sound_description_says_is_kept(base, tmp_path):
+    folder = models.make_folder(base, tmp_path / "model", encoder=False)
+    for key, value in (("snippets.window", 6.0), ("snippets.overlap", 0.25), ("snippets.keep", True)):
+        models.change_key(folder / "localizer.json", key, value)
+    windows = Localizer.from_pretrained(folder, device="cpu").windows
+    assert (windows.count, windows.seconds, windows.overlap, windows.keep) == (32, 6.0, 0.25, True)
+
+
 @pytest.mark.parametrize("cases", [models.of_files, models.of_weights])
 def test_a_file_that_is_no_part_of_a_model_is_refused_in_one_line(cases, base, tmp_path, canary):
     """Every file of a model folder as missing, empty, a folder, pipe, device, link, of other content, shapes, types."""

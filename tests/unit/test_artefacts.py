@@ -148,7 +148,7 @@ def test_files_that_the_record_beside_them_does_not_list_or_that_are_no_files_ar
         check_files(tmp_path, "a", "b")
     (tmp_path / "a").unlink()
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="a is no file"):
+    with pytest.raises(DataError, match="a is a folder: expected a plain file"):
         check_files(tmp_path, "a")
 
 

@@ -32,7 +32,7 @@ class Encoder(nn.Module, abc.ABC):
     name: str | None = None
     """The name by which :func:`lofi_tal.create_encoder` has built it."""
     frozen: tuple[nn.Module, ...] = ()
-    """Modules that stay as they are, statistics too: they never train (:func:`lofi_tal.encoders.adapt_encoder`)."""
+    """Modules that stay as they are, statistics too, and never train (:func:`lofi_tal.encoders.adapt_encoder`)."""
     adapter: dict[str, Any] | None = None
     """Name and options of the adapters that have been put into it (:func:`lofi_tal.encoders.add_adapter`)."""
     base: dict[str, str] | None = None

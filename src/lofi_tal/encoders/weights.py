@@ -21,7 +21,7 @@ from lofi_tal.artefacts import check_files
 from lofi_tal.bounds import Options
 from lofi_tal.encoders.adapters import add_adapter, is_of_an_adapter
 from lofi_tal.encoders.contract import Encoder
-from lofi_tal.encoders.public import public_weights
+from lofi_tal.encoders.public import public_source, public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_file, plain_file, write_bytes, write_json
@@ -159,7 +159,7 @@ def _built(described: EncoderFile, folder: Path, trusted: Collection[str]) -> En
             return encoder
 
         return build_for(weights, name, with_adapters)
-    base = _base_file(described.base, name, folder)
+    base = _base_file(described.base, name, folder, fetch=name in trusted)
     state = read_state_dict(base)
     with SizeLimit(name, {key: tuple(value.shape) for key, value in state.items()}, base):
         encoder = build()
@@ -181,13 +181,21 @@ def is_adapted(folder: Path) -> bool:
     return path.is_file() and read_description(path, EncoderFile).adapter is not None
 
 
-def _base_file(base: Base, name: str, folder: Path) -> Path:
+def _base_file(base: Base, name: str, folder: Path, *, fetch: bool) -> Path:
     """Return the file of the weights that saved adapters belong to: public, beside them, or where it was.
+
+    Public ones are downloaded only with ``fetch``: what a stranger's folder says opens no connection.
 
     Raises:
         DataError: If it is not there, or is another one.
     """
     if base.pretrained is not None:
+        path = public_source(base.pretrained, name)[1]
+        if not fetch and not path.is_file():
+            raise DataError(
+                f"{path.name} is not in {path.parent}, and what a folder says downloads nothing: fetch it once, with "
+                f"create_encoder({name!r}, pretrained={base.pretrained!r})."
+            )
         path = public_weights(base.pretrained, name)
     else:
         recorded = Path(base.weights or "none")
