@@ -18,6 +18,7 @@ from lofi_tal.files import append_line, atomic_path, sweep
 from lofi_tal.lease_files import LeaseFiles
 from lofi_tal.locks import locked
 from lofi_tal.processes import born, is_gone, tag, this_process
+from lofi_tal.run.folder import RunFolder
 
 REFUSED = "It is taken."
 
@@ -206,6 +207,27 @@ def test_a_dead_process_of_which_nobody_has_taken_note_is_dead(tmp_path):
         assert sweep(tmp_path) == 1
     finally:
         os.waitpid(child, 0)
+
+
+def test_a_run_leaves_and_finds_nothing_half_written(tmp_path):
+    """Not of an earlier run, nor of its own processes that were killed, in its folder and in a cache elsewhere."""
+    folders = [tmp_path / "run" / "cache", tmp_path / "elsewhere"]
+
+    def die(folder):
+        with atomic_path(folder / "frames.npy"):
+            os._exit(0)
+
+    def halves():
+        return list(tmp_path.rglob(".*.part"))
+
+    run = RunFolder(tmp_path / "run", shared=None, patience=None, resume=False, overwrite=False, tracking={})
+    for folder in folders:
+        in_child(lambda folder=folder: die(folder))
+    with run.lock(folders[1]):
+        assert not halves()
+        in_child(lambda: die(folders[0]))
+        assert halves()
+    assert not halves()
 
 
 def test_a_process_id_that_is_used_again_is_another_process(tmp_path):

@@ -117,6 +117,8 @@ class RunFolder:
             for folder in (self.path, *others):
                 sweep(folder)
             yield
+            for folder in (self.path, *others):  # of processes of this run that were killed
+                sweep(folder)
 
     @contextlib.contextmanager
     def alone_in(self, folder: Path) -> Iterator[None]:
