@@ -76,7 +76,7 @@ def test_an_average_is_what_is_saved_and_resumes_to_the_bit(recipe_of, finished_
 
     def stopped(self, *arguments):
         applied(self, *arguments)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(TrainingRun, "apply", stopped)
     with pytest.raises(InterruptedRunError):

@@ -20,6 +20,7 @@ from lofi_tal.cli import bars, common
 from lofi_tal.errors import one_line
 from lofi_tal.files import hash_object, json_text, read_json, write_json, write_text
 from lofi_tal.segments import Segments
+from lofi_tal.showing import Shown
 from lofi_tal.writers import write_detections
 
 FORMULA = re.compile("(^|[;\t|\r\n])[=+\\-@\t\r＝＋－＠]")
@@ -64,7 +65,7 @@ def test_labels_come_back_from_our_own_table(tmp_path):
 
 def test_detections_as_csv_hold_no_formula_and_their_numbers(tmp_path):
     segments = Segments("-v", [1.0] * len(LABELS), [2.0] * len(LABELS), LABELS, [0.5] * len(LABELS))
-    write_detections(segments, tmp_path, 0.0, ["csv"])
+    write_detections(segments, tmp_path, Shown(0.0, one_label=False), ["csv"])
     (path,) = tmp_path.glob("*.csv")
     rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     assert [unguarded(row["label"]) for row in rows] == list(LABELS)
@@ -125,7 +126,7 @@ def test_names_that_are_no_utf8_work_in_every_file(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     name = os.fsdecode(b"\xff.mp4")
     segments = Segments(name, [1.0], [2.0], (name,), [0.5])
-    write_detections(segments, folder, 0.0, ["json", "csv", "srt"])
+    write_detections(segments, folder, Shown(0.0), ["json", "csv", "srt"])
     written = {path.suffix: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     assert set(written) == {".json", ".csv", ".srt"}
     assert list(json.loads(written[".json"])["results"]) == [name]

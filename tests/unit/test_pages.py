@@ -89,7 +89,7 @@ def test_settings_in_the_text_exist(page):
     sections = "|".join(name for name, field in Recipe.model_fields.items() if GENERATED.section_of(field))
     pattern = re.compile(rf"^({sections})\.([a-z_]+)(?=$|[:= ])")
     named = {match[0] for token in inline_of(page, "code_inline") if (match := pattern.match(token.content))}
-    others = {"data.json", "features.json", *(f"lofi.{name}" for name in lofi_tal.__all__)}
+    others = {"data.json", "features.json", *(f"lofi.{name}" for name in lofi_tal.__all__)}  # files, and public names
     assert not named - keys - others, f"{name_of(page)}: no such setting"
 
 

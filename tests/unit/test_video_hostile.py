@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import socket
 import sys
 from pathlib import Path
@@ -81,7 +80,7 @@ def test_a_file_that_takes_too_much_memory_is_given_up(tmp_path, monkeypatch):
     path, film = tmp_path / "a.gif", make(tmp_path / "b.mp4", every(100, 5))
     path.write_bytes(gif(3000, 3000, 400))
     found = VideoManifest(None, workers=1).examine([path, film], decode=True)
-    assert re.search(rf"{re.escape(str(path))}: .* or takes more than .* of memory", found[path].error)
+    assert found[path].error.startswith(f"{path}: takes more memory than one file may")
     assert found[film].frames == 5
 
 

@@ -59,7 +59,13 @@ class MaskedConvolution(nn.Module):
 
     def forward(self, features: Tensor, mask: Mask) -> Tensor:
         """Map ``(B, T, C)`` to ``(B, T, outputs)``."""
-        return masked(self.conv(features.transpose(1, 2)).transpose(1, 2), mask)
+        turned = features.transpose(1, 2)
+        if turned.is_contiguous():
+            output = self.conv(turned)
+        else:  # channels lie last: a convolution in two dimensions takes them as they lie, and leaves them so
+            output = functional.conv2d(turned[:, :, None], self.conv.weight[:, :, None], self.conv.bias, padding=(0, 1))
+            output = output[:, :, 0]
+        return masked(output.transpose(1, 2), mask)
 
 
 class DepthwiseConvolution(nn.Module):
