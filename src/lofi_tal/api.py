@@ -115,6 +115,7 @@ def batches(
         cache=FrameCache(None if cache is None else Path(cache), 2**62),
         flip=flip,
         fidelities=schedule.fidelities,
+        resize=schedule.fidelities[0].takes.resize,
     )
     requests = StepRequests(
         count=len(videos),
@@ -165,7 +166,8 @@ def extract(
     """
     fabric = make_fabric(device, precision, alone=True)
     training, encoder = encoder.training, encoder.to(fabric.device).eval()
-    dataset = SnippetDataset(videos, frames=frames, stride=stride, cache=FrameCache(None, 0))
+    cache, resize = FrameCache(None, 0), encoder.takes.resize
+    dataset = SnippetDataset(videos, frames=frames, stride=stride, cache=cache, resize=resize)
     found, features, failed = [], [], {}
     for video, result in encode_videos(
         dataset,

@@ -83,7 +83,7 @@ class EncoderSection(Section):
     weights: Path | None = None
     """Weights file or encoder folder to start from; random weights without it."""
     pretrained: str | None = None
-    """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
+    """Public weights instead: imagenet, kinetics400, torchvision's name of weights, or a folder or name on the hub."""
 
 
 class SnippetSection(Section):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
+from lofi_tal.encoders.timm_weights import check_origin, names_in_order, timm_names
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_bytes, write_json
 from lofi_tal.tensor_files import read_state_dict
@@ -27,14 +28,18 @@ _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a weights file gave: tensors loaded, tensors of the encoder that stayed as they were, keys not used."""
+    """What a weights file gave: tensors loaded, tensors of the encoder that stayed as they were, keys not used.
+
+    ``in_order``: names were not known, so that tensors were matched by their order and shapes.
+    """
 
     loaded: int
     missing: tuple[str, ...]
     unused: tuple[str, ...]
+    in_order: bool = False
 
     def __str__(self) -> str:
-        text = f"{self.loaded} tensors loaded"
+        text = f"{self.loaded} tensors loaded" + (", matched by order and shape" if self.in_order else "")
         for name, keys in (("not in the file", self.missing), ("not used", self.unused)):
             if keys:
                 text += f"; {len(keys)} {name} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
@@ -85,13 +90,16 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
 
     Args:
         encoder: Changed in place.
-        path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2 or a torchvision ResNet.
+        path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2, torchvision or timm; or of
+            another program that builds the same network in the same order, whose names are not known.
 
     Raises:
         DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
     """
     own = encoder.state_dict()
-    state = in_own_names(read_state_dict(path), own)
+    given = read_state_dict(path)
+    check_origin(encoder, given)
+    state, in_order = _translated(given, own)
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if wrong:
         key = wrong[0]
@@ -102,7 +110,7 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
         )
     missing = tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
     unused = tuple(key for key in state if key not in own and not _CLASSIFIERS.match(key))
-    report = LoadReport(sum(key in own for key in state), missing, unused)
+    report = LoadReport(sum(key in own for key in state), missing, unused, in_order)
     if missing:
         raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
     encoder.load_state_dict({key: state.get(key, own[key]) for key in own})
@@ -114,9 +122,19 @@ def is_of_a_classifier(key: str) -> bool:
     return _CLASSIFIERS.match(key) is not None
 
 
-def in_own_names(state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
-    """Return a public state dict under the names of an encoder, as far as they can be translated."""
-    return {_own_key(key, own): value for key, value in state.items()}
+def in_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a public state dict under the names of an encoder, as far as they can be translated.
+
+    Where no name fits, tensors are matched by order and shape.
+    """
+    return _translated(state, own)[0]
+
+
+def _translated(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Return a state dict under the names of an encoder, and whether they were found by the order alone."""
+    named = {_own_key(key, own): value for key, value in timm_names(state, own).items()}
+    ordered = None if any(key in own for key in named) else names_in_order(state, own)
+    return (named, False) if ordered is None else (ordered, True)
 
 
 def _own_key(key: str, own_keys: Collection[str]) -> str:

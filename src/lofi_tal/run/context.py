@@ -12,12 +12,13 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, create_encoder, load_encoder, load_weights, public_weights
+from lofi_tal.encoders import Encoder, create_encoder, load_encoder, weights_file
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
+from lofi_tal.fidelity import Fidelity, Schedule, Takes
 from lofi_tal.files import hash_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
+from lofi_tal.recipes.encoder import full_of, outline_of, start_of, takes_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
@@ -111,7 +112,12 @@ class Context:
     @property
     def full(self) -> Fidelity:
         """Full fidelity."""
-        return full_fidelity(self.recipe.snippets.count, self.recipe.snippets.size)
+        return full_of(self.recipe)
+
+    @property
+    def takes(self) -> Takes:
+        """What clips the encoder takes."""
+        return takes_of(self.recipe)
 
     @property
     def windows(self) -> Windows:
@@ -150,20 +156,16 @@ class Context:
         """Return what a new encoder depends on."""
         section = self.recipe.encoder
         path = section.weights
-        file = None if path is None else path / "encoder.safetensors" if path.is_dir() else path
+        file = None if path is None else weights_file(path)
         return {"encoder": section.model_dump(mode="json"), "weights": None if file is None else hash_file(file)}
 
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
         section = self.recipe.encoder
-        if section.weights is not None and section.weights.is_dir():
+        if section.weights is not None and (section.weights / "encoder.json").is_file():
             return self.saved_encoder(section.weights)
         torch.manual_seed(derive_seed(self.recipe.seed, "encoder"))
-        encoder = create_encoder(section.name, **section.options)
-        path = section.weights if section.pretrained is None else public_weights(section.pretrained, section.name)
-        if path is not None:
-            logger.info("%s: %s", path, load_weights(encoder, path))
-        return encoder
+        return create_encoder(section.name, pretrained=start_of(section), **section.options)
 
     def saved_encoder(self, folder: Path) -> Encoder:
         """Return the encoder in a folder, which may name no code but what the recipe, which is the user's, names."""
@@ -185,10 +187,10 @@ class Context:
         Raises:
             LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
         """
-        encoder, head = self.recipe.encoder, self.recipe.head
-        if self.recipe.features is not None or (encoder.weights is not None and encoder.weights.is_dir()):
+        if self.recipe.features is not None:
             return
-        channels = create_encoder(encoder.name, **encoder.options).channels
+        _, head = self.full, self.recipe.head  # which refuses snippets that the encoder does not take
+        channels = outline_of(self.recipe.encoder).channels
         built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
         if head.weights is not None:
             built.load_official(head.weights)
@@ -213,7 +215,13 @@ class Context:
         """Return videos as their snippets are read; ``fidelities`` are kept of each video that has to be decoded."""
         section, cache = self.recipe.snippets, self.cache
         return SnippetDataset(
-            videos, frames=section.frames, stride=section.stride, cache=cache, flip=flip, fidelities=fidelities
+            videos,
+            frames=section.frames,
+            stride=section.stride,
+            cache=cache,
+            flip=flip,
+            fidelities=fidelities,
+            resize=self.takes.resize,
         )
 
     def stage2_videos(self) -> SnippetDataset:
