@@ -115,7 +115,6 @@ def batches(
         cache=FrameCache(None if cache is None else Path(cache), 2**62),
         flip=flip,
         fidelities=schedule.fidelities,
-        resize=schedule.fidelities[0].takes.resize,
     )
     requests = StepRequests(
         count=len(videos),
@@ -166,15 +165,14 @@ def extract(
     """
     fabric = make_fabric(device, precision, alone=True)
     training, encoder = encoder.training, encoder.to(fabric.device).eval()
-    cache, resize = FrameCache(None, 0), encoder.takes.resize
-    dataset = SnippetDataset(videos, frames=frames, stride=stride, cache=cache, resize=resize)
+    dataset = SnippetDataset(videos, frames=frames, stride=stride, cache=FrameCache(None, 0))
     found, features, failed = [], [], {}
     for video, result in encode_videos(
         dataset,
         lambda pictures: encode_snippets(encoder, pictures, fabric),
         chosen=range(len(dataset)),
         windows=Windows(fidelity.snippets, None, 0.0),
-        fidelity=fidelity,
+        fidelity=replace(fidelity, takes=encoder.takes),
         workers=workers,
     ):
         if isinstance(result, str):

@@ -149,12 +149,13 @@ def _gib(size: float) -> str:
 
 def _measure(row: Row, recipe: Recipe, result: Plan) -> dict[str, Any]:
     from lofi_tal.planning.measure import measure_step
+    from lofi_tal.recipes.encoder import arguments_of
 
     assert recipe.lofi is not None
     assert result.model is not None
     options = {key: value for key, value in result.model.head.config.items() if key != "in_channels"}
     return measure_step(
-        encoder={"name": recipe.encoder.name, **recipe.encoder.options},
+        encoder=arguments_of(recipe.encoder),
         head={"name": recipe.head.name, **options},
         videos=1,
         snippets=row.fidelity.snippets,

@@ -64,7 +64,6 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         cache: Decoded-frame cache.
         flip: Mirror at random.
         fidelities: Others that will be asked for: a video that has to be decoded is kept at all of them.
-        resize: Short side before the crop, as a multiple of the crop's side (``encoder.takes.resize``).
     """
 
     def __init__(
@@ -76,24 +75,22 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         cache: FrameCache,
         flip: bool = False,
         fidelities: Sequence[Fidelity] = (),
-        resize: float = RESIZE,
     ) -> None:
         self.videos, self.frames, self.stride, self.cache, self.flip = videos, frames, stride, cache, flip
-        self.fidelities, self.resize = fidelities, resize
+        self.fidelities = fidelities
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def of(self, videos: Sequence[TruthVideo]) -> SnippetDataset:
         """Return a data set of other videos or windows that are read in the same way."""
-        how = {"frames": self.frames, "stride": self.stride, "flip": self.flip, "resize": self.resize}
-        return SnippetDataset(videos, cache=self.cache, **how)  # type: ignore[arg-type]
+        return SnippetDataset(videos, frames=self.frames, stride=self.stride, cache=self.cache, flip=self.flip)
 
     def view(self, video: TruthVideo, fidelity: Fidelity) -> View:
         """Return what of a video's frames a fidelity takes."""
         grid = SnippetGrid(fidelity.snippets, self.frames, self.stride)
         times = grid.times(video.file.duration, video.file.frames, video.window)
-        return View(times.reshape(-1), short_side=round(fidelity.size * self.resize))
+        return View(times.reshape(-1), short_side=round(fidelity.size * fidelity.takes.resize))
 
     def name(self, index: int) -> str:
         """Return the id of the video."""
@@ -121,7 +118,7 @@ class SnippetDataset(FrameDataset[TruthVideo]):
                     seed=request.seed,
                     flip=self.flip,
                     decoder=self.cache.decoder,
-                    resize=self.resize,
+                    resize=request.fidelity.takes.resize,
                 )
                 for index, write in squares:
                     first, *others = np.flatnonzero(indices == index).tolist()

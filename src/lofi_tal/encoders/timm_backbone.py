@@ -38,7 +38,7 @@ class TimmEncoder(Encoder):
         temporal: ``shift`` (TSM) or ``gate`` (GSM) in residual branches of ResNets, RegNets, MobileNets and
             EfficientNets; ``none`` for frames that know nothing of each other. By default ``shift`` where there is one.
         drop_path: Stochastic depth.
-        img_size: Side in pixels for networks that fix it at construction (Swin); no other size can be taken then.
+        img_size: Side in pixels, for networks that fix it at construction (MaxViT, BEiT): no other size can be taken.
         mean: Normalisation, if it is not that of timm's weights.
         std: The same.
         resize: Short side before the crop, as a multiple of the crop's side, if it is not that of timm's weights.
@@ -71,8 +71,7 @@ class TimmEncoder(Encoder):
         config |= ({"drop_path": drop_path} if drop_path else {}) | ({"img_size": img_size} if img_size else {})
         channels = int(getattr(net, "head_hidden_size", None) or net.num_features)
         super().__init__(channels=channels, config=config, mean=mean, std=std)
-        self.takes = _takes(net, facts, resize)
-        self.licence = str(facts.get("license") or "")
+        self.takes = _takes(net, facts, resize, img_size)
         self.shifts: list[ShiftedConv | GatedConv] = []
         self._is_convolutional = not hasattr(net, "patch_embed")
         pad_by_hand(net)
@@ -129,15 +128,14 @@ def build_backbone(model: str, *, drop_path: float = 0.0, img_size: int | None =
     raise AssertionError("one of the ways returns or raises")
 
 
-def _takes(net: Any, facts: dict[str, Any], resize: float) -> Takes:
+def _takes(net: Any, facts: dict[str, Any], resize: float, img_size: int | None) -> Takes:
     """Return what sizes a network takes: any, whole patches, or one alone."""
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     if patch is not None and getattr(net, "dynamic_img_size", False):
         side = int(patch[0] if isinstance(patch, tuple | list) else patch)
         return Takes(size_multiple=side, smallest=max(16, side), resize=resize)
     if facts.get("fixed_input_size"):
-        built = getattr(getattr(net, "patch_embed", None), "img_size", None) or facts["input_size"][1:]
-        side = int(built[0])
+        side = int(img_size or facts["input_size"][1])
         return Takes(smallest=side, largest=side, square=True, sizes_change=False, resize=resize)
     return Takes(resize=resize)
 

@@ -29,10 +29,11 @@ def load_public(encoder: TimmEncoder) -> str:
             "with a network save them (timm.create_model(..., pretrained=True).state_dict()) and give the file with "
             "encoder.weights."
         ) from error
+    encoder.licence = str(source.pretrained_cfg.get("license") or "")
     own = encoder.state_dict()
     state = timm_names(source.state_dict(), own)
     encoder.load_state_dict({key: state.get(key, value) for key, value in own.items()})
-    return f"{len(state)} tensors of timm's weights loaded"
+    return f"{len(state)} tensors of timm's weights loaded, their licence is {encoder.licence or 'not known'}"
 
 
 def timm_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -68,8 +68,8 @@ def reduced(name: str, full: Fidelity, r_t: float, r_s: float) -> Fidelity:
     """Return ``full`` with L / r_t snippets of S / r_s pixels, both rounded, S to a multiple that the encoder takes.
 
     Raises:
-        LofiError: If a ratio is not a finite number of at least 1, nothing is left of the video, or the encoder takes no
-            frames of another size.
+        LofiError: If a ratio is not a finite number of at least 1, nothing is left of the video, or the encoder takes
+            no frames of another size.
     """
     for symbol, ratio in (("r_t", r_t), ("r_s", r_s)):
         if not (math.isfinite(ratio) and ratio >= 1):

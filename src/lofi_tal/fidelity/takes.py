@@ -64,7 +64,7 @@ class Takes:
             most=min(most, default=None),
             resize=resizes[0],
         )
-        if not (found.takes_size(found.nearest_size(found.smallest)) and found.takes_frames(found.nearest_frames(1))):
+        if found.nearest_size(found.smallest) < found.smallest or found.nearest_frames(found.fewest) < found.fewest:
             raise LofiError("These encoders take no common size or number of frames: they cannot share clips.")
         return found
 

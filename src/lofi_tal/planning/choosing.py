@@ -20,13 +20,13 @@ import torch
 
 from lofi_tal.annotations import load_annotations
 from lofi_tal.config import EncoderSection, LofiSection, Recipe
-from lofi_tal.encoders import build_encoder, encoder_options
+from lofi_tal.encoders import create_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule
 from lofi_tal.heads import create_head, with_classes
 from lofi_tal.planning.plan import Choice, Plan, Row
 from lofi_tal.planning.step import Parts, StepModel
-from lofi_tal.recipes.encoder import full_of, start_of
+from lofi_tal.recipes.encoder import arguments_of, full_of
 from lofi_tal.runtime import auto_precision
 from lofi_tal.stages.strategies import STRATEGIES, Strategy
 
@@ -99,9 +99,8 @@ def _step_settings(recipe: Recipe, labels: int) -> str:
 def _step_model(settings: str) -> StepModel:
     """Return the model of a step; what it has counted for one plan serves the next of the same parts."""
     content = json.loads(settings)
-    section, (head, head_options) = EncoderSection.model_validate(content["encoder"]), content["head"]
-    options = encoder_options(section.name, section.options, start_of(section))
-    encoder = build_encoder(section.name, options, dotted=True)
+    head, head_options = content["head"]
+    encoder = create_encoder(**arguments_of(EncoderSection.model_validate(content["encoder"])))
     return StepModel(encoder, create_head(head, encoder.channels, **head_options), **content["step"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.config import EncoderSection, Recipe
-from lofi_tal.encoders import Encoder, outline_encoder
+from lofi_tal.encoders import Encoder, encoder_options, outline_encoder
 from lofi_tal.fidelity import Fidelity, Takes, full_fidelity
 from lofi_tal.files import read_json
 
@@ -16,6 +16,15 @@ from lofi_tal.files import read_json
 def start_of(section: EncoderSection) -> Path | str | None:
     """Return what the encoder starts from: a file, a folder, public weights, or None."""
     return section.pretrained if section.weights is None else section.weights
+
+
+def arguments_of(section: EncoderSection) -> dict[str, Any]:
+    """Return ``{"name", **options}`` of a recipe's encoder, with what its checkpoint says of it.
+
+    Raises:
+        DataError: If what it starts from belongs to another encoder.
+    """
+    return {"name": section.name, **encoder_options(section.name, section.options, start_of(section))}
 
 
 def outline_of(section: EncoderSection) -> Encoder:

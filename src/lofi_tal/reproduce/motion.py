@@ -46,9 +46,7 @@ def motion_features(run: Run, shared: Path, *, quiet: bool = False) -> Path:
     if stage.record:
         return stage.path
     began, peak = time.monotonic(), PeakMemory(run.fabric.device)
-    dataset = SnippetDataset(
-        videos, frames=section.frames, stride=section.stride, cache=run.cache, resize=run.takes.resize
-    )
+    dataset = SnippetDataset(videos, frames=section.frames, stride=section.stride, cache=run.cache)
     rows: dict[str, NDArray[np.float64]] = {}
     with Progress("frame differences", len(videos), quiet=quiet) as progress:
         for video, features in encode_videos(

@@ -215,13 +215,7 @@ class Context:
         """Return videos as their snippets are read; ``fidelities`` are kept of each video that has to be decoded."""
         section, cache = self.recipe.snippets, self.cache
         return SnippetDataset(
-            videos,
-            frames=section.frames,
-            stride=section.stride,
-            cache=cache,
-            flip=flip,
-            fidelities=fidelities,
-            resize=self.takes.resize,
+            videos, frames=section.frames, stride=section.stride, cache=cache, flip=flip, fidelities=fidelities
         )
 
     def stage2_videos(self) -> SnippetDataset:
