@@ -35,7 +35,7 @@ SOME = collection(  # the last with a part that is neither action nor background
 )
 
 
-@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("name", ["activitynet", "csv", "opentad", "actionformer"])
 def test_every_export_can_be_imported_again(tmp_path, name):
     path = tmp_path / ("out.csv" if name == "csv" else "out.json")
     WRITERS[name](path, SOME, None)

@@ -17,7 +17,7 @@ from lofi_tal.errors import DataError, LofiError, RunError
 from lofi_tal.files import read_json
 from lofi_tal.launch import started_here, started_rank, started_size
 from lofi_tal.progress import Progress
-from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, open_stage
+from lofi_tal.runtime import InterruptedRunError, Outcome, TrainingRun, derive_seed, make_fabric, on_first, open_stage
 
 EPOCHS, STEPS = 3, 4
 
@@ -253,3 +253,10 @@ def test_a_peak_is_not_that_of_memory_that_was_freed_before():
         [sys.executable, "-c", program], env={**os.environ, **kept}, capture_output=True, text=True, check=True
     )
     assert int(run.stdout) > 150_000_000
+
+
+def test_work_of_the_first_process_may_not_hold_such_work_itself():
+    """With several processes, the others would take the inner result for the outer one; one process finds it too."""
+    with pytest.raises(RuntimeError, match="within the work of on_first"):
+        on_first(lambda: on_first(lambda: 1))
+    assert on_first(lambda: 2) == 2

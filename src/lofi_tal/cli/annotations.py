@@ -53,6 +53,14 @@ _Layers = Annotated[
         "repeated."
     ),
 ]
+_Target = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="activitynet, csv, opentad, actionformer; or, to go on labelling there: via, boris, label-studio, "
+        "audacity, elan, cvat.",
+    ),
+]
 _Background = Annotated[list[str] | None, typer.Option(help="Label of background; may be repeated.")]
 
 
@@ -153,11 +161,13 @@ class _ConvertCommand(TyperCommand):
 
 def convert(
     inputs: _Inputs,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; a folder for audacity, elan and cvat.")
+    ],
     source: Annotated[
         str | None, typer.Option("--from", help="Format, one of those below. Default: detected from the files.")
     ] = None,
-    target: Annotated[str, typer.Option("--to", help="activitynet, csv, opentad or actionformer.")] = "activitynet",
+    target: _Target = "activitynet",
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos, to read durations, frame rates and frame counts.")
     ] = None,
@@ -171,7 +181,7 @@ def convert(
         bool, typer.Option("--lenient", help="Skip invalid rows, list them, and exit with status 4.")
     ] = False,
 ) -> None:
-    """Convert annotations from other tools and benchmarks, or to the files of OpenTAD and ActionFormer.
+    """Convert annotations from other tools and benchmarks, or to their files.
 
     Example: lofi data convert session1.eaf session2.eaf --layer actions --videos videos/ -o labels.json
     """

@@ -1,4 +1,4 @@
-"""The group `lofi data`: the commands of :mod:`lofi_tal.cli.annotations`, and cache, export-features, synth."""
+"""The group `lofi data`: what other modules have of it, and cache, export-features, synth."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lofi_tal.cli import annotations as annotation_commands
+from lofi_tal.cli import versions
 from lofi_tal.cli.common import (
     OutputOption,
     PatienceOption,
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     data = typer.Typer(help="Check, convert, split, describe or create data sets.", no_args_is_help=True)
     annotation_commands.register(data)
+    versions.register(data)
     data.command("cache")(cache)
     data.command("export-features")(export_features)
     data.command("synth")(synth)

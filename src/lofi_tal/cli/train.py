@@ -287,8 +287,9 @@ def _data(run: Run) -> RunData:
     from lofi_tal.run.report import record_data
     from lofi_tal.runtime import on_first
 
+    data = run.data()
     on_first(lambda: record_data(run))
-    return run.data()
+    return data
 
 
 def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:

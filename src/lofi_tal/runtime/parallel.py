@@ -32,14 +32,34 @@ def rank_and_size() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if is_parallel() else (0, 1)
 
 
-def on_first(work: Callable[[], Result]) -> Result:
-    """Do ``work`` in the first process alone, and return its result, or raise its error, in all of them."""
-    if not is_parallel():
+class _Work:
+    begun = False
+
+
+def _only(work: Callable[[], Result]) -> Result:
+    """Do ``work``, and note for that time that the other processes wait for it."""
+    _Work.begun = True
+    try:
         return work()
+    finally:
+        _Work.begun = False
+
+
+def on_first(work: Callable[[], Result]) -> Result:
+    """Do ``work`` in the first process alone, and return its result, or raise its error, in all of them.
+
+    Raises:
+        RuntimeError: If it is called within such work, with one process too: the others would take the result of the
+            inner work for that of the outer one.
+    """
+    if _Work.begun:
+        raise RuntimeError("on_first within the work of on_first: do first what the inner one does.")
+    if not is_parallel():
+        return _only(work)
     box: list[Any] = [None]
     if dist.get_rank() == 0:
         try:
-            box = [(work(), None)]
+            box = [(_only(work), None)]
         except Exception as error:  # raised below, in every process
             box = [(None, error)]
     dist.broadcast_object_list(box, src=0)

@@ -36,12 +36,18 @@ class VideoFacts:
         frames: F.
         fps: Mean frames a second.
         start: Seconds on the player's clock at which its first frame appears.
+        width: Pixels as displayed.
+        height: Pixels as displayed.
+        name: Of the file.
     """
 
     duration: float
     frames: int
     fps: float
-    start: float = 0.0
+    start: float
+    width: int
+    height: int
+    name: str
 
 
 class VideoFolder:
@@ -80,7 +86,9 @@ class VideoFolder:
 def _facts(record: VideoRecord) -> VideoFacts | VideoError:
     if record.error:
         return VideoError(record.error)
-    return VideoFacts(record.clock.end, record.frames, record.frames / record.duration, record.start)
+    rate = record.frames / record.duration
+    size = (record.width, record.height)
+    return VideoFacts(record.clock.end, record.frames, rate, record.start, *size, Path(record.path).name)
 
 
 @dataclass(frozen=True)

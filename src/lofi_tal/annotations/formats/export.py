@@ -19,6 +19,8 @@ from lofi_tal.annotations.activitynet import ignored_entry, save_annotations
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.formats.collecting import VideoFolder
 from lofi_tal.annotations.formats.csv_table import COLUMNS
+from lofi_tal.annotations.formats.export_files import write_audacity, write_cvat, write_elan
+from lofi_tal.annotations.formats.export_projects import write_boris, write_label_studio, write_via
 from lofi_tal.errors import DataError
 from lofi_tal.files import write_json, write_text
 
@@ -83,8 +85,16 @@ WRITERS: dict[str, Callable[[Path, Annotations, VideoFolder | None], None]] = {
     "csv": write_csv,
     "opentad": write_opentad,
     "actionformer": write_actionformer,
+    "via": write_via,
+    "boris": write_boris,
+    "label-studio": write_label_studio,
+    "audacity": write_audacity,
+    "elan": write_elan,
+    "cvat": write_cvat,
 }
 """Exporters by the name of their format: file, annotations, and the videos if they are there."""
+FOLDERS = ("audacity", "elan", "cvat")
+"""Those that write a folder with a file for each video."""
 
 
 def _on_pictures(annotations: Annotations, videos: VideoFolder | None) -> Iterator[VideoAnnotation]:

@@ -1,0 +1,129 @@
+"""`lofi curve`: whether more labelled videos would help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lofi_tal.cli.common import JsonOption, command_line, percent, print_json, print_table, say
+from lofi_tal.cli.run_options import RunOptions, with_run_options
+from lofi_tal.errors import LofiError
+
+if TYPE_CHECKING:
+    from lofi_tal.evaluation.learning_curve import CurvePoint, Foreseen
+
+_NAMED = 3  # classes that are named
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("curve")(with_run_options(curve))
+
+
+def curve(
+    options: RunOptions,
+    *,
+    arm: Annotated[str | None, typer.Option(help="Arm: lofi, baseline or features. Default: the last.")] = None,
+    shares: Annotated[
+        str, typer.Option(help="Shares of the training videos, in percent, with commas between.")
+    ] = "12.5,25,50,100",
+    draws: Annotated[int, typer.Option(help="Random draws of the videos.", min=1)] = 3,
+    more: Annotated[float, typer.Option(help="How many times as many videos to look ahead to.", min=1.01)] = 2.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how mAP grows with the number of training videos, and what more of them would give.
+
+    Trains stage 3 of a run on shares of its training videos; the encoder stays. Earlier stages run if needed.
+
+    Example: lofi curve recipe.yaml -o runs/mine --resume
+    """
+    from lofi_tal.evaluation.learning_curve import foresee, means
+    from lofi_tal.run.curve import learning_curve
+
+    wanted = parse_shares(shares)
+    run = options.open_run()
+    with run.open(command_line()):
+        run.data()
+        points = learning_curve(run, arm or run.arms[-1], wanted, draws)
+    found = means(points)
+    counts = list(found)
+    if len(counts) < 2:
+        raise LofiError(f"--shares {shares} of {counts[-1]} videos is one number of videos: a curve needs two or more.")
+    ahead = round(more * counts[-1])
+    whole = foresee(counts, _values(points, counts), ahead)
+    labels = points[0].classes
+    by_class = {label: foresee(counts, _values(points, counts, label), ahead) for label in labels}
+    if as_json:
+        print_json(_document(points, whole, by_class))
+    else:
+        print_table(
+            "average mAP with own class scores, by training videos",
+            ("videos", "segments", "mAP %", "lowest", "highest"),
+            [(count, _segments(points, count), *map(percent, found[count])) for count in counts],
+        )
+        for line in answer(whole, by_class, counts[-1]):
+            say(line)
+    if run.data().failed:
+        say(f"{len(run.data().failed)} videos are not used; `lofi run` lists them with the reason.")
+        raise typer.Exit(4)
+
+
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Return shares of 1 of a text such as ``25,50,100``.
+
+    Raises:
+        LofiError: If one is not a number above 0 and at most 100.
+    """
+    try:
+        shares = tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise LofiError(f"--shares {text!r}: expected percentages above 0 and at most 100, such as 25,50,100.")
+    return shares
+
+
+def answer(whole: Foreseen, by_class: dict[str, Foreseen], now: int) -> list[str]:
+    """Return what the curve says, in sentences."""
+    sure = whole.low >= 5e-4
+    lines = [
+        f"With {whole.videos} training videos instead of {now}, expect about {percent(whole.value)} % "
+        f"({_points(whole.gain)} points; 95 % interval over the draws {_points(whole.low)} to {_points(whole.high)})"
+        f"{'.' if sure else ': more videos like these may not help.'}"
+    ]
+    if whole.error is not None:
+        lines.append(
+            f"The model (mAP = c - a / sqrt(videos)), fitted without the {now} videos, is off by "
+            f"{_points(whole.error)} points there."
+        )
+    best = sorted(by_class.items(), key=lambda item: -item[1].gain)[:_NAMED]
+    told = ", ".join(f"{label} ({_points(one.gain)})" for label, one in best if one.gain >= 5e-4)
+    if told:
+        lines.append(f"These classes would gain most: {told}.")
+    return lines
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _values(points: list[CurvePoint], counts: list[int], label: str | None = None) -> list[list[float]]:
+    return [
+        [point.scores["fused"] if label is None else point.classes.get(label, 0.0)
+         for point in points if point.videos == count]
+        for count in counts
+    ]  # fmt: skip
+
+
+def _segments(points: list[CurvePoint], count: int) -> str:
+    numbers = sorted({point.instances for point in points if point.videos == count})
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+
+
+def _document(points: list[CurvePoint], whole: Foreseen, by_class: dict[str, Foreseen]) -> dict[str, Any]:
+    return {
+        "points": [vars(point) for point in points],
+        "more": vars(whole),
+        "classes": {label: vars(one) for label, one in by_class.items()},
+    }

@@ -1,0 +1,101 @@
+"""How mAP grows with the number of labelled videos, and what more of them would give.
+
+The model is ``mAP(n) = c - a / sqrt(n)`` with ``a ≥ 0``: a power law whose exponent is fixed, for a few points cannot
+tell three parameters. Power laws fit most measured learning curves (T. Viering and M. Loog, *The Shape of Learning
+Curves: a Review*, 2021). How far it can be trusted is measured: fitted without the largest number of videos, it has to
+predict the figure there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lofi_tal.errors import LofiError
+
+_DRAWS = 2000  # bootstrap over draws
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Figures of one training.
+
+    Args:
+        videos: Number of training videos.
+        instances: Number of segments in them.
+        draw: Number of the random order from which the videos are taken.
+        scores: Average mAP by name: ``fused``, ``agnostic``, ``oracle``.
+        classes: Average precision, with the system's own class scores, by label.
+    """
+
+    videos: int
+    instances: int
+    draw: int
+    scores: Mapping[str, float]
+    classes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What the model says of another number of videos.
+
+    Args:
+        videos: That number.
+        value: mAP there.
+        gain: Over the mean at the largest number that was tried.
+        low: Lower end of the 95 % interval of the gain, over draws.
+        high: Upper end.
+        error: Of the model at the largest number, fitted without it; None with less than three numbers of videos.
+    """
+
+    videos: int
+    value: float
+    gain: float
+    low: float
+    high: float
+    error: float | None
+
+
+def means(points: Sequence[CurvePoint], name: str = "fused") -> dict[int, tuple[float, float, float]]:
+    """Return mean, smallest and largest figure by number of videos."""
+    found: dict[int, list[float]] = {}
+    for point in points:
+        found.setdefault(point.videos, []).append(point.scores[name])
+    return {count: (float(np.mean(values)), min(values), max(values)) for count, values in sorted(found.items())}
+
+
+def foresee(videos: Sequence[int], values: Sequence[Sequence[float]], at: int, seed: int = 0) -> Foreseen:
+    """Return what ``at`` videos would give.
+
+    Args:
+        videos: Numbers that were tried, rising.
+        values: mAP of every draw, for each of them.
+        at: Another number.
+        seed: Of the bootstrap over draws.
+
+    Raises:
+        LofiError: If less than two numbers were tried.
+    """
+    if len(videos) < 2:
+        raise LofiError(f"A curve needs at least two numbers of videos; {len(videos)} was tried.")
+    generator = np.random.default_rng(seed)
+    mean = np.array([np.mean(draws) for draws in values])
+    gains = []
+    for _ in range(_DRAWS):
+        drawn = np.array([np.mean(generator.choice(draws, len(draws))) for draws in values])
+        gains.append(_at(videos, drawn, at) - drawn[-1])
+    low, high = np.quantile(gains, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    value = _at(videos, mean, at)
+    error = None if len(videos) < 3 else float(_at(videos[:-1], mean[:-1], videos[-1]) - mean[-1])
+    return Foreseen(at, float(value), float(value - mean[-1]), float(low), float(high), error)
+
+
+def _at(videos: Sequence[int], mean: np.ndarray, count: int) -> float:
+    """Return the figure of the model, by least squares; at most 1, and never falling with more videos."""
+    slope_of = -1 / np.sqrt(np.asarray(videos, dtype=float))
+    centred = slope_of - slope_of.mean()
+    slope = max(0.0, float((centred * (mean - mean.mean())).sum() / (centred**2).sum()))
+    return min(1.0, float(mean.mean() + slope * (-1 / np.sqrt(count) - slope_of.mean())))
