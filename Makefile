@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # threads that wait must not spin for long: see src/lofi_tal/cli/app.py
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test lint format docs fuzz gpu clean
+.PHONY: setup demo test lint format docs fuzz gpu audit licences floors clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -55,5 +55,18 @@ fuzz: setup
 	  $(BIN)/python -m fuzz.run $$target .fuzz/$$target -verbosity=0 -print_final_stats=1 -rss_limit_mb=4096 -timeout=10 \
 	    -artifact_prefix=.fuzz/ -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZ_TARGETS)))) || exit 1; done
 
+# known weaknesses of what is installed (asks the package index), and its licences
+audit: setup
+	-$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[audit]'
+	$(BIN)/python -m tools.audit
+
+# licences alone, without the network
+licences: setup
+	$(BIN)/python -m tools.audit --licences
+
+# the oldest versions that pyproject.toml allows: imports and unit tests in build/floors, removed afterwards
+floors: setup
+	$(BIN)/python -m tools.floors
+
 clean:
-	rm -rf build/site .fuzz $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build/site build/floors .fuzz $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

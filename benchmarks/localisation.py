@@ -1,11 +1,11 @@
 """Speed and memory of localisation: heads, evaluation, post-processing.
 
-    python benchmarks/localisation.py [--only head evaluation nms training] [--json FILE] [--threads N]
+    python benchmarks/localisation.py [--only head actionformer evaluation nms training] [--json FILE] [--threads N]
 
 Every figure is a median over repeats, and every ratio comes from one run on one machine. Plain ways are in
-``plain.py``; where one takes minutes it runs on a part, and the figure is scaled up and marked "scaled". Memory is the
-growth of the process's peak resident size over the size before the step, measured in a process of its own.
-One thread unless told otherwise: then other work on the machine disturbs least.
+``plain.py`` and ``plain_actionformer.py``; where one takes minutes it runs on a part, and the figure is scaled up and
+marked "scaled". Memory is the growth of the process's peak resident size over the size before the step, measured in a
+process of its own. One thread unless told otherwise: then other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ import numpy as np
 import torch
 
 from lofi_tal.evaluation import evaluate_detections
-from lofi_tal.heads import GTAD
+from lofi_tal.heads import GTAD, ActionFormer
 from lofi_tal.postprocess import soft_nms_indices
 from plain import PlainGTAD
 from plain import evaluate as plain_evaluate
 from plain import soft_nms as plain_soft_nms
+from plain_actionformer import PlainActionFormer
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10).tolist()
 ANNOTATIONS = Path(__file__).resolve().parents[1].parent / "shared/data/activitynet_v1-3.json"
@@ -86,6 +87,70 @@ def head_benchmark() -> dict[str, Any]:
         "times faster (at least 30)": found["plain"]["seconds"] / found["ours"]["seconds"],
         "times less peak memory (at least 6)": found["plain"]["peak_mib"] / found["ours"]["peak_mib"],
     }
+
+
+ACTIONFORMERS = {
+    "activitynet, T = 192, batch 4": ("activitynet", 192, 4),
+    "thumos, T = 2,304, batch 1": ("thumos", 2304, 1),
+}
+"""Published variant, T and batch."""
+
+
+def actionformer_step(kind: str, case: str, *, training: bool) -> Callable[[], None]:
+    """Return one step of ActionFormer: forward, loss, backward, AdamW; or forward and decoding."""
+    variant, steps, videos = ACTIONFORMERS[case]
+    head = getattr({"ours": ActionFormer, "plain": PlainActionFormer}[kind], variant)().train(training)
+    features = torch.randn(videos, head.in_channels, steps)
+    segments, labels = [torch.tensor([[0.2, 0.6], [0.7, 0.75]])] * videos, [torch.tensor([0, 0])] * videos
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-4)
+
+    def train() -> None:
+        optimizer.zero_grad()
+        head.loss(head(features), segments, labels)["total"].backward()
+        optimizer.step()
+
+    def detect() -> None:
+        with torch.inference_mode():
+            head.proposals(head(features))
+
+    return train if training else detect
+
+
+def actionformer_peak(kind: str, case: str, training: bool) -> float:
+    """Return the MiB by which the process grows in two steps; called in a process of its own."""
+    step = actionformer_step(kind, case, training=training)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    for _ in range(2):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - pages * resource.getpagesize()) / 2**20
+
+
+def actionformer_benchmark() -> dict[str, Any]:
+    """(e) ActionFormer against its plain definition; seconds are processor time, of steps that take turns."""
+    found: dict[str, Any] = {}
+    for case in ACTIONFORMERS:
+        for training in (True, False):
+            steps = {kind: actionformer_step(kind, case, training=training) for kind in ("ours", "plain")}
+            times: dict[str, list[float]] = {kind: [] for kind in steps}
+            for turn in range(4):
+                for kind, step in steps.items():
+                    gc.collect()
+                    began = time.process_time()
+                    step()
+                    if turn:  # the first warms up
+                        times[kind].append(time.process_time() - began)
+            seconds = {kind: statistics.median(values) for kind, values in times.items()}
+            peaks = {}
+            for kind in steps:
+                command = [sys.executable, __file__, "--threads", str(torch.get_num_threads())]
+                command += ["--peak", kind, case, str(int(training))]
+                peaks[kind] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            what = f"{case}, {'training' if training else 'inference'}"
+            found |= {f"{what}: {kind} seconds": value for kind, value in seconds.items()}
+            found |= {f"{what}: {kind} peak MiB": value for kind, value in peaks.items()}
+            found[f"{what}: times faster (at least 1)"] = seconds["plain"] / seconds["ours"]
+            found[f"{what}: times less memory (at least 1)"] = peaks["plain"] / peaks["ours"]
+    return found
 
 
 def annotations(path: Path) -> dict[str, Any]:
@@ -185,18 +250,24 @@ def training_benchmark() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=["head", "evaluation", "nms", "training"])
+    parser.add_argument("--only", nargs="+", choices=["head", "actionformer", "evaluation", "nms", "training"])
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     parser.add_argument("--ground-truth", type=Path, default=ANNOTATIONS, help="ActivityNet-1.3 annotations")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.step:
         print(json.dumps(measure_step(options.step[0], int(options.step[1]))))
         return
+    if options.peak:
+        kind, case, training = options.peak
+        print(actionformer_peak(kind, case, training == "1"))
+        return
     benchmarks = {
         "head": head_benchmark,
+        "actionformer": actionformer_benchmark,
         "evaluation": lambda: evaluation_benchmark(options.ground_truth),
         "nms": nms_benchmark,
         "training": training_benchmark,

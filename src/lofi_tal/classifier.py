@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from pydantic import Field
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lofi_tal.artefacts import check_files
+from lofi_tal.bounds import PlainDict
 from lofi_tal.errors import DataError
-from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.files import write_bytes, write_json
+from lofi_tal.model_files import Description, build_for, load_exactly, read_description
 
 POOLINGS = ("proposal", "video")
 _BATCH = 64  # segments
@@ -83,7 +87,7 @@ class ProposalClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, hidden: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
-        self.config = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
+        self.config: dict[str, Any] = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
         self.register_buffer("mean", torch.zeros(3 * channels))
         self.register_buffer("std", torch.ones(3 * channels))
         self.layers = nn.Sequential(
@@ -112,6 +116,7 @@ def fit_classifier(
     dropout: float,
     seed: int,
     jitter: float = 0.2,
+    class_weights: Sequence[float] | None = None,
 ) -> ProposalClassifier:
     """Fit a classifier to true segments whose ends are moved at random, as those of proposals are off.
 
@@ -126,6 +131,7 @@ def fit_classifier(
         dropout: See :class:`ProposalClassifier`.
         seed: Of initial weights, order, jitter and dropout.
         jitter: Standard deviation of each end, in lengths of the segment.
+        class_weights: K weights of the classes in the loss; None for none.
 
     Raises:
         DataError: If no video has a segment.
@@ -139,7 +145,8 @@ def fit_classifier(
         plain = _pool_all(features, segments)
         model.mean.copy_(plain.mean(0))
         model.std.copy_(plain.std(0, correction=0).clamp(min=1e-4))
-        _train(model, features, segments, target, epochs, lr, jitter)
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        _train(model, features, segments, target, epochs, lr, jitter, weights)
     return model.eval()
 
 
@@ -151,13 +158,14 @@ def _train(
     epochs: int,
     lr: float,
     jitter: float,
+    weights: Tensor | None,
 ) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(target) // _BATCH))
     for _ in range(epochs):
         pooled = _pool_all(features, [_jittered(spans, jitter) for spans in segments])
         for chosen in torch.split(torch.randperm(len(target)), _BATCH):
-            loss = functional.cross_entropy(model(pooled[chosen]), target[chosen], label_smoothing=0.05)
+            loss = functional.cross_entropy(model(pooled[chosen]), target[chosen], weights, label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -221,16 +229,31 @@ def save_classifier(classifier: ProposalClassifier, folder: Path, facts: dict[st
     write_json(folder / "classifier.json", {"config": classifier.config, "facts": facts})
 
 
+class _Arguments(Description):
+    """Arguments of :class:`ProposalClassifier`."""
+
+    channels: int = Field(ge=1, le=100_000)
+    classes: int = Field(ge=1, le=100_000)
+    hidden: int = Field(ge=1, le=65_536)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class _ClassifierFile(Description):
+    """``classifier.json``."""
+
+    config: _Arguments
+    facts: PlainDict = Field(default_factory=dict)
+
+
 def load_classifier(folder: Path) -> tuple[ProposalClassifier, dict[str, Any]]:
     """Read what :func:`save_classifier` wrote.
 
     Raises:
-        DataError: If the folder does not hold a classifier of this version.
+        DataError: If the folder does not hold a classifier of this version, or a file is not as it was written.
     """
-    description = read_json(folder / "classifier.json")
-    try:
-        classifier = ProposalClassifier(**description["config"])
-        classifier.load_state_dict(load_file(folder / "classifier.safetensors"))
-        return classifier.eval(), dict(description["facts"])
-    except Exception as error:
-        raise DataError(f"{folder} does not hold a classifier of this version: {error}.") from error
+    check_files(folder, "classifier.safetensors", "classifier.json")
+    described = read_description(folder / "classifier.json", _ClassifierFile)
+    weights, config = folder / "classifier.safetensors", described.config
+    classifier = build_for(weights, "the classifier", lambda: ProposalClassifier(**config.model_dump()))
+    load_exactly(classifier, weights)
+    return classifier.eval(), described.facts

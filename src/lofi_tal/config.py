@@ -11,12 +11,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from lofi_tal.encoders import ENCODERS
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.balance import BalanceSection
+from lofi_tal.bounds import PlainName
+from lofi_tal.encoder_settings import EncoderSection
+from lofi_tal.errors import LofiError, nearest, quoted
+from lofi_tal.feature_settings import FeaturesSection
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
 from lofi_tal.heads import HEADS
 from lofi_tal.postprocess.nms import check_gate
-from lofi_tal.settings import LaterSection, Section, known, leaves
+from lofi_tal.settings import LaterSection, Section, SnippetBounds, known, leaves
 from lofi_tal.tasks import TASKS
 from lofi_tal.tracking import LOGGERS
 
@@ -61,32 +64,7 @@ class DataSection(LaterSection):
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
 
-class FeaturesSection(LaterSection):
-    """Features that others published, instead of an encoder: stage 3 alone (`lofi head`)."""
-
-    later = frozenset({"axes"})
-    sources: tuple[Path, ...] = Field(min_length=1)
-    """Folders of .npy, .npz, .csv, .pt, .safetensors or .h5 (one a video), or HDF5 files; joined on the channels."""
-    resize: Literal["interpolate", "roi_align", "bmn"] = "interpolate"
-    """How T features become L: linear as G-TAD, roi_align as OpenTAD, or three points a part as BMN."""
-    axes: Literal["TC", "CT"] | None = None
-    """Order of the arrays: TC (time steps, channels) or CT. Left out, files and durations decide; TC if they cannot."""
-
-
-class EncoderSection(Section):
-    """Which encoder, and what it starts from."""
-
-    name: Annotated[str, known(ENCODERS)] = "tsm_resnet18"
-    """One of `lofi models list`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the encoder, such as width."""
-    weights: Path | None = None
-    """Weights file or encoder folder to start from; random weights without it."""
-    pretrained: str | None = None
-    """Public weights instead: imagenet, kinetics400, torchvision's name of weights, or a folder or name on the hub."""
-
-
-class SnippetSection(Section):
+class SnippetSection(SnippetBounds):
     """Full fidelity: L snippets of T frames at S × S pixels."""
 
     count: int = Field(100, ge=2)
@@ -97,9 +75,9 @@ class SnippetSection(Section):
     """Frames of the video from one frame of a snippet to the next."""
     size: int = Field(224, ge=16)
     """S, side of the square crop in pixels; the short side is scaled to 8/7 of it before the crop."""
-    window: float | None = Field(None, gt=0)
+    window: float | None = Field(None, ge=0.1)
     """Seconds of a sliding window, for long videos; null takes every video as one."""
-    overlap: float = Field(0.5, ge=0.0, lt=1.0)
+    overlap: float = Field(0.5, ge=0.0, le=0.95)
     """Share of a window that the next one sees too."""
 
     def record(self, *, cut: bool = True) -> dict[str, Any]:
@@ -112,8 +90,10 @@ class SnippetSection(Section):
         return self.model_dump(mode="json", exclude=without)
 
 
-class ClassificationSection(Section):
+class ClassificationSection(LaterSection):
     """Training the encoder to classify clips (TSM's public Kinetics recipe)."""
+
+    later = frozenset({"encoder_lr", "layer_decay"})
 
     epochs: int = Field(50, ge=1)
     """Passes over the clips."""
@@ -121,6 +101,10 @@ class ClassificationSection(Section):
     """Clips an optimiser step."""
     lr: float = Field(0.02, gt=0)
     """Learning rate for this batch."""
+    encoder_lr: float | None = Field(None, gt=0)
+    """Learning rate of the encoder where it shall differ from that of the classification layer; None: lr."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Learning rate of a group of layers as a share of that of the group behind it (0.75, say); None: all the same."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the public recipe; adamw (with a cosine schedule) trains small encoders from random weights faster."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -167,7 +151,7 @@ class FinetuneSection(ClassificationSection):
 class LofiSection(LaterSection):
     """Stage 2: encoder and head end to end on the localisation loss, at low fidelity (paper sec. 3.2, 4.3)."""
 
-    later = frozenset({"watch"})
+    later = frozenset({"watch", "ema", "layer_decay"})
 
     schedule: Annotated[str, known(SCHEDULES)] = "long"
     """Fidelity schedule, one of `lofi models list`: S-, T-, ST-LoFi, Short or Long Cyclic LoFi, or full fidelity."""
@@ -197,6 +181,8 @@ class LofiSection(LaterSection):
     """Learning rate for encoder and head."""
     encoder_lr: float | None = Field(None, gt=0)
     """Learning rate of the encoder where it shall differ from the head's; it falls with it. None, as the paper: lr."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Learning rate of a group of layers as a share of that of the group behind it (0.75, say); None: all the same."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd is the paper's; adamw (with a cosine schedule instead of falls) needs fewer steps on small sets."""
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -215,6 +201,8 @@ class LofiSection(LaterSection):
     """Batches at full fidelity with which BatchNorm's statistics are estimated anew after the last epoch."""
     class_loss: float = Field(0.0, ge=0)
     """Weight of a snippet classification loss (classes and background); 0 in the paper."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of weights and batch statistics (0.999, say), which is saved instead of the last."""
     watch: int | None = Field(None, ge=0)
     """Epochs between two looks at held-out training videos (loss and mAP); 0 never, null so that they cost little."""
 
@@ -231,7 +219,7 @@ class LofiSection(LaterSection):
 class HeadSection(LaterSection):
     """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
 
-    later = frozenset({"weights"})
+    later = frozenset({"weights", "ema", "optimizer", "warmup", "clip_norm"})
 
     name: Annotated[str, known(HEADS)] = "gtad"
     """One of `lofi models list`."""
@@ -245,10 +233,23 @@ class HeadSection(LaterSection):
     """Learning rates of Adam that are tried on the selection videos."""
     weight_decay: float = Field(1e-4, ge=0)
     """L2 penalty."""
+    optimizer: Literal["adamw"] | None = None
+    """adamw decouples the penalty, and spares biases, norms and scales, as ActionFormer; null is Adam."""
+    warmup: int | None = Field(None, ge=0)
+    """Epochs of linear warm-up, before `epochs` of half a cosine (5 in ActionFormer); null lets the rate fall once."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm (1 in ActionFormer)."""
     refit: bool = True
     """Train once more on all training videos with the learning rate that won."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the head's weights (0.999, say), evaluated and saved instead of the last ones."""
     weights: Path | None = None
-    """Checkpoint of the published code (gtad): stage 3 takes it as it is and trains no head of its own."""
+    """Checkpoint of the published code (gtad, actionformer): stage 3 takes it as it is, and trains no head itself."""
+
+    @property
+    def passes(self) -> int:
+        """Passes over the features in all."""
+        return self.epochs + (self.warmup or 0)
 
 
 class ClassifierSection(Section):
@@ -290,10 +291,10 @@ class DetectSection(LaterSection):
 class Recipe(LaterSection):
     """A whole run: three stages, detection and evaluation."""
 
-    later = frozenset({"tracking"})
+    later = frozenset({"balance", "tracking"})
 
-    name: str = "lofi"
-    """Shown in reports."""
+    name: PlainName = "lofi"
+    """Shown in reports, and the run folder in runs/ without --output."""
     seed: int = 0
     """Random seed."""
     data: DataSection
@@ -311,6 +312,7 @@ class Recipe(LaterSection):
     """Stage 2; null uses the encoder of stage 1 as it is (the paper's baseline)."""
     head: HeadSection = HeadSection()
     classifier: ClassifierSection = ClassifierSection()
+    balance: BalanceSection = BalanceSection()
     detect: DetectSection = DetectSection()
     baseline: bool = False
     """Also run stage 3 on the encoder that stage 2 started from, and report both."""
@@ -321,6 +323,8 @@ class Recipe(LaterSection):
     def _one_start(self) -> Self:
         if self.encoder.weights is not None and self.encoder.pretrained is not None:
             raise ValueError("encoder.weights and encoder.pretrained exclude each other: give one of them")
+        if self.second is not None and self.encoder.train == "adapter":
+            raise ValueError("encoder.train: adapter does not go with `second`: two encoders are trained whole")
         if "pretrained" in self.encoder.options:
             raise ValueError("`pretrained` is no option of an encoder: set encoder.pretrained or encoder.weights")
         return self
@@ -373,7 +377,7 @@ def _explain(item: Any) -> str:
         return (f"{setting!r}: " if setting else "") + message + ("" if message.endswith((".", "?")) else ".")
     if item["type"] == "missing":
         return f"{setting!r} is missing."
-    return f"{setting!r} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}."
+    return f"{setting!r} is {quoted(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}."
 
 
 def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:

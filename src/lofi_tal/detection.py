@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,17 +15,20 @@ from lofi_tal.files import (
     hash_file,
     hash_object,
     inside,
+    plain_file,
     read_json,
     write_json,
     write_json_once,
 )
+from lofi_tal.folders import read_whole
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
-from lofi_tal.localizer import Localizer, find_model
+from lofi_tal.localizer import RECORD, Localizer, find_model
 from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of
 from lofi_tal.segments import Segments
+from lofi_tal.showing import EVERYTHING, Shown
 from lofi_tal.video import EVERYWHERE, VideoError, VideoManifest, list_videos
 from lofi_tal.writers import DEFAULT_FORMATS, PAGE, check_formats, detection_files, write_detections
 
@@ -36,20 +39,24 @@ def detect_files(
     *,
     out: Path | None = None,
     threshold: float | None = None,
+    wanted_precision: float | None = None,
+    everything: bool = False,
     device: str = "auto",
     precision: str = "auto",
     patience: float | None = None,
     quiet: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
-) -> tuple[list[Segments], dict[str, str], float]:
+) -> tuple[list[Segments], dict[str, str], Shown]:
     """Detect in many files; one that cannot be decoded never ends the others.
 
     Args:
         videos: Files, or folders whose video files are taken.
         model: Model or run folder.
-        out: Folder for ``<name>.json`` (all segments, ActivityNet form), ``.csv``, ``.srt`` and ``.html`` (those above
-            the threshold); two files of the same name in different folders get a number.
-        threshold: Lowest score in CSV and subtitles, and the page's first setting; the model's own if None.
+        out: Folder for ``<name>.json`` (all segments, ActivityNet form), ``.csv``, ``.srt`` and ``.html`` (those that
+            are shown); two files of the same name in different folders get a number.
+        threshold: Lowest score in CSV and subtitles, and on the page at first; the model's own, by class, if None.
+        wanted_precision: Show as much as can be shown if so large a share of it is to be right.
+        everything: Show all segments with all labels.
         device: See :class:`Localizer`.
         precision: See :class:`Localizer`.
         patience: Share the files with processes, on any machine, that do the same with the same ``out``; what this
@@ -60,13 +67,16 @@ def detect_files(
 
     Returns:
         The segments of each readable video (of those that this process has seen, if the work is shared), the reason for
-        each other file, and the threshold.
+        each other file, and what of the segments is shown.
 
     Raises:
         DataError: If the folders hold no video file, or there is no model.
-        LofiError: If the work is to be shared and ``out`` is missing, or a format is unknown.
+        LofiError: If the work is to be shared and ``out`` is missing, a format is unknown, several of ``threshold``,
+            ``wanted_precision`` and ``everything`` are given, or the model cannot tell its precision.
     """
     formats = check_formats(formats)
+    if (threshold is not None) + (wanted_precision is not None) + everything > 1:
+        raise LofiError("A threshold, a wanted precision and everything exclude each other: give one of them.")
     if patience is not None and out is None:
         raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
     files = _video_files(videos)
@@ -76,20 +86,33 @@ def detect_files(
         files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
     if patience is not None and out is not None and precision == "auto":
         precision = _common_precision(out, device)
-    localizer = Localizer.from_pretrained(find_model(model), device=device, precision=precision)
-    limit = localizer.threshold if threshold is None else threshold
+    share = patience is not None and out is not None
+
+    def loaded(folder: Path) -> tuple[Localizer, str]:
+        made = Localizer.from_pretrained(folder, device=device, precision=precision)
+        return made, hash_model(folder) if share else ""
+
+    localizer, content = read_whole(find_model(model), RECORD, loaded)  # both of the same model
+    shown = _shown(localizer, threshold, wanted_precision, everything=everything)
     named = {path: named[path] for path in files[rank::ranks]}
     if patience is not None and out is not None:
-        work = _SharedDetection(localizer, hash_model(find_model(model)), out, limit, formats)
-        return *work.run(named, patience, quiet=quiet), limit
-    return *_detect_alone(localizer, named, out, limit, formats, quiet=quiet), limit
+        work = _SharedDetection(localizer, content, out, shown, formats)
+        return *work.run(named, patience, quiet=quiet), shown
+    return *_detect_alone(localizer, named, out, shown, formats, quiet=quiet), shown
+
+
+def _shown(localizer: Localizer, threshold: float | None, wanted_precision: float | None, *, everything: bool) -> Shown:
+    """Return what of the segments is shown."""
+    if everything:
+        return EVERYTHING
+    return localizer.shown(wanted_precision) if threshold is None else Shown(threshold)
 
 
 def _detect_alone(
     localizer: Localizer,
     named: Mapping[Path, str],
     out: Path | None,
-    threshold: float,
+    shown: Shown,
     formats: Sequence[str],
     *,
     quiet: bool,
@@ -111,7 +134,7 @@ def _detect_alone(
             else:
                 detections.append(segments)
                 if out is not None:
-                    _write(segments, path, out, threshold, formats)
+                    _write(segments, path, out, shown, formats)
     return detections, failed
 
 
@@ -122,7 +145,7 @@ class _SharedDetection:
     localizer: Localizer
     model: str
     out: Path
-    threshold: float
+    shown: Shown
     formats: tuple[str, ...]
 
     def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
@@ -158,7 +181,7 @@ class _SharedDetection:
             segments = self.localizer.predict(path, video_id=name)
         except VideoError as error:
             return str(error)
-        _write(segments, path, self.out, self.threshold, self.formats)
+        _write(segments, path, self.out, self.shown, self.formats)
         write_json(self._done(name), {"made_of": self._made_of(path)})
         return segments
 
@@ -174,7 +197,7 @@ class _SharedDetection:
 
     def _made_of(self, path: Path) -> str:
         formats = [] if self.formats == DEFAULT_FORMATS else [self.formats]
-        return hash_object([self.model, file_stamp(path), self.threshold, *formats])
+        return hash_object([self.model, file_stamp(path), str(asdict(self.shown)), *formats])
 
 
 def _common_precision(out: Path, device: str) -> str:
@@ -186,7 +209,7 @@ def _common_precision(out: Path, device: str) -> str:
 def hash_model(folder: Path) -> str:
     """Return a hash of the weights and settings that a model folder holds."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    return hash_object([[path.name, hash_file(path)] for path in files])
+    return hash_object([[path.name, hash_file(path)] for path in files if plain_file(path, folder)])
 
 
 def _video_files(videos: Sequence[Path]) -> list[Path]:
@@ -212,8 +235,8 @@ def _unique_names(files: Sequence[Path]) -> list[str]:
     return list(names)
 
 
-def _write(segments: Segments, video: Path, out: Path, threshold: float, formats: Sequence[str]) -> None:
+def _write(segments: Segments, video: Path, out: Path, shown: Shown, formats: Sequence[str]) -> None:
     """Write the files of one video."""
-    write_detections(segments, out, threshold, formats)
+    write_detections(segments, out, shown, formats)
     if PAGE in formats:
-        write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, threshold=threshold)
+        write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, shown=shown)

@@ -129,6 +129,8 @@ def _bars(
     name: str,
     strengths: Sequence[float] | None,
 ) -> None:
+    from matplotlib.colors import to_rgba
+
     rows = list(rows)
     axes.barh(
         [lanes[row[2]] + bottom for row in rows],
@@ -136,7 +138,7 @@ def _bars(
         height,
         [row[0] for row in rows],
         align="edge",
-        color=colour if strengths is None else [(colour, strength) for strength in strengths],
+        color=colour if strengths is None else [to_rgba(colour, strength) for strength in strengths],
         linewidth=0,
     )
     axes.barh([0], [0], height, color=colour, label=name)  # the legend's colour, whatever the scores

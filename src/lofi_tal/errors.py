@@ -12,12 +12,19 @@ from collections.abc import Iterable
 
 _AFFIXES = re.compile(r"^v_|[._-](rgb|flow|i3d|c3d|tsn|tsp|slowfast|feats?|features?)$")
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of others, and separators of lines and paragraphs
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of what follows
+
+
+_MOST_SHOWN = 800
 
 
 class LofiError(ValueError):
     """A mistake that the user can mend: the message names the value, what is allowed and what to do."""
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class DataError(LofiError):
@@ -30,6 +37,10 @@ class RunError(LofiError):
     """A run that had to stop: disk full, loss no longer finite, too many videos lost."""
 
     exit_status = 1
+
+
+class DivergedError(RunError):
+    """The loss of a training is no longer a finite number."""
 
 
 class DiskFullError(RunError):
@@ -51,11 +62,29 @@ class DiskFullError(RunError):
         )
 
 
+def shortened(text: str, most: int = _MOST_SHOWN) -> str:
+    """Return a message without its middle if it is long: what it quotes may come from anybody."""
+    if len(text) <= most:
+        return text
+    first, last = 2 * most // 3, most // 3
+    return f"{text[:first]} [... {len(text) - first - last} characters ...] {text[-last:]}"
+
+
+def quoted(value: object, most: int = 120) -> str:
+    """Return a value as a message shows it: what ``repr`` says of it, shortened."""
+    try:
+        return shortened(repr(value), most)
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists inside lists without end
+        return f"a {type(value).__name__} that cannot be shown"
+
+
 def one_line(text: str) -> str:
     """Return a message as it is shown: a name in it may hold line breaks, or characters that steer a terminal."""
     return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _UNSEEN else letter
-        for letter in text
+        letter.encode("unicode_escape").decode()
+        if letter in _TURNING or unicodedata.category(letter) in _UNSEEN
+        else letter
+        for letter in shortened(text)
     )
 
 

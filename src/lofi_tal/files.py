@@ -8,19 +8,26 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import DataError, DiskFullError, LofiError, RunError
+from lofi_tal.errors import DataError, DiskFullError, RunError
+from lofi_tal.processes import is_tag_of_ended, tag
 
 _COMPANIONS = frozenset((
     *("__macosx", "thumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
     "system volume information",
 ))  # fmt: skip
-_UNFINISHED = (".part", ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+_PART = ".part"
+_DAY = 86400.0
+_UNFINISHED = (_PART, ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+_NOT_PLAIN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -35,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_part_prefix(path), suffix=_PART, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise _not_written(path, error) from error
@@ -52,6 +59,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _part_prefix(path: Path) -> str:
+    return f".{path.name[:30]}.{tag()}."
+
+
+def sweep(folder: Path) -> int:
+    """Delete what processes that were killed have left half written in a folder and those in it; return how many files.
+
+    Files of a process that lives stay. Those of other machines, of which nobody here knows, go after a day.
+    """
+    swept = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".") and name.endswith(_PART):
+                with contextlib.suppress(OSError):  # another process sweeps too
+                    path = Path(parent) / name
+                    ended = is_tag_of_ended(name.removesuffix(_PART).rpartition(".")[0].rpartition(".")[2])
+                    if ended or (ended is None and time.time() - path.stat().st_mtime > _DAY):
+                        path.unlink()
+                        swept += 1
+    return swept
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -72,18 +101,17 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 in one atomic step."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 in one atomic step; bytes of a name that are no UTF-8 are written as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def json_text(value: Any) -> str:
-    """Return ``value`` as indented JSON; NaN and infinity are refused."""
+    """Return ``value`` as indented JSON; NaN and infinity are refused.
+
+    What steers a terminal, and bytes of a name that are no UTF-8, are escaped: reading gives them back.
+    """
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # names of files that are no text
-        text = json.dumps(value, indent=1, allow_nan=False)
-    return text + "\n"
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -94,7 +122,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_json_once(path: Path, value: Any) -> Any:
     """Write ``value`` unless the file is there, and return what is: of several processes, the first one decides."""
     if not path.exists():
-        ours = path.with_name(f".{path.name}.{os.getpid()}")
+        ours = path.with_name(f"{_part_prefix(path)}{_PART}")
         write_json(ours, value)
         with contextlib.suppress(FileExistsError):
             os.link(ours, path)
@@ -114,7 +142,8 @@ def append_line(path: Path, line: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # a file system without locks, where lines of several may be mixed up
+                fcntl.flock(handle, fcntl.LOCK_EX)
             size = handle.seek(0, os.SEEK_END)
             handle.seek(max(0, size - 1))
             whole = handle.read(1) in (b"", b"\n")
@@ -146,29 +175,19 @@ def _not_utf8(path: Path, error: UnicodeDecodeError, format_name: str) -> DataEr
 
 
 @contextlib.contextmanager
-def locked(path: Path, refusal: str, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
-    """Hold a lock file, so that a second process stays out or waits; its folder is made.
-
-    Args:
-        path: The lock file, which stays.
-        refusal: What to say if another process holds it.
-        wait: Wait for it instead.
-        shared: Hold it together with others that do so, and keep out those that do not.
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield a name by which a library can read a file that takes UTF-8 alone; it holds within the block.
 
     Raises:
-        LofiError: If another process holds it and is not waited for.
+        OSError: If the file cannot be read.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise LofiError(refusal) from error
-        except OSError as error:
-            raise LofiError(
-                f"{path} cannot be locked: {error.strerror}. Choose a folder on another file system."
-            ) from error
-        yield
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as handle:
+            yield f"/dev/fd/{handle.fileno()}"
+        return
+    yield str(path)
 
 
 def read_json(path: Path) -> Any:
@@ -198,6 +217,38 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} nests its values too deeply to be an annotation or result file.") from error
     except ValueError as error:  # a number of thousands of digits
         raise DataError(f"{path} is not usable JSON: {error}.") from error
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(path: Path, folder: Path) -> os.stat_result:
+    """Return the status of a file in a folder that may come from a stranger.
+
+    Opening a named pipe waits for ever, a device has no end, and a link may lead to a file of the reader's own.
+
+    Raises:
+        DataError: If it does not exist, leads out of the folder, or is no plain file.
+    """
+    try:
+        real, status = path.resolve(strict=True), path.stat()
+        out = not real.is_relative_to(folder.resolve())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a name that no file can have
+        raise DataError(f"{path} cannot be read: {error}.") from error
+    if out:
+        raise DataError(f"{path} is a link that leads out of {folder}, to {real}: put the file itself there.")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no plain file")
+        raise DataError(f"{path} is {kind}: expected a plain file.")
+    return status
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

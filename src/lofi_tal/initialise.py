@@ -28,6 +28,7 @@ from lofi_tal.derivation import Facts
 from lofi_tal.encoders import identify_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_text, write_text
+from lofi_tal.proposing import RANDOM_WEIGHTS_COST, Proposed, check_licence, gpu_memory, propose_encoder
 from lofi_tal.recipes.writing import commented_recipe
 from lofi_tal.run.data import check_subsets
 from lofi_tal.trial import try_class_loss
@@ -57,6 +58,7 @@ class Sources:
         weights: Encoder weights to start from, if there are any.
         train_subset: Subset to train on.
         eval_subset: Subset to evaluate.
+        licence: Of public weights that may be proposed, one of :data:`lofi_tal.proposing.LICENCES`.
     """
 
     annotations: Path
@@ -66,6 +68,7 @@ class Sources:
     weights: Path | None = None
     train_subset: str = "training"
     eval_subset: str = "validation"
+    licence: str = "permissive"
 
 
 def propose_recipe(sources: Sources, index: Path) -> Proposal:
@@ -79,6 +82,7 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         DataError: If a subset has no truth or no video can be read, or a subset or class has no truth that lies in its
             videos.
     """
+    check_licence(sources.licence)
     train, annotations, failed = _checked_videos(sources, VideoManifest(index))
     start = None if sources.weights is None else identify_encoder(sources.weights)
     clips = None
@@ -88,17 +92,27 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         )
     if sources.clips is not None and sources.clips_root is not None:
         clips = sum(clip.split == "train" for clip in load_clip_list(sources.clips, sources.clips_root)[0])
-    facts = Facts(train, torch.cuda.is_available(), start, clips)
     reasons: dict[str, str] = {}
+    facts, proposed = Facts(train, torch.cuda.is_available(), start, clips), None
+    if start is None:
+        proposed, rejected = propose_encoder(
+            sources.licence, gpu=gpu_memory(), batch=derivation.schedule(facts, {})["batch"]
+        )
+        if proposed is None:
+            logger.warning("No public weights can be proposed: %s.", "; ".join(rejected))
+        else:
+            facts = replace(facts, start=proposed.start)
     path = sources.annotations
     snippets = derivation.snippets(facts, reasons)
     content: dict[str, Any] = {
         "name": path.parent.name if path.stem in ("annotations", "labels") else path.stem,
         "data": _data(annotations, len(train), sources, reasons),
-        "encoder": _encoder(facts, sources, reasons),
+        "encoder": _encoder(facts, sources, proposed, reasons),
         "snippets": snippets,
         "pretrain": derivation.pretrain(facts, reasons),
-        "lofi": derivation.fidelity(train, snippets["count"], reasons) | derivation.schedule(facts, reasons),
+        "lofi": derivation.fidelity(train, snippets["count"], reasons)
+        | derivation.schedule(facts, reasons)
+        | ({} if proposed is None else proposed.lofi),
         "head": derivation.head(facts, reasons),
         "baseline": True,
     }
@@ -147,7 +161,10 @@ def _heading(
     return heading + "\nRun:  lofi run <this file>      one value:  lofi run <this file> --set lofi.epochs=6"
 
 
-def _encoder(facts: Facts, sources: Sources, reasons: dict[str, str]) -> dict[str, Any]:
+def _encoder(facts: Facts, sources: Sources, proposed: Proposed | None, reasons: dict[str, str]) -> dict[str, Any]:
+    if proposed is not None:
+        reasons |= proposed.reasons
+        return {"name": proposed.candidate.name, "pretrained": proposed.candidate.pretrained}
     if facts.start is not None:
         reasons["encoder.name"] = f"that of {facts.start.weights.name}, as its tensors or its description say"
         options = {"options": facts.start.options} if facts.start.options else {}
@@ -160,8 +177,8 @@ def _encoder(facts: Facts, sources: Sources, reasons: dict[str, str]) -> dict[st
     )
     if sources.clips is None:
         reasons["encoder.weights"] = (
-            "no clips and no weights: the encoder starts from random weights; give it public TSM or ResNet weights "
-            "(.pth, .safetensors) if you can"
+            "no clips, and no public weights can be had here: the encoder starts from random weights, the last resort: "
+            f"{RANDOM_WEIGHTS_COST}. Give it --weights FILE (TSM, ResNet, torchvision; .pth, .safetensors) if you can"
         )
     return {"name": "tsm_resnet18" if facts.full_width else "tsm_resnet18_narrow"}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import inside
+from lofi_tal.processes import is_gone, machine, this_process
 
 _TRIES = 20  # at a folder that another process removes while it is used
 
@@ -52,6 +52,14 @@ class LeaseFiles:
             return []
         return sorted(int(name[len(stem) :]) for name in names if name.startswith(stem) and name[len(stem) :].isdigit())
 
+    def items(self) -> set[str]:
+        """Return the names of the items of which there is a lease, as far as they are plain file names."""
+        try:
+            names = os.listdir(self.folder)  # noqa: PTH208 (names alone)
+        except OSError:
+            return set()
+        return {key for key, _, generation in (name.rpartition(".") for name in names) if generation.isdigit()}
+
     def newest(self, key: str) -> int:
         """Return the newest generation of an item's lease, -1 without one."""
         return max(self.generations(key), default=-1)
@@ -66,12 +74,12 @@ class LeaseFiles:
         try:
             with lease.open("rb") as file:  # opening asks the server, where a network file system would remember
                 changed = os.fstat(file.fileno()).st_mtime_ns
-                holder = _read_holder(file.read())
+                holder = read_holder(file.read())
         except PermissionError:
             changed, holder = status_of(lease)[1], {}
         except OSError:  # its item is done, or will be free at the next look
             return False
-        if _is_gone(holder):
+        if is_gone(holder):
             return True
         now = time.monotonic()
         before, since = self.seen.setdefault(lease, (changed, now))
@@ -100,7 +108,7 @@ class LeaseFiles:
         Raises:
             LofiError: If the folder cannot be used.
         """
-        probe = inside(self.folder, f"{_machine()}-{os.getpid()}", ".began")
+        probe = inside(self.folder, f"{machine()}-{os.getpid()}", ".began")
         with os.fdopen(self._open(probe, os.O_CREAT | os.O_WRONLY), "w") as file:
             json.dump(this_process(), file)  # so that what a killed process leaves is known for it
             file.flush()
@@ -115,7 +123,7 @@ class LeaseFiles:
         """
         with contextlib.suppress(OSError):
             for path in self.folder.iterdir():
-                if path.is_file() and _is_gone(_read_holder(path.read_bytes())):
+                if path.is_file() and is_gone(read_holder(path.read_bytes())):
                     path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # there is none, or something failed
                 (self.folder / "failed").rmdir()
@@ -131,29 +139,6 @@ class LeaseFiles:
         raise LofiError(f"{self.folder} cannot be used: it vanishes whenever it is made.")
 
 
-def this_process() -> dict[str, str | int]:
-    """Return what a lease says of its holder: machine, host, process id, and when the process began."""
-    pid = os.getpid()
-    return {"machine": _machine(), "host": socket.gethostname(), "pid": pid, "born": _born(pid)}
-
-
-def _machine() -> str:
-    """Return what tells this machine, and the space in which its process ids mean something."""
-    names = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        names.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        names.append(Path("/proc/self/ns/pid").readlink().name)
-    return "-".join(name.translate({ord(letter): "_" for letter in "[]:/"}) for name in names)
-
-
-def _born(pid: int) -> str:
-    """Return when a process began, in the kernel's units: a number that is used again is another process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def status_of(path: Path) -> tuple[int, int]:
     """Return the inode of a file and when it changed; zeros without one."""
     try:
@@ -163,24 +148,10 @@ def status_of(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _read_holder(content: bytes) -> dict[str, Any]:
-    """Return who holds a lease; nothing if it died, or has just created it, before it said so."""
+def read_holder(content: bytes) -> dict[str, Any]:
+    """Return who holds a lease or a lock; nothing if it died, or has just created it, before it said so."""
     try:
         holder = json.loads(content)
         return {**holder, "pid": int(holder["pid"]), "patience": float(holder.get("patience", 0.0))}
     except (ValueError, KeyError, TypeError):
         return {}
-
-
-def _is_gone(holder: dict[str, Any]) -> bool:
-    """Say whether the holder of a lease was a process of this machine that has ended."""
-    if holder.get("machine") != _machine():
-        return False
-    pid = holder["pid"]
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-    born = _born(pid)  # unknown where processes of other users are hidden
-    return bool(born) and born != holder.get("born")

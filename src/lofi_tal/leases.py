@@ -24,7 +24,8 @@ from typing import Protocol, TypeVar
 
 from lofi_tal.errors import DataError, LofiError, one_line
 from lofi_tal.files import read_json, write_json
-from lofi_tal.lease_files import LeaseFiles, status_of, this_process
+from lofi_tal.lease_files import LeaseFiles, status_of
+from lofi_tal.processes import this_process
 
 Item = TypeVar("Item")
 
@@ -80,15 +81,25 @@ class Leases(Work):
             and the holder's own counts.
         results: Folder in which results appear, if they are files. It is looked at anew when an item has been taken: a
             network file system remembers for a while that a file is not there.
+        holders: Processes that may be lost in the middle of one item, after which it is the item that is to blame; any
+            number with None.
 
     Raises:
         LofiError: If the patience is not positive or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, patience: float = PATIENCE, *, results: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        patience: float = PATIENCE,
+        *,
+        results: Path | None = None,
+        holders: int | None = _HOLDERS,
+    ) -> None:
         if not patience > 0:
             raise LofiError(f"patience={patience:g} seconds: it must be above 0.")
         self.files, self.patience, self.results = LeaseFiles(folder, patience), patience, results
+        self.holders = holders
         self.held: dict[str, tuple[Path, int]] = {}  # lease and its inode
         self.finished: set[str] = set()  # released or failed by this process
         self._ended = threading.Event()
@@ -188,7 +199,7 @@ class Leases(Work):
         before, _ = status_of(stale)
         if newest >= 0 and not self.files.is_stale(stale):
             return False
-        if newest + 1 >= _HOLDERS:
+        if self.holders is not None and newest + 1 >= self.holders:
             self.fail(key, f"{newest + 1} processes ended in the middle of it; the next start tries it again.")
             for generation in self.files.generations(key):
                 self.files.lease(key, generation).unlink(missing_ok=True)

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor
 
+from lofi_tal.artefacts import check_files, check_words, sealed
+from lofi_tal.bounds import PlainDict
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, load_classifier, save_classifier
-from lofi_tal.config import DetectSection
+from lofi_tal.config import DetectSection, SnippetSection
 from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json, write_json
+from lofi_tal.evaluation import SHEET, ScoreSheet, load_sheet, save_sheet
+from lofi_tal.files import write_json
+from lofi_tal.folders import read_whole, replaced, settled
 from lofi_tal.heads import Head, Proposals, load_head, save_head
+from lofi_tal.model_files import ComponentFile, Description, read_description
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
+from lofi_tal.showing import Shown
 from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.localise import fuse, localise
 from lofi_tal.video import Clock, VideoError, VideoInfo, check_decoder, probe_video
 
 FORMAT = 1
+RECORD = "localizer.json"
+OWN_FILES = (
+    RECORD,
+    *(f"{part}.{kind}" for part in ("encoder", "head", "classifier") for kind in ("safetensors", "json")),
+    SHEET,
+)
+"""All that a model folder holds; other files in it are left alone."""
+_MOST_ANCHORS = 2**22  # 2,048 snippets with anchors of every length
 WINDOWS_AT_ONCE = 4
 """Windows of one video that go through the head together; it bounds the memory."""
 
@@ -40,10 +55,11 @@ class Localizer:
         classifier: Class scores of proposals; None for a head that classifies by itself.
         labels: Class names.
         snippets: ``count``, ``frames``, ``stride`` and ``size`` of full fidelity; ``window`` and ``overlap`` if videos
-            are cut into windows.
+            are cut into windows; ``keep`` if features keep their number.
         detect: Post-processing.
         pooling: Over what the class scores of a proposal are taken.
         threshold: Score from which on a detection is worth showing, chosen on held-out training videos.
+        sheet: What its scores mean, learnt on the same videos; without it scores stay as they are.
         decoder: What decoded the videos that it was trained on, and decodes those that it is given.
         facts: Where the model comes from.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -62,23 +78,24 @@ class Localizer:
         detect: DetectSection,
         pooling: str = "proposal",
         threshold: float = 0.0,
+        sheet: ScoreSheet | None = None,
         decoder: str = "pyav",
         facts: dict[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         check_decoder(decoder)
-        if pooling not in POOLINGS:
-            raise LofiError(f"pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}.")
+        _check_pooling(pooling)
         self.fabric: Fabric = make_fabric(device, precision, alone=True)
         self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
-        self.windows = Windows(self.grid.snippets, snippets.get("window"), snippets.get("overlap", 0.5))
+        self.windows = _windows_of(snippets)
         self.size = int(snippets["size"])
-        self.detect, self.pooling, self.threshold, self.facts = detect, pooling, threshold, dict(facts or {})
-        self.decoder = decoder
+        self.detect, self.pooling, self.raw_threshold, self.facts = detect, pooling, threshold, dict(facts or {})
+        self.decoder, self.sheet = decoder, sheet
+        self.threshold = threshold if sheet is None else sheet.probability(threshold)  # as `predict` gives scores
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Localizer:
@@ -90,29 +107,27 @@ class Localizer:
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
         Raises:
-            DataError: If the folder does not hold a localiser of this version.
+            DataError: If the folder does not hold a localiser of this version, or a file of it is not as it was saved.
         """
         model = find_model(Path(folder))
-        try:
-            return cls(**_settings_in(model), device=device, precision=precision)
-        except LofiError:  # which names what is at fault
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{model / 'localizer.json'} lacks or misnames a setting: {error}.") from error
+        localizer = cls(**read_whole(model, RECORD, _settings_in), device=device, precision=precision)
+        _check_parts(localizer, model)
+        return localizer
 
     def __repr__(self) -> str:
         seen = "features" if self.encoder is None else self.encoder_name
         return f"Localizer({seen}, {self.head.name}, {len(self.labels)} classes, {self.grid.snippets}×{self.size}px)"
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights as safetensors and settings as JSON; ``localizer.json`` comes last."""
-        folder = Path(folder)
-        if self.encoder is not None:
-            save_encoder(self.encoder, self.encoder_name, folder)
-        save_head(self.head, folder)
-        if self.classifier is not None:
-            save_classifier(self.classifier, folder, {})
-        write_json(folder / "localizer.json", _settings_of(self))
+        """Write weights as safetensors and settings as JSON.
+
+        A model that is in the folder is replaced as a whole: who reads it at that moment gets the old one or the new.
+        Other files in the folder stay.
+        """
+        with replaced(Path(folder), OWN_FILES, RECORD) as new:
+            _write_parts(self, new)
+            files = check_words(new, sorted(path.name for path in new.iterdir()))
+            write_json(new / RECORD, sealed({**_settings_of(self), "files": files}))
 
     def predict(
         self,
@@ -129,12 +144,13 @@ class Localizer:
 
         Args:
             video: Any file that FFmpeg decodes.
-            threshold: Keep only segments with at least this score; None keeps all.
+            threshold: Keep only segments with at least this score; None keeps all; see :meth:`shown`.
             video_id: Id in the result; the file's stem without it.
             seen: Called with the number of snippets that have been encoded since it was called last.
 
         Returns:
-            Segments in seconds on the player's clock, by falling score.
+            Segments in seconds on the player's clock, by falling score: the probability of being right at tIoU 0.5 if
+            the model is calibrated (``raw_score`` is then the model's own), or else the model's own score.
 
         Raises:
             VideoError: If the file cannot be decoded.
@@ -198,75 +214,186 @@ class Localizer:
             seen(len(piece))
         return torch.cat(features).T.contiguous()
 
-    def predict_features(self, features: Tensor, duration: float, *, video_id: str = "video") -> Segments:
-        """Detect actions in features ``(C, N)`` that cover a video of ``duration`` seconds; by falling score."""
-        return self._predict(features, Clock(0.0, duration), video_id)
+    def predict_features(
+        self, features: Tensor, duration: float, *, start: float = 0.0, video_id: str = "video"
+    ) -> Segments:
+        """Detect actions in features ``(C, N)`` that cover ``duration`` seconds from ``start`` on; by falling score."""
+        return self._predict(features, Clock(start, duration), video_id)
 
     def _predict(self, features: Tensor, clock: Clock, video_id: str) -> Segments:
         (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
-        return self.fuse(video_id, clock, features, proposals)
+        found = self.fuse(video_id, clock, features, proposals)
+        return found if self.sheet is None else self.sheet.calibrated(found)
+
+    def shown(self, precision: float | None = None) -> Shown:
+        """Return which segments are worth showing: ``localizer.shown().of(segments)``.
+
+        Args:
+            precision: Wanted share of right ones; without it, the best F1 decides.
+
+        Raises:
+            LofiError: If ``precision`` is out of range, or the model cannot tell.
+        """
+        return _shown_without_sheet(self.threshold, precision) if self.sheet is None else self.sheet.shown(precision)
 
     def localise_features(self, features: Sequence[Tensor]) -> list[Proposals]:
         """Return the proposals of each video after soft-NMS, from features ``(C, N)`` on the CPU."""
         return localise(self.head, features, self.windows, self.detect)
 
     def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
-        """Give the proposals of one video their classes and times."""
+        """Give the proposals of one video their classes and times; scores are the model's own."""
         return fuse(video_id, clock, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+
+
+def _write_parts(localizer: Localizer, folder: Path) -> None:
+    """Write all that a model folder holds beside its record."""
+    if localizer.encoder is not None:
+        save_encoder(localizer.encoder, localizer.encoder_name, folder)
+    save_head(localizer.head, folder)
+    if localizer.classifier is not None:
+        save_classifier(localizer.classifier, folder, {})
+    if localizer.sheet is not None:
+        save_sheet(localizer.sheet, folder)
+
+
+def _check_pooling(pooling: str) -> None:
+    if pooling not in POOLINGS:
+        raise LofiError(f"pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}.")
+
+
+def _windows_of(snippets: Mapping[str, Any]) -> Windows:
+    """Return how videos are cut by what a model says of its snippets."""
+    keep = bool(snippets.get("keep", False))
+    return Windows(int(snippets["count"]), snippets.get("window"), snippets.get("overlap", 0.5), keep)
+
+
+def _shown_without_sheet(threshold: float, precision: float | None) -> Shown:
+    if precision is None:
+        return Shown(threshold)
+    raise LofiError(
+        "This model does not know its precision: it has no scores.json. Train stage 3 again with videos for selection "
+        "(data.selection_share), or set a score: threshold=0.3, or --threshold 0.3."
+    )
 
 
 def find_model(folder: Path) -> Path:
     """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
     folder = folder.parent if folder.name == "localizer.json" else folder
     candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
-    return next((path for path in candidates if (path / "localizer.json").exists()), folder)
+    return next((path for path in candidates if _holds_model(settled(path))), folder)
+
+
+def _holds_model(folder: Path) -> bool:
+    """Say whether a folder holds a file of a model: one that lacks others is refused, and no other taken for it."""
+    return any((folder / name).exists() for name in OWN_FILES)
 
 
 def _settings_of(localizer: Localizer) -> dict[str, Any]:
     """Return the content of ``localizer.json``."""
     windows = localizer.windows
     cut = {} if windows.seconds is None else {"window": windows.seconds, "overlap": windows.overlap}
+    cut |= {"keep": True} if windows.keep else {}
     grid = {**asdict(localizer.grid), "count": localizer.grid.snippets, "size": localizer.size, **cut}
     return {
         "format": FORMAT,
         "labels": list(localizer.labels),
         "snippets": grid,
         "detect": {**localizer.detect.model_dump(mode="json"), "pooling": localizer.pooling},
-        "threshold": localizer.threshold,
+        "threshold": localizer.raw_threshold,
         **({} if localizer.decoder == "pyav" else {"decoder": localizer.decoder}),
         "has_encoder": localizer.encoder is not None,
         "has_classifier": localizer.classifier is not None,
+        **({} if localizer.sheet is None else {"has_sheet": True}),
         "facts": localizer.facts,
     }
 
 
-def _names(labels: Any) -> list[str]:
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise ValueError("labels is no list of names")
-    return labels
+class _Grid(SnippetSection):
+    """Full fidelity, with what earlier versions wrote besides."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    count: int = Field(ge=2)
+    frames: int = Field(ge=1)
+    stride: float = Field(gt=0)
+    size: int = Field(ge=16)
+
+
+class _Detect(DetectSection):
+    """Post-processing, and over what the class scores are taken."""
+
+    pooling: str = "proposal"
+
+
+class _LocalizerFile(Description):
+    """``localizer.json``."""
+
+    format: int
+    labels: tuple[Annotated[str, Field(max_length=1000)], ...] = Field(min_length=1, max_length=100_000)
+    snippets: _Grid
+    detect: _Detect
+    threshold: float
+    decoder: str = Field("pyav", max_length=100)
+    has_encoder: bool = True
+    has_classifier: bool
+    has_sheet: bool = False
+    facts: PlainDict
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, number: int) -> int:
+        if number != FORMAT:
+            raise ValueError(f"the file has format {number}; this version reads format {FORMAT}")
+        return number
 
 
 def _settings_in(folder: Path) -> dict[str, Any]:
     """Return the arguments of the localiser in a model folder, weights loaded."""
-    description = folder / "localizer.json"
-    if not description.exists():
+    path = folder / RECORD
+    if not path.exists():
         raise DataError(
             f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
         )
-    facts = read_json(description)
-    if facts.get("format") != FORMAT:
-        raise DataError(f"{description} has format {facts.get('format')!r}; this version reads format {FORMAT}.")
-    has_encoder, detect = facts.get("has_encoder", True), dict(facts["detect"])
+    check_files(folder)  # the record alone; each part is checked as it is loaded
+    facts = read_description(path, _LocalizerFile)
+    if facts.has_sheet:
+        check_files(folder, SHEET)  # it must be there
     return {
-        "encoder": load_encoder(folder) if has_encoder else None,
-        "encoder_name": read_json(folder / "encoder.json")["name"] if has_encoder else "",
-        "head": load_head(folder),
-        "classifier": load_classifier(folder)[0] if facts["has_classifier"] else None,
-        "labels": _names(facts["labels"]),
-        "snippets": facts["snippets"],
-        "pooling": detect.pop("pooling", "proposal"),
-        "detect": DetectSection(**detect),
-        "threshold": float(facts["threshold"]),
-        "decoder": facts.get("decoder", "pyav"),
-        "facts": facts["facts"],
+        "encoder_name": read_description(folder / "encoder.json", ComponentFile).name if facts.has_encoder else "",
+        "head": load_head(folder),  # the small parts first
+        "classifier": load_classifier(folder)[0] if facts.has_classifier else None,
+        "encoder": load_encoder(folder) if facts.has_encoder else None,
+        "labels": facts.labels,
+        "snippets": facts.snippets.record(),
+        "pooling": facts.detect.pooling,
+        "detect": DetectSection(**facts.detect.model_dump(exclude={"pooling"})),
+        "threshold": facts.threshold,
+        "sheet": load_sheet(folder) if facts.has_sheet else None,
+        "decoder": facts.decoder,
+        "facts": facts.facts,
     }
+
+
+def _check_parts(localizer: Localizer, folder: Path) -> None:
+    """Refuse a folder whose parts do not belong together.
+
+    Raises:
+        DataError: If channels or classes differ, nothing tells classes apart, or there are too many anchors.
+    """
+    head, labels, classifier = localizer.head, len(localizer.labels), localizer.classifier
+    numbers: list[tuple[str, int | None, str, int]] = [("the head's classes", head.num_classes, "labels", labels)]
+    if localizer.encoder is not None:
+        numbers.append(("the encoder's channels", localizer.encoder.channels, "the head's", head.in_channels))
+    if classifier is not None:
+        numbers.append(("the classifier's channels", classifier.config["channels"], "the head's", head.in_channels))
+        numbers.append(("the classifier's classes", classifier.config["classes"], "labels", labels))
+    elif head.num_classes is None:
+        raise DataError(f"{folder}: this head gives no classes, and has_classifier says that there is no classifier.")
+    for what, number, other, expected in numbers:
+        if number is not None and number != expected:
+            raise DataError(f"{folder}: its parts do not belong together: {what} are {number}, {other} {expected}.")
+    cells = localizer.grid.snippets * getattr(head, "durations", lambda count: 1)(localizer.grid.snippets)
+    if cells > _MOST_ANCHORS:
+        raise DataError(
+            f"{folder}: {cells:,} anchors a window, more than {_MOST_ANCHORS:,}: snippets.count is too large."
+        )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal import display
+from lofi_tal.cells import caption, guarded
 from lofi_tal.errors import DataError, LofiError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
+
+_MORE = ("proposal_score", "raw_score")
+"""Scores that segments may have besides."""
 
 
 class Segment(NamedTuple):
@@ -54,6 +58,7 @@ class Segments:
         score: ``(N,)`` confidence, larger is better; 1 for ground truth.
         duration: Length of the video in seconds, where it is known.
         proposal_score: ``(N,)`` confidence before class scores, where classes changed it.
+        raw_score: ``(N,)`` the model's own score, where ``score`` is a calibrated probability.
 
     Raises:
         DataError: If the fields differ in length or a number is not finite.
@@ -74,9 +79,10 @@ class Segments:
     score: Floats
     duration: float | None = None
     proposal_score: Floats | None = None
+    raw_score: Floats | None = None
 
     def __post_init__(self) -> None:
-        numbers = ["start", "end", "score"] + ["proposal_score"] * (self.proposal_score is not None)
+        numbers = ["start", "end", "score", *(name for name in _MORE if getattr(self, name) is not None)]
         for name in numbers:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64).reshape(-1))
         object.__setattr__(self, "label", tuple(self.label))
@@ -101,7 +107,7 @@ class Segments:
     ) -> Segments:
         """Build from ``[{"segment": [s, e], "label": ..., "score": ...}]``; a missing score is 1."""
         records = list(records)
-        complete = records and all("proposal_score" in record for record in records)
+        whole = [name for name in _MORE if records and all(name in record for record in records)]
         return cls(
             video_id,
             np.array([record["segment"][0] for record in records], dtype=np.float64),
@@ -109,7 +115,7 @@ class Segments:
             tuple(str(record["label"]) for record in records),
             np.array([record.get("score", 1.0) for record in records], dtype=np.float64),
             duration,
-            np.array([record["proposal_score"] for record in records]) if complete else None,
+            **{name: np.array([record[name] for record in records]) for name in whole},
         )
 
     def __len__(self) -> int:
@@ -153,7 +159,7 @@ class Segments:
             tuple(self.label[i] for i in chosen),
             self.score[chosen],
             self.duration,
-            None if self.proposal_score is None else self.proposal_score[chosen],
+            **{name: None if (own := getattr(self, name)) is None else own[chosen] for name in _MORE},
         )
 
     def __repr__(self) -> str:
@@ -179,21 +185,24 @@ class Segments:
         """
         return self[self.score >= threshold]
 
+    def one_label(self) -> Segments:
+        """Return every span once, with the label that scores best; in the order that they had.
+
+        >>> Segments("match", [2, 2, 12], [5, 5, 15], ("jump", "throw", "run"), [0.4, 0.9, 0.1]).one_label().label
+        ('throw', 'run')
+        """
+        return self[best_labels(self)]
+
     def to_activitynet(self) -> list[dict[str, Any]]:
-        """Return ``[{"label", "score", "segment": [s, e]}]``, and ``"proposal_score"``, for the official evaluator.
+        """Return ``[{"label", "score", "segment": [s, e]}]`` for the official evaluator, and its other scores if any.
 
         >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_activitynet()
         [{'label': 'jump', 'score': 0.4, 'segment': [2.0, 5.5]}]
         """
-        rows = zip(self.label, self.score, self.start, self.end, strict=True)
-        own = [{}] * len(self) if self.proposal_score is None else _named("proposal_score", self.proposal_score)
-        return [
-            {"label": label, "score": float(p), "segment": [float(s), float(e)], **more}
-            for (label, p, s, e), more in zip(rows, own, strict=True)
-        ]
+        return _records(self)
 
     def to_csv(self) -> str:
-        """Return CSV text ``video,start,end,label,score`` with a header, times in seconds.
+        """Return CSV text ``video,start,end,label,score``, times in seconds, safe to open in a spreadsheet.
 
         >>> print(Segments("match", [2], [5.5], ("jump",), [0.4]).to_csv(), end="")
         video,start,end,label,score
@@ -202,7 +211,7 @@ class Segments:
         return _csv(self.video_id, self)
 
     def to_srt(self) -> str:
-        """Return subtitles (SubRip) in the order of time, one for each segment.
+        """Return subtitles (SubRip) in the order of time, one for each segment; a label is one line.
 
         >>> print(Segments("match", [2], [5.5], ("jump",), [0.4]).to_srt(), end="")
         1
@@ -220,13 +229,7 @@ class Segments:
         >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_dataframe().to_dict("records")
         [{'video': 'match', 'start': 2.0, 'end': 5.5, 'label': 'jump', 'score': 0.4}]
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise LofiError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
-        columns = {"start": self.start, "end": self.end, "label": list(self.label), "score": self.score}
-        table = pd.DataFrame({"video": [self.video_id] * len(self), **columns})
-        return table.astype({"video": "str", "label": "str"})  # the same types without any row
+        return _table(self)
 
     def plot(self, ax: Axes | None = None, truth: Segments | None = None) -> Axes:
         """Draw the segments over time, one lane for each class; a higher score is a stronger colour.
@@ -243,8 +246,41 @@ class Segments:
         return display.draw(ax, list(self), truth=None if truth is None else list(truth), duration=duration)
 
 
-def _named(name: str, values: Floats) -> list[dict[str, float]]:
-    return [{name: value} for value in values.tolist()]
+def _records(segments: Segments) -> list[dict[str, Any]]:
+    more = {name: own.tolist() for name in _MORE if (own := getattr(segments, name)) is not None}
+    return [
+        {"label": label, "score": score, "segment": [start, end], **{name: own[i] for name, own in more.items()}}
+        for i, (start, end, label, score) in enumerate(segments)
+    ]
+
+
+def _table(segments: Segments) -> pd.DataFrame:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise LofiError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
+    numbers = {"start": segments.start, "end": segments.end, "label": list(segments.label), "score": segments.score}
+    table = pd.DataFrame({"video": [segments.video_id] * len(segments), **numbers})
+    return table.astype({"video": "str", "label": "str"})  # the same types without any row
+
+
+def best_labels(segments: Segments) -> NDArray[np.int64]:
+    """Return the positions of segments that are the best of their span: one for every span, in their order."""
+    score = segments.score if segments.raw_score is None else segments.raw_score
+    return best_of_each(np.stack([segments.start, segments.end], 1), score)
+
+
+def best_of_each(rows: NDArray[Any], score: Floats) -> NDArray[np.int64]:
+    """Return the position of the best of all equal rows, in the order of the rows; the first among equal scores.
+
+    Args:
+        rows: ``(N, K)``.
+        score: ``(N,)``.
+    """
+    order = np.argsort(-score, kind="stable")
+    _, first = np.unique(rows[order], axis=0, return_index=True)
+    kept: NDArray[np.int64] = np.sort(order[first])
+    return kept
 
 
 def _csv(video_id: str, segments: Iterable[Segment]) -> str:
@@ -252,13 +288,13 @@ def _csv(video_id: str, segments: Iterable[Segment]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["video", "start", "end", "label", "score"])
     for start, end, label, score in segments:
-        writer.writerow([video_id, f"{start:.3f}", f"{end:.3f}", label, f"{score:.6f}"])
+        writer.writerow([guarded(video_id), f"{start:.3f}", f"{end:.3f}", guarded(label), f"{score:.6f}"])
     return text.getvalue()
 
 
 def _srt(segments: Iterable[Segment]) -> str:
     blocks = [
-        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{label} {score:.2f}\n"
+        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{caption(label)} {score:.2f}\n"
         for number, (start, end, label, score) in enumerate(segments, start=1)
     ]
     return "\n".join(blocks)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_serializer, model_validator
 
+from lofi_tal.bounds import LARGEST, MOST, plain_value
 from lofi_tal.files import with_home
 from lofi_tal.registry import Registry
 
+_SNIPPET_PIXELS = 2**26
+_SNIPPETS_A_SECOND = 1000
 _SCALARS = (Path, str, float, int)
 
 
 class Section(BaseModel):
     """A section of settings: frozen; ``~/`` is expanded in paths, and one value will do where a list is meant."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -27,6 +30,32 @@ class Section(BaseModel):
         return {
             key: _as_meant(fields[key].annotation, value) if key in fields else value for key, value in content.items()
         }
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> Self:
+        """Refuse what no run can mean: a recipe may come from anybody."""
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            try:
+                plain_value(value, largest=LARGEST.get(key, MOST))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+        return self
+
+
+class SnippetBounds(Section):
+    """A section with ``count``, ``frames``, ``size`` and ``window`` of snippets: together they say how much is read."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        count, frames, size, window = (getattr(self, key) for key in ("count", "frames", "size", "window"))
+        if frames * size**2 > _SNIPPET_PIXELS:
+            raise ValueError(
+                f"a snippet of {frames} frames at {size} × {size} has more than {_SNIPPET_PIXELS:,} pixels"
+            )
+        if window is not None and count > _SNIPPETS_A_SECOND * window:
+            raise ValueError(f"{count} snippets in {window} s are more than {_SNIPPETS_A_SECOND} a second")
+        return self
 
 
 class LaterSection(Section):

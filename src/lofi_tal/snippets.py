@@ -72,6 +72,8 @@ class Windows:
         count: L, snippets of a window.
         seconds: W; None takes every video as one window.
         overlap: Share of a window that the next one sees too.
+        keep: Videos have numbers of snippets of their own. Those of more than L are cut for training, with this
+            overlap; others are windows as they are.
 
     Raises:
         LofiError: If one of them is out of range.
@@ -80,6 +82,7 @@ class Windows:
     count: int
     seconds: float | None = None
     overlap: float = 0.5
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
@@ -93,7 +96,7 @@ class Windows:
 
     def cut(self, snippets: int) -> list[Window]:
         """Return the windows of a video of N snippets, in order; together they cover it."""
-        if self.seconds is None or snippets == self.count:
+        if snippets == self.count or (snippets < self.count if self.keep else self.seconds is None):
             return [Window(0, snippets, snippets)]
         hop = max(1, round((1 - self.overlap) * self.count))
         last = max(0, snippets - self.count)

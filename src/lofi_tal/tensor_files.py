@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lofi_tal.errors import DataError
+from lofi_tal.files import utf8_path
 from lofi_tal.pickles import find_global, holds_model, read_names
 
 _STARTS = {
@@ -39,15 +40,20 @@ _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "module", "
 """Entries of checkpoints in which the weights are, the likeliest first."""
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, *, first: Sequence[str] = ()) -> dict[str, Tensor]:
     """Read the weights of a checkpoint: names and tensors. What else it holds, such as an epoch, is passed over.
+
+    Args:
+        path: The file.
+        first: Entries in which the weights are looked for before the usual ones.
 
     Raises:
         DataError: If the file is missing, damaged, or holds other things than tensors and plain data.
     """
     content = read_tensors(path)
-    for _ in _NESTED:
-        key = next((key for key in _NESTED if _is_dict(content) and _is_dict(content.get(key))), None)
+    nested = (*first, *_NESTED)
+    for _ in nested:
+        key = next((key for key in nested if _is_dict(content) and _is_dict(content.get(key))), None)
         if key is None:
             break
         content = content[key]
@@ -88,9 +94,37 @@ def read_tensors(path: Path) -> Any:
         raise DataError(f"{path} cannot be loaded safely: {_reason(path, error)}") from error
 
 
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of which a number is NaN or infinite: everything that they touch would be.
+
+    Raises:
+        DataError: Naming the file, the first such tensor, and how many there are.
+    """
+    wrong = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        values = tensors[wrong[0]]
+        count = int((~values.isfinite()).sum())
+        raise DataError(
+            f"{path} holds NaN or infinity: {count} of the {values.numel()} numbers of {wrong[0]!r}"
+            f"{f', and some in {len(wrong) - 1} more tensors' if len(wrong) > 1 else ''}. The training that wrote it "
+            "diverged, or the file is damaged: take an earlier checkpoint, or download it again."
+        )
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; unlike the library, whatever bytes its path is made of.
+
+    Raises:
+        SafetensorError: If it is none, or damaged.
+        OSError: If it cannot be read.
+    """
+    with utf8_path(path) as name:
+        return dict(load_file(name))
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return dict(load_file(path))
+        return load_safetensors(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise DataError(f"{path} is not a complete safetensors file: {error}.") from error
 
@@ -116,9 +150,11 @@ def _no_weights(path: Path, start: bytes) -> str:
 def _no_weights_in_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, packed = archive.namelist(), sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError):
         return "is cut off or damaged: copy or download it again"
+    if packed > 2 * path.stat().st_size + 2**20:
+        return f"is packed: it would hold {packed:,} bytes, and torch.save packs nothing. Unpack it first"
     last = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in last and "data.pkl" in last:
         return f"is a TorchScript program, not weights. {_SAVE.removesuffix('.')}"

@@ -133,6 +133,7 @@ def _cost(recipe: Recipe, run: Run, data: RunData, learn: int, judge: int) -> st
     assert section is not None
     options = {key: value for key, value in run.new_head(1).config.items() if key != "in_channels"}
     step = measure_step(
+        adapting=recipe.encoder.adapting(),
         encoder=arguments_of(recipe.encoder),
         head={"name": recipe.head.name, **options},
         videos=1,

@@ -14,6 +14,7 @@ from lofi_tal.errors import LofiError, nearest
 from lofi_tal.files import inside, json_text, write_text
 from lofi_tal.registry import Registry
 from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.showing import Shown
 
 PAGE = "html"
 """The timeline page, which needs the video as well: the one format of `lofi detect` that is no text writer."""
@@ -28,7 +29,7 @@ class Writer:
     Args:
         text: Returns the text of a file.
         suffix: Of the file, such as ``.csv``.
-        all_segments: It is given all segments, not only those whose score is at least the threshold.
+        all_segments: It is given all segments, not only those that are shown.
     """
 
     text: Callable[[Segments], str]
@@ -86,12 +87,13 @@ def detection_files(out: Path, video_id: str, formats: Sequence[str]) -> list[Pa
     return [inside(out, video_id, _suffix(name)) for name in formats]
 
 
-def write_detections(segments: Segments, out: Path, threshold: float, formats: Sequence[str]) -> None:
+def write_detections(segments: Segments, out: Path, shown: Shown, formats: Sequence[str]) -> None:
     """Write the text formats among ``formats``, each into ``out/<video id><suffix>``."""
+    few = shown.of(segments)
     for name in formats:
         if name != PAGE:
             writer = get_writer(name)
-            text = writer(segments if writer.all_segments else segments.above(threshold))
+            text = writer(segments if writer.all_segments else few)
             write_text(inside(out, segments.video_id, writer.suffix), text)
 
 

@@ -7,11 +7,15 @@ from torch import nn
 from lofi_tal.encoders import (
     FOUNDATION,
     JoinedEncoder,
+    adapt_encoder,
+    layer_groups,
     load_encoder,
     outline_encoder,
     save_encoder,
     set_batchnorm_mode,
+    trainable,
 )
+from lofi_tal.encoders.adapters import is_of_an_adapter
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 from lofi_tal.errors import LofiError
 from tests.encoders import clips, every_encoder, tiny
@@ -188,3 +192,40 @@ def test_batchnorm_modes_freeze_what_they_say(name, mode, statistics_move, weigh
         assert (norm.weight.grad is not None) is weights_learn
     convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
     assert all(module.weight.grad is not None for module in convolutions)
+
+
+@pytest.mark.parametrize("train", ["frozen", "last 1", "temporal", "lora"])
+@pytest.mark.parametrize("name", every_encoder())
+def test_what_is_trained_is_what_was_asked_for_and_the_rest_stays_to_the_bit(name, train):
+    encoder = tiny(name)
+    if train in ("temporal", "lora"):
+        if train == "lora":
+            pytest.importorskip("peft")
+        if not any(isinstance(module, nn.LayerNorm) for module in encoder.modules()):
+            with pytest.raises(LofiError, match=f"does not fit {encoder.name}"):
+                adapt_encoder(encoder, "adapter", {"name": train})
+            return
+        if (name, train) == ("timesformer", "temporal"):  # its tokens begin with one that belongs to no time
+            adapt_encoder(encoder, "adapter", {"name": train})
+            with pytest.raises(LofiError, match="does not know where time is"):
+                encoder(clips(encoder, 2))
+            return
+        adapt_encoder(encoder, "adapter", {"name": train})
+        wanted = {key for key, _ in encoder.named_parameters() if is_of_an_adapter(key)}
+    else:
+        adapt_encoder(encoder, train)
+        last = {id(one) for one in trainable(layer_groups(encoder)[-1][1], everything=True)}
+        wanted = {key for key, one in encoder.named_parameters() if train != "frozen" and id(one) in last}
+    set_batchnorm_mode(encoder.train(), "train")
+    learnt = {key for key, one in encoder.named_parameters() if one.requires_grad}
+    assert learnt == wanted
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    features = encoder(clips(encoder, 2))
+    if wanted:
+        features.sum().backward()
+        assert all(encoder.get_parameter(key).grad is not None for key in wanted)
+    assert all(one.grad is None for key, one in encoder.named_parameters() if key not in wanted)
+    moved = {
+        key.rpartition(".")[0] for key, value in encoder.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert moved <= {key.rpartition(".")[0] for key in wanted}  # statistics of what is trained, and no others

@@ -11,6 +11,7 @@ from lofi_tal.heads import PRESETS, create_head, list_heads, load_head, save_hea
 SMALL = {
     "gtad": {"hidden_1d": 16, "hidden_2d": 8, "hidden_3d": 16, "inner_bins": 8},
     "bmn": {"hidden_1d": 16, "hidden_proposal": 8, "hidden_2d": 8, "hidden_3d": 16, "bins": 8},
+    "actionformer": {"num_classes": 3, "width": 16, "heads": 2, "stem_blocks": 1, "windows": 5, "normaliser": 10.0},
     "anchor_free": {"num_classes": 3, "hidden": 16, "heads": 2, "levels": 4, "stem_blocks": 1, "window": 5},
 }
 SEGMENTS = [torch.tensor([[0.1, 0.5], [0.6, 1.0]]), torch.zeros(0, 2)]
@@ -90,9 +91,10 @@ def test_videos_of_a_batch_do_not_touch_each_other(head):
 
 def test_equal_seeds_give_equal_losses(head):
     features = torch.randn(2, 12, 25)
-    values = [
-        head.loss(head(features), SEGMENTS, LABELS, torch.Generator().manual_seed(3))["total"].item() for _ in "12"
-    ]
+    values = []
+    for one in (head, copy.deepcopy(head)):  # a loss may keep a running mean of what it divides by
+        torch.manual_seed(1)  # stochastic depth
+        values.append(one.loss(one(features), SEGMENTS, LABELS, torch.Generator().manual_seed(3))["total"].item())
     assert values[0] == values[1]
 
 
@@ -124,6 +126,7 @@ def test_saving_memory_changes_neither_outputs_nor_gradients(head, monkeypatch):
     results = []
     for model in (head, frugal):
         model.train()
+        torch.manual_seed(1)  # stochastic depth
         own = features.clone().requires_grad_()
         outputs = model(own)
         segments, labels = [torch.tensor([[0.2, 0.6]])] * 2, [torch.tensor([0])] * 2
@@ -174,4 +177,9 @@ def test_a_path_to_code_is_accepted_from_the_user_and_not_from_a_folder(tmp_path
 
 
 def test_classes_are_asked_of_known_heads_only():
-    assert [takes_classes(name) for name in ("anchor_free", "gtad", "gtda")] == [True, False, False]
+    assert [takes_classes(name) for name in ("actionformer", "anchor_free", "gtad", "gtda")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

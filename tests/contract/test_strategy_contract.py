@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lofi_tal.encoders import set_batchnorm_mode
+from lofi_tal.encoders import adapt_encoder, set_batchnorm_mode
 from lofi_tal.errors import LofiError
 from lofi_tal.heads import create_head, list_heads, takes_classes
 from lofi_tal.stages.end_to_end import EndToEnd
@@ -67,6 +67,26 @@ def test_gradients_equal_plain_for_every_encoder(encoder, strategy, batchnorm):
     frames, size = takes.nearest_frames(4), takes.nearest_size(32)
     shown = FRAMES if (frames, size) == (4, 32) else random_frames(frames, size)
     assert_same(gradients(model, shown, chosen, batchnorm), gradients(model, shown, Strategy(), batchnorm))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "train"), [*((name, "last 1") for name in every_encoder()), ("swin3d_t", "adapter")]
+)
+def test_gradients_of_a_part_equal_plain_for_every_encoder(encoder, train):
+    """That no other encoder takes an adapter is in the contract of encoders."""
+    model = end_to_end(encoder, "gtad")
+    takes = model.encoder.takes
+    adapt_encoder(model.encoder, train)
+    with torch.no_grad():
+        for name, parameter in model.encoder.named_parameters():
+            if "temporal_adapter" in name:  # which begins as the identity, where little is learnt
+                parameter.add_(0.1)
+    frames = random_frames(takes.nearest_frames(4), takes.nearest_size(32))[:, :3]
+    plain = gradients(model, frames, Strategy(), "frozen_stats")
+    assert any(name.startswith("encoder.") for name in plain[1])
+    assert_same(gradients(model, frames, Strategy("checkpoint"), "frozen_stats"), plain)
+    if encoder not in RANDOM_DEPTH or train != "last 1":  # the random depth of its last block is drawn for each group
+        assert_same(gradients(model, frames, Strategy("chunked", chunk=4), "frozen_stats"), plain)
 
 
 @pytest.mark.parametrize("head", list_heads())

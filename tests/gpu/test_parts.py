@@ -23,6 +23,7 @@ LABELS = [torch.tensor([0, 2]), torch.tensor([1]), torch.zeros(0, dtype=torch.lo
 SMALL = {
     "gtad": {"hidden_1d": 32, "hidden_2d": 16, "hidden_3d": 32},
     "bmn": {"hidden_1d": 32, "hidden_proposal": 16, "hidden_2d": 16, "hidden_3d": 32},
+    "actionformer": {"width": 32, "windows": 5, "drop_path": 0.0},
     "anchor_free": {"hidden": 32},
 }
 

@@ -135,3 +135,8 @@ def pytest_collection_modifyitems(items):
     """Put the longest files first, each in its own order."""
     rank = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
+def own_scores(segments):
+    """Return a model's own scores of segments, which a calibrated model keeps beside its probabilities."""
+    return segments.score if segments.raw_score is None else segments.raw_score

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import lofi_tal.initialise
 import lofi_tal.trial
 from lofi_tal.cli.app import app
-from lofi_tal.encoders import create_encoder, save_encoder
+from lofi_tal.encoders import create_encoder, public_source, save_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.recipes import load_recipe
 from lofi_tal.run import Run
@@ -74,6 +74,22 @@ def test_a_small_set_gets_a_warning_and_a_recipe_that_suits_it(data, tmp_path, m
     refused = init(tmp_path, data)
     assert refused.status == 2
     assert "recipe.yaml exists" in refused.said
+
+
+def test_public_weights_in_the_cache_are_proposed_before_random_ones(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    without = init(tmp_path, data)
+    assert "No public weights can be proposed" in without.said
+    assert "the last resort: on the embedded benchmark, average mAP was 1.4" in (tmp_path / "recipe.yaml").read_text()
+    (tmp_path / "checkpoints").mkdir()
+    public_source("imagenet", "tsm_resnet18")[1].write_bytes(b"weights")
+    result = init(tmp_path, data, "--overwrite", "--licence", "any")
+    assert result.status == 0, result.said
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.encoder.name, recipe.encoder.pretrained, recipe.snippets.size) == ("tsm_resnet18", "imagenet", 112)
+    assert recipe.lofi.encoder_lr == 2e-4  # a trained encoder has much to lose
+    assert "licence: BSD-3-Clause (torchvision)" in (tmp_path / "recipe.yaml").read_text()
+    assert init(tmp_path, data, "--overwrite", "--licence", "mine").status == 2
 
 
 def test_the_recipe_is_there_before_the_trial_which_goes_on_where_it_stopped(data, tmp_path, monkeypatch):

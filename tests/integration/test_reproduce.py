@@ -24,7 +24,7 @@ from lofi_tal.config import make_recipe
 from lofi_tal.demo import demo_recipe
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation import bootstrap_detections
-from lofi_tal.files import locked
+from lofi_tal.locks import locked
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.reproduce import ROWS, Runner, open_base
 from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack

@@ -1,5 +1,6 @@
 """What the stages feed on: orders, crops and splits are functions of their seed and lose nothing."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -219,8 +220,8 @@ class Files(Numbers):
 
     def read(self, request, into):
         path = Path(f"{request.index}.mp4")
-        if watch.is_known_to_hang(path):
-            return watch.silence(path)
+        if reason := watch.given_up(path):
+            return reason
         with watch.reading(path):
             if request.index in self.lost:
                 time.sleep(100)
@@ -237,18 +238,71 @@ def test_a_file_that_hangs_in_a_loader_process_costs_itself(monkeypatch):
     batches = list(make_batches(Files(lost={1, 3}), wanted, 2, count=2, fidelities=[FULL]))
     assert [batch.indices for batch in batches] == [[0], [2], [4], [4, 5], [2], [0]]
     assert [list(batch.failed) for batch in batches] == [[], ["video 1"], ["video 3"], [], [], []]
-    assert batches[1].failed["video 1"] == "1.mp4: hangs (it gave nothing for 0.5 s)"
+    assert batches[1].failed["video 1"] == "1.mp4: hangs (it gave nothing for 0.5 s)."
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_loader_process_leaves_without_an_error_when_it_is_asked_to(number):
-    """A status other than 0, or an end by the signal, would raise an error in the main process wherever it is."""
-    loader = make_loader(Numbers().batch, (asked(0) for _ in range(1000)), 1)
+class Fatal(Numbers):
+    """Stands for video files: those in ``lost`` end every process that reads them, those in ``once`` the first."""
+
+    def __init__(self, folder, number=signal.SIGKILL, once=(), **options):
+        super().__init__(**options)
+        self.folder, self.number, self.once = folder, number, set(once)
+
+    def read(self, request, into):
+        path = self.folder / f"{request.index}.mp4"
+        if reason := watch.given_up(path):
+            return reason
+        with watch.reading(path):
+            into.fill_(request.index)
+            if request.index in self.lost or (request.index in self.once and not path.exists()):
+                path.touch()
+                faulthandler.disable()
+                os.kill(os.getpid(), self.number)
+                time.sleep(100)
+        return ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGHUP])
+def test_a_loader_process_that_dies_is_replaced_and_a_file_that_two_die_of_is_lost(number, tmp_path):
+    """Everything else comes in its order, what was in the same batch and what the process had been given ahead, too."""
+    wanted = [asked(0), asked(1, 2), asked(3), asked(4, 5), asked(2), asked(0)]
+    videos = Fatal(tmp_path, number, lost={1, 3}, once={0, 5})
+    batches = list(make_batches(videos, wanted, 2, count=2, fidelities=[FULL]))
+    assert [batch.indices for batch in batches] == [[0], [2], [4], [4, 5], [2], [0]]
+    assert [list(batch.failed) for batch in batches] == [[], ["video 1"], ["video 3"], [], [], []]
+    assert "1.mp4: crashes FFmpeg, or what reads it was ended" in batches[1].failed["video 1"]
+    assert number.name in batches[1].failed["video 1"]
+
+
+def die(key):
+    os._exit(9)
+
+
+def test_processes_that_die_of_no_file_end_in_one_line():
+    with pytest.raises(RunError, match=r"ended 3 times at the same place.* \(exit status 9\)"):
+        list(make_loader(die, [1, 2, 3], 2))
+    assert not multiprocessing.active_children()
+
+
+def test_an_idle_loader_process_that_is_killed_is_not_missed():
+    loader = make_loader(Numbers().batch, (asked(index) for index in range(6)), 2)
+    found = [next(loader).indices]
+    for _ in range(3):
+        time.sleep(0.2)  # until they have all that they are given
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        found.append(next(loader).indices)
+    found += [batch.indices for batch in loader]
+    assert found == [[index] for index in range(6)]
+
+
+def test_no_process_stays_when_the_caller_stops():
+    loader = make_loader(Numbers().batch, (asked(0) for _ in range(1000)), 2)
     next(loader)
-    (process,) = multiprocessing.active_children()
-    os.kill(process.pid, number)
-    process.join(10)
-    assert process.exitcode == 0
+    assert multiprocessing.active_children()
+    loader.close()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

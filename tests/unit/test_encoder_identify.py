@@ -76,5 +76,5 @@ def test_what_belongs_to_no_encoder_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(DataError, match=r"no encoder.json. There is one in .*run/lofi"):
         identify_encoder(tmp_path / "run")
     (tmp_path / "run" / "lofi" / "encoder.json").write_text(json.dumps(["x"]))
-    with pytest.raises(DataError, match="does not describe an encoder"):
+    with pytest.raises(DataError, match="holds a list: expected an object"):
         identify_encoder(tmp_path / "run" / "lofi")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lofi_tal.config import make_recipe
-from lofi_tal.encoders import create_encoder
+from lofi_tal.encoders import adapt_encoder, create_encoder, layer_groups, trainable
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity
@@ -33,6 +33,29 @@ class OneLayer(Encoder):
 
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         return self.layer(frames).mean((2, 3)).view(-1, frames_per_clip, 8).mean(1)
+
+
+def test_what_is_frozen_needs_no_gradients_no_state_and_less_work():
+    """A step of a part of the encoder, by the arithmetic on top of what is counted."""
+    fidelity, steps = Fidelity("full", 8, 32), {}
+    for train in ("full", "last 1", "frozen"):
+        encoder = create_encoder("tsm_resnet18_narrow", width=8)
+        adapt_encoder(encoder, train)
+        head = create_head("gtad", encoder.channels, hidden_1d=16, hidden_2d=8, hidden_3d=16)
+        model = StepModel(encoder, head, frames=4, optimizer="adamw", momentum=0.0, averaged=train == "frozen")
+        last = 4.0 * sum(one.numel() for one in trainable(layer_groups(encoder)[-1][1]))
+        weights = sum(4.0 * one.numel() for one in (*encoder.parameters(), *head.parameters()))
+        step = model.memory(1, fidelity, Strategy(), "fp32")
+        heads = sum(4.0 * one.numel() for one in head.parameters())
+        trained = {"full": weights, "last 1": last + heads, "frozen": heads}[train]
+        assert (step.parameters, step.gradients) == (weights, trained)
+        assert step.optimizer == (3 if train == "frozen" else 2) * trained  # the average is one more
+        steps[train] = step, [model.compute(fidelity, Strategy(name)) for name in STRATEGIES]
+    peaks = [step.peak for step, _ in steps.values()]
+    assert peaks == sorted(peaks, reverse=True)
+    forward = steps["frozen"][1][0]
+    assert steps["frozen"][1] == [forward] * 3  # nothing to compute again
+    assert forward < steps["last 1"][1][0] < 0.6 * steps["full"][1][0]
 
 
 def test_saved_tensors_of_one_layer_worked_by_hand():

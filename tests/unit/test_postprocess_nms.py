@@ -136,7 +136,8 @@ def test_impossible_rules_are_errors(options):
 def test_voting_moves_a_segment_to_the_weighted_mean_of_its_supporters():
     segments = [[0.0, 10.0], [0.2, 10.0], [5.0, 10.0]]
     refined = vote([[0.0, 10.0], [7.0, 7.0]], segments, [0.6, 0.3, 0.9], threshold=0.95)
-    np.testing.assert_allclose(refined, [[0.2 / 3, 10.0], [7.0, 7.0]])
+    # 0.6 at tIoU 1 and 0.3 at tIoU 0.98 have a vote
+    np.testing.assert_allclose(refined, [[0.3 * 0.98 * 0.2 / (0.6 + 0.3 * 0.98), 10.0], [7.0, 7.0]])
     assert vote(np.zeros((0, 2)), segments, [1, 1, 1]).shape == (0, 2)
     with pytest.raises(LofiError, match="threshold"):
         vote(segments, segments, [1, 1, 1], threshold=0)

@@ -27,11 +27,14 @@ def videos(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+examine = manifest.examine
+
+
 def crashing(path, decode):
     """Stand for an examination in which FFmpeg crashes on one file."""
     if path.stem == "1":
         os.kill(os.getpid(), signal.SIGKILL)
-    return manifest.examine(path, decode)
+    return examine(path, decode)
 
 
 def test_records_hold_what_the_files_hold(videos):
@@ -80,7 +83,7 @@ def test_a_line_that_was_cut_at_any_byte_costs_at_most_itself(tmp_path):
 def test_processes_find_the_same_and_a_crash_costs_one_file(videos, monkeypatch):
     alone = VideoManifest(None, workers=1).examine(videos, decode=True)
     assert VideoManifest(None, workers=2).examine(videos, decode=True) == alone
-    monkeypatch.setattr(manifest, "_examine_watched", crashing)
+    monkeypatch.setattr(manifest, "examine", crashing)
     found = VideoManifest(None, workers=2).examine(videos, decode=True)
     assert "crashes FFmpeg" in found[videos[1]].error
     assert {path: record for path, record in found.items() if path != videos[1]} == {
@@ -188,3 +191,16 @@ def test_processes_that_examine_end_with_a_parent_that_is_killed(videos, tmp_pat
     while any(Path(f"/proc/{pid}/exe").exists() for pid in left):
         assert time.monotonic() < limit
         time.sleep(0.1)
+
+
+def test_a_line_that_was_changed_is_as_if_it_were_not_there_and_older_lines_are_believed(videos, tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    VideoManifest(path).examine(videos[:2])
+    lines = path.read_text().splitlines()
+    assert all(json.loads(line)["check"] for line in lines)
+    changed = [line.replace('"duration": 2.0', '"duration": 6.0') for line in lines]
+    path.write_text("\n".join([lines[0], changed[1]]) + "\n")
+    assert set(VideoManifest(path).known) == {str(videos[0])}
+    older = [{key: value for key, value in json.loads(line).items() if key != "check"} for line in changed]
+    path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert {record.duration for record in VideoManifest(path).known.values()} == {6.0}

@@ -248,7 +248,8 @@ def test_voting_moves_ends_to_the_mean_of_proposals_that_agree_by_class():
     (voted,) = suppress([proposals], [1.0], DetectSection(vote=0.9))
     assert torch.equal(voted.scores, plain.scores)
     best = int(voted.scores.argmax())
-    mean = (0.8 * segments[0] + 0.4 * segments[1]) / 1.2
+    weight = 0.4 * 0.38 / 0.40  # score · tIoU
+    mean = (0.8 * segments[0] + weight * segments[1]) / (0.8 + weight)
     torch.testing.assert_close(voted.segments[best], mean)
     other = int((voted.labels == 1).nonzero())
     torch.testing.assert_close(voted.segments[other], segments[3])  # those of another class have no vote

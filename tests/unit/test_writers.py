@@ -9,6 +9,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json
 from lofi_tal.registry import Registry
 from lofi_tal.segments import Segments, detections_to_activitynet
+from lofi_tal.showing import Shown
 from lofi_tal.writers import (
     DEFAULT_FORMATS,
     WRITERS,
@@ -24,7 +25,7 @@ FOUND = Segments("a", [1.0, 2.5], [2.0, 4.0], ("jump", "run"), [0.9, 0.1], 5.0)
 
 
 def test_json_has_all_segments_and_other_formats_those_above_the_threshold(tmp_path):
-    write_detections(FOUND, tmp_path, 0.5, DEFAULT_FORMATS)
+    write_detections(FOUND, tmp_path, Shown(0.5), DEFAULT_FORMATS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "a.srt"]  # the page is not text
     assert (tmp_path / "a.csv").read_text() == FOUND[:1].to_csv()
     assert (tmp_path / "a.srt").read_text() == FOUND[:1].to_srt()
@@ -59,5 +60,5 @@ def test_a_plain_function_is_a_format_with_its_name_as_suffix(monkeypatch, tmp_p
     monkeypatch.setattr(writers, "WRITERS", formats)
     assert get_writer("count").suffix == ".count"
     assert formats.outside() == dict.fromkeys(("count", "upper"), __name__.partition(".")[0])
-    write_detections(FOUND, tmp_path, 0, ["count"])
+    write_detections(FOUND, tmp_path, Shown(0), ["count"])
     assert (tmp_path / "a.count").read_text() == "2"

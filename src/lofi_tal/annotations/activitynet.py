@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
-from lofi_tal.annotations.values import read_duration, read_seconds, read_text, shown
+from lofi_tal.annotations.values import read_duration, read_rate, read_seconds, read_text, shown
 from lofi_tal.errors import DataError, nearest
 from lofi_tal.files import read_json, with_home, write_json
 from lofi_tal.segments import Segments
@@ -93,7 +93,8 @@ def save_annotations(path: Path | str, annotations: Annotations) -> None:
         rows = zip(video.segments.start, video.segments.end, video.segments.label, strict=True)
         records = [{"segment": [float(start), float(end)], "label": label} for start, end, label in rows]
         duration = {} if video.duration is None else {"duration": video.duration}
-        entry = {**duration, "subset": video.subset, "annotations": records}
+        rate = {} if video.fps is None else {"fps": video.fps}
+        entry = {**duration, **rate, "subset": video.subset, "annotations": records}
         database[video.video_id] = {**entry, **ignored_entry(video)}
     write_json(Path(path), {"version": "VERSION 1.3", "taxonomy": [], "database": database})
 
@@ -132,7 +133,14 @@ class _Reader:
         records = self.listed(record, "annotations", where, "annotation", _annotation)
         spans = self.listed(record, "ignored", where, "ignored part", _span)
         segments = Segments.from_activitynet(video_id, records, duration)
-        return VideoAnnotation(video_id, duration, subset, segments, np.array(spans, np.float64).reshape(-1, 2))
+        return VideoAnnotation(
+            video_id,
+            duration,
+            subset,
+            segments,
+            np.array(spans, np.float64).reshape(-1, 2),
+            read_rate(record.get("fps")),
+        )
 
     def listed(
         self, record: dict[str, Any], key: str, where: str, one: str, read: Callable[[Any, str], _Read]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lofi_tal.cells import unguarded
 from lofi_tal.errors import DataError, nearest
 from lofi_tal.files import read_text
 from lofi_tal.video import VideoIndex, find_videos
@@ -111,7 +112,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _row(row: Mapping[str | None, str | None], where: str) -> dict[str, str]:
-    values = {column: (row[column] or "").strip() for column in _COLUMNS}
+    values = {column: unguarded((row[column] or "").strip()) for column in _COLUMNS}
     if not values["label"].strip("\"'"):
         raise DataError(f"{where}: the label is empty.")
     if not values["youtube_id"]:

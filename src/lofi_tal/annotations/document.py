@@ -26,6 +26,7 @@ class VideoAnnotation:
         segments: Ground truth, as the file has it: segments may lie outside the video or be empty.
         ignored: ``(I, 2)`` start and end in seconds of parts that are neither action nor background, as the file has
             them (THUMOS14's ``Ambiguous``). Nothing looks at them but an evaluation that is asked to.
+        fps: Frames a second, or None where the file does not say; published features at a stride of frames need it.
     """
 
     video_id: str
@@ -33,6 +34,7 @@ class VideoAnnotation:
     subset: str
     segments: Segments
     ignored: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    fps: float | None = None
 
     def bounds(self, clock: Clock | None) -> tuple[float, float]:
         """Return where its segments can lie: within the pictures, or else within the annotated duration."""

@@ -83,6 +83,12 @@ def read_duration(value: Any, where: str) -> float:
     return duration
 
 
+def read_rate(value: Any) -> float | None:
+    """Return a frame rate; None where there is none that could be one, as most readers have no use for it."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and math.isfinite(value) and value > 0 else None
+
+
 def read_number(value: Any, where: str, what: str = "a number") -> float:
     """Return a finite number that may be written as a string; ``what`` says in messages what it stands for."""
     try:

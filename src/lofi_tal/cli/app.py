@@ -21,6 +21,8 @@ from lofi_tal.errors import DiskFullError, LofiError
 from lofi_tal.files import is_disk_full
 from lofi_tal.launch import started_size
 
+_INTERRUPTED = "Interrupted. The same command goes on from what is finished; a run needs --resume."
+_INTERRUPTED_STATUS = 130
 app = typer.Typer(
     name="lofi",
     help="Temporal action localisation with low-fidelity video-encoder optimisation: raw video in, segments out.",
@@ -67,8 +69,12 @@ def main() -> None:
         app(with_home(sys.argv[1:]))
     except LofiError as error:
         _fail(str(error), error.exit_status)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED_STATUS:  # typer has made it of the interruption, and says nothing
+            _fail(_INTERRUPTED, _INTERRUPTED_STATUS)
+        raise
     except KeyboardInterrupt:
-        _fail("Interrupted.", 130)
+        _fail(_INTERRUPTED, _INTERRUPTED_STATUS)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

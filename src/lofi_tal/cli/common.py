@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lofi_tal.errors import one_line
+from lofi_tal.files import json_text
 from lofi_tal.launch import started_rank
 
 _HOME = re.compile(r"^(|--[\w-]+=|[\w.]+=)~(?=/|$)")  # alone, of an option, or of a setting
@@ -72,11 +72,14 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON to stdout.")]
 
 
+def terminal(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a console that shows text as it is: a name such as ``[red]`` or ``:bomb:`` means nothing to it."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
 def complain(message: str) -> None:
     """Print an error or a warning to stderr, on one line, without markup."""
-    Console(stderr=True).print(
-        f"lofi: {one_line(message)}", style="bold red", markup=False, highlight=False, soft_wrap=True
-    )
+    terminal(stderr=True).print(f"lofi: {one_line(message)}", style="bold red", soft_wrap=True)
 
 
 def speaks() -> bool:
@@ -88,14 +91,14 @@ def say(message: str) -> None:
     """Print a line of information to stderr, without markup."""
     if not speaks():
         return
-    Console(stderr=True).print(one_line(message), markup=False, highlight=False, soft_wrap=True)
+    terminal(stderr=True).print(one_line(message), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """Print JSON to stdout."""
     if not speaks():
         return
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    typer.echo(json_text(value), nl=False)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -106,15 +109,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(header_style="bold")
     for place, column in enumerate(columns):
         numeric = all(_numeric(row[place]) for row in cells)
-        table.add_column(column, justify="right" if numeric and cells else "left", overflow="fold")
+        table.add_column(one_line(column), justify="right" if numeric and cells else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
-    console = Console()
+    console = terminal()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = terminal(width=200)
     if title:
-        console.print(one_line(title), style="bold", markup=False, highlight=False, soft_wrap=True)
-    console.print(table, markup=False)
+        console.print(one_line(title), style="bold", soft_wrap=True)
+    console.print(table)
 
 
 def _numeric(text: str) -> bool:

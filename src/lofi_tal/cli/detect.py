@@ -12,7 +12,6 @@ from lofi_tal.cli.common import (
     DeviceOption,
     JsonOption,
     PatienceOption,
-    PrecisionOption,
     QuietOption,
     RecursiveOption,
     ShareOption,
@@ -27,7 +26,9 @@ from lofi_tal.progress import clock_text
 from lofi_tal.shipped import DEMO_LOCALIZER, DEMO_TRUTH, DEMO_VIDEO
 
 if TYPE_CHECKING:
+    from lofi_tal.evaluation import Interval, OperatingPoint
     from lofi_tal.segments import Segments
+    from lofi_tal.showing import Shown
 
 
 def register(app: typer.Typer) -> None:
@@ -58,11 +59,18 @@ def detect(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Lowest score shown. Default: chosen on held-out training videos. The JSON has all detections."
+            help="Lowest score shown. Default: chosen by class on held-out training videos. The JSON has all of them."
         ),
     ] = None,
+    min_precision: Annotated[
+        float | None,
+        typer.Option(help="Show as much as can be shown if this share of it is to be right, as 0.8.", min=0, max=1),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all detections, with all labels of a span.")] = False,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16. A number, as 0.8, is taken for --min-precision.")
+    ] = "auto",
     share: ShareOption = False,
     patience: PatienceOption = PATIENCE,
     as_json: JsonOption = False,
@@ -72,6 +80,7 @@ def detect(
 
     Examples: lofi detect --demo
               lofi detect holiday.mp4 --model runs/mine --out found/
+              lofi detect holiday.mp4 --model runs/mine --min-precision 0.8
     """
     from lofi_tal.detection import detect_files
     from lofi_tal.video import everywhere
@@ -85,11 +94,14 @@ def detect(
         raise LofiError("Give video files and --model, as in `lofi detect holiday.mp4 --model runs/mine`, or --demo.")
     if formats and out is None:
         raise LofiError("--format needs a folder to write to: add --out FOLDER.")
-    results, failed, limit = detect_files(
+    min_precision, precision = _which_precision(min_precision, precision)
+    results, failed, shown = detect_files(
         [everywhere(path) if recursive and path.is_dir() else path for path in videos],
         model,
         out=out,
         threshold=threshold,
+        wanted_precision=min_precision,
+        everything=everything,
         device=device,
         precision=precision,
         patience=patience if share else None,
@@ -99,9 +111,13 @@ def detect(
     if as_json:
         from lofi_tal.segments import detections_to_activitynet
 
-        print_json(detections_to_activitynet(results))
+        expected = _expected(model, threshold, min_precision, everything=everything)
+        said = {"shown": shown.to_json()} | ({} if expected is None else {"expected": expected.to_json()})
+        print_json(detections_to_activitynet(results) | said)
     else:
-        show_segments(results, limit)
+        show_segments(results, shown)
+        if (point := _expected(model, threshold, min_precision, everything=everything)) is not None:
+            _say_expected(point, min_precision)
         if demo:
             show_truth(DEMO_TRUTH)
             say("Detections may overlap: each is judged by its own score. See them beside the video: --out found/")
@@ -114,16 +130,55 @@ def detect(
         raise typer.Exit(4 if results or share else 3)
 
 
-def show_segments(results: Iterable[Segments], limit: float) -> None:
-    """Print, for each video, a table of the segments that score at least ``limit``, by their start."""
+def _which_precision(wanted: float | None, arithmetic: str) -> tuple[float | None, str]:
+    """Return the wanted precision and the arithmetic; a number given for the latter is the former."""
+    try:
+        share = float(arithmetic)
+    except ValueError:
+        return wanted, arithmetic
+    if wanted is not None:
+        raise LofiError(f"--min-precision {wanted:g} and --precision {share:g} are the same option: give one of them.")
+    return share, "auto"
+
+
+def _expected(model: Path, threshold: float | None, wanted: float | None, *, everything: bool) -> OperatingPoint | None:
+    """Return what share of what is shown is right, as far as the model knows."""
+    from lofi_tal.evaluation import load_sheet, operating_point
+    from lofi_tal.localizer import find_model
+
+    sheet = load_sheet(find_model(model))
+    return None if sheet is None or threshold is not None or everything else operating_point(sheet.verdicts, wanted)
+
+
+def _say_expected(point: OperatingPoint, wanted: float | None) -> None:
+    """Say what share of what is shown is right, and of which classes nothing is shown."""
+    aim = "the best F1" if wanted is None else f"a precision of {wanted:g}"
+    if not point.rates.shown:
+        complain(f"No score reaches {aim} on the {point.videos} selection videos: nothing is shown. --all shows all.")
+        return
+    say(
+        f"Shown for {aim}: expect {_share(point.rates.precision)} of it to be right, and {_share(point.rates.recall)} "
+        f"of the actions to be found, at tIoU 0.5; chosen on {point.videos} selection videos. --all shows all."
+    )
+    if none := [label for label in point.classes if point.thresholds.of(label) == float("inf")]:
+        complain(f"No score reaches {aim} for {len(none)} classes, of which nothing is shown: {', '.join(none[:5])}")
+
+
+def _share(one: Interval) -> str:
+    return f"{100 * one.value:.0f} % ({100 * one.low:.0f} to {100 * one.high:.0f})"
+
+
+def show_segments(results: Iterable[Segments], shown: Shown) -> None:
+    """Print, for each video, a table of the segments that are shown, by their start."""
     for segments in results:
-        shown = segments.above(limit)
-        shown = shown[shown.start.argsort(kind="stable")]
-        title = f"{segments.video_id}: {len(shown)} of {len(segments)} segments score at least {limit:.3g}"
-        if not len(shown):
+        few = shown.of(segments)
+        few = few[few.start.argsort(kind="stable")]
+        title = f"{segments.video_id}: {len(few)} of {len(segments)} segments"
+        title += "" if shown.limit == float("-inf") else f" score at least {shown}"
+        if not len(few):
             say(title)
             continue
-        rows = zip(shown.start, shown.end, shown.label, shown.score, strict=True)
+        rows = zip(few.start, few.end, few.label, few.score, strict=True)
         print_table(title, ("start", "end", "label", "score"), [
             (clock_text(start, 2), clock_text(end, 2), label, f"{score:.3f}") for start, end, label, score in rows
         ])  # fmt: skip

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lofi_tal.cli.common import JsonOption, command_line, complain, percent, print_json, print_table, say
+from lofi_tal.cli.common import JsonOption, command_line, print_json, say
+from lofi_tal.cli.evaluation_tables import show_detections, show_diagnosis, show_recall, show_seen
 from lofi_tal.errors import LofiError
 
 if TYPE_CHECKING:
-    from lofi_tal.evaluation import BootstrapResult, DetectionResult, Diagnosis, ProposalResult
+    from lofi_tal.evaluation import (
+        Assessment,
+        BootstrapResult,
+        DetectionResult,
+        Diagnosis,
+        ProposalResult,
+        ScoreSheet,
+    )
 
 _NAMED = {"activitynet": None, "thumos": (0.3, 0.4, 0.5, 0.6, 0.7)}
 _DRAWS = 1000
@@ -47,6 +55,14 @@ PageOption = Annotated[
 ]
 
 
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Lowest score shown: prints precision, recall and F1 there. Default: the best F1.")
+]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", "-m", help="Model or run folder: judges its thresholds and probabilities.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("evaluate")(evaluate)
@@ -70,12 +86,14 @@ def evaluate(
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="Also print error types and the mAP that each costs.")
     ] = False,
+    threshold: ThresholdOption = None,
+    model: ModelOption = None,
     bootstrap: BootstrapOption = 0,
     against: AgainstOption = None,
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute detection mAP as the official ActivityNet evaluator does; optionally recall, errors and intervals.
+    """Compute detection mAP as the official ActivityNet evaluator does, and precision and recall at a threshold.
 
     Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """
@@ -84,8 +102,11 @@ def evaluate(
     task = _Evaluation(
         annotations, detections, subset, thresholds, left_out, kept, class_agnostic, ignore_ambiguous, against
     )
+    sheet = None if model is None else read_sheet(model, threshold)
     draws = bootstrap or (_DRAWS if against is not None else 0)
     parts = task.evaluate(proposals=proposals, diagnose=diagnose, draws=draws)
+    if not class_agnostic:
+        parts = parts._replace(seen=task.assess(sheet, threshold))
     if page is not None:
         task.write_page(page, parts)
     if as_json:
@@ -93,14 +114,20 @@ def evaluate(
 
         print_json(evaluation_json(*parts))
         return
-    result, recall, errors, intervals = parts
-    show_detections(result, intervals, difference=against is not None)
+    _show_parts(parts, difference=against is not None)
+    if page is not None:
+        say(f"Page: {page}")
+
+
+def _show_parts(parts: _Parts, *, difference: bool) -> None:
+    result, recall, errors, intervals, seen = parts
+    show_detections(result, intervals, difference=difference)
     if recall is not None:
         show_recall(recall)
     if errors is not None:
         show_diagnosis(errors)
-    if page is not None:
-        say(f"Page: {page}")
+    if seen is not None:
+        show_seen(seen)
 
 
 def _choose_videos(
@@ -122,6 +149,7 @@ class _Parts(NamedTuple):
     recall: ProposalResult | None
     errors: Diagnosis | None
     intervals: BootstrapResult | None
+    seen: Assessment | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +189,15 @@ class _Evaluation:
             intervals = self._intervals(truth, found, draws)
         return _Parts(result, recall, errors, intervals)
 
+    def assess(self, sheet: ScoreSheet | None, threshold: float | None) -> Assessment:
+        """Return what a person sees of the detections, and what is wrong with it."""
+        from lofi_tal.evaluation import assess_documents
+
+        return assess_documents(
+            self.annotations, self.detections, self.subset, self.thresholds, sheet=sheet, threshold=threshold,
+            exclude=self.exclude, only=self.only, ignore_ambiguous=self.ignore_ambiguous,
+        )  # fmt: skip
+
     def _errors(self, truth: Any, found: Any) -> Diagnosis:
         from lofi_tal.evaluation import diagnose_detections
 
@@ -190,6 +227,23 @@ class _Evaluation:
         write_evaluation(page, self.detections.name, *parts, difference=self.against is not None, facts=facts)
 
 
+def read_sheet(model: Path, threshold: float | None) -> ScoreSheet:
+    """Return what a model knows of its scores.
+
+    Raises:
+        LofiError: If it knows nothing, or there is a threshold besides.
+    """
+    from lofi_tal.evaluation import load_sheet
+    from lofi_tal.localizer import find_model
+
+    if threshold is not None:
+        raise LofiError("--threshold and --model exclude each other: the model brings its own thresholds.")
+    sheet = load_sheet(find_model(model))
+    if sheet is None:
+        raise LofiError(f"{find_model(model)} has no scores.json: train stage 3 again, or give --threshold instead.")
+    return sheet
+
+
 def parse_thresholds(text: str) -> Sequence[float] | None:
     """Return tIoU thresholds from a name, ``a:step:b`` or ``a,b,c``; None stands for ActivityNet's.
 
@@ -212,97 +266,3 @@ def parse_thresholds(text: str) -> Sequence[float] | None:
             "or numbers in (0, 1] such as 0.5,0.75."
         )
     return values
-
-
-def show_detections(result: DetectionResult, intervals: BootstrapResult | None, *, difference: bool) -> None:
-    """Print mAP at each threshold, with its interval, and which videos were counted."""
-    columns = ["tIoU", "mAP"]
-    if intervals is not None:
-        share = f"{100 * intervals.confidence:g} %"
-        columns += ["difference", f"its {share} interval"] if difference else [f"{share} interval"]
-    if result.ambiguous_parts is not None:
-        columns.append("left out as ambiguous")
-    rows = []
-    for place, (name, value) in enumerate(
-        [*((f"{t:.2f}", m) for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)),
-         ("average", result.average_mAP)]
-    ):  # fmt: skip
-        row = [name, percent(value)]
-        if intervals is not None:
-            one = intervals.mAP[place] if place < len(intervals.mAP) else intervals.average_mAP
-            row += [f"{100 * one.value:+.2f}"] if difference else []
-            row.append(f"{percent(one.low)} to {percent(one.high)}")
-        if result.ambiguous_parts is not None:
-            row.append(str(result.ambiguous_detections[place]) if place < len(result.mAP) else "-")
-        rows.append(row)
-    print_table(
-        f"{result.videos} videos, {result.instances} instances, {result.detections} detections of {result.subset!r}",
-        columns,
-        rows,
-    )
-    if intervals is not None:
-        better = f"; above 0 in {percent(intervals.positive)} % of them" if difference else ""
-        say(f"Intervals: {intervals.replicates} draws of the videos{better}.")
-    if result.ambiguous_parts is not None:
-        say(
-            f"{result.ambiguous_parts} ambiguous parts: detections that match nothing and overlap one of them are left "
-            "out, neither right nor wrong."
-        )
-    if result.repeated:
-        say(
-            f"{result.repeated} detections repeat a segment with another label; each segment counts once, ranked by "
-            + ("its proposal score." if result.ranked_by == "proposal_score" else "its best score.")
-        )
-    _say_ids(result.missing_videos, "videos with instances have no detection; their instances count as missed")
-    _say_ids(result.extra_videos, "videos with detections are not in the subset; they count as false positives")
-    _say_ids(result.excluded_videos, "videos of the subset were left out on request", most=None)
-    for hint in result.hints:
-        complain(hint)
-    if result.ignored_labels:
-        names = ", ".join(f"{label} ({count})" for label, count in result.ignored_labels.items())
-        say(f"Detections of classes that the subset lacks do not count: {names}")
-    silent = [label for label, one in result.per_class.items() if not one.detections]
-    _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
-
-
-def show_recall(result: ProposalResult) -> None:
-    """Print average recall at some numbers of proposals, and the area under the curve."""
-    numbers = (1, 5, 10, 50, 100)
-    print_table(
-        f"proposals: {result.proposals} in {result.videos} videos with instances",
-        (*(f"AR@{number}" for number in numbers), "AUC"),
-        [(*(percent(result.at(number)) for number in numbers), percent(result.auc))],
-    )
-
-
-def show_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print what each kind of error costs, and which instances are hard."""
-    place = diagnosis.nearest_threshold()
-    at = f"tIoU {diagnosis.tiou_thresholds[place]:g}"
-    first = diagnosis.profile[place][0]
-    print_table(
-        f"errors: normalised average mAP {percent(diagnosis.average_mAP_N)}; "
-        f"{percent(diagnosis.missed[place])} % of the instances missed at {at}",
-        ("kind", f"share of the best G detections, {at}", "mAP_N without it"),
-        [
-            (kind, percent(first[kind]), f"{100 * diagnosis.gain[kind]:+.2f}" if kind in diagnosis.gain else "-")
-            for kind in first
-        ],
-    )
-    rows = []
-    for character, bins in diagnosis.sensitivity.items():
-        unit = " s" if character == "length" else ""
-        for one in bins:
-            span = f"above {one.above:g}{unit}" if math.isinf(one.up_to) else f"up to {one.up_to:g}{unit}"
-            figures = (percent(one.average_mAP_N), percent(one.missed[place])) if one.instances else ("-", "-")
-            rows.append((character, one.name, span, one.instances, *figures))
-    print_table("instances by character", ("by", "bin", "range", "instances", "mAP_N", f"missed at {at}"), rows)
-
-
-def _say_ids(ids: Iterable[str], text: str, *, most: int | None = 5, kind: str = "ids") -> None:
-    """Say how many ids of a kind there are, and which."""
-    listed = list(ids)
-    if listed:
-        shown = listed if most is None else listed[:most]
-        rest = f", ... ({kind} in full with --json)" if len(shown) < len(listed) else ""
-        say(f"{len(listed)} {text}: {', '.join(shown)}{rest}")

@@ -106,7 +106,7 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show an encoder (channels, parameters, preprocessing, public weights), and whether a weights file fits."""
-    from lofi_tal.encoders import ENCODERS, LICENCES, batchnorms, create_encoder, load_weights
+    from lofi_tal.encoders import ENCODERS, LICENCES, batchnorms, create_encoder, layer_groups, load_weights
 
     encoder = create_encoder(name)
     takes = encoder.takes
@@ -117,6 +117,7 @@ def info(
         "channels": encoder.channels,
         "parameters": sum(p.numel() for p in encoder.parameters()),
         "batchnorm layers": len(batchnorms(encoder)),
+        "layer groups": [group for group, _ in layer_groups(encoder)],
         "mean": [round(float(value), 6) for value in encoder.mean.flatten()],
         "std": [round(float(value), 6) for value in encoder.std.flatten()],
         "takes": f"{takes.frames_text}; {takes.size_text}" + ("; square" if takes.square else ""),

@@ -165,4 +165,6 @@ def _measure(row: Row, recipe: Recipe, result: Plan) -> dict[str, Any]:
         precision=row.precision,
         optimizer=recipe.lofi.optimizer,
         momentum=recipe.lofi.momentum,
+        adapting=recipe.encoder.adapting(),
+        ema=recipe.lofi.ema,
     )

@@ -137,7 +137,7 @@ def _run(runner: Runner, rows: list[Row], seeds: list[int]) -> bool:
             complain(f"seed {seed}, {row.id}: {result['failed']} ({runner.folder(row, seed) / 'failed.txt'})")
             continue
         scores = ", ".join(f"{way} {percent(score['average_mAP'])}" for way, score in result["scores"].items())
-        chosen = percent(max(candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]))
+        chosen = percent(max(candidate.get("selection_mAP", 0.0) for candidate in result["chosen"]["candidates"]))
         say(f"seed {seed}, {row.id}: mAP {scores}; on selection videos {chosen} ({duration(result['seconds'])})")
     left = [f"{row.id} seed {seed}" for seed in seeds for row in rows if runner.state(row, seed) == "missing"]
     if left:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
     from lofi_tal.run import ArmResult, Run, RunData
 
 _MOST = 10  # files that each training names
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder folder.")
+]
+LicenceOption = Annotated[
+    str, typer.Option(help="Licences of public weights that may be proposed: permissive (commercial use), or any.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -112,8 +120,17 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
     _end(run, lost, run.data())
 
 
-def head(options: RunOptions, *, as_json: JsonOption = False) -> None:
+def head(
+    options: RunOptions,
+    *,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the head's published code: it is taken as it is.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stage 3: train a fresh head on frozen features, detect, compute mAP; runs earlier stages first if needed."""
+    if weights is not None:
+        options = replace(options, settings=[*(options.settings or ()), f"head.weights={json.dumps(str(weights))}"])
     run = options.open_run()
     with _at_work(run):
         _data(run)
@@ -163,10 +180,8 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="Recipe file to write.")] = Path("recipe.yaml"),
     clips: Annotated[Path | None, typer.Option(help="Kinetics-style CSV of trimmed clips for stage 1.")] = None,
     clips_root: Annotated[Path | None, typer.Option(help="Folder of the clips.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Encoder weights to start from: a file (.pth, .safetensors) or an encoder folder."),
-    ] = None,
+    weights: WeightsOption = None,
+    licence: LicenceOption = "permissive",
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
     trial: Annotated[
@@ -197,6 +212,7 @@ def init(
         clips=clips,
         clips_root=clips_root,
         weights=weights,
+        licence=licence,
         train_subset=train_subset,
         eval_subset=eval_subset,
         trial=trial,

@@ -1,34 +1,27 @@
-"""Loader processes: batches in order, in shared memory that is used in turns; files that hang end no run."""
+"""Loader processes: batches in order, in shared memory that is used in turns; no file ends a run."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-import multiprocessing
-import os
 import shutil
-import signal
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from lofi_tal.data.items import Batch, FrameDataset, Request, Target
 from lofi_tal.data.order import StepRequests
-from lofi_tal.errors import LofiError, RunError
+from lofi_tal.errors import RunError
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.runtime import TrainingRun, pinned
-from lofi_tal.video import watch
+from lofi_tal.video.readers import AHEAD, read_in_processes
 
-_AHEAD = 2
-"""Batches that a loader process prepares ahead."""
 _SHARED = Path("/dev/shm")  # noqa: S108 (where Linux has shared memory)
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
@@ -41,10 +34,11 @@ def make_training_loader(
     batch: int,
     schedule: Schedule,
     workers: int,
+    shares: NDArray[np.float64] | None = None,
 ) -> Iterator[Batch[Target]]:
     """Return the batches of a training stage, from the step at which ``run`` begins, for this rank.
 
-    As :func:`make_batches`, at the fidelities of ``schedule``.
+    As :func:`make_batches`, at the fidelities of ``schedule``; ``shares`` say how often each item is drawn.
     """
     requests = StepRequests(
         count=len(dataset),
@@ -55,6 +49,7 @@ def make_training_loader(
         start=run.start,
         rank=run.fabric.global_rank,
         ranks=run.fabric.world_size,
+        shares=shares,
     )
     count = -(-batch // run.fabric.world_size)
     return make_batches(dataset, requests, workers, count=count, fidelities=schedule.fidelities)
@@ -88,7 +83,7 @@ def make_batches(
         yield from make_loader(dataset.batch, requests, 0)
         return
     largest = count * max(math.prod(dataset.shape(fidelity)) for fidelity in fidelities)
-    turns = workers * _AHEAD + 2  # those under way, the one in use and the next
+    turns = workers * AHEAD + 2  # those under way, the one in use and the next
     _check_shared_memory(turns * largest)
     # torch has no public name for it
     storage = torch.UntypedStorage._new_shared(turns * largest)  # type: ignore[no-untyped-call]  # noqa: SLF001
@@ -123,67 +118,6 @@ def _write_batch(
 def make_loader(read: Callable[[_Key], _Item], keys: Iterable[_Key], workers: int) -> Iterator[_Item]:
     """Return what ``read`` gives for each of ``keys``, in order; it is called in ``workers`` processes.
 
-    A process in which a video file hangs ends; others go on in its place, to which that file is one that hangs.
+    A process that dies, or in which a file hangs, is replaced; see :mod:`lofi_tal.video.readers`.
     """
-    told, tell = multiprocessing.Pipe(duplex=False)
-    hanging: list[Path] = []
-    waiting: deque[_Key] = deque()  # keys of which nothing has come yet
-    left = iter(keys)
-    while True:
-        loader = DataLoader(
-            _Caught(read),
-            sampler=_noted(chain(tuple(waiting), left), waiting),
-            batch_size=None,
-            collate_fn=_unchanged,
-            num_workers=workers,
-            worker_init_fn=functools.partial(_begin_process, tell, tuple(hanging)),
-            prefetch_factor=_AHEAD if workers else None,
-        )
-        waiting.clear()
-        try:
-            for item in loader:
-                if isinstance(item, LofiError):
-                    raise item
-                waiting.popleft()
-                yield item
-            return
-        except RuntimeError:  # a process has ended
-            if not told.poll():
-                raise
-            while told.poll():
-                hanging.append(Path(os.fsdecode(told.recv_bytes())))
-
-
-def _noted(keys: Iterable[_Key], waiting: deque[_Key]) -> Iterator[_Key]:
-    for key in keys:
-        waiting.append(key)
-        yield key
-
-
-def _begin_process(tell: Connection, hanging: Collection[Path], worker: int) -> None:
-    """Watch the files that this process reads, and let a signal to the whole group of processes end none with an error.
-
-    On SIGTERM and SIGHUP loader processes leave at once, in silence: the main process has what its step needs, ends
-    it, and writes a checkpoint. They must not ignore SIGTERM, which is how torch ends them.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: os._exit(0))
-    watch.watch_this_process(lambda path: tell.send_bytes(os.fsencode(path)), hanging)
-
-
-class _Caught(Dataset[Any]):
-    """Items whose errors are items too: raised in a loader process, they would come with its traceback as text."""
-
-    def __init__(self, read: Callable[[Any], Any]) -> None:
-        self.read = read
-
-    def __getitem__(self, key: Any) -> Any:
-        try:
-            return self.read(key)
-        except LofiError as error:
-            return error
-
-
-def _unchanged(item: Any) -> Any:
-    return item
+    return read_in_processes(read, keys, workers, begin=functools.partial(torch.set_num_threads, 1))

@@ -5,21 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from lofi_tal.balance import draw
 from lofi_tal.data.items import Request
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.runtime import derive_seed
 
 
-def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(
+    count: int, batch: int, seed: int, epoch: int, shares: NDArray[np.float64] | None = None
+) -> list[list[int]]:
     """Return the index lists of one epoch's batches, which differ by one item at most.
 
     They are as many as batches of the full size would be: a last batch of one or two items would train on poor
     statistics, and could not be spread over several processes.
+
+    Args:
+        count: Items.
+        batch: Items a step.
+        seed: Of the order.
+        epoch: Number of the epoch.
+        shares: ``(count,)`` how often each item is drawn, on average (:mod:`lofi_tal.balance`); each once without it.
     """
-    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
+    generator = np.random.default_rng(derive_seed(seed, "order", epoch))
+    order = generator.permutation(count)
+    if shares is not None:
+        order = generator.permutation(draw(shares, generator))
     return [part.tolist() for part in np.array_split(order, steps_per_epoch(count, batch))]
 
 
@@ -40,6 +54,7 @@ class StepRequests(Sampler[list[Request]]):
         start: First step (of a resumed run).
         rank: This process.
         ranks: Number of processes.
+        shares: How often each item is drawn: see :func:`epoch_batches`.
     """
 
     def __init__(
@@ -53,7 +68,9 @@ class StepRequests(Sampler[list[Request]]):
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        shares: NDArray[np.float64] | None = None,
     ) -> None:
+        self.shares = shares
         self.count, self.batch, self.epochs, self.seed = count, batch, epochs, seed
         self.schedule, self.start, self.rank, self.ranks = schedule, start, rank, ranks
         self.steps = steps_per_epoch(count, batch)
@@ -63,7 +80,7 @@ class StepRequests(Sampler[list[Request]]):
 
     def __iter__(self) -> Iterator[list[Request]]:
         for epoch in range(self.start // self.steps, self.epochs):
-            for position, indices in enumerate(epoch_batches(self.count, self.batch, self.seed, epoch)):
+            for position, indices in enumerate(epoch_batches(self.count, self.batch, self.seed, epoch, self.shares)):
                 step = epoch * self.steps + position
                 if step < self.start:
                     continue

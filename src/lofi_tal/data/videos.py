@@ -20,7 +20,7 @@ from lofi_tal.errors import DataError
 from lofi_tal.files import hash_object
 from lofi_tal.runtime import derive_seed
 from lofi_tal.segments import Segments
-from lofi_tal.snippets import Window
+from lofi_tal.snippets import Window, Windows
 from lofi_tal.video import Clock, VideoIndex, VideoManifest, VideoRecord
 
 logger = logging.getLogger("lofi_tal")
@@ -36,6 +36,7 @@ class VideoFile:
         duration: Seconds from the first picture to the end of the last one.
         frames: F.
         start: Seconds on the player's clock at which the first picture appears.
+        steps: Features in a file of features that keeps its own number of them.
     """
 
     path: Path
@@ -43,6 +44,11 @@ class VideoFile:
     duration: float
     frames: int
     start: float = 0.0
+    steps: int | None = None
+
+    def snippets(self, windows: Windows) -> int:
+        """Return N, its snippets if it is cut like this."""
+        return self.steps or windows.snippets(self.duration)
 
     @property
     def clock(self) -> Clock:

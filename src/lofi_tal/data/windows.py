@@ -38,18 +38,19 @@ def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[Tru
     Raises:
         DataError: If there is none.
     """
-    if windows.seconds is None:
+    if windows.seconds is None and not windows.keep:
         return list(videos)
     kept = [
         within(video, window)
         for video in videos
-        for window in windows.cut(windows.snippets(video.file.duration))
+        for window in windows.cut(video.file.snippets(windows))
         if not len(video.labels) or _shown(video, window).any()
     ]
     if not kept:
         raise DataError(
-            f"No window of {windows.seconds:g} s shows more than {WHOLE:.0%} of an action of the {len(videos)} "
-            "training videos: raise snippets.window to twice the length of your longest actions."
+            f"No window of {_extent(windows)} shows more than {WHOLE:.0%} of an action of the {len(videos)} training "
+            f"videos: raise snippets.{'count' if windows.keep else 'window'} to twice the length of your longest "
+            "actions."
         )
     return kept
 
@@ -57,7 +58,7 @@ def training_windows(videos: Sequence[TruthVideo], windows: Windows) -> list[Tru
 def cut_actions(videos: Sequence[TruthVideo], windows: Windows) -> int:
     """Return the number of actions of which no window shows more than :data:`WHOLE`."""
     shown = [
-        torch.stack([_shown(video, window) for window in windows.cut(windows.snippets(video.file.duration))]).any(0)
+        torch.stack([_shown(video, window) for window in windows.cut(video.file.snippets(windows))]).any(0)
         for video in videos
     ]
     return sum(int((~video).sum()) for video in shown)
@@ -77,3 +78,7 @@ def _visible(segments: Tensor) -> Tensor:
     """Return the share ``(N,)`` of each segment ``(N, 2)`` that lies in [0, 1]."""
     start, end = segments.unbind(1)
     return (end.clamp(0, 1) - start.clamp(0, 1)) / (end - start)
+
+
+def _extent(windows: Windows) -> str:
+    return f"{windows.count} features" if windows.seconds is None else f"{windows.seconds:g} s"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,12 @@ class Encoder(nn.Module, abc.ABC):
     """Sizes and numbers of frames that it can take, and its own resize; the default fits networks of convolutions."""
     licence: str = ""
     """Licence of the weights that it was loaded with, where one is known."""
+    frozen: tuple[nn.Module, ...] = ()
+    """Modules that stay as they are, statistics too: they never train (:func:`lofi_tal.encoders.adapt_encoder`)."""
+    adapter: dict[str, Any] | None = None
+    """Name and options of the adapters that have been put into it (:func:`lofi_tal.encoders.add_adapter`)."""
+    base: dict[str, str] | None = None
+    """Where its own weights come from, if a saved folder is to hold adapters alone."""
     mean: Tensor
     inverse_std: Tensor
 
@@ -53,6 +59,13 @@ class Encoder(nn.Module, abc.ABC):
         self.config = config
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode or evaluation mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
 
     @property
     def std(self) -> Tensor:
@@ -134,6 +147,8 @@ def batchnorms(module: nn.Module) -> list[BatchNorm]:
 def set_batchnorm_mode(encoder: nn.Module, mode: str) -> None:
     """Choose how BatchNorm behaves while ``encoder`` is trained; call it after every ``encoder.train()``.
 
+    Layers that are frozen are left alone.
+
     Args:
         encoder: Any module.
         mode: ``train`` (batch statistics, everything learns: the paper's plain training), ``frozen_stats`` (running
@@ -144,7 +159,10 @@ def set_batchnorm_mode(encoder: nn.Module, mode: str) -> None:
     """
     if mode not in BATCHNORM_MODES:
         raise LofiError(f"batchnorm {mode!r} is unknown; allowed: {', '.join(BATCHNORM_MODES)}.")
+    frozen = {id(module) for module in getattr(encoder, "frozen", ())}
     for norm in batchnorms(encoder):
+        if id(norm) in frozen:
+            continue
         norm.train(encoder.training and mode == "train")
         for parameter in norm.parameters():
             parameter.requires_grad_(mode != "frozen")

@@ -17,7 +17,8 @@ from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
 from lofi_tal.encoders.registry import build_encoder
 from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.timm_weights import load_public
-from lofi_tal.encoders.weights import load_weights
+from lofi_tal.encoders.weights import is_adapted, load_encoder, load_weights
+from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
 
 logger = logging.getLogger("lofi_tal")
@@ -47,12 +48,26 @@ def create_encoder(name: str, *, pretrained: str | Path | None = None, **options
     encoder = build_encoder(name, encoder_options(name, options, pretrained), dotted=True)
     if pretrained is None:
         return encoder
+    if is_adapted(Path(pretrained)):
+        return _adapted(Path(pretrained), encoder)
     if isinstance(encoder, TimmEncoder) and pretrained == "imagenet":
         logger.info("%s: %s", encoder.config["model"], load_public(encoder))
     else:
         path = weights_file(pretrained, name)
         logger.info("%s: %s", path, load_weights(encoder, path))
     return encoder
+
+
+def _adapted(folder: Path, wanted: Encoder) -> Encoder:
+    """Return the encoder with its adapters that a folder holds.
+
+    Raises:
+        DataError: If it is another encoder than what is wanted.
+    """
+    found = load_encoder(folder, trusted={wanted.name or ""})
+    if (found.name, found.config) != (wanted.name, wanted.config):
+        raise DataError(f"{folder} holds {found.name} {found.config}, not {wanted.name} {wanted.config}.")
+    return found
 
 
 def encoder_options(name: str, options: Mapping[str, Any], start: str | Path | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lofi_tal.encoders.registry import list_encoders
 from lofi_tal.encoders.weights import in_own_names, is_of_a_classifier
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
+from lofi_tal.model_files import ComponentFile, read_description
 from lofi_tal.tensor_files import read_state_dict
 
 _DESCRIPTION = "encoder.json"
@@ -78,12 +79,9 @@ def _of_transformers(folder: Path) -> IdentifiedEncoder:
 
 def _described(folder: Path) -> IdentifiedEncoder:
     path = folder / _DESCRIPTION
-    description = read_json(path)
-    try:
-        name, config = description["name"], dict(description["config"])
-        trained = description.get("facts", {}).get("inputs", {}).get("snippets", {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} does not describe an encoder of this version: {error!r}.") from error
+    description = read_description(path, ComponentFile)
+    name, config, inputs = description.name, description.config, description.facts.get("inputs")
+    trained = inputs.get("snippets") if isinstance(inputs, dict) else None
     built = _outline(name, {})
     defaults = {} if built is None else built.config
     options = {key: value for key, value in config.items() if key not in defaults or defaults[key] != value}

@@ -53,6 +53,22 @@ def public_weights(pretrained: str, encoder: str) -> Path:
         LofiError: If there are no such weights for this encoder.
         DataError: If the file is not there and cannot be downloaded.
     """
+    url, path = public_source(pretrained, encoder)
+    if not path.is_file():
+        _download(url, path)
+    return path
+
+
+def public_source(pretrained: str, encoder: str) -> tuple[str, Path]:
+    """Return where public weights are, and the file in torch's cache that holds them once they are downloaded.
+
+    Args:
+        pretrained: See :func:`public_weights`.
+        encoder: Name of the encoder.
+
+    Raises:
+        LofiError: If there are no such weights for this encoder.
+    """
     name = pretrained
     if pretrained in PUBLIC_WEIGHTS:
         fitting = PUBLIC_WEIGHTS[pretrained]
@@ -69,10 +85,7 @@ def public_weights(pretrained: str, encoder: str) -> Path:
         raise LofiError(
             f"encoder.pretrained {pretrained!r} is unknown; known: {', '.join(known)}.{nearest(pretrained, known)}"
         ) from error
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    if not path.is_file():
-        _download(weights.url, path)
-    return path
+    return weights.url, Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
 
 
 def _download(url: str, path: Path) -> None:

@@ -17,6 +17,7 @@ from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.tsm import TSMResNet
 from lofi_tal.encoders.video3d import S3D, VideoResNet18, VideoSwin
 from lofi_tal.errors import LofiError
+from lofi_tal.module_sizes import SizeLimit
 from lofi_tal.registry import Registry
 
 ENCODERS: Registry[Callable[..., Encoder]] = Registry("encoder", "lofi_tal.encoders")
@@ -134,7 +135,8 @@ def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool | Colle
     """
     factory = ENCODERS.get(name, dotted=dotted is True or (dotted is not False and name in dotted))
     try:
-        encoder = joined(**{**options, "dotted": dotted}) if name == _JOINED else factory(**options)
+        with SizeLimit(f"encoder {name!r}"):
+            encoder = joined(**{**options, "dotted": dotted}) if name == _JOINED else factory(**options)
     except TypeError as error:
         raise LofiError(f"encoder {name!r}: {error}.") from error
     if not isinstance(encoder, Encoder):

@@ -18,7 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.padding import pad_by_hand
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, quoted
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -136,6 +136,8 @@ class TSMResNet(Encoder):
             raise LofiError(f"encoder width {width} is not a multiple of 8 (64 is standard, 16 a quarter).")
         if stem not in ("imagenet", "compact"):
             raise LofiError(f"encoder stem {stem!r} is unknown; allowed: imagenet, compact.")
+        if not isinstance(shift, bool):
+            raise LofiError(f"encoder shift {quoted(shift)} is neither true nor false.")
         block, _ = _LAYERS[depth]
         super().__init__(
             channels=8 * width * block.expansion,

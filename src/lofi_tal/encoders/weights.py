@@ -8,22 +8,54 @@ No file is ever unpickled freely (:mod:`lofi_tal.tensor_files`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
 
+from lofi_tal.artefacts import check_files
+from lofi_tal.bounds import Options
+from lofi_tal.encoders.adapters import add_adapter, is_of_an_adapter
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.public import public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.encoders.timm_weights import check_origin, names_in_order, timm_names
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json, write_bytes, write_json
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.files import hash_file, plain_file, write_bytes, write_json
+from lofi_tal.model_files import (
+    ComponentFile,
+    Description,
+    build_for,
+    check_tensors,
+    read_description,
+    read_shapes,
+    refuse_fetching,
+)
+from lofi_tal.module_sizes import SizeLimit
+from lofi_tal.tensor_files import check_finite, read_state_dict
 
+ENCODER_FILES = ("encoder.safetensors", "encoder.json")
+"""What :func:`save_encoder` writes."""
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
+
+
+class Base(Description):
+    """The weights that saved adapters belong to: public ones by name, or a file."""
+
+    pretrained: Annotated[str, Field(max_length=200)] | None = None
+    weights: Annotated[str, Field(max_length=4096)] | None = None
+    hash: Annotated[str, Field(max_length=200)]
+
+
+class EncoderFile(ComponentFile):
+    """``encoder.json``."""
+
+    adapter: Options | None = None
+    base: Base | None = None
 
 
 @dataclass(frozen=True)
@@ -47,11 +79,38 @@ class LoadReport:
 
 
 def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
-    """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from)."""
+    """Write ``folder/encoder.safetensors`` and ``folder/encoder.json`` (name, arguments, where it comes from).
+
+    If the encoder has a ``base``, these weights are named and only the adapters are written.
+    """
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    package = {"package": outside[name]} if name in (outside := ENCODERS.outside()) else {}
-    write_bytes(folder / "encoder.safetensors", save(state))
-    write_json(folder / "encoder.json", {"name": name, "config": encoder.config, "facts": dict(facts or {}), **package})
+    description: dict[str, Any] = {"name": name, "config": encoder.config, "facts": dict(facts or {})}
+    if name in (outside := ENCODERS.outside()):
+        description["package"] = outside[name]
+    if encoder.adapter is not None:
+        description["adapter"] = encoder.adapter
+    base = None if encoder.adapter is None else encoder.base
+    if base is not None:
+        description["base"] = base
+        state = {key: value for key, value in state.items() if is_of_an_adapter(key)}
+    write_bytes(folder / "encoder.safetensors", save(state, metadata=base))
+    write_json(folder / "encoder.json", description)
+
+
+def base_of(name: str, *, pretrained: str | None, weights: Path | None) -> dict[str, str] | None:
+    """Return what names the weights that adapters are put on, for ``encoder.base``; None for random ones.
+
+    Args:
+        name: Of the encoder.
+        pretrained: Name of public weights.
+        weights: File, or folder of an encoder.
+    """
+    if pretrained is not None:
+        return {"pretrained": pretrained, "hash": hash_file(public_weights(pretrained, name))}
+    if weights is None:
+        return None
+    file = (weights / "encoder.safetensors" if weights.is_dir() else weights).absolute()
+    return {"weights": str(file), "hash": hash_file(file)}
 
 
 def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
@@ -65,24 +124,91 @@ def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
         trusted: Paths to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
-        DataError: If the folder does not hold an encoder, it names one that is not registered, or the weights do not
-            fit it exactly.
+        DataError: If the folder does not hold an encoder, it names one that is not registered, the weights do not fit
+            it exactly, or a file is not as it was written.
     """
-    path = folder / "encoder.json"
-    description = read_json(path)
+    check_files(folder, *ENCODER_FILES)
+    path, weights = folder / "encoder.json", folder / "encoder.safetensors"
+    described = read_description(path, EncoderFile)
+    name = described.name
     try:
-        name = description["name"]
-        encoder = build_encoder(name, dict(description["config"]), dotted=set(trusted))
+        if name not in trusted:
+            refuse_fetching(described.config)
+        encoder = _built(described, folder, trusted)
     except LofiError as error:
-        package = description.get("package")
+        package = described.package
         hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
         raise DataError(f"{path}: {error}{hint}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # arguments from anybody make a constructor raise anything
         raise DataError(f"{path} does not describe an encoder of this version: {error}.") from error
-    report = load_weights(encoder, folder / "encoder.safetensors")
+    wanted = is_of_an_adapter if described.base is not None else lambda key: True
+    report = _load(encoder, weights, wanted)
     if report.missing or report.unused:
-        raise DataError(f"{folder / 'encoder.safetensors'} does not fit {name!r}: {report}.")
+        raise DataError(f"{weights} does not fit {name!r}: {report}.")
     return encoder
+
+
+def _built(described: EncoderFile, folder: Path, trusted: Collection[str]) -> Encoder:
+    """Build an encoder as large as the weights beside it, or those that its adapters belong to."""
+    name, weights = described.name, folder / ENCODER_FILES[0]
+
+    def build() -> Encoder:
+        return build_encoder(name, described.config, dotted=set(trusted))
+
+    if described.base is None:
+
+        def with_adapters() -> Encoder:
+            encoder = build()
+            if described.adapter is not None:
+                add_adapter(encoder, **described.adapter)
+            return encoder
+
+        return build_for(weights, name, with_adapters)
+    base = _base_file(described.base, name, folder)
+    state = read_state_dict(base)
+    with SizeLimit(name, {key: tuple(value.shape) for key, value in state.items()}, base):
+        encoder = build()
+    load_weights(encoder, base)
+    if described.adapter is not None:
+        with SizeLimit(f"the adapters of {name}", read_shapes(weights), weights):
+            add_adapter(encoder, **described.adapter)
+    encoder.base = described.base.model_dump(exclude_none=True)
+    return encoder
+
+
+def is_adapted(folder: Path) -> bool:
+    """Say whether a folder holds an encoder with adapters.
+
+    Raises:
+        DataError: If it describes an encoder, and not as this version does.
+    """
+    path = folder / ENCODER_FILES[1]
+    return path.is_file() and read_description(path, EncoderFile).adapter is not None
+
+
+def _base_file(base: Base, name: str, folder: Path) -> Path:
+    """Return the file of the weights that saved adapters belong to: public, beside them, or where it was.
+
+    Raises:
+        DataError: If it is not there, or is another one.
+    """
+    if base.pretrained is not None:
+        path = public_weights(base.pretrained, name)
+    else:
+        recorded = Path(base.weights or "none")
+        beside = folder / f"base{recorded.suffix}"
+        path = beside if beside.is_file() else recorded
+        if not path.is_file():
+            raise DataError(
+                f"{folder} holds adapters alone, and the weights that they belong to are not at {recorded}: put that "
+                f"file into the folder as {beside.name}."
+            )
+    plain_file(path, path.parent)
+    if (found := hash_file(path)) != base.hash:
+        raise DataError(
+            f"{folder} holds adapters for other weights than those in {path} (hash {found}, not {base.hash})."
+        )
+    return path
 
 
 def load_weights(encoder: Encoder, path: Path) -> LoadReport:
@@ -94,26 +220,32 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
             another program that builds the same network in the same order, whose names are not known.
 
     Raises:
-        DataError: If the file cannot be read safely, a shape differs, or less than all convolutions are in it.
+        DataError: If the file cannot be read safely, a shape differs, less than all convolutions are in it, or a number
+            in it is not finite.
     """
-    own = encoder.state_dict()
+    return _load(encoder, path, lambda key: True)
+
+
+def _load(encoder: Encoder, path: Path, wanted: Callable[[str], bool]) -> LoadReport:
+    """Load the tensors whose names are wanted; see :func:`load_weights`."""
+    if path.name == ENCODER_FILES[0]:
+        check_files(path.parent, path.name)
+    own = {key: value for key, value in encoder.state_dict().items() if wanted(key)}
     given = read_state_dict(path)
     check_origin(encoder, given)
     state, in_order = _translated(given, own)
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if wrong:
-        key = wrong[0]
-        raise DataError(
-            f"{path}: {len(wrong)} tensors have another shape than the encoder's, e.g. {key}: "
-            f"{tuple(state[key].shape)} in the file, {tuple(own[key].shape)} here. "
-            "The file belongs to another depth or width."
-        )
+    if any(is_of_an_adapter(key) and key not in own for key in state):
+        raise DataError(f"{path} holds adapters, which its folder describes: give the folder, {path.parent}.")
+    check_tensors(path, state, own)
     missing = tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
     unused = tuple(key for key in state if key not in own and not _CLASSIFIERS.match(key))
     report = LoadReport(sum(key in own for key in state), missing, unused, in_order)
     if missing:
         raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
-    encoder.load_state_dict({key: state.get(key, own[key]) for key in own})
+    check_finite(path, {key: state[key] for key in own if key in state})
+    encoder.load_state_dict(
+        {key: state.get(key, own[key]) for key in own}, strict=len(own) == len(encoder.state_dict())
+    )
     return report
 
 

@@ -10,7 +10,7 @@ Legend: R replicates, V videos, C classes, N detections, T tIoU thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +135,12 @@ def bootstrap_detections(
         for document in (detections, baseline)
         if document is not None
     ]
-    return _intervals(systems, replicates, confidence, seed)
+    return bootstrap_matched(systems, replicates, confidence, seed)
 
 
-def _intervals(systems: Sequence[Matched], replicates: int, confidence: float, seed: int) -> BootstrapResult:
+def bootstrap_matched(
+    systems: Sequence[Matched], replicates: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> BootstrapResult:
     """Return the intervals of one system, or of the first minus the second."""
     value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
     samples = _difference([replicated_map(system, replicates, seed) for system in systems])
@@ -182,21 +184,46 @@ def weighted_map(matched: Matched, weights: Indices) -> Floats:
     Returns:
         ``(R, T)``.
     """
+    total = np.zeros((len(weights), len(matched.thresholds)))
+    classes = np.zeros(len(weights))
+    for ap, drawn in weighted_class_ap(matched, weights):
+        total += ap
+        classes += drawn
+    return total / np.maximum(classes, 1)[:, None]
+
+
+def weighted_class_ap(matched: Matched, weights: Indices) -> Iterator[tuple[Floats, Mask]]:
+    """Yield for each class its AP ``(R, T)``, and in which replicates it has an instance ``(R,)``."""
     truth = matched.truth
     video = matched.detections.video[matched.order]
     label = matched.detections.label[matched.order]
     bounds = np.searchsorted(label, np.arange(len(truth.labels) + 1))
-    total = np.zeros((len(weights), len(matched.thresholds)))
-    classes = np.zeros(len(weights))
     for class_index in range(len(truth.labels)):
         rows = slice(bounds[class_index], bounds[class_index + 1])
         instances = weights[:, truth.video[truth.label == class_index]].sum(axis=1)
         # A video outside the subset is never drawn: it counts once.
         weight = np.where(video[rows] >= 0, weights[:, video[rows]], 1).astype(np.float64)
         counted = None if matched.counted is None else matched.counted[rows]
-        total += _weighted_ap(weight, matched.instance[rows] >= 0, counted) / np.maximum(instances, 1)[:, None]
-        classes += instances > 0
-    return total / np.maximum(classes, 1)[:, None]
+        area = _weighted_ap(weight, matched.instance[rows] >= 0, counted)
+        yield area / np.maximum(instances, 1)[:, None], instances > 0
+
+
+def class_intervals(
+    matched: Matched, replicates: int = 500, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the interval of the average AP of each class, by label; over the draws in which it has an instance."""
+    generator, videos = np.random.default_rng(seed), len(matched.truth.videos)
+    samples: dict[str, list[Floats]] = {label: [] for label in matched.truth.labels}
+    for begin in range(0, replicates, _CHUNK):
+        weights = generator.multinomial(videos, np.full(videos, 1 / videos), min(_CHUNK, replicates - begin))
+        for label, (ap, drawn) in zip(samples, weighted_class_ap(matched, weights), strict=True):
+            samples[label].append(ap[drawn].mean(axis=1))
+    values = class_average_precision(matched)[0].mean(axis=1).tolist()
+    found = {}
+    for (label, parts), value in zip(samples.items(), values, strict=True):
+        draws = np.concatenate(parts)
+        found[label] = _interval(value, draws, confidence) if len(draws) > 1 else Interval(value, 0.0, 1.0, 0.0)
+    return found
 
 
 def _weighted_ap(weight: Floats, hit: Mask, counted: Mask | None) -> Floats:

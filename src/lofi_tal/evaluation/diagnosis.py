@@ -146,10 +146,23 @@ def diagnose_detections(
         raise LofiError(f"tiou_thresholds must be above {MINIMUM_TIOU} for a diagnosis; got {tiou_thresholds}.")
     if multiples < 1:
         raise LofiError(f"multiples={multiples} must be at least 1.")
-    return _diagnose(matched, multiples)
+    return _diagnose(matched, multiples, _BINS)
 
 
-def _diagnose(matched: Matched, multiples: int) -> Diagnosis:
+def diagnose_arrays(matched: Matched, multiples: int = 10) -> Diagnosis:
+    """Find out why detections that are arrays already fail; lengths are binned by the fifths of these instances."""
+    return _diagnose(matched, multiples, _BINS | {"length": length_bins(matched.truth)})
+
+
+def length_bins(truth: GroundTruth) -> tuple[tuple[str, float], ...]:
+    """Return bins of length, name and upper edge, with a fifth of the instances each; fewer where many are equal."""
+    length = truth.segment[:, 1] - truth.segment[:, 0]
+    edges = sorted({float(f"{edge:.2g}") for edge in np.quantile(length, [0.2, 0.4, 0.6, 0.8])})
+    names = {1: "SL", 2: "SML", 3: ("XS", "S", "M", "L"), 4: ("XS", "S", "M", "L", "XL")}[len(edges)]
+    return tuple(zip(names, [*edges, np.inf], strict=True))
+
+
+def _diagnose(matched: Matched, multiples: int, edges: dict[str, tuple[tuple[str, float], ...]]) -> Diagnosis:
     truth = matched.truth
     ap, counts = class_average_precision(matched)
     kinds = false_positive_kinds(matched)
@@ -164,7 +177,7 @@ def _diagnose(matched: Matched, multiples: int) -> Diagnosis:
         profile=_profile(matched, kinds, counts, multiples),
         gain=_gain(limited, kinds[np.isin(matched.order, limited.order)], normal),
         sensitivity={
-            name: _sensitivity(limited, values, _BINS[name], detected, normal)
+            name: _sensitivity(limited, values, edges[name], detected, normal)
             for name, values in characters(truth).items()
         },
         missed=tuple((1 - detected.mean(axis=0)).tolist()),

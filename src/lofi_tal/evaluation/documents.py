@@ -22,6 +22,7 @@ from lofi_tal.annotations import read_document, refuse_other_keys
 from lofi_tal.errors import DataError, nearest
 from lofi_tal.evaluation.records import check_numbers, columns, has_labels, positions, proposal_scores
 from lofi_tal.files import read_json, read_text
+from lofi_tal.segments import best_of_each
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -119,10 +120,7 @@ class Detections:
         detections have one, by the best score that the segment has.
         """
         rank = self.score if self.proposal_score is None else self.proposal_score
-        order = np.argsort(-rank, kind="stable")
-        rows = np.column_stack([self.video_id, self.segment])[order]
-        _, first = np.unique(rows, axis=0, return_index=True)  # the best of equal ones
-        kept = np.sort(order[first])
+        kept = best_of_each(np.column_stack([self.video_id, self.segment]), rank)
         once = replace(self, score=rank, proposal_score=None).only(kept)
         ranked_by = "score" if self.proposal_score is None else "proposal_score"
         return replace(once, repeated=len(rank) - len(kept), ranked_by=ranked_by)

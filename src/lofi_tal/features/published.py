@@ -22,10 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from lofi_tal.annotations import Annotations
+from lofi_tal.annotations import Annotations, VideoAnnotation
 from lofi_tal.data import VideoFile
 from lofi_tal.errors import DataError, LofiError, nearest_id
 from lofi_tal.features.axes import Layout, Shape, decide_layout
+from lofi_tal.features.grid import FeatureGrid
 from lofi_tal.features.reading import READERS, Array, array_shape, read_array
 from lofi_tal.files import atomic_path, file_stamp, hash_object, is_companion
 
@@ -134,16 +135,23 @@ class PublishedFeatures:
         resize: One of :data:`RESIZES`.
         axes: ``TC`` if the arrays are (time steps, channels), ``CT`` if they are (channels, time steps); None lets
             :meth:`settle` decide.
+        grid: Where the features lie in time; None spreads them over the video.
 
     Raises:
         DataError: If a source does not exist or holds no features.
     """
 
     def __init__(
-        self, sources: Sequence[Path], count: int, *, resize: str = "interpolate", axes: str | None = "TC"
+        self,
+        sources: Sequence[Path],
+        count: int,
+        *,
+        resize: str = "interpolate",
+        axes: str | None = "TC",
+        grid: FeatureGrid | None = None,
     ) -> None:
         self.sources = [_open_source(Path(path)) for path in sources]
-        self.count, self.resize, self.axes = count, resize, axes
+        self.count, self.resize, self.axes, self.grid = count, resize, axes, grid
         self.layouts: list[Layout | None] = [None] * len(self.sources)
         self.turned: list[str] = []
         """Ids whose arrays lie the other way round than the others of their source, and were transposed."""
@@ -152,7 +160,8 @@ class PublishedFeatures:
     def provenance(self) -> str:
         """A hash of what is done with the files, which have stamps of their own."""
         axes = [self.axes or (layout.axes if layout else "TC") for layout in self.layouts]
-        return hash_object([self.count, self.resize, axes[0] if len(set(axes)) == 1 else axes])
+        grid = [] if self.grid is None else [vars(self.grid)]
+        return hash_object([self.count, self.resize, axes[0] if len(set(axes)) == 1 else axes, *grid])
 
     def settle(self, durations: Mapping[str, float]) -> None:
         """Look at the shapes of the files: learn each source's channels, and which way its arrays lie.
@@ -188,8 +197,16 @@ class PublishedFeatures:
             DataError: If a source lacks them, an array is not a matrix of finite numbers, or its channels are not those
                 of the others.
         """
-        parts = zip(self.sources, self.layouts, strict=True)
-        return torch.cat([self._read(source, layout, video_id, count or self.count) for source, layout in parts])
+        pairs = zip(self.sources, self.layouts, strict=True)
+        parts = [self._read(source, layout, video_id, count or self.count) for source, layout in pairs]
+        if len({part.shape[1] for part in parts}) > 1:
+            counts = ", ".join(
+                f"{source.path} {part.shape[1]}" for source, part in zip(self.sources, parts, strict=True)
+            )
+            raise DataError(
+                f"features of {video_id!r} have different numbers ({counts}): with resize: keep, none is resized."
+            )
+        return torch.cat(parts)
 
     def _read(self, source: _Source, layout: Layout | None, video_id: str, count: int) -> Tensor:
         pair = source.find(video_id)
@@ -207,7 +224,26 @@ class PublishedFeatures:
             raise DataError(
                 f"features {path} have {array.shape[1]} channels, most of {source.path} have {layout.channels}."
             )
-        return resize_features(torch.from_numpy(np.ascontiguousarray(array.T)), count, self.resize)
+        features = torch.from_numpy(np.ascontiguousarray(array.T))
+        return features if self.grid is not None and self.grid.keep else resize_features(features, count, self.resize)
+
+    def counted(self, video_id: str) -> int:
+        """Return T of a video: the longer side of its array that is no number of channels.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        source = self.sources[0]
+        pair = source.find(video_id)
+        assert pair is not None, video_id
+        shape = _shapes(source, [video_id]).get(video_id)
+        if shape is None:
+            raise DataError(f"features {pair[0]} cannot be read, or are no matrix.")
+        layout = self.layouts[0]
+        axes = self.axes or (layout.axes if layout else "TC")
+        if layout is not None and layout.lies_other_way(shape):
+            axes = "TC" if axes == "CT" else "CT"
+        return shape[axes.index("T")]
 
 
 def _read_matrix(path: Path, key: str) -> Array:
@@ -261,7 +297,7 @@ def _open_source(path: Path) -> _Source:
         try:
             with h5py.File(path, "r") as handle:
                 places = {key: (path, key) for key in handle}
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"features {path} cannot be read as HDF5: {error}.") from error
     else:
         raise DataError(f"features {path} is neither a folder nor an HDF5 file (.h5, .hdf5), or does not exist.")
@@ -272,6 +308,9 @@ def _open_source(path: Path) -> _Source:
 
 def find_features(annotations: Annotations, features: PublishedFeatures) -> tuple[dict[str, VideoFile], dict[str, str]]:
     """Return the feature files of one subset in the place of its videos, and the reason for each other video."""
+    if features.grid is not None:
+        known = {video.video_id: video.duration for video in annotations if video.duration is not None}
+        features.settle({name: seconds for name, seconds in known.items() if not isinstance(features.place(name), str)})
     files: dict[str, VideoFile] = {}
     failed: dict[str, str] = {}
     for video_id, video in annotations.videos.items():
@@ -280,6 +319,22 @@ def find_features(annotations: Annotations, features: PublishedFeatures) -> tupl
             failed[video_id] = location
         elif video.duration is None:
             failed[video_id] = "has features, but no duration in the annotations to place them in time"
-        else:
+        elif features.grid is None:
             files[video_id] = VideoFile(location[0], location[1], video.duration, 0)
+        else:
+            try:
+                files[video_id] = _on_grid(location, video, features, features.grid)
+            except DataError as error:
+                failed[video_id] = str(error)
     return files, failed
+
+
+def _on_grid(
+    location: tuple[Path, str], video: VideoAnnotation, features: PublishedFeatures, grid: FeatureGrid
+) -> VideoFile:
+    """Return the feature file of a video with the clock of its grid."""
+    if grid.fps is None and video.fps is None:
+        raise DataError("has features at a stride of frames, but no fps in the annotations: set features.fps")
+    count = features.counted(video.video_id)
+    clock = grid.clock(count, video.fps)
+    return VideoFile(*location, clock.duration, 0, clock.start, count if grid.keep else None)

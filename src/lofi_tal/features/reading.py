@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load_file
 from torch import Tensor
 
-from lofi_tal.files import read_text
+from lofi_tal.files import read_text, utf8_path
 from lofi_tal.tensor_files import read_tensors
 
 Array = NDArray[Any]
 
+_MOST = 2**27
+"""Numbers in an array, 512 MiB as float32: more than 65,000 features of 2,048 channels."""
+_LEVELS = 8  # of groups in HDF5
 _NAMES = ("feats", "features", "feature", "feat")
 """Names of the array in a file of several."""
 _INDEX = ("", "unnamed: 0", "index", "frame", "frame_id", "time", "timestamp", "t", "second", "seconds", "snippet")
@@ -39,14 +43,30 @@ def read_array(path: Path, key: str = "") -> Array:
     return READERS[path.suffix.lower()](path, key)
 
 
+def check_array(array: Any) -> Array:
+    """Return an array, or what describes one, once it is clear that it holds real numbers, and not too many.
+
+    Args:
+        array: What has a shape and a dtype: nothing of it needs to be in memory.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    kind, shape = np.dtype(array.dtype).kind, tuple(array.shape)
+    if kind not in "biuf":
+        raise ValueError(f"its values are {array.dtype}: expected real numbers")
+    if math.prod(shape) > _MOST:
+        raise ValueError(f"its shape {shape} is that of more than {_MOST:,} numbers")
+    return cast(Array, array)
+
+
 def array_shape(path: Path, key: str = "") -> tuple[int, ...]:
     """Return the shape of the array of a file, without reading all of it where the layout allows."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array.shape
+        return _mapped(path).shape
     if suffix == ".safetensors":
-        with safe_open(str(path), framework="numpy") as handle:
+        with utf8_path(path) as file, safe_open(file, framework="numpy") as handle:
             names = list(handle.keys())
             return tuple(handle.get_slice(_one_name(names)).get_shape())
     if suffix in (".h5", ".hdf5"):
@@ -67,16 +87,35 @@ def _one_name(names: list[str]) -> str:
 
 
 def _dataset(handle: h5py.File, key: str) -> Any:
-    item = handle[key] if key else handle
-    while not isinstance(item, h5py.Dataset):
-        item = item[_one_name(list(item))]
-    return item
+    """Return the one data set that is meant; what leads to another file is refused."""
+    item: Any = handle
+    for level in range(_LEVELS):
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError("its values lie in other files: copy them into this one")
+            return check_array(item)
+        name = key if key and not level else _one_name(list(item))
+        if not isinstance(item.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"its entry {name!r} is a link, perhaps into another file: copy the data into this one")
+        item = item[name]
+    raise ValueError(f"its groups are nested more than {_LEVELS} levels deep")
+
+
+def _mapped(path: Path) -> Array:
+    """Return a view of a .npy file, which asks for no memory, whatever its header says."""
+    with np.errstate(over="ignore"):  # of a size that no file has; NumPy refuses it then
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is a zip archive: name it .npz")
+    return check_array(array)
 
 
 def _read_npz(path: Path, _key: str) -> Array:
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > 8 * _MOST:
+            raise ValueError("it holds more than it is packed into: unpack it first")
     with np.load(path, allow_pickle=False) as arrays:
-        array: Array = arrays[_one_name(list(arrays))]
-        return array
+        return check_array(arrays[_one_name(list(arrays))])
 
 
 def _read_hdf5(path: Path, key: str) -> Array:
@@ -91,14 +130,18 @@ def _read_tensor(path: Path, _key: str) -> Array:
         content = content[_one_name([str(name) for name in content])]
     if not isinstance(content, Tensor | np.ndarray):
         raise ValueError(f"expected a tensor, found {type(content).__name__}")
-    array: Array = content.float().numpy() if isinstance(content, Tensor) else content
-    return array
+    if isinstance(content, Tensor):
+        if content.is_complex() or content.numel() > _MOST:
+            raise ValueError(
+                f"it is {content.dtype} of shape {tuple(content.shape)}: expected real numbers, not so many"
+            )
+        content = content.float().numpy()
+    return check_array(content)
 
 
 def _read_safetensors(path: Path, _key: str) -> Array:
-    arrays = load_file(path)
-    array: Array = arrays[_one_name(list(arrays))]
-    return array
+    with utf8_path(path) as file, safe_open(file, framework="numpy") as handle:
+        return check_array(handle.get_tensor(_one_name(list(handle.keys()))))
 
 
 def _read_csv(path: Path, _key: str) -> Array:
@@ -140,7 +183,7 @@ def _counts(cells: list[str]) -> bool:
 
 
 READERS: dict[str, Callable[[Path, str], Array]] = {
-    ".npy": lambda path, _key: np.load(path, allow_pickle=False),
+    ".npy": lambda path, _key: np.array(_mapped(path)),
     ".npz": _read_npz,
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lofi_tal.data import TruthVideo
 from lofi_tal.snippets import Window
@@ -33,6 +34,19 @@ class FeatureSet:
         return FeatureSet(
             videos, [window_features(self.features[index[video.video_id]], video.window) for video in videos]
         )
+
+
+def stack_features(features: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return features ``(C, N_i)`` as a batch ``(B, C, N)``, and what else a head must be given.
+
+    That is nothing if all are as long; otherwise shorter ones are filled with 0, and there is a mask ``(B, N)``.
+    """
+    counts = [one.shape[1] for one in features]
+    longest = max(counts)
+    if min(counts) == longest:
+        return torch.stack(list(features)), {}
+    filled = torch.stack([functional.pad(one, (0, longest - one.shape[1])) for one in features])
+    return filled, {"mask": torch.arange(longest) < torch.tensor(counts)[:, None]}
 
 
 def window_features(features: Tensor, window: Window | None) -> Tensor:

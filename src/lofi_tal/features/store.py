@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lofi_tal.data import TruthVideo
 from lofi_tal.errors import DataError
-from lofi_tal.files import hash_object, inside, write_bytes
+from lofi_tal.files import hash_object, inside, utf8_path, write_bytes
 
 _KEY = "features"
 
@@ -69,7 +69,7 @@ class FeatureStore:
         """
         path = self.path(video.video_id)
         try:
-            with safe_open(str(path), framework="numpy") as handle:
+            with utf8_path(path) as name, safe_open(name, framework="numpy") as handle:
                 features: NDArray[np.float32] = handle.get_tensor(_KEY)
                 stamp = (handle.metadata() or {}).get("provenance")
         except (OSError, SafetensorError) as error:

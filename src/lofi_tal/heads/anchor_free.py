@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, quoted
 from lofi_tal.heads.anchor_free_losses import assign_points, distance_loss, focal_loss, level_points
 from lofi_tal.heads.contract import Head, Proposals, check_preset
 from lofi_tal.heads.losses import Generators, global_counts, ratio
@@ -289,11 +289,12 @@ def _check_options(options: dict[str, object]) -> None:
         value = options[key]
         if value is None and key == "num_classes":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise LofiError(f"{key}={value!r} of {name} must be a positive whole number.")
+        most = 32 if key == "levels" else 100_000
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise LofiError(f"{key}={quoted(value)} of {name} must be a positive whole number, at most {most:,}.")
     for key in ("stem_blocks", "head_layers"):
-        if not isinstance(options[key], int) or options[key] < 0:  # type: ignore[operator]
-            raise LofiError(f"{key}={options[key]!r} of {name} must be a whole number, 0 or more.")
+        if not isinstance(options[key], int) or not 0 <= options[key] <= 100:  # type: ignore[operator]
+            raise LofiError(f"{key}={quoted(options[key])} of {name} must be a whole number from 0 to 100.")
     if options["mixer"] not in MIXERS:
         raise LofiError(f"mixer={options['mixer']!r} of {name}: allowed: {', '.join(MIXERS)}.")
     if options["window"] % 2 == 0:  # type: ignore[operator]

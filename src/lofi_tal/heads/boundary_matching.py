@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, quoted
 from lofi_tal.heads.alignment import Interpolation, Rows, interpolate, row_blocks, valid_anchors
 from lofi_tal.heads.contract import Head, Proposals
 from lofi_tal.heads.decoding import decode_boundary_map
@@ -23,6 +23,8 @@ from lofi_tal.heads.targets import batch_targets
 # sigmoid(-1e4) is exactly 0, and -1e4 stays finite in every precision
 _INVALID_LOGIT = -1e4
 REGRESSION_WEIGHT = 10.0
+_MOST = {"samples": 100, "max_duration": 10_000}
+"""Largest options that no weight has the shape of, but the map of anchors."""
 ANCHORS_AT_ONCE = 1024
 """Anchors whose map is made together where memory counts."""
 
@@ -212,7 +214,10 @@ def convolution_at(layers: nn.Sequential, index: int = 0) -> tuple[Tensor, Tenso
 
 
 def check_sizes(head: str, options: Mapping[str, Any]) -> None:
-    """Refuse options of a head that are not positive whole numbers (None stands for "as needed")."""
+    """Refuse options of a head that are not positive whole numbers in bounds; ``max_duration`` may be None."""
     for key, value in options.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise LofiError(f"{key}={value!r} of {head} must be a positive whole number.")
+        most = _MOST.get(key, 100_000)
+        if (value is not None or key != "max_duration") and (
+            not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most
+        ):
+            raise LofiError(f"{key}={quoted(value)} of {head} must be a positive whole number, at most {most:,}.")

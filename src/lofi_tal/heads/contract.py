@@ -46,6 +46,9 @@ class Head(nn.Module, abc.ABC):
 
     name: str
     """The name under which :func:`lofi_tal.heads.create_head` knows the head, which sets it."""
+    takes_mask: bool = False
+    """Whether :meth:`forward` takes a mask ``(B, L)`` of valid snippets, so that a batch may hold videos of several
+    lengths; segments are shares of a video's valid snippets then."""
     num_classes: int | None = None
     """Number of classes the head tells apart; None if its proposals have no labels."""
 
@@ -96,7 +99,9 @@ class Head(nn.Module, abc.ABC):
         Raises:
             LofiError: If none is known for this head.
         """
-        raise LofiError(f"head {self.name!r} reads no checkpoints of other code (head.weights); gtad does.")
+        raise LofiError(
+            f"head {self.name!r} reads no checkpoints of other code (head.weights); gtad and actionformer do."
+        )
 
     def save_memory(self) -> None:
         """Compute again, from now on, what would take much memory to keep for the gradient."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import LofiError
 from lofi_tal.heads.alignment import Interpolation, Rows, roi_align_interpolation
 from lofi_tal.heads.boundary_matching import (
     BoundaryMatchingHead,
@@ -29,7 +29,7 @@ from lofi_tal.heads.boundary_matching import (
     project_nodes,
     score_anchors,
 )
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.heads.official import load_published
 
 
 def nearest_nodes(nodes: Tensor, neighbours: int) -> Tensor:
@@ -210,19 +210,8 @@ class GTAD(BoundaryMatchingHead):
             path: ``.pth.tar`` file with a ``state_dict`` whose keys may begin with ``module.``.
 
         Raises:
-            DataError: If the file cannot be read without executing code, or its weights do not fit.
+            DataError: If the file cannot be read without executing code, its weights do not fit, or a number in it is
+                not finite.
         """
-        path = Path(path)
-        state = {key.removeprefix("module."): value for key, value in read_state_dict(path).items()}
-        # buffers of the published alignment layer, which depend on L alone and are built here instead
-        state = {key: value for key, value in state.items() if not key.startswith("goi_align.")}
-        own = self.state_dict()
-        wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
-        if wrong or state.keys() - own.keys():
-            first = (wrong or sorted(state.keys() - own.keys()))[0]
-            shapes = [tuple(one[first].shape) if first in one else "nothing" for one in (state, own)]
-            raise DataError(
-                f"{path} does not fit this head: {len(wrong)} of {len(own)} tensors differ; {first} is {shapes[0]} "
-                f"there, {shapes[1]} here. Give the checkpoint's sizes in head.options: {self.config}."
-            )
-        self.load_state_dict(state)
+        # the buffers of the published alignment layer depend on L alone, and are built here instead
+        load_published(self, Path(path), passed_over="goi_align.")

@@ -105,10 +105,14 @@ def global_counts(*masks: Tensor, at_least: int = 0) -> Tensor:
         at_least: Smallest count, for divisors of a total that is not 0 when the count is.
     """
     counts = torch.stack([mask.sum() for mask in masks]).float()
-    if not (dist.is_available() and dist.is_initialized()):
-        return counts.clamp(min=at_least)
-    dist.all_reduce(counts)
-    return counts.clamp(min=at_least) / dist.get_world_size()
+    if (ranks := processes()) > 1:
+        dist.all_reduce(counts)
+    return counts.clamp(min=at_least) / ranks
+
+
+def processes() -> int:
+    """Return the number of ranks."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:

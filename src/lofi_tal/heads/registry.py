@@ -11,16 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lofi_tal.errors import LofiError
+from lofi_tal.heads.actionformer import ActionFormer
 from lofi_tal.heads.anchor_free import AnchorFree
 from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.gtad import GTAD
+from lofi_tal.module_sizes import SizeLimit
 from lofi_tal.registry import Registry
 
 HEADS: Registry[Callable[..., Head]] = Registry("head", "lofi_tal.heads")
 """Every head that is installed."""
 
-for _head in (GTAD, BMN, AnchorFree):
+for _head in (GTAD, BMN, ActionFormer, AnchorFree):
     HEADS.register(_head.name)(_head)
 
 
@@ -73,7 +75,8 @@ def build_head(name: str, options: Mapping[str, Any], *, dotted: bool = False) -
     """
     factory = HEADS.get(name, dotted=dotted)
     try:
-        head = factory(**options)
+        with SizeLimit(f"head {name!r}"):
+            head = factory(**options)
     except TypeError as error:
         raise LofiError(f"head {name!r}: {error}.") from error
     if not isinstance(head, Head):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
+from lofi_tal.artefacts import check_files
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import read_json, write_bytes, write_json
+from lofi_tal.files import write_bytes, write_json
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.registry import HEADS, build_head
+from lofi_tal.model_files import ComponentFile, build_for, load_exactly, read_description, refuse_fetching
+
+HEAD_FILES = ("head.safetensors", "head.json")
+"""What :func:`save_head` writes."""
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -40,17 +44,22 @@ def load_head(folder: Path, *, trusted: str | None = None) -> Head:
         trusted: A path to code, ``package.module:factory``, that the folder may name nevertheless.
 
     Raises:
-        DataError: If the folder does not hold a head of this version, or names one that is not registered.
+        DataError: If the folder does not hold a head of this version, names one that is not registered, or a file is
+            not as it was written.
     """
-    description = read_json(folder / "head.json")
+    check_files(folder, *HEAD_FILES)
+    path, weights = folder / "head.json", folder / "head.safetensors"
+    described = read_description(path, ComponentFile)
+    name = described.name
     try:
-        name = description["name"]
-        head = build_head(name, dict(description["config"]), dotted=name == trusted)
-        head.load_state_dict(load_file(folder / "head.safetensors"))
+        if name != trusted:
+            refuse_fetching(described.config)
+        head = build_for(weights, name, lambda: build_head(name, described.config, dotted=name == trusted))
+        load_exactly(head, weights)
     except LofiError as error:
-        package = description.get("package")
+        package = described.package
         hint = f" It comes from the package {package!r}: is that installed here?" if package else ""
-        raise DataError(f"{folder / 'head.json'}: {error}{hint}") from error
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: {error}{hint}") from error
+    except Exception as error:  # arguments from anybody make a constructor raise anything
         raise DataError(f"{folder} does not hold a head of this version: {error}.") from error
     return head.eval()

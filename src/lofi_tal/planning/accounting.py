@@ -87,12 +87,17 @@ class StepMemory:
         peak: The most that is alive at any time, gradients of the parameters included.
         adding: The same where these gradients exist already, are added to, and are not counted.
         flops: Operations of the forward pass.
+        backward: Operations of the backward pass.
+        forward: The most that is alive in the forward pass. With many snippets it can be the most of all, for layers
+            that are frozen keep nothing and work on large tensors.
     """
 
     saved: float
     peak: float
     adding: float
     flops: float
+    backward: float
+    forward: float
 
 
 def encoder_memory(
@@ -115,13 +120,19 @@ def encoder_memory(
     with fake, LiveMemory() as live:
         for tensor in (clips, *model.parameters(), *model.buffers()):
             live.forget(tensor)
-        for parameter in model.parameters():
+        for parameter in trained(model):
             parameter.register_post_accumulate_grad_hook(live.set_aside)  # type: ignore[no-untyped-call]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode(model, clips, strategy)
-        saved, flops = live.live, live.flops
-        torch.autograd.backward(features.sum())
-        return StepMemory(saved, live.peak, live.adding, flops)
+        saved, forward, flops = live.live, live.peak, live.flops
+        if features.requires_grad:  # not of an encoder that is frozen
+            torch.autograd.backward(features.sum())
+        return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops, forward)
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that need gradients."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False) -> StepMemory:
@@ -139,10 +150,10 @@ def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False)
         for tensor in (features, *model.parameters(), *model.buffers()):
             live.forget(tensor)
         outputs = model(features)
-        saved, flops = live.live, live.flops
+        saved, forward, flops = live.live, live.peak, live.flops
         total = torch.stack([leaf.float().sum() for leaf in _differentiable(outputs)]).sum()
         torch.autograd.backward(total)
-        return StepMemory(saved, live.peak, live.adding, flops)
+        return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops, forward)
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
@@ -166,7 +177,8 @@ def _faked(module: Encoder) -> Encoder:
     memo: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         empty = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
-        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+        learnt = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if learnt else empty
     return copy.deepcopy(module, memo).train()
 
 

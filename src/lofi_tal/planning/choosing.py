@@ -19,8 +19,8 @@ from functools import lru_cache, partial
 import torch
 
 from lofi_tal.annotations import load_annotations
-from lofi_tal.config import EncoderSection, LofiSection, Recipe
-from lofi_tal.encoders import create_encoder
+from lofi_tal.config import LofiSection, Recipe
+from lofi_tal.encoders import adapt_encoder, create_encoder
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule, create_schedule
 from lofi_tal.heads import create_head, with_classes
@@ -87,11 +87,14 @@ def plan_recipe(
 
 def _step_settings(recipe: Recipe, labels: int) -> str:
     """Return all that the memory of a step depends on but fidelity and strategy, as text."""
-    optimizer, momentum = ("sgd", 0.0) if recipe.lofi is None else (recipe.lofi.optimizer, recipe.lofi.momentum)
+    lofi = recipe.lofi
+    optimizer, momentum = ("sgd", 0.0) if lofi is None else (lofi.optimizer, lofi.momentum)
+    averaged = lofi is not None and lofi.ema is not None
     return json.dumps({
-        "encoder": recipe.encoder.model_dump(mode="json"),
+        "encoder": [arguments_of(recipe.encoder), recipe.encoder.adapting()],
         "head": [recipe.head.name, with_classes(recipe.head.name, recipe.head.options, labels)],
-        "step": {"frames": recipe.snippets.frames, "optimizer": optimizer, "momentum": momentum},
+        "step": {"frames": recipe.snippets.frames, "optimizer": optimizer, "momentum": momentum,
+                 "averaged": averaged},
     })  # fmt: skip
 
 
@@ -99,8 +102,9 @@ def _step_settings(recipe: Recipe, labels: int) -> str:
 def _step_model(settings: str) -> StepModel:
     """Return the model of a step; what it has counted for one plan serves the next of the same parts."""
     content = json.loads(settings)
-    head, head_options = content["head"]
-    encoder = create_encoder(**arguments_of(EncoderSection.model_validate(content["encoder"])))
+    (arguments, adapting), (head, head_options) = content["encoder"], content["head"]
+    encoder = create_encoder(**arguments)
+    adapt_encoder(encoder, **adapting)
     return StepModel(encoder, create_head(head, encoder.channels, **head_options), **content["step"])
 
 

@@ -1,6 +1,6 @@
 """One real training step in a fresh process, to hold a prediction against.
 
-    python -m lofi_tal.planning.measure '{"encoder": {...}, "head": {...}, ...}'
+    python -m lofi_tal.planning.measure '{"encoder": {...}, "head": {...}, ...}' PARENT
 
 Memory is the growth of the process's peak resident size (VmHWM; on a GPU the allocator's peak) over its size after a
 tiny step of the same model, which loads the libraries; large blocks are given back to the system at once
@@ -20,9 +20,12 @@ from typing import Any
 
 import torch
 
-from lofi_tal.encoders import create_encoder, outline_encoder
+from lofi_tal.encoders import adapt_encoder, create_encoder, outline_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
+from lofi_tal.planning.accounting import trained
+from lofi_tal.processes import end_with_parent
+from lofi_tal.runtime import WeightAverage
 from lofi_tal.runtime.device import free_unused, give_back_memory
 from lofi_tal.stages.end_to_end import EndToEnd
 from lofi_tal.stages.strategies import Strategy
@@ -40,6 +43,8 @@ def measure_step(
     precision: str = "fp32",
     optimizer: str = "sgd",
     momentum: float = 0.0,
+    adapting: dict[str, Any] | None = None,
+    ema: float | None = None,
     steps: int = 2,
     threads: int = 0,
 ) -> dict[str, float]:
@@ -56,6 +61,8 @@ def measure_step(
         precision: ``fp32`` or ``bf16``.
         optimizer: ``sgd`` or ``adamw``.
         momentum: Of SGD.
+        adapting: How much of the encoder is trained, as arguments of :func:`lofi_tal.encoders.adapt_encoder`.
+        ema: Decay of an average of the weights.
         steps: How many; the last one is timed, the peak is that of all.
         threads: Of the CPU; 0 takes torch's default.
 
@@ -65,12 +72,9 @@ def measure_step(
     request = {**locals()}
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(  # noqa: S603 - this module, with arguments of our own
-        [sys.executable, "-m", "lofi_tal.planning.measure", json.dumps(request)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+        [sys.executable, "-m", "lofi_tal.planning.measure", json.dumps(request), str(os.getpid())],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RunError(f"A step of {videos} × {snippets} × {size} px could not be measured: {last}")
@@ -112,14 +116,16 @@ def train_steps(request: dict[str, Any], device: torch.device, after: Callable[[
     """
     torch.manual_seed(0)
     encoder = create_encoder(**request["encoder"])
+    adapt_encoder(encoder, **(request.get("adapting") or {}))
     options = {key: value for key, value in request["head"].items() if key != "name"}
     head = create_head(request["head"]["name"], encoder.channels, **options)
     model = EndToEnd(encoder, head, None, Strategy(**request["strategy"])).to(device).train()
     optimizer: torch.optim.Optimizer
     if request["optimizer"] == "adamw":
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        optimizer = torch.optim.AdamW(trained(model), lr=1e-4)
     else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=request["momentum"])
+        optimizer = torch.optim.SGD(trained(model), lr=1e-4, momentum=request["momentum"])
+    average = WeightAverage(model, request["ema"]) if request.get("ema") else None
     shape = (request["videos"], request["snippets"], request["frames"], request["size"], request["size"], 3)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
     segments = [torch.tensor([[0.2, 0.6], [0.7, 0.8]], device=device)] * request["videos"]
@@ -134,6 +140,8 @@ def train_steps(request: dict[str, Any], device: torch.device, after: Callable[[
         torch.autograd.backward(total)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if average is not None:
+            average.update()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - began
@@ -142,4 +150,5 @@ def train_steps(request: dict[str, Any], device: torch.device, after: Callable[[
 
 
 if __name__ == "__main__":
+    end_with_parent(int(sys.argv[2]))
     sys.stdout.write(json.dumps(_run(json.loads(sys.argv[1]))) + "\n")

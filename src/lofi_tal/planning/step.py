@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -17,7 +17,14 @@ import torch
 from lofi_tal.encoders import Encoder
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
-from lofi_tal.planning.accounting import StepMemory, affine, encoder_memory, head_memory, tensor_bytes
+from lofi_tal.planning.accounting import (
+    StepMemory,
+    affine,
+    encoder_memory,
+    head_memory,
+    tensor_bytes,
+    trained,
+)
 from lofi_tal.stages.strategies import Strategy
 
 
@@ -27,8 +34,8 @@ class Parts:
 
     Args:
         parameters: Of encoder and head.
-        gradients: Of the same.
-        optimizer: State of the optimiser.
+        gradients: Of those that are trained.
+        optimizer: State of the optimiser, and the average of the weights.
         input: Frames of the videos, as uint8.
         activations: What the encoder keeps for back-propagation.
         head: What the head holds at most.
@@ -54,20 +61,24 @@ class StepModel:
     Every size, strategy and precision is counted once, for two numbers of snippets; from there on it is arithmetic.
 
     Args:
-        encoder: The encoder.
+        encoder: The encoder; what is frozen in it needs no gradients.
         head: The head.
         frames: T.
         optimizer: ``sgd`` or ``adamw``.
         momentum: Of SGD.
+        averaged: Whether an average of the weights is kept.
     """
 
-    def __init__(self, encoder: Encoder, head: Head, *, frames: int, optimizer: str, momentum: float) -> None:
+    def __init__(
+        self, encoder: Encoder, head: Head, *, frames: int, optimizer: str, momentum: float, averaged: bool = False
+    ) -> None:
         self.encoder, self.head, self.frames = encoder, head, frames
         self.encoder_bytes = tensor_bytes(encoder.parameters())
+        self.trained_bytes = tensor_bytes(trained(encoder))  # of the encoder; the head is trained whole
         self.head_bytes = tensor_bytes(head.parameters())
-        self.largest_bytes = max(tensor_bytes([parameter]) for parameter in encoder.parameters())
-        states = 2 if optimizer == "adamw" else int(momentum > 0)
-        self.optimizer_bytes = states * (self.encoder_bytes + self.head_bytes)
+        self.largest_bytes = max((tensor_bytes([parameter]) for parameter in trained(encoder)), default=0)
+        states = (2 if optimizer == "adamw" else int(momentum > 0)) + averaged
+        self.optimizer_bytes = states * (self.trained_bytes + self.head_bytes)
         self._fixed: dict[tuple[str, str], StepMemory] = {}
         self._flops: dict[int, float] = {}
         self._encoder = cache(self._count_encoder)
@@ -88,16 +99,16 @@ class StepModel:
         encoder = self._at(self._encoder(fidelity.size, name, precision), at_once)
         if strategy.name == "chunked":
             # the sum of the chunks before; while a layer's gradient is added, it is there as well, and so is the result
-            peak = encoder.adding + self.encoder_bytes + 2 * self.largest_bytes if chunks else encoder.peak
+            peak = encoder.adding + self.trained_bytes + 2 * self.largest_bytes if chunks else encoder.peak
             saved, during_encoder, during_head = features, peak + 2 * features, features + head.peak
         else:
             saved, during_encoder, during_head = encoder.saved, encoder.peak, encoder.saved + head.peak
-        weights = self.encoder_bytes + self.head_bytes
-        body = max(during_encoder + self.head_bytes, during_head, float(weights))
+        weights, gradients = self.encoder_bytes + self.head_bytes, self.trained_bytes + self.head_bytes
+        body = max(during_encoder + self.head_bytes, during_head, float(gradients))
         fixed = weights + self.optimizer_bytes
         return Parts(
             parameters=weights,
-            gradients=weights,
+            gradients=gradients,
             optimizer=self.optimizer_bytes,
             input=frames,
             activations=saved,
@@ -108,7 +119,8 @@ class StepModel:
     def compute(self, fidelity: Fidelity, strategy: Strategy, precision: str = "fp32") -> float:
         """Return the operations of a training step of one video; they are the same in any ``precision``."""
         head = self._at(self._head(fidelity.snippets, False), 1).flops
-        return self._passes(fidelity, strategy) * self._operations(fidelity.size, precision) + 3.0 * head
+        backward = self._backward(fidelity.size, precision)
+        return self._passes(fidelity, strategy, backward) * self._operations(fidelity.size, precision) + 3.0 * head
 
     def seconds(self, fidelity: Fidelity, strategy: Strategy, precision: str, *, timed: Sequence[int]) -> float:
         """Return the time of a training step of one video on this machine, its data aside.
@@ -121,19 +133,28 @@ class StepModel:
         """
         nearest = min(timed, key=lambda size: abs(math.log(size / fidelity.size)))
         operations = self._operations(fidelity.size, precision) / self._operations(nearest, precision)
-        encoder = self._passes(fidelity, strategy) / 3 * operations * self.encoder_seconds(nearest, precision)
+        backward = self._backward(nearest, precision)
+        passes = self._passes(fidelity, strategy, backward) / (1 + backward)
+        encoder = passes * operations * self.encoder_seconds(nearest, precision)
         return encoder + self.head_seconds(fidelity.snippets) * (4 / 3 if strategy.saves_in_head else 1)
 
     @staticmethod
-    def _passes(fidelity: Fidelity, strategy: Strategy) -> float:
+    def _passes(fidelity: Fidelity, strategy: Strategy, backward: float) -> float:
         """Return how often a step of one video does the work of the encoder's forward pass of a snippet."""
-        passes = 3.0 if strategy.name == "plain" else 4.0
+        passes = (1.0 if strategy.name == "plain" or not backward else 2.0) + backward
         share = max(1, round(strategy.gradient_share * fidelity.snippets)) / fidelity.snippets
         return fidelity.snippets * (passes * share + (1 - share))
 
     def _operations(self, size: int, precision: str) -> float:
         """Return the operations of the encoder's forward pass of a snippet."""
         return self._flops.get(size) or self._encoder(size, "plain", precision)[0].flops
+
+    def _backward(self, size: int, precision: str) -> float:
+        """Return the operations of the encoder's backward pass, those of the forward pass being 1: 2 if all learns."""
+        if not self.encoder.frozen:
+            return 2.0
+        unit = self._encoder(size, "plain", precision)[0]
+        return unit.backward / unit.flops
 
     def _time_encoder(self, size: int, precision: str) -> float:
         """Return the seconds of a snippet, forward and back, among so many that fixed costs do not count."""
@@ -145,7 +166,8 @@ class StepModel:
             clips = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 features = model(clips)
-            torch.autograd.backward(features.sum())
+            if features.requires_grad:
+                torch.autograd.backward(features.sum())
 
         seconds = _seconds_each(step, device)
         self.encoder.to("cpu").zero_grad(set_to_none=True)
@@ -185,7 +207,10 @@ class StepModel:
     @staticmethod
     def _at(measured: tuple[StepMemory, StepMemory], count: int) -> StepMemory:
         unit, fixed = measured
-        return StepMemory(*(getattr(fixed, name) + count * getattr(unit, name) for name in vars(unit)))
+        found = StepMemory(*(getattr(fixed, name) + count * getattr(unit, name) for name in vars(unit)))
+        return replace(
+            found, peak=max(found.peak, found.forward), adding=max(found.adding, found.forward)
+        )  # few snippets were counted, with which gradients may be the most
 
 
 def _seconds_each(step: Callable[[int], None], device: torch.device, least: float = _LONG) -> float:

@@ -137,13 +137,13 @@ def _stage3(recipe: Recipe, amounts: Amounts, arm: str) -> Iterator[Work]:
     trainings = len(rates) + refit if trains else 0
     yield Work(f"head lr-{rates[0]:g}", f"heads of {arm}: start and end", trainings, "trainings", "head start")
     for lr in rates if trains else ():
-        steps = section.epochs * steps_per_epoch(amounts.windows, section.batch)
+        steps = section.passes * steps_per_epoch(amounts.windows, section.batch)
         yield Work(f"head lr-{lr:g}", f"head of {arm}: lr {lr:g}", steps, "steps", "head")
         yield Work(f"head lr-{lr:g}", f"head of {arm}: lr {lr:g}, its score", selection, "videos", "score")
     yield Work("classifier", f"classifier of {arm}", amounts.train, "videos", "classifier")
     yield Work("choices", f"pooling and threshold of {arm}", selection, "videos", "choices")
     if refit:
-        steps = section.epochs * steps_per_epoch(amounts.refit_windows, section.batch)
+        steps = section.passes * steps_per_epoch(amounts.refit_windows, section.batch)
         if trains:
             yield Work("head refit", f"head of {arm}: refit", steps, "steps", "head")
         yield Work("classifier", f"classifier of {arm}: refit", amounts.train + selection, "videos", "classifier")

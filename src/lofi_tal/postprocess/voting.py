@@ -1,7 +1,7 @@
 """Score voting: boundaries moved to the weighted mean of the proposals that agree.
 
 As in happyharrycn/actionformer_release and sming256/OpenTAD (``voting_thresh``, 0.95 on ActivityNet): each
-kept segment becomes the mean, weighted by score, of all proposals before suppression that overlap it enough.
+kept segment becomes the mean of all proposals before suppression that overlap it enough, weighted by score · IoU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def vote(kept: ArrayLike, segments: ArrayLike, scores: ArrayLike, threshold: flo
     np.maximum(inter, 0.0, out=inter)
     union = (chosen[:, 1] - chosen[:, 0])[:, None] + (every[:, 1] - every[:, 0]) - inter
     iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-    weight = np.where(iou >= threshold, np.asarray(scores, dtype=np.float64).reshape(-1), 0.0)
+    weight = np.where(iou >= threshold, iou * np.asarray(scores, dtype=np.float64).reshape(-1), 0.0)
     total = weight.sum(axis=1, keepdims=True)
     # A segment without any vote (empty, or all scores 0) stays.
     refined: Floats = np.where(total > 0, weight @ every / np.where(total > 0, total, 1.0), chosen)

@@ -5,17 +5,17 @@ A recipe may begin with `extends: NAME`, a shipped recipe or a file beside it: w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lofi_tal.config import Recipe, make_recipe, path_settings
 from lofi_tal.errors import DataError, LofiError, nearest
 from lofi_tal.files import read_text, with_home
+from lofi_tal.recipes.parsing import parse_yaml
+
+__all__ = ["apply_overrides", "change_paths", "load_recipe", "merge", "parse_yaml", "recipe_names", "shipped_recipe"]
 
 _MOST_LEVELS = 8
 
@@ -89,11 +89,17 @@ def _extended(content: dict[str, Any], folder: Path | None, level: int) -> dict[
         raise LofiError(f"`extends: {name}`: more than {_MOST_LEVELS} recipes extend each other; is it a circle?")
     if isinstance(name, str) and name in recipe_names():
         return merge(shipped_recipe(name), content)
-    if isinstance(name, str) and folder is not None and (folder / name).is_file():
+    if isinstance(name, str) and folder is not None and _lies_in(folder, name):
         return merge(_read(folder / name, level + 1), content)
     raise LofiError(
         f"`extends: {name}` is neither a file beside the recipe nor a shipped recipe: {', '.join(recipe_names())}."
     )
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Say whether a name is that of a file in the folder of a recipe; no recipe reads another one elsewhere."""
+    path = folder / name
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,26 +150,3 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise LofiError(f"--set {override!r}: {key!r} is a single value, not a section.")
     target[keys[-1]] = parse_yaml(value, f"--set {override!r}")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its worst surprise: 1e-4 is a number here, not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML safely; 1e-4 is a number.
-
-    Raises:
-        LofiError: With the line, if the text is not YAML.
-    """
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with one more number format
-    except yaml.YAMLError as error:
-        raise LofiError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error

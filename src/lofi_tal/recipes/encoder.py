@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.config import EncoderSection, Recipe
+from lofi_tal.config import Recipe
+from lofi_tal.encoder_settings import EncoderSection
 from lofi_tal.encoders import Encoder, encoder_options, outline_encoder
 from lofi_tal.fidelity import Fidelity, Takes, full_fidelity
 from lofi_tal.files import read_json

@@ -5,7 +5,7 @@ relative to it.
 """
 
 from lofi_tal.report.contact_sheet import SheetAction, SheetItem, write_contact_sheet
-from lofi_tal.report.content import Arm, Report, StageSummary, TimelineEntry
+from lofi_tal.report.content import Arm, Judgement, Report, StageSummary, TimelineEntry
 from lofi_tal.report.dataset import write_statistics
 from lofi_tal.report.evaluation import evaluation_json, write_evaluation
 from lofi_tal.report.page import report_page, write_report
@@ -14,6 +14,7 @@ from lofi_tal.report.timeline import write_timeline
 
 __all__ = [
     "Arm",
+    "Judgement",
     "Report",
     "SheetAction",
     "SheetItem",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lofi_tal.evaluation import Assessment, Interval
 from lofi_tal.segments import Segments
+from lofi_tal.showing import Shown
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class TimelineEntry:
         detections: What was found.
         arm: Name of the arm.
         threshold: Lowest score shown at first, as long as it is few enough to read; without it the ten best are shown.
+        shown: What is shown at first, instead of a threshold.
     """
 
     video_id: str
@@ -64,6 +67,38 @@ class TimelineEntry:
     detections: Segments
     arm: str
     threshold: float | None = None
+    shown: Shown | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What there is to say about the arms beside their mAP; any part may be empty.
+
+    Args:
+        assessments: By arm.
+        intervals: Of each arm's average mAP: by arm and way.
+        gains: Of the difference of its average mAP to the first arm's: by arm and way.
+        floors: Average mAP of what needs no training: by its name and way.
+        main: The arm that the mistakes are shown of.
+    """
+
+    assessments: dict[str, Assessment] = field(default_factory=dict)
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    gains: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    floors: dict[str, dict[str, float]] = field(default_factory=dict)
+    main: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the judgement as a JSON-like dict."""
+        return {
+            "assessments": {arm: one.to_json() for arm, one in self.assessments.items()},
+            **{
+                name: {arm: {way: one.to_json() for way, one in ways.items()} for arm, ways in parts.items()}
+                for name, parts in (("intervals", self.intervals), ("gains", self.gains))
+            },
+            "floors": self.floors,
+            "main": self.main,
+        }
 
 
 @dataclass(frozen=True)
@@ -80,6 +115,7 @@ class Report:
         notes: What the reader should know, such as videos that were left out.
         lengths: Lengths of segments in seconds by group (such as training and validation), for a histogram.
         links: Other pages of the run by their names, as URLs relative to the report.
+        judgement: What there is to say about the arms beside their mAP.
     """
 
     title: str
@@ -91,3 +127,4 @@ class Report:
     notes: list[str] = field(default_factory=list)
     lengths: dict[str, list[float]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=Judgement)

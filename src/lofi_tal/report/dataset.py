@@ -7,9 +7,8 @@ from pathlib import Path
 
 from lofi_tal.annotations import Statistics
 from lofi_tal.files import write_text
-from lofi_tal.report.page import Picture
 from lofi_tal.report.tables import CLASSES_AT_EACH_END
-from lofi_tal.report.theme import write_page
+from lofi_tal.report.theme import Picture, write_page
 
 _ROWS = {
     "length of segments (s)": "segment_seconds",

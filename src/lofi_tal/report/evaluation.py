@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.evaluation import BootstrapResult, DetectionResult, Diagnosis, ProposalResult
+from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, ProposalResult
 from lofi_tal.files import write_text
-from lofi_tal.report.page import Picture
-from lofi_tal.report.tables import class_rows, class_table
-from lofi_tal.report.theme import write_page
+from lofi_tal.report.judgement import assessed_parts
+from lofi_tal.report.tables import class_rows, class_table, rate_rows
+from lofi_tal.report.theme import Picture, write_page
 
 
 def evaluation_json(
@@ -18,9 +18,10 @@ def evaluation_json(
     proposals: ProposalResult | None = None,
     diagnosis: Diagnosis | None = None,
     bootstrap: BootstrapResult | None = None,
+    seen: Assessment | None = None,
 ) -> dict[str, Any]:
-    """Return the keys of the detection result, and under ``proposals``, ``diagnosis``, ``bootstrap`` what there is."""
-    more = {"proposals": proposals, "diagnosis": diagnosis, "bootstrap": bootstrap}
+    """Return the keys of the detection result, and what else there is under the names of the arguments."""
+    more = {"proposals": proposals, "diagnosis": diagnosis, "bootstrap": bootstrap, "seen": seen}
     return {**result.to_json(), **{name: part.to_json() for name, part in more.items() if part is not None}}
 
 
@@ -31,6 +32,7 @@ def write_evaluation(
     proposals: ProposalResult | None = None,
     diagnosis: Diagnosis | None = None,
     bootstrap: BootstrapResult | None = None,
+    seen: Assessment | None = None,
     *,
     difference: bool = False,
     facts: dict[str, str] | None = None,
@@ -44,10 +46,11 @@ def write_evaluation(
         proposals: AR@AN, if it was computed.
         diagnosis: Kinds of false positives, if they were computed.
         bootstrap: Intervals over videos, if they were computed.
+        seen: What a person sees at the threshold, if it was assessed.
         difference: The intervals are those of the difference to another system.
         facts: Files, protocol and the like, by name.
     """
-    document = evaluation_json(result, proposals, diagnosis, bootstrap)
+    document = evaluation_json(result, proposals, diagnosis, bootstrap, seen)
     write_text(path.with_suffix(".json"), json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_page(
         path,
@@ -58,6 +61,8 @@ def write_evaluation(
         diagnosis=diagnosis,
         bootstrap=bootstrap,
         bootstrap_difference=difference,
+        rates=[] if seen is None else rate_rows({"detections": seen}),
+        assessed=None if seen is None else assessed_parts(seen),
         charts=_curves(result, proposals),
         errors=[] if diagnosis is None else _errors(diagnosis),
         classes=_classes(result),

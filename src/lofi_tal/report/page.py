@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import numpy as np
 
 from lofi_tal.files import write_text
 from lofi_tal.report.content import Report, TimelineEntry
+from lofi_tal.report.judgement import judgement_parts
 from lofi_tal.report.tables import class_rows, class_table, headline, stage_rows, tiles
-from lofi_tal.report.theme import fill_page, series_colour
+from lofi_tal.report.theme import Picture, fill_page, series_colour
 from lofi_tal.report.timeline import default_threshold, make_viewer, relative_url
 
 WAYS = {
@@ -26,15 +26,6 @@ WAYS = {
 
 MOST_SHOWN = 25
 """Detections of an arm that a timeline shows at first, however low the threshold: hundreds of bars say nothing."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: caption, explanation and SVG."""
-
-    caption: str
-    detail: str
-    svg: str
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -68,7 +59,8 @@ def report_page(path: Path, report: Report, *, json_name: str = "", status: str 
         status=status,
         json_name=json_name,
         tiles=tiles(report.arms, report.stages),
-        headline=headline(report.arms, WAYS),
+        headline=headline(report.arms, WAYS, report.judgement),
+        **judgement_parts(report.judgement),
         stages=stage_rows(report.stages),
         classes=class_table(fused),
         viewers=_viewers(path, report),
@@ -85,6 +77,7 @@ def report_json(report: Report, page: Path) -> dict[str, Any]:
             "video": relative_url(entry.video, page) if entry.video is not None else None,
             "duration": entry.detections.duration,
             "threshold": entry.threshold,
+            "shown": None if entry.shown is None else entry.shown.to_json(),
             "truth": entry.truth.to_activitynet() if entry.truth is not None else None,
             "detections": entry.detections.to_activitynet(),
         }
@@ -96,6 +89,7 @@ def report_json(report: Report, page: Path) -> dict[str, Any]:
             "arms": [vars(arm) for arm in report.arms],
             "stages": [vars(stage) for stage in report.stages],
             "timelines": timelines,
+            "judgement": report.judgement.to_json(),
         }
     )
     return plain
@@ -123,6 +117,7 @@ def _viewers(path: Path, report: Report) -> list[tuple[str, dict[str, Any]]]:
     for video_id, entries in by_video.items():
         detections = {entry.arm: entry.detections for entry in entries}
         limits = [entry.threshold for entry in entries if entry.threshold is not None]
+        shown = {entry.arm: entry.shown for entry in entries if entry.shown is not None}
         readable = default_threshold(detections, MOST_SHOWN)
         viewer = make_viewer(
             path,
@@ -130,6 +125,7 @@ def _viewers(path: Path, report: Report) -> list[tuple[str, dict[str, Any]]]:
             truth=next((entry.truth for entry in entries if entry.truth is not None), None),
             detections=detections,
             threshold=max(min(limits), readable) if limits else None,
+            shown=shown if len(shown) == len(entries) else None,
             colours=colours,
         )
         viewers.append((video_id, viewer))

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lofi_tal.report.content import Arm, StageSummary
+import numpy as np
+
+from lofi_tal.evaluation import Assessment, Interval, Mistakes
+from lofi_tal.report.content import Arm, Judgement, StageSummary
 from lofi_tal.report.theme import duration, memory, percent, series_colour, signed_percent
 
 COLUMNS = (0.5, 0.75, 0.95)
@@ -28,12 +31,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the headline table: an arm, or the ``difference`` of two."""
+    """A row of the headline table: an arm, a floor, or the ``difference`` of two; ``interval`` is of the last cell."""
 
     name: str
     cells: list[str]
     colour: str = ""
     difference: bool = False
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,14 @@ def tiles(arms: Sequence[Arm], stages: Sequence[StageSummary]) -> list[Tile]:
     return shown
 
 
-def headline(arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]]) -> Headline | None:
-    """Return mAP at a few thresholds and on average, all ways, with the difference of each arm to the first."""
+def headline(
+    arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]], judgement: Judgement | None = None
+) -> Headline | None:
+    """Return mAP at a few thresholds and on average, all ways, with the difference of each arm to the first.
+
+    The judgement adds intervals, and the floors that need no training.
+    """
+    known = judgement or Judgement()
     scores = [score for arm in arms for score in arm.scores.values()]
     if not scores:
         return None
@@ -81,12 +91,17 @@ def headline(arms: Sequence[Arm], ways: Mapping[str, tuple[str, str]]) -> Headli
             if way not in arm.scores:
                 continue
             values = [_at(arm.scores[way], column) for column in columns] + [arm.scores[way].get("average_mAP")]
-            rows.append(Row(arm.name, [percent(value) for value in values], series_colour(i)))
+            interval = _span(known.intervals.get(arm.name, {}).get(way))
+            rows.append(Row(arm.name, [percent(value) for value in values], series_colour(i), interval=interval))
             if base is None:
                 base = (arm.name, values)
                 continue
             cells = [_difference(value, other) for value, other in zip(values, base[1], strict=True)]
-            rows.append(Row(f"{arm.name} − {base[0]}", cells, difference=True))
+            gain = _span(known.gains.get(arm.name, {}).get(way), signed=True)
+            rows.append(Row(f"{arm.name} − {base[0]}", cells, difference=True, interval=gain))
+        for name, values_of in known.floors.items() if rows else ():
+            if way in values_of:
+                rows.append(Row(f"floor: {name}", ["–"] * len(columns) + [percent(values_of[way])], "muted"))
         if rows:
             groups.append((heading, detail, rows))
     counts = dict.fromkeys((score.get("videos"), score.get("instances")) for score in scores)
@@ -164,6 +179,82 @@ def _columns(scores: Sequence[Mapping[str, Any]]) -> list[float]:
 def _at(score: Mapping[str, Any], threshold: float) -> float | None:
     pairs = zip(score.get("tiou_thresholds", ()), score.get("mAP", ()), strict=False)
     return next((float(value) for t, value in pairs if math.isclose(t, threshold, abs_tol=1e-6)), None)
+
+
+def _span(one: Interval | None, *, signed: bool = False) -> str:
+    """Return an interval in per cent, or in points."""
+    if one is None:
+        return ""
+    text = signed_percent if signed else percent
+    return f"{text(one.low)} to {text(one.high)}"
+
+
+def rate_rows(assessments: Mapping[str, Assessment]) -> list[dict[str, Any]]:
+    """Return precision, recall and F1 of each arm at its threshold, with intervals, and what was promised, as texts."""
+    rows = []
+    for i, (arm, one) in enumerate(assessments.items()):
+        rates, limits = one.point.rates, one.point.thresholds
+        values = sorted(v for v in (limits.pooled, *limits.classes.values()) if math.isfinite(v))
+        rows.append(
+            {
+                "name": arm,
+                "colour": series_colour(i),
+                "threshold": " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1]))) if values else "–",
+                "cells": [(percent(rate.value), _span(rate)) for rate in (rates.precision, rates.recall, rates.f1)],
+                "shown": rates.shown,
+                "right": rates.right,
+                "promised": None
+                if one.promised is None
+                else [
+                    (percent(rate.value), _span(rate))
+                    for rate in (one.promised.rates.precision, one.promised.rates.recall, one.promised.rates.f1)
+                ],
+            }
+        )
+    return rows
+
+
+def class_rates(assessment: Assessment) -> list[dict[str, Any]]:
+    """Return threshold, precision, recall, AP with its interval, and whether it can be judged, for every class."""
+    rows = []
+    for label, one in assessment.classes.items():
+        rates = assessment.point.classes[label]
+        if not rates.instances:
+            continue
+        limit = assessment.point.thresholds.of(label)
+        rows.append(
+            {
+                "label": label,
+                "instances": rates.instances,
+                "threshold": f"{limit:.3g}" if math.isfinite(limit) else "–",
+                "precision": percent(rates.precision.value) if rates.shown else "–",
+                "recall": percent(rates.recall.value),
+                "average": percent(one.value),
+                "interval": _span(one),
+                "judged": label not in assessment.unjudged,
+            }
+        )
+    return sorted(rows, key=lambda row: row["label"])
+
+
+def confusion_table(mistakes: Mistakes, most: int = 24) -> dict[str, Any]:
+    """Return the confusion matrix as rows of ``(count, share of its row)``, of at most ``most`` classes.
+
+    Of more classes, those with the most confusions and misses are taken.
+    """
+    table = mistakes.confusion
+    wrong = table.sum(axis=1)[:-1] + table.sum(axis=0)[:-1] - 2 * np.diag(table)[:-1]
+    seen = np.flatnonzero(table.sum(axis=1)[:-1] + table.sum(axis=0)[:-1])
+    chosen = np.sort(seen[np.argsort(-wrong[seen], kind="stable")][:most])
+    places = [*chosen.tolist(), len(mistakes.labels)]
+    names = [*(mistakes.labels[c] for c in chosen.tolist()), "nothing"]
+    part = table[np.ix_(places, places)]
+    totals = np.maximum(part.sum(axis=1, keepdims=True), 1)
+    rows = [
+        (name, [(int(n), float(share)) for n, share in zip(counts, shares, strict=True)])
+        for name, counts, shares in zip(names, part, part / totals, strict=True)
+    ]
+    return {"columns": names, "rows": rows, "left_out": len(seen) - len(chosen)}
 
 
 def _difference(value: float | None, other: float | None) -> str:

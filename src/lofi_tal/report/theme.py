@@ -7,11 +7,13 @@ darker on white and lighter on black until each has a contrast of at least 3 : 1
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from lofi_tal.files import write_text
 
@@ -42,6 +44,15 @@ DARK = {
     "c5": "#9aa7f5",
 }
 SERIES = ("c0", "c1", "c2", "c3", "c4", "c5")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on a page: caption, explanation and SVG."""
+
+    caption: str
+    detail: str
+    svg: str
 
 
 def series_colour(index: int) -> str:
@@ -79,6 +90,12 @@ def memory(size: float) -> str:
     return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"
 
 
+def marked(text: str) -> Markup:
+    """Return text for a page in which what stands in backticks is code."""
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`")))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -90,7 +107,12 @@ def _environment() -> Environment:
     )
     environment.globals.update(light=LIGHT, dark=DARK)
     environment.filters.update(
-        percent=percent, signed_percent=signed_percent, duration=duration, memory=memory, series_colour=series_colour
+        marked=marked,
+        percent=percent,
+        signed_percent=signed_percent,
+        duration=duration,
+        memory=memory,
+        series_colour=series_colour,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.report.theme import series_colour, write_page
-from lofi_tal.segments import Segments
+from lofi_tal.segments import Segments, best_labels
+from lofi_tal.showing import Shown
 
 EMBED_LIMIT_BYTES = 64 * 2**20
 """Browsers hold an embedded video in memory several times over; beyond this, pages stop opening."""
@@ -28,6 +31,7 @@ def write_timeline(
     video: Path | None = None,
     title: str | None = None,
     threshold: float | None = None,
+    shown: Shown | None = None,
     embed: bool = False,
 ) -> None:
     """Write one HTML page that plays a video above lanes of its segments.
@@ -42,6 +46,7 @@ def write_timeline(
         video: The video file; a file that does not exist is named on the page.
         title: Heading; the video id if not given.
         threshold: Lowest score shown at first; without it the ten best are shown.
+        shown: What is shown at first, instead of a threshold: limits of classes, and whether each span has one label.
         embed: Put the video's bytes into the page, so that it can be sent alone.
 
     Raises:
@@ -56,6 +61,7 @@ def write_timeline(
         truth=truth,
         detections={"detections": detections},
         threshold=threshold,
+        shown=None if shown is None else {"detections": shown},
         embed=embed,
     )
     write_page(path, "timeline.html", title=title or detections.video_id, viewer=viewer)
@@ -68,6 +74,7 @@ def make_viewer(
     truth: Segments | None,
     detections: Mapping[str, Segments],
     threshold: float | None = None,
+    shown: Mapping[str, Shown] | None = None,
     colours: Mapping[str, str] | None = None,
     embed: bool = False,
 ) -> dict[str, Any]:
@@ -79,6 +86,7 @@ def make_viewer(
         truth: Ground truth, if it is known.
         detections: By the name of the system that found them.
         threshold: Lowest score shown at first; without it the ten best are shown.
+        shown: What of each system is shown at first, instead of a threshold.
         colours: Colour names of :mod:`lofi_tal.report.theme` by system; in order if not given.
         embed: Put the video's bytes into the page.
 
@@ -93,15 +101,15 @@ def make_viewer(
     sources = [] if truth is None else [{"name": "truth", "truth": True, "colour": "muted", **_rows(truth, number)}]
     for i, (name, segments) in enumerate(detections.items()):
         colour = (colours or {}).get(name, series_colour(i))
-        sources.append({"name": name, "truth": False, "colour": colour, **_rows(segments, number)})
-    lowest = default_threshold(detections) if threshold is None else threshold
+        rows = _rows(segments, number, (shown or {}).get(name))
+        sources.append({"name": name, "truth": False, "colour": colour, **rows})
     return {
         "source": _video_url(video, page, embed=embed) if video is not None and (there or embed) else None,
         "file": video.name if video is not None else "",
         "missing": video is not None and not there,
         "data": {
             "duration": _duration(everything),
-            "threshold": _short(lowest),
+            **_beginning(detections, threshold, shown),
             "labels": labels,
             "sources": sources,
         },
@@ -140,11 +148,34 @@ def _video_url(video: Path, page: Path, *, embed: bool) -> str:
     return f"data:{media_type};base64,{content}"
 
 
-def _rows(segments: Segments, number: Mapping[str, int]) -> dict[str, Any]:
-    """Return the segments as ``[start, end, number of the label, score]``."""
+def _beginning(
+    detections: Mapping[str, Segments], threshold: float | None, shown: Mapping[str, Shown] | None
+) -> dict[str, Any]:
+    """Return where the slider stands at first, and whether what is shown was chosen otherwise."""
+    if threshold is None and shown:
+        return {"threshold": _short(_lowest(detections, shown)), "chosen": True}
+    return {"threshold": _short(default_threshold(detections) if threshold is None else threshold)}
+
+
+def _lowest(detections: Mapping[str, Segments], chosen: Mapping[str, Shown]) -> float:
+    """Return the lowest score among what is shown at first; where that is nothing, more than any score."""
+    scores = [chosen[name].of(segments).score for name, segments in detections.items() if name in chosen]
+    shown = np.concatenate([np.zeros(0), *scores])
+    best = max((float(segments.score.max()) for segments in detections.values() if len(segments)), default=0.0)
+    return float(shown.min()) if len(shown) else best
+
+
+def _rows(segments: Segments, number: Mapping[str, int], shown: Shown | None = None) -> dict[str, Any]:
+    """Return the segments as ``[start, end, number of the label, score]``, and what of them is shown at first.
+
+    ``first`` has the positions of what is shown at first, ``other`` of what repeats a span with a lesser label.
+    """
     columns = zip(segments.start, segments.end, segments.label, segments.score, strict=True)
     rows = [[round(float(s), 3), round(float(e), 3), number[label], _short(p)] for s, e, label, p in columns]
-    return {"segments": rows}
+    if shown is None:
+        return {"segments": rows}
+    other = np.setdiff1d(np.arange(len(segments)), best_labels(segments)) if shown.one_label else np.zeros(0, int)
+    return {"segments": rows, "first": shown.positions(segments).tolist(), "other": other.tolist()}
 
 
 def _short(score: float) -> float:

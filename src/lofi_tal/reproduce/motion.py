@@ -68,7 +68,8 @@ def motion_features(run: Run, shared: Path, *, quiet: bool = False) -> Path:
     for video_id, row in rows.items():
         with atomic_path(inside(stage.path / "features", video_id, ".npy")) as path, path.open("wb") as handle:
             np.save(handle, ((row - mean) / deviation).astype(np.float32), allow_pickle=False)
-    stage.finish(Outcome(time.monotonic() - began, peak.bytes(), {"videos": len(rows)}))
+    written = [str(path.relative_to(stage.path)) for path in sorted((stage.path / "features").glob("*.npy"))]
+    stage.finish(Outcome(time.monotonic() - began, peak.bytes(), {"videos": len(rows)}), written)
     return stage.path
 
 

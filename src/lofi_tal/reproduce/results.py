@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from lofi_tal.config import Recipe
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import hash_object, inside, read_json, write_json
+from lofi_tal.files import hash_object, inside, write_json
+from lofi_tal.reproduce.result_file import FORMAT, checked_result
 from lofi_tal.reproduce.tables import Row
 from lofi_tal.runtime import device
 
 DEFAULT = "bench"
 """The base recipe of the rows without ``--data``."""
 PRECISIONS = tuple(name for name in device.PRECISIONS if name != "auto")  # a trial would not come out the same twice
-FORMAT = 1
 REPLICATES = 1000
 WAYS = {
     "external": "class scores of a file",
@@ -86,10 +86,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    result = read_json(path)
-    if not isinstance(result, dict) or result.get("format") != FORMAT:
-        raise DataError(f"{path} is not a result of format {FORMAT}: remove it and run the row again.")
-    return result
+    return checked_result(path)
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
@@ -121,6 +118,9 @@ def read_results(folder: Path, rows: Iterable[str]) -> dict[str, dict[int, dict[
             raise DataError(
                 f"{inside(folder, row)} mixes results of different settings: run them again with --overwrite."
             )
+    every = [result["replicates"] for results in by_row.values() for result in results.values()]
+    if len({len(draws.split()) for one in every for key, draws in one.items() if key != "count"}) > 1:
+        raise DataError(f"{folder} mixes results with different numbers of draws: run them again with --overwrite.")
     hashes = {
         result["data_hash"]: f"{row} seed {seed}" for row, results in by_row.items() for seed, result in results.items()
     }

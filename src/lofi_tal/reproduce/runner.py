@@ -22,7 +22,8 @@ import torch.utils.deterministic
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.demo import demo_recipe, make_benchmark
 from lofi_tal.errors import LofiError, nearest
-from lofi_tal.files import hash_file, hash_object, inside, locked, read_json, write_text
+from lofi_tal.files import hash_file, hash_object, inside, read_json, write_text
+from lofi_tal.locks import locked
 from lofi_tal.recipes import load_recipe, recipe_names, shipped_recipe
 from lofi_tal.reproduce.figures import measure
 from lofi_tal.reproduce.motion import motion_features

@@ -127,7 +127,7 @@ def _probes(results: Mapping[int, Result], key: str) -> Figures:
 
 def _selection(result: Result) -> float:
     """Return the mAP with the true class on the selection videos, of the learning rate that won."""
-    return float(max(candidate["selection_mAP"] for candidate in result["chosen"]["candidates"]))
+    return float(max(candidate.get("selection_mAP", 0.0) for candidate in result["chosen"]["candidates"]))
 
 
 def _spread(figures: Figures) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lofi_tal.artefacts import sealed
 from lofi_tal.data import TruthVideo
 from lofi_tal.encoders import Encoder, JoinedEncoder
 from lofi_tal.errors import DataError, LofiError
@@ -91,7 +92,7 @@ class ArmFeatures:
             )
             check_read(context.recipe, context.data(), failed)
             if context.first and (figures["new"] or not facts.exists()):
-                write_json(facts, {**figures, "provenance": provenance, "failed": failed})
+                write_json(facts, sealed({**figures, "provenance": provenance, "failed": failed}))
         return store, usable(videos, failed), failed
 
     def read(self) -> tuple[FeatureSet, str, dict[str, str]]:
@@ -112,7 +113,7 @@ class ArmFeatures:
         with Progress("features", len(everything), quiet=context.quiet) as progress:
             for video in everything:
                 try:
-                    arrays.append(published.read(video.video_id, context.windows.snippets(video.file.duration)))
+                    arrays.append(published.read(video.video_id, video.file.snippets(context.windows)))
                     videos.append(video)
                 except DataError as error:
                     failed[video.video_id] = str(error)

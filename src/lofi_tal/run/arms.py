@@ -5,6 +5,7 @@ An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `b
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from typing import Any
 
 from lofi_tal.classifier import ProposalClassifier, video_probabilities
 from lofi_tal.data import TruthVideo, content_hash, video_contents
-from lofi_tal.evaluation import THRESHOLDS
+from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
-from lofi_tal.heads import Head
-from lofi_tal.localizer import Localizer
+from lofi_tal.heads import HEAD_FILES, Head
+from lofi_tal.localizer import OWN_FILES, Localizer
 from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import arm_folder
@@ -103,10 +104,11 @@ class ArmRun(ArmFeatures):
         validation = features.of(usable(data.evaluation, failed))
 
         def finish() -> dict[str, dict[str, Any]]:
-            localizer = self._localizer(head, classifier, chosen)
+            sheet = None if search.verdicts is None else make_sheet(search.verdicts)
+            localizer = self._localizer(head, classifier, chosen, sheet)
             localizer.save_pretrained(model)
             scores = self._evaluate(localizer, validation, external)
-            return self._record(evaluation, began, scores, chosen)
+            return self._record(evaluation, began, scores, chosen, self._written(search))
 
         return ArmResult(self.name, on_first(finish), chosen, model, failed)
 
@@ -118,7 +120,11 @@ class ArmRun(ArmFeatures):
             "head": context.recipe.head.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
         }
+        if context.recipe.balance.sampling:
+            inputs["balance"] = {"sampling": True}
         if context.windows.seconds is not None:
+            inputs["windows"] = {key: value for key, value in vars(context.windows).items() if key != "keep"}
+        if context.windows.keep:
             inputs["windows"] = vars(context.windows)
         if context.recipe.head.weights is not None:
             inputs["weights"] = hash_file(context.recipe.head.weights)
@@ -145,6 +151,7 @@ class ArmRun(ArmFeatures):
             "detect": recipe.detect.model_dump(mode="json"),
             "truth": hash_file(recipe.data.annotations),
             "evaluated": content_hash(self.context.data().evaluation),
+            **({} if recipe.balance.weights is None else {"class_weights": recipe.balance.weights}),
         }
 
     @property
@@ -172,10 +179,13 @@ class ArmRun(ArmFeatures):
             resume=context.folder.goes_on,
             overwrite=context.folder.overwrite,
             tracking=context.folder.tracking,
+            balance=recipe.balance,
             quiet=context.quiet,
         )
 
-    def _localizer(self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any]) -> Localizer:
+    def _localizer(
+        self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any], sheet: ScoreSheet | None
+    ) -> Localizer:
         context, recipe = self.context, self.context.recipe
         return Localizer(
             encoder=None if self.name == "features" else self.encoder(),
@@ -183,10 +193,11 @@ class ArmRun(ArmFeatures):
             head=head,
             classifier=classifier,
             labels=context.data().labels,
-            snippets=recipe.snippets.record(),
+            snippets={**recipe.snippets.record(), **({"keep": True} if context.windows.keep else {})},
             detect=recipe.detect,
             pooling=chosen["pooling"],
             threshold=chosen["threshold"],
+            sheet=sheet,
             decoder=context.cache.decoder,
             facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, "chosen": chosen},
             device=context.device,
@@ -215,19 +226,32 @@ class ArmRun(ArmFeatures):
             scores["external"] = evaluate_known(data.truth, with_file, self._tiou).to_json()
         return scores
 
+    def _written(self, search: Search) -> list[Path]:
+        """Return all that stage 3 leaves behind: heads, model and detections."""
+        heads = [folder / name for folder in search.trainings for name in (*HEAD_FILES, "stage.json")]
+        model = [path for name in OWN_FILES if (path := self.folder / "model" / name).exists()]
+        detections = sorted(self.folder.glob("detections*.json"))
+        return [*heads, *model, *detections]
+
     @staticmethod
     def _record(
-        evaluation: StageFolder, began: float, scores: dict[str, dict[str, Any]], chosen: dict[str, Any]
+        evaluation: StageFolder,
+        began: float,
+        scores: dict[str, dict[str, Any]],
+        chosen: dict[str, Any],
+        written: Sequence[Path],
     ) -> dict[str, dict[str, Any]]:
         result = {"scores": scores, "chosen": chosen}
-        evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result))
+        names = [os.path.relpath(path, evaluation.path) for path in written]
+        evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result), names)
         return scores
 
     def classify(self) -> Classification:
         """Fit the built-in classifier alone, and score every evaluated video as a whole."""
         data, (features, _, failed) = self.context.data(), self.read()
         train = features.of(usable([*data.train, *data.selection], failed))
-        classifier = fit_on(train, len(data.labels), self.context.recipe.classifier, self._seed)
+        recipe = self.context.recipe
+        classifier = fit_on(train, len(data.labels), recipe.classifier, self._seed, recipe.balance.weights)
         evaluated = features.of(usable(data.evaluation, failed))
         alphabetical = sorted(range(len(data.labels)), key=data.labels.__getitem__)  # as HACS numbers its classes
         labels = tuple(data.labels[number] for number in alphabetical)

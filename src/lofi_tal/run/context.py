@@ -12,13 +12,13 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, create_encoder, load_encoder, weights_file
+from lofi_tal.encoders import Encoder, adapt_encoder, create_encoder, load_encoder, weights_file
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import Fidelity, Schedule, Takes
-from lofi_tal.files import hash_file
+from lofi_tal.fidelity import Fidelity, Schedule
+from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
-from lofi_tal.recipes.encoder import full_of, outline_of, start_of, takes_of
+from lofi_tal.recipes.encoder import arguments_of, full_of, outline_of, start_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
@@ -115,15 +115,12 @@ class Context:
         return full_of(self.recipe)
 
     @property
-    def takes(self) -> Takes:
-        """What clips the encoder takes."""
-        return takes_of(self.recipe)
-
-    @property
     def windows(self) -> Windows:
         """How videos are cut."""
         section = self.recipe.snippets
-        return Windows(section.count, section.window, section.overlap)
+        features = self.recipe.features
+        keep = features is not None and features.resize == "keep"
+        return Windows(section.count, None if keep else section.window, section.overlap, keep)
 
     @property
     def schedule(self) -> Schedule:
@@ -154,10 +151,7 @@ class Context:
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
-        section = self.recipe.encoder
-        path = section.weights
-        file = None if path is None else weights_file(path)
-        return {"encoder": section.model_dump(mode="json"), "weights": None if file is None else hash_file(file)}
+        return {"encoder": self.recipe.encoder.start(), "weights": _hash_of_weights(self.recipe.encoder.weights)}
 
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
@@ -179,7 +173,9 @@ class Context:
 
     def _head(self, channels: int, classes: int) -> Head:
         section = self.recipe.head
-        return create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
+        _check_length(head, self.windows)
+        return head
 
     def check_parts(self) -> None:
         """Build encoder and head once, so that what is wrong with them is said before any training.
@@ -187,10 +183,17 @@ class Context:
         Raises:
             LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
         """
+        encoder, head = self.recipe.encoder, self.recipe.head
         if self.recipe.features is not None:
             return
-        _, head = self.full, self.recipe.head  # which refuses snippets that the encoder does not take
-        channels = outline_of(self.recipe.encoder).channels
+        _ = self.full  # which refuses snippets that the encoder does not take
+        if encoder.weights is not None and (encoder.weights / "encoder.json").is_file():
+            if encoder.adapting():
+                adapt_encoder(self.saved_encoder(encoder.weights), **encoder.adapting())
+            return
+        made = create_encoder(**arguments_of(encoder)) if encoder.adapting() else outline_of(encoder)
+        adapt_encoder(made, **encoder.adapting())
+        channels = made.channels
         built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
         if head.weights is not None:
             built.load_official(head.weights)
@@ -227,3 +230,21 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _hash_of_weights(path: Path | None) -> str | None:
+    """Return the hash of a file of weights, or of that in the folder of an encoder."""
+    if path is None or not path.is_dir():
+        return None if path is None else hash_file(path)
+    file = weights_file(path)
+    plain_file(file, path)
+    return hash_file(file)
+
+
+def _check_length(head: Head, windows: Windows) -> None:
+    """Refuse a head that needs equally many features of every video where videos keep their numbers of them."""
+    if windows.keep and not head.takes_mask:
+        raise LofiError(
+            f"features.resize: keep leaves every video its own number of features, and head {head.name!r} needs "
+            "as many of each: take the head actionformer, or another way to resize."
+        )

@@ -99,10 +99,10 @@ class CurveRun(ArmRun):
         head, chosen = context.new_head(part.channels), known.chosen
         outcome = train_head(
             stage, context.exact, head, part, context.windows, lr=chosen["lr"], section=recipe.head, seed=seed,
-            quiet=context.quiet,
+            balanced=recipe.balance.sampling, quiet=context.quiet,
         )  # fmt: skip
         head = head.cpu().eval()
-        classifier = fit_on(part, len(labels), recipe.classifier, seed)
+        classifier = fit_on(part, len(labels), recipe.classifier, seed, recipe.balance.weights)
         found = localise(head, evaluated.features, context.windows, recipe.detect)
         fused = [
             fuse(video.video_id, video.clock, one, proposals, classifier, labels, recipe.detect, chosen["pooling"])

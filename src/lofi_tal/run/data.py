@@ -24,7 +24,7 @@ from lofi_tal.config import Recipe
 from lofi_tal.data import Excerpt, TruthVideo, VideoFile, find_files, split_selection, truth_videos, video_files
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import GroundTruth, load_ground_truth
-from lofi_tal.features import PublishedFeatures, find_features
+from lofi_tal.features import FeatureGrid, PublishedFeatures, find_features
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
 from lofi_tal.video import VideoIndex, VideoManifest, find_videos
 
@@ -88,7 +88,12 @@ def published_features(recipe: Recipe) -> PublishedFeatures:
     section = recipe.features
     if section is None:
         raise LofiError("The recipe has no published features (features.sources).")
-    return PublishedFeatures(section.sources, recipe.snippets.count, resize=section.resize, axes=section.axes)
+    keep, grid = section.resize == "keep", None
+    if section.stride is not None:
+        grid = FeatureGrid(section.stride, section.span or section.stride, section.fps, keep)
+    return PublishedFeatures(
+        section.sources, recipe.snippets.count, resize=section.resize, axes=section.axes, grid=grid
+    )
 
 
 def settled_features(recipe: Recipe, videos: Sequence[TruthVideo]) -> PublishedFeatures:

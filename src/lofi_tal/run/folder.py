@@ -19,13 +19,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lofi_tal.artefacts import read_record
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import hash_object, locked, read_json
-from lofi_tal.leases import Leases
-from lofi_tal.runtime import StageFolder, on_first, open_stage
+from lofi_tal.files import hash_object, sweep
+from lofi_tal.leases import PATIENCE, Leases
+from lofi_tal.locks import locked
+from lofi_tal.runtime import StageFolder, fault, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
+_TRACES = ("recipe.yaml", "environment.json", "pretrain", "lofi", "arms")
+"""What tells that a folder holds a run, even if some of it is gone."""
+_OF_FILES = ("cache", "data", "features", "tensorboard")  # folders with many files, and no stage
 _MOST_BESIDE = 20  # caches of other runs that are looked into
 
 
@@ -55,7 +60,7 @@ class RunFolder:
         overwrite: bool,
         tracking: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        if resume and not (path / "recipe.yaml").exists():
+        if resume and not any((path / name).exists() for name in _TRACES):
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
         if patience is not None and overwrite:
             raise LofiError(
@@ -81,9 +86,14 @@ class RunFolder:
 
     def noted(self, name: str, allowed: Sequence[str]) -> str | None:
         """Return what the run in the folder has taken; None if there is none, or it shall be replaced."""
+        path = self.path / "environment.json"
         try:
-            noted = read_json(self.path / "environment.json")[name]
-        except (DataError, KeyError, TypeError):  # no run, or one of an earlier version
+            noted = read_record(path)[name]
+        except KeyError:  # of an earlier version
+            return None
+        except DataError as error:
+            if path.exists() and not self.overwrite:
+                logger.warning("%s It is written anew; %s is as this command says.", error, name)
             return None
         return noted if noted in allowed and not self.overwrite else None
 
@@ -91,13 +101,22 @@ class RunFolder:
         """Return the folder of a stage that trains an encoder."""
         return self.opened.get(name, self.path / name)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Return what keeps a second run out of the folder, unless both share their work."""
+    @contextlib.contextmanager
+    def lock(self, *others: Path) -> Iterator[None]:
+        """Keep a second run out of the folder, unless both share their work; what dead processes left is swept.
+
+        Args:
+            others: Folders that the run writes to besides.
+        """
         sharing = self.patience is not None
+        refuse_links(self.path)
         refusal = f"Another run is at work in {self.path}; choose another output folder" + (
             ", or wait until it has ended to share with --share." if sharing else "."
         )
-        return locked(self.path / ".lock", refusal, shared=sharing)
+        with locked(self.path / ".lock", refusal, shared=sharing, patience=self.patience or PATIENCE):
+            for folder in (self.path, *others):
+                sweep(folder)
+            yield
 
     @contextlib.contextmanager
     def alone_in(self, folder: Path) -> Iterator[None]:
@@ -112,6 +131,7 @@ class RunFolder:
             except LofiError:
                 logger.info("Waiting for another process, which is making %s.", folder.name)
                 stack.enter_context(locked(lock, "held", wait=True))
+            sweep(folder)
             yield
 
     def leases(self, folder: Path) -> contextlib.AbstractContextManager[Leases | None]:
@@ -149,9 +169,9 @@ class RunFolder:
         if self.shared is not None:
             folder = self.shared / f"{stage}-{hash_object([stage, inputs])}"
         with self.alone_in(folder):
-            if self.patience is not None and not (folder / "stage.json").exists():
+            if self.patience is not None and (why := fault(folder)):
                 raise LofiError(
-                    f"{folder} holds no finished stage {stage!r}, which only one run can make: run "
+                    f"There is no finished stage {stage!r} ({why}), which only one run can make: run "
                     f"`lofi {'train' if stage == 'lofi' else 'pretrain'}` first. --share divides what comes after it."
                 )
             overwrite = self.overwrite if overwrite is None else overwrite
@@ -191,6 +211,7 @@ class RunFolder:
             LofiError: If an extraction was interrupted, and this run neither resumes nor shares its work.
         """
         record = folder.with_suffix(".json")
+        _drop_damaged(record)
         interrupted = not record.exists() and any(folder.glob("*.safetensors"))
         if interrupted and not (self.goes_on or self.overwrite or self.patience is not None):
             raise LofiError(
@@ -209,6 +230,40 @@ class RunFolder:
     def interrupted(self) -> bool:
         """Whether something has been begun that another run goes on with only if it is told to resume."""
         return self.shared is None and any(not record.exists() for record in self.begun)
+
+
+def _drop_damaged(record: Path) -> None:
+    """Delete the record of an extraction that is not as it was written."""
+    try:
+        read_record(record)
+    except DataError as error:
+        if record.exists():
+            logger.warning("The extraction counts as interrupted: %s", error)
+            record.unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path, levels: int = 4) -> None:
+    """Refuse links in a run folder that lead out of it: a run would write, or delete, through them.
+
+    Args:
+        folder: The run folder, which may be a link itself.
+        levels: Folders of stages are no deeper.
+
+    Raises:
+        LofiError: If there is one; the message names it.
+    """
+    real, waiting = folder.resolve(), [(folder, levels)]
+    while waiting:
+        inner, left = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(inner) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(real):
+                    raise LofiError(
+                        f"{entry.path} is a link out of the run folder, and a run writes only inside it. Remove the "
+                        "link, or name the folder itself: --output for the run, data.cache for decoded frames."
+                    )
+                if left > 1 and entry.name not in _OF_FILES and entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), left - 1))
 
 
 def caches_beside(path: Path) -> tuple[Path, ...]:

@@ -167,9 +167,11 @@ def _views(context: Context) -> Iterator[tuple[Path, list[View]]]:
             continue
         clips = clips_of(context, section)
         everything = [*clips.train, *clips.validate]
-        if not whole_files_fit(everything, recipe.snippets.size, recipe.data.cache_gib * 2**30, context.takes.resize):
+        if not whole_files_fit(
+            everything, recipe.snippets.size, recipe.data.cache_gib * 2**30, context.full.takes.resize
+        ):
             continue  # single clips, drawn anew in every epoch: they fill what is left
         for file in {clip.file for clip in everything}:
             every = (np.arange(file.frames) + 0.5) * file.duration / file.frames
-            views[file.path].append(View(every, round(recipe.snippets.size * context.takes.resize)))
+            views[file.path].append(View(every, round(recipe.snippets.size * context.full.takes.resize)))
     yield from views.items()

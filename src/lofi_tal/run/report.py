@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lofi_tal.artefacts import damage, told
 from lofi_tal.data import cut_actions
-from lofi_tal.files import read_json, write_json
-from lofi_tal.report import Arm, Report, StageSummary, TimelineEntry, write_report
+from lofi_tal.errors import DataError
+from lofi_tal.evaluation import VideoMistakes, load_sheet
+from lofi_tal.files import write_json
+from lofi_tal.report import Arm, Judgement, Report, StageSummary, TimelineEntry, write_report
 from lofi_tal.report.timeline import relative_url
 from lofi_tal.run.arms import ARMS, ArmResult
 from lofi_tal.run.context import arm_folder
 from lofi_tal.run.data import RunData
 from lofi_tal.run.first_batch import SHEET
+from lofi_tal.run.judging import judge_arms
 from lofi_tal.run.run import Run
-from lofi_tal.runtime import StageRecord, describe_device, environment
+from lofi_tal.runtime import StageRecord, describe_device, environment, read_metrics
+from lofi_tal.showing import Shown
 
+logger = logging.getLogger("lofi_tal")
 ENCODER_STAGES = ("pretrain", "second", "finetune", "lofi")
 """Stages that train an encoder, in order."""
 SUBTITLE = "temporal action localisation: own class scores, class-agnostic, and with the true class"
@@ -30,9 +36,8 @@ def stage_summaries(run: Run, *, running: bool = False) -> list[StageSummary]:
     """Return the finished stages with their metrics, in order; with ``running`` those at work, too."""
     found = []
     for name, folder in _stage_folders(run, "started.json" if running else "stage.json").items():
-        rows = list(_metrics(folder / "metrics.jsonl"))
-        if (folder / "stage.json").exists():
-            record = StageRecord(**read_json(folder / "stage.json"))
+        rows, _ = read_metrics(folder / "metrics.jsonl")
+        if record := _record(folder):
             name = record.stage if record.stage == "start" else name  # weights that were only taken over
             skipped = folder in run.folder.skipped
             found.append(StageSummary(name, record.seconds, record.peak_memory_bytes, skipped, rows))
@@ -47,15 +52,26 @@ def _stage_folders(run: Run, record: str) -> dict[str, Path]:
     for arm in run.arms:
         trainings = (arm_folder(run.output, arm) / "head").glob(f"*/{record}")
         for path in sorted(trainings, key=lambda path: path.stat().st_mtime):
-            folders[f"{arm} {read_json(path)['stage']}"] = path.parent
+            folders[f"{arm} head {path.parent.name}"] = path.parent
     return folders
 
 
-def _metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a file of metrics; the last one may be under way."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
+def _record(folder: Path) -> StageRecord | None:
+    """Return the record of a finished stage; None if it is not finished, or its record is damaged."""
+    with contextlib.suppress(DataError):
+        return StageRecord.read(folder)
+    return None
+
+
+def damaged_curves(run: Run) -> Iterator[str]:
+    """Yield which metrics of the finished stages are damaged, and what of them the report does not show."""
+    for name, folder in _stage_folders(run, "stage.json").items():
+        path, record = folder / "metrics.jsonl", _record(folder)
+        _, bad = read_metrics(path)
+        if bad:
+            yield f"{name}: {bad} lines of {path} are damaged and not shown"
+        elif record and (wrong := damage(folder, {key: record.notes[key] for key in record.notes if key == path.name})):
+            yield f"{name}: {told(wrong)}; its curves may be wrong"
 
 
 def first_batches(run: Run) -> dict[str, str]:
@@ -80,7 +96,7 @@ def clip_accuracies(run: Run) -> dict[str, dict[str, Any]]:
 def _training_results(run: Run) -> dict[str, dict[str, Any]]:
     """Return the results of the stages that train an encoder, those that this run needs and that are finished."""
     paths = {name: folder / "stage.json" for name, folder in run.folder.opened.items()}
-    return {name: StageRecord(**read_json(path)).result for name, path in paths.items() if path.exists()}
+    return {name: record.result for name, path in paths.items() if (record := _record(path.parent))}
 
 
 def data_json(data: RunData) -> dict[str, Any]:
@@ -118,26 +134,27 @@ def tell_dropped(data: RunData) -> Iterator[str]:
         )
 
 
-def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 3) -> Path:
+def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", most: int = 12) -> Path:
     """Write ``report.html`` (and ``report.json``) of a run and return its path.
 
     Args:
         run: The run.
         results: Its arms.
         command: How it was started.
-        most: Number of videos shown on a timeline.
+        most: Number of videos shown on a timeline, those with most mistakes first.
     """
-    data = run.data()
+    data, judgement = run.data(), judge_arms(run, results)
     report = Report(
         title=run.recipe.name,
         subtitle=SUBTITLE,
         arms=[Arm(result.arm, ARMS[result.arm], result.scores) for result in results],
         stages=stage_summaries(run),
-        timelines=list(_timelines(run, results, most)),
+        timelines=list(_timelines(run, results, judgement, most)),
         facts=run_facts(run, command),
         notes=list(_notes(run, results)),
         lengths=segment_lengths(data),
         links=first_batches(run),
+        judgement=judgement,
     )
     record_data(run)
     path = run.output / "report.html"
@@ -153,19 +170,31 @@ def segment_lengths(data: RunData) -> dict[str, list[float]]:
     }
 
 
-def _timelines(run: Run, results: list[ArmResult], most: int) -> Iterator[TimelineEntry]:
+def _timelines(run: Run, results: list[ArmResult], judgement: Judgement, most: int) -> Iterator[TimelineEntry]:
+    """Yield what each arm found in the videos with most mistakes; then in others with segments, if there are few."""
     data = run.data()
-    for video in [video for video in data.evaluation if len(video.labels)][:most]:
+    rank = {one.video_id: i for i, one in enumerate(_worst(judgement))}
+    videos = [video for video in data.evaluation if len(video.labels) or video.video_id in rank]
+    videos.sort(key=lambda video: rank.get(video.video_id, len(rank)))
+    found = {result.arm: run.detections(result.arm) for result in results}
+    sheets = {result.arm: load_sheet(result.model) for result in results}
+    for video in videos[:most]:
         for result in results:
             if video.video_id not in result.failed:
+                sheet, segments = sheets[result.arm], found[result.arm][video.video_id]
                 yield TimelineEntry(
                     video_id=video.video_id,
                     video=video.file.path,
                     truth=video.to_segments(data.labels),
-                    detections=run.detections(result.arm)[video.video_id],
+                    detections=segments if sheet is None else sheet.calibrated(segments),
                     arm=result.arm,
-                    threshold=result.chosen["threshold"],
+                    shown=Shown(result.chosen["threshold"]) if sheet is None else sheet.shown(),
                 )
+
+
+def _worst(judgement: Judgement) -> tuple[VideoMistakes, ...]:
+    main = judgement.assessments.get(judgement.main)
+    return () if main is None else main.mistakes.videos
 
 
 def run_facts(run: Run, command: str) -> dict[str, str]:
@@ -194,8 +223,15 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         yield f"{video_id} was left out: {reason}"
     yield from tell_dropped(data)
     yield from map(str, data.findings)
+    for line in damaged_curves(run):
+        logger.warning("%s.", line)
+        yield line
     for record, reasons in lost_in_training(run).items():
         yield f"{len(reasons)} files could not be read in training; {record} lists them all"
+    for result in results:
+        for candidate in result.chosen.get("candidates", ()):
+            if "diverged" in candidate:
+                yield f"{result.arm}: {candidate['lr']:g} of head.lrs was dropped. {candidate['diverged']}"
     if cut := cut_actions(data.train, run.windows):
         yield (
             f"{cut} of {sum(len(video.labels) for video in data.train)} training actions lie whole in no window of "

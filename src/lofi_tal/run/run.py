@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lofi_tal.artefacts import sealed
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, fill
 from lofi_tal.errors import LofiError
@@ -118,7 +119,10 @@ class Run(Context):
             raise LofiError(
                 f"There is no run in {self.folder.path} whose work could be shared; run `lofi train` first."
             )
-        with self.folder.lock() if self.first else contextlib.nullcontext():
+        cache = (
+            () if self.cache.folder is None or self.cache.folder == self.folder.path / "cache" else (self.cache.folder,)
+        )
+        with self.folder.lock(*cache) if self.first else contextlib.nullcontext():
             check_common_folder(self.folder.path)
             if self.compile == "auto" and trains:
                 self.compile = on_first(self.fastest_way)
@@ -136,7 +140,7 @@ class Run(Context):
         if self.first:
             write_text(self.folder.path / "recipe.yaml", save_recipe(with_absolute_paths(self.recipe)))
             facts = {**environment(), "precision": precision_of(self.fabric), "compile": self.compile}
-            write_json(self.folder.path / "environment.json", facts)
+            write_json(self.folder.path / "environment.json", sealed(facts))
             if command:
                 write_text(self.folder.path / "command.txt", command + "\n")
 

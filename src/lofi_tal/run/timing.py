@@ -7,7 +7,6 @@ what they are.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +26,8 @@ from lofi_tal.planning.work import Amounts, step_seconds
 from lofi_tal.run.context import Context
 from lofi_tal.run.data import Clips, settled_features
 from lofi_tal.run.folder import RunFolder
-from lofi_tal.run.training import clip_dataset, segment_clips
-from lofi_tal.runtime import StageFolder, open_stage, precision_of
+from lofi_tal.run.training import adapted, clip_dataset, segment_clips
+from lofi_tal.runtime import StageFolder, open_stage, precision_of, read_metrics
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.head import fit_on, train_head
 from lofi_tal.stages.localise import fuse, localise
@@ -104,16 +103,16 @@ class Trial:
         task = create_task(section.task if isinstance(section, PretrainSection) else "acp")
         everything = [*clips.train, *clips.validate]
         make = clip_dataset(context, section, task.sampling or section.sampling, everything, clips.labels)
+        untrained = isinstance(section, PretrainSection) and not recipe.encoder.starts_from_weights
         shared: dict[str, Any] = {"labels": clips.labels, "size": recipe.snippets.size, "seed": 0, "workers": 0}
 
         def steps(batch: int) -> list[_Step]:
             began, stage = time.perf_counter(), self._stage(name)
             short = section.model_copy(update={"epochs": ROUNDS, "batch": batch})
-            train = make(_turned(clips.train, batch))
-            encoder = context.ready(context.new_encoder())
+            encoder = context.ready(adapted(context, context.new_encoder, untrained=untrained))
             outcome = pretrain(
-                stage, context.fabric, encoder, task=task, train=train, validate=None, section=short, quiet=True,
-                **shared,
+                stage, context.fabric, encoder, task=task, train=make(_turned(clips.train, batch)), validate=None,
+                section=short, quiet=True, **shared,
             )  # fmt: skip
             self._note_peak(name, outcome.peak_memory_bytes, batch >= min(section.batch, len(clips.train)))
             return self._steps(name, stage, began)
@@ -148,7 +147,7 @@ class Trial:
             parts = max(1, round(section.accumulate * batch / section.batch))
             change = {"batch": batch, "accumulate": parts, "reestimate": 0, "c_l": 1, "c_s": 1}
             short = section.model_copy(update={**change, "epochs": ROUNDS * len(fidelities)})
-            encoder = context.ready(context.new_encoder())
+            encoder = context.ready(adapted(context, context.new_encoder))
             stage, head = self._stage("lofi"), context.new_head(encoder.channels)
             outcome = train_lofi(
                 stage, context.fabric, encoder, head, videos=videos, classes=len(context.data().labels),
@@ -201,7 +200,7 @@ class Trial:
         data, windows, section = context.data(), context.windows, context.recipe.head
 
         def features(videos: Sequence[TruthVideo]) -> FeatureSet:
-            counts = [windows.snippets(video.file.duration) for video in videos]
+            counts = [video.file.snippets(windows) for video in videos]
             return FeatureSet(videos, [torch.randn(channels, count) for count in counts])
 
         train = [*data.train, *data.selection]
@@ -229,8 +228,7 @@ class Trial:
     def _steps(self, name: str, stage: StageFolder, began: float) -> list[_Step]:
         """Return what a stage has noted of its steps; the rest of its time since ``began`` is its start and end."""
         elapsed, steps, before = time.perf_counter() - began, list[_Step](), 0.0
-        for line in (stage.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
+        for record in read_metrics(stage.path / "metrics.jsonl")[0]:
             took, before = record["seconds"] - before, record["seconds"]
             steps.append(_Step(took * (1 - record["wait"]), took * record["wait"]))
         self.seconds[f"{name} start"] = max(0.0, elapsed - before)

@@ -22,7 +22,7 @@ from lofi_tal.data import (
     video_contents,
     whole_files_fit,
 )
-from lofi_tal.encoders import Encoder, save_encoder
+from lofi_tal.encoders import ENCODER_FILES, Encoder, adapt_encoder, base_of, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
@@ -99,7 +99,11 @@ class Training:
         clips = context.clips()
         twin = name != "pretrain" and section == context.recipe.pretrain  # which chance alone shall tell from the first
         stage = name if twin else "pretrain"
-        return self._classify(name, stage, section, context.encoder_inputs(), context.new_encoder, clips, section.task)
+        # from random weights, all of it is trained: there is nothing in it yet that could be kept
+        part = context.recipe.encoder.training() if context.recipe.encoder.starts_from_weights else {}
+        inputs = {**context.encoder_inputs(), **part}
+        make = partial(adapted, context, context.new_encoder, untrained=not part)
+        return self._classify(name, stage, section, inputs, make, clips, section.task)
 
     def _finetune(self) -> Path | None:
         """Train the encoder of stage 1 on the segments (ACP+), if the recipe says so."""
@@ -108,13 +112,17 @@ class Training:
         if section is None or data is None:
             return start
         assert start is not None
-        inputs = {"start": hash_file(start / "encoder.safetensors"), "data": content_hash(data.train)}
+        inputs = {
+            "start": hash_file(start / "encoder.safetensors"),
+            "data": content_hash(data.train),
+            **context.recipe.encoder.training(),
+        }
         return self._classify(
             "finetune",
             "finetune",
             section,
             inputs,
-            lambda: context.saved_encoder(start),
+            lambda: adapted(context, partial(context.saved_encoder, start)),
             segment_clips(context, section),
             "acp",
         )
@@ -188,14 +196,22 @@ class Training:
             "snippets": context.recipe.snippets.record(),
             "flip": context.recipe.data.flip,
             "data": content_hash(data.train),
+            **context.recipe.encoder.training(),
         }
+        if balance := context.recipe.balance.model_dump(mode="json"):
+            inputs["balance"] = balance
         contents = {"data": _train_contents(data)}
         with context.folder.training(
             "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
         ) as stage:
             if stage.record:
                 return stage.path
-            encoder = context.ready(context.saved_encoder(start))
+            encoder = context.ready(adapted(context, partial(context.saved_encoder, start)))
+            if context.recipe.encoder.train == "frozen":
+                logger.warning(
+                    "encoder.train is frozen: stage 2 trains a head that is thrown away, and leaves the encoder as it "
+                    "is; `lofi: null` gives the same encoder at once."
+                )
             if not data.selection and section.watch != 0:
                 logger.info("No held-out curve: no training videos are held out (data.selection_share).")
             torch.manual_seed(derive_seed(context.recipe.seed, "lofi head"))
@@ -210,6 +226,7 @@ class Training:
                 section=section,
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
+                balance=context.recipe.balance,
                 show=partial(show_videos, stage.path, data.labels),
                 watch=held_out_looks(context),
                 quiet=context.quiet,
@@ -221,9 +238,26 @@ class Training:
         if context.first:
             facts = {"stage": stage.stage, "inputs": stage.inputs}
             save_encoder(encoder, context.recipe.encoder.name, stage.path, facts)
-            stage.finish(outcome)
+            stage.finish(outcome, ENCODER_FILES)
         context.fabric.barrier()
         return stage.path
+
+
+def adapted(context: Context, make: Callable[[], Encoder], *, untrained: bool = False) -> Encoder:
+    """Return an encoder of which only what the recipe says is trained.
+
+    Args:
+        context: The run.
+        make: Makes the encoder.
+        untrained: It has random weights, of which there is nothing to keep: all of them are trained.
+    """
+    encoder, section = make(), context.recipe.encoder
+    if not untrained:
+        torch.manual_seed(derive_seed(context.recipe.seed, "adapter"))
+        adapt_encoder(encoder, **section.adapting())
+        if section.save == "adapter" and encoder.base is None:
+            encoder.base = base_of(section.name, pretrained=section.pretrained, weights=section.weights)
+    return encoder
 
 
 def clip_dataset(
@@ -235,7 +269,7 @@ def clip_dataset(
 ) -> Callable[[Sequence[Excerpt]], ClipDataset]:
     """Return what makes a data set of clips."""
     snippets, data = context.recipe.snippets, context.recipe.data
-    whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30, context.takes.resize)
+    whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30, context.full.takes.resize)
     return lambda clips: ClipDataset(
         clips,
         labels,
@@ -246,7 +280,7 @@ def clip_dataset(
         whole=whole,
         multi_scale=section.multi_scale,
         flip=data.flip,
-        resize=context.takes.resize,
+        resize=context.full.takes.resize,
     )
 
 

@@ -1,5 +1,6 @@
 """How a stage runs: device and precision, steps that can stop and go on, records, metrics, progress."""
 
+from lofi_tal.runtime.averaging import WeightAverage
 from lofi_tal.runtime.compiling import COMPILE, check_compile, compile_module, fastest_way
 from lofi_tal.runtime.device import (
     PRECISIONS,
@@ -14,6 +15,7 @@ from lofi_tal.runtime.device import (
     tuned_convolutions,
 )
 from lofi_tal.runtime.heartbeat import tell_failure
+from lofi_tal.runtime.metrics import read_metrics
 from lofi_tal.runtime.optimisers import make_optimizer
 from lofi_tal.runtime.parallel import (
     check_common_folder,
@@ -23,7 +25,7 @@ from lofi_tal.runtime.parallel import (
     rank_and_size,
     share_of_batch,
 )
-from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, open_stage
+from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, fault, open_stage
 from lofi_tal.runtime.seeding import derive_seed
 from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun, cosine, falling
 
@@ -37,6 +39,7 @@ __all__ = [
     "StageRecord",
     "Step",
     "TrainingRun",
+    "WeightAverage",
     "auto_precision",
     "check_common_folder",
     "check_compile",
@@ -47,6 +50,7 @@ __all__ = [
     "environment",
     "falling",
     "fastest_way",
+    "fault",
     "free_unused",
     "gather",
     "is_parallel",
@@ -57,6 +61,7 @@ __all__ = [
     "pinned",
     "precision_of",
     "rank_and_size",
+    "read_metrics",
     "share_of_batch",
     "tell_failure",
     "tuned_convolutions",

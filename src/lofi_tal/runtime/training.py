@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -23,11 +24,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lofi_tal.errors import LofiError, RunError
+from lofi_tal.artefacts import check_words, damage, told
+from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.files import write_text
 from lofi_tal.progress import Progress
-from lofi_tal.runtime.checkpoint import Checkpoint, Course
+from lofi_tal.runtime.averaging import WeightAverage
+from lofi_tal.runtime.checkpoint import Checkpoint, Course, Stateful
 from lofi_tal.runtime.device import PeakMemory, tuned_convolutions
+from lofi_tal.runtime.metrics import read_metrics
 from lofi_tal.runtime.parallel import gather, mean_over_processes
 from lofi_tal.runtime.records import Outcome, StageFolder
 from lofi_tal.runtime.seeding import derive_seed
@@ -79,6 +83,8 @@ class TrainingRun:
         steps_per_epoch: Optimiser steps in each.
         seed: Base seed.
         clip_norm: Largest gradient norm, or none.
+        average: Of the weights, if one is kept; looks see it.
+        lr_at_step: Learning rate of a step, where it changes within epochs; it goes before ``lr_at``.
         checkpoint_seconds: Longest time between two checkpoints.
         quiet: No progress.
 
@@ -101,17 +107,22 @@ class TrainingRun:
         steps_per_epoch: int,
         seed: int,
         clip_norm: float | None = None,
+        average: WeightAverage | None = None,
+        lr_at_step: Callable[[int], float] | None = None,
         checkpoint_seconds: float = 30.0,
         quiet: bool = False,
     ) -> None:
         self.folder, self.fabric, self.modules, self.optimizer = folder, fabric, dict(modules), optimizer
         self.lr_at, self.epochs, self.steps_per_epoch, self.seed = lr_at, epochs, steps_per_epoch, seed
         self.clip_norm, self.checkpoint_seconds, self.quiet = clip_norm, checkpoint_seconds, quiet
-        self.total = epochs * steps_per_epoch
+        self.lr_at_step, self.total = lr_at_step, epochs * steps_per_epoch
         path = folder.path / "checkpoint.pt"
-        self.checkpoint = Checkpoint(path, folder.fingerprint, fabric, self.modules, optimizer)
+        self.average = average
+        kept: dict[str, Stateful] = {**modules, **({} if average is None else {"average": average})}
+        self.checkpoint = Checkpoint(path, folder.fingerprint, fabric, kept, optimizer)
         course = self.checkpoint.load() if folder.resumed and path.exists() else Course(0, 0.0, {})
         self.start, self.seconds, self.lost = course.step, course.seconds, course.lost
+        self.metrics = course.metrics
         self.peak = PeakMemory(fabric.device)
         self.pending: dict[str, Any] = {}
         self.sums: dict[str, Tensor] = {}
@@ -126,7 +137,7 @@ class TrainingRun:
         """
         iterator = iter(loader)
         first = self.fabric.global_rank == 0
-        lines = _MetricLines(self.folder, self.start, write=first)
+        lines = _MetricLines(self.folder, self.start, self.metrics, write=first)
         title = f"{self.folder.stage}"
         saved = time.monotonic()
         waits: list[tuple[float, float]] = []  # for data, of the time of each step in this epoch
@@ -138,7 +149,7 @@ class TrainingRun:
         ):
             for index in range(self.start, self.total):
                 began = time.monotonic()
-                batch = self._next_batch(iterator, index, lines, stop_requested)
+                batch = self._next_batch(iterator, index, lines)
                 waited = time.monotonic() - began
                 step = self._begin(index)
                 yield step, batch
@@ -149,32 +160,30 @@ class TrainingRun:
                     waits.clear()
                 waits.append((waited, took))
                 if look is not None and (index + 1) % self.steps_per_epoch == 0 and not stop_requested.is_set():
-                    self.pending |= _looked(look, step.epoch, stop_requested)
+                    self.pending |= _looked(look, self.average, step.epoch)
                 lines.write(self._record(step, waited / took))
                 wait = sum(w for w, _ in waits) / max(1e-9, sum(t for _, t in waits))
-                progress.advance(self._detail(step, wait))
+                progress.advance(_detail(self, step, wait))
                 lines.done = done = index + 1 == self.total
                 if done or stop_requested.is_set() or time.monotonic() - saved >= self.checkpoint_seconds:
                     self._save(index + 1, lines)
                     saved = time.monotonic()
                 if stop_requested.is_set() and not done:
                     raise _interrupted(self, index + 1)
+        if stop_requested.is_set():  # in the last step or after it: there is more to do than this stage
+            raise _interrupted(self, self.total)
 
-    def _next_batch(
-        self, iterator: Iterator[Any], index: int, lines: _MetricLines, stop_requested: threading.Event
-    ) -> Any:
+    def _next_batch(self, iterator: Iterator[Any], index: int, lines: _MetricLines) -> Any:
         try:
             return next(iterator)
-        except RuntimeError as error:
-            if not stop_requested.is_set():
-                raise
-            self._save(index, lines)  # the loader processes were asked to stop, too, before this batch was ready
-            raise _interrupted(self, index) from error
+        except LofiError:
+            self._save(index, lines)  # no batch can be made; the steps before it are not lost
+            raise
 
     def _begin(self, index: int) -> Step:
         """Set learning rate and seed of a step."""
         epoch = index // self.steps_per_epoch
-        step = Step(epoch, index, self.lr_at(epoch))
+        step = Step(epoch, index, self.lr_at(epoch) if self.lr_at_step is None else self.lr_at_step(index))
         for group in self.optimizer.param_groups:
             group["lr"] = step.lr * group.get("lr_scale", 1.0)
         torch.manual_seed(derive_seed(self.seed, self.folder.stage, index, self.fabric.global_rank))
@@ -192,14 +201,13 @@ class TrainingRun:
         }
 
     def _save(self, step: int, lines: _MetricLines) -> None:
-        lines.flush()
-        self.checkpoint.save(Course(step, self.seconds, self.lost))
+        self.checkpoint.save(Course(step, self.seconds, self.lost, lines.secured()))
 
     def update(self, losses: Mapping[str, Tensor], figures: Mapping[str, Tensor] | None = None) -> None:
         """Take one optimiser step on ``losses["total"]`` and note losses and ``figures`` for the metrics of this step.
 
         Raises:
-            RunError: If the loss is not finite.
+            DivergedError: If the loss is not finite.
         """
         self.backward(losses, figures=figures)
         self.apply()
@@ -223,8 +231,8 @@ class TrainingRun:
         Gradients that a scaler holds (fp16) are unscaled before they are clipped.
 
         Raises:
-            RunError: If the loss is not finite in any process; the message has the ``facts``. The step has been taken
-                by then, and is in no checkpoint.
+            DivergedError: If the loss is not finite in any process; the message has the ``facts``. The step has been
+                taken by then, and is in no checkpoint.
         """
         if self.clip_norm is not None:
             module = next(iter(self.modules.values()))
@@ -232,14 +240,18 @@ class TrainingRun:
             self.fabric.clip_gradients(module, self.optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
         figures = mean_over_processes(self.sums)
         self.sums = {}
         self.pending = {**figures, **(facts or {})}
         if not math.isfinite(figures["loss"]):
             parts = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if name.startswith("loss"))
-            raise RunError(
-                f"Stage {self.folder.stage!r}: the loss is not a finite number ({parts}; {dict(facts or {})}). "
-                "Lower the learning rate or set clip_norm; the last checkpoint is kept."
+            told = f"{parts}; {dict(facts)}" if facts else parts
+            kept = " The last checkpoint is kept." if self.checkpoint.path.exists() else ""
+            raise DivergedError(
+                f"Stage {self.folder.stage!r} in {self.folder.path}: the loss is not a finite number ({told}). "
+                f"Lower the learning rate or set clip_norm.{kept}"
             )
 
     def outcome(self, result: dict[str, Any]) -> Outcome:
@@ -250,16 +262,18 @@ class TrainingRun:
         """Return why files could not be read in any process; it waits for all of them."""
         return {name: reason for lost in gather(self.lost) for name, reason in sorted(lost.items())}
 
-    def _detail(self, step: Step, wait: float) -> str:
-        facts = [f"epoch {step.epoch + 1}/{self.epochs}"]
-        if "fidelity" in self.pending:
-            facts.append(f"{self.pending['fidelity']} {self.pending['snippets']}×{self.pending['size']}px")
-        if "loss" in self.pending:
-            facts.append(f"loss {self.pending['loss']:.3f}")
-        if "accuracy" in self.pending:
-            facts.append(f"accuracy {self.pending['accuracy']:.2f}")
-        facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {self.peak.bytes() / 2**30:.2f} GiB"]
-        return " ".join(facts)
+
+def _detail(run: TrainingRun, step: Step, wait: float) -> str:
+    """Return what the progress of a step shows."""
+    facts = [f"epoch {step.epoch + 1}/{run.epochs}"]
+    if "fidelity" in run.pending:
+        facts.append(f"{run.pending['fidelity']} {run.pending['snippets']}×{run.pending['size']}px")
+    if "loss" in run.pending:
+        facts.append(f"loss {run.pending['loss']:.3f}")
+    if "accuracy" in run.pending:
+        facts.append(f"accuracy {run.pending['accuracy']:.2f}")
+    facts += [f"lr {step.lr:.3g}", f"wait {wait:.0%}", f"mem {run.peak.bytes() / 2**30:.2f} GiB"]
+    return " ".join(facts)
 
 
 def _interrupted(run: TrainingRun, step: int) -> InterruptedRunError:
@@ -269,14 +283,10 @@ def _interrupted(run: TrainingRun, step: int) -> InterruptedRunError:
     )
 
 
-def _looked(look: Look, epoch: int, stop_requested: threading.Event) -> Mapping[str, float]:
-    """Return the figures of a look; there are none if the run was asked to stop meanwhile, and loaders have ended."""
-    try:
+def _looked(look: Look, average: WeightAverage | None, epoch: int) -> Mapping[str, float]:
+    """Return the figures of a look, which sees the average of the weights if one is kept, and tell them."""
+    with contextlib.nullcontext() if average is None else average.used():
         figures = look(epoch)
-    except RuntimeError:
-        if not stop_requested.is_set():
-            raise
-        return {}
     if figures:
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if not name.endswith("seconds"))
         logger.info("After epoch %d: %s", epoch + 1, told)
@@ -286,18 +296,17 @@ def _looked(look: Look, epoch: int, stop_requested: threading.Event) -> Mapping[
 class _MetricLines:
     """metrics.jsonl and loggers; on a resume, lines of steps that are run again are dropped."""
 
-    def __init__(self, folder: StageFolder, start: int, *, write: bool) -> None:
-        self.active, self.done, self.flushed = write, False, -math.inf
+    def __init__(self, folder: StageFolder, start: int, written: Mapping[str, Any], *, write: bool) -> None:
+        self.active, self.done, self.flushed, self.folder = write, False, -math.inf, folder.path
         if not write:
             return
         path = folder.path / "metrics.jsonl"
-        if path.exists():
-            kept = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # the last line may have been cut short
-                    if json.loads(line)["step"] <= start:
-                        kept.append(line + "\n")
-            write_text(path, "".join(kept))
+        if path.exists() or start:
+            kept = [row for row in read_metrics(path)[0] if row["step"] <= start]
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+            if wrong := damage(folder.path, written):
+                text = "Lines of metrics from before the checkpoint are lost or changed, curves may be wrong: %s."
+                logger.warning(text, told(wrong))
         self.handle = path.open("a", encoding="utf-8")
         self.trackers = Trackers(folder.tracking, folder=folder.path, stage=folder.stage, start=start)
 
@@ -315,6 +324,14 @@ class _MetricLines:
     def flush(self) -> None:
         if self.active:
             self.handle.flush()
+
+    def secured(self) -> dict[str, Any]:
+        """Flush all lines to disk, where they are before the checkpoint is, and return their check words."""
+        if not self.active:
+            return {}
+        self.flush()
+        os.fsync(self.handle.fileno())
+        return check_words(self.folder, ["metrics.jsonl"])
 
     def close(self) -> None:
         if self.active:

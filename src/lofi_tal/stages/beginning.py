@@ -14,7 +14,7 @@ from lofi_tal.config import ClassificationSection, LofiSection
 from lofi_tal.data import Batch, steps_per_epoch
 from lofi_tal.data.items import Target
 from lofi_tal.errors import DiskFullError, LofiError
-from lofi_tal.runtime import StageFolder, TrainingRun
+from lofi_tal.runtime import StageFolder, TrainingRun, WeightAverage
 
 logger = logging.getLogger("lofi_tal")
 
@@ -30,6 +30,7 @@ def begin(
     items: int,
     seed: int,
     quiet: bool,
+    ema: float | None = None,
 ) -> tuple[Any, TrainingRun]:
     """Return the model as it is called in training, and the run at the step where it begins.
 
@@ -43,6 +44,7 @@ def begin(
         items: Of the data set.
         seed: Of the order.
         quiet: No progress.
+        ema: Decay of the average of the weights, if one is kept.
     """
     wrapped, optimizer = fabric.setup(model, optimizer)
     run = TrainingRun(
@@ -55,6 +57,7 @@ def begin(
         steps_per_epoch=steps_per_epoch(items, section.batch),
         seed=seed,
         clip_norm=section.clip_norm,
+        average=None if ema is None else WeightAverage(model, ema),
         quiet=quiet,
     )
     return wrapped, run

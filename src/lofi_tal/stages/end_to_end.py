@@ -31,6 +31,7 @@ class EndToEnd(nn.Module):
         classes: K of the class loss (the layer tells K classes and background apart); None for none.
         strategy: How the encoder is back-propagated.
         class_loss: Weight of the class loss.
+        class_weights: ``(K,)`` weights of the classes in it; None for none.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class EndToEnd(nn.Module):
         strategy: Strategy = PLAIN,
         *,
         class_loss: float = 1.0,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        self.class_weights = None if class_weights is None else torch.tensor([*class_weights, 1.0])
         self.strategy, self.class_weight = strategy, class_loss
         self.encoder, self.head = encoder, head
         self.snippet_classifier = nn.Linear(encoder.channels, classes + 1) if classes else None
@@ -75,7 +78,7 @@ class EndToEnd(nn.Module):
         head_outputs, logits = outputs
         losses = self.head.loss(head_outputs, segments, labels, draws)
         if logits is not None:
-            losses["class"] = class_loss(logits.float(), segments, labels)
+            losses["class"] = class_loss(logits.float(), segments, labels, self.class_weights)
             losses["total"] = losses["total"] + self.class_weight * losses["class"]
         return losses
 
@@ -106,18 +109,21 @@ def snippet_classes(segments: Tensor, labels: Tensor, snippets: int, background:
     return target
 
 
-def class_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+def class_loss(
+    logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor], weights: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy of snippet logits ``(B, L, K + 1)``; class K is the background.
 
     Background counts as much as all classes together, so that a video with little action is not all background to the
-    loss.
+    loss. ``weights`` ``(K + 1,)`` are those of the classes.
     """
     background = logits.shape[2] - 1
     target = torch.stack([
         snippet_classes(spans, classes, logits.shape[1], background)
         for spans, classes in zip(segments, labels, strict=True)
     ]).to(logits.device, non_blocking=True)  # fmt: skip
-    losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    weights = None if weights is None else weights.to(logits)
+    losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), weights, reduction="none")
     inside = (target != background).flatten()
     counts = global_counts(inside, ~inside)
     kinds = (counts > 0).sum()  # 1 if there is only action, or only background

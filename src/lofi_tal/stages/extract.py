@@ -11,6 +11,7 @@ resumes at the video where it stopped.
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ from lofi_tal.progress import Progress
 from lofi_tal.runtime import PeakMemory, gather, on_first, rank_and_size
 from lofi_tal.snippets import Windows
 
+logger = logging.getLogger("lofi_tal")
 FRAMES_AT_ONCE = 256
 """Frames that go through the encoder together; it bounds the memory."""
 
@@ -91,6 +93,7 @@ def extract(
     names = [video.video_id for video in videos.videos]
     # one process looks, for all: the others' files appear while it does
     todo = on_first(lambda: [index for index, video in enumerate(videos.videos) if not store.has(video)])
+    _tell_ruined(store, [names[index] for index in todo])
     todo.sort(key=lambda index: -videos.videos[index].file.duration)  # the longest first: no straggler at the end
     rank, ranks = rank_and_size()
     todo = todo[rank::ranks]
@@ -124,6 +127,14 @@ def extract(
         "peak_memory_bytes": peak.bytes(),
     }
     return figures, failed
+
+
+def _tell_ruined(store: FeatureStore, names: Sequence[str]) -> None:
+    """Say which of the files that are to be made are there already, and cannot be used."""
+    ruined = [path for name in names if (path := store.path(name)).exists()]
+    if ruined and rank_and_size()[0] == 0:
+        text = "%d files of features are damaged or of other inputs, and are made again; the first: %s."
+        logger.warning(text, len(ruined), ruined[0])
 
 
 def _watch(store: FeatureStore, videos: SnippetDataset, todo: Iterable[int]) -> Callable[[int], bool]:

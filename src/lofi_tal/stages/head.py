@@ -1,39 +1,49 @@
 """Stage 3: a fresh head on frozen full-fidelity features, with a learning-rate search (paper sec. 4.3).
 
 Every learning rate is tried on the training videos without the selection part, and judged on the selection part, which
-the encoder has not seen either; validation videos take no part in any choice. Adam, ×0.1 after half of the epochs.
+the encoder has not seen either; validation videos take no part in any choice. Adam, ×0.1 after half of the epochs,
+unless the recipe asks for another schedule.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
 
+from lofi_tal.balance import BalanceSection, class_weights, video_shares
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
 from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
-from lofi_tal.errors import LofiError
-from lofi_tal.features import FeatureSet
-from lofi_tal.heads import Head, load_head, save_head
+from lofi_tal.errors import DivergedError, LofiError
+from lofi_tal.evaluation import Verdicts, judge
+from lofi_tal.features import FeatureSet, stack_features
+from lofi_tal.heads import HEAD_FILES, Head, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
     StageFolder,
     StageRecord,
     TrainingRun,
+    WeightAverage,
     derive_seed,
-    make_optimizer,
     on_first,
     open_stage,
 )
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.end_to_end import video_generator
+from lofi_tal.stages.head_rate import head_optimizer, rate_at_step
 from lofi_tal.stages.localise import fuse, localise
 from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_of
+
+logger = logging.getLogger("lofi_tal")
 
 
 def train_head(
@@ -46,59 +56,94 @@ def train_head(
     lr: float,
     section: HeadSection,
     seed: int,
+    balanced: bool = False,
     quiet: bool = False,
 ) -> Outcome:
-    """Train ``head`` in place with one learning rate, on windows of the videos."""
+    """Train ``head`` in place with one learning rate, on windows of the videos.
+
+    ``balanced`` draws those with rare classes more often.
+
+    Raises:
+        DivergedError: If the loss or a weight is no longer finite.
+    """
     data = data.of(training_windows(data.videos, windows))
-    optimizer = make_optimizer("adam", head.parameters(), fabric, lr=lr, weight_decay=section.weight_decay)
-    model, optimizer = fabric.setup(head, optimizer)
+    model, optimizer = fabric.setup(head, head_optimizer(head, section, lr, fabric))
+    steps = steps_per_epoch(len(data.videos), section.batch)
+    average = None if section.ema is None else WeightAverage(head, section.ema)
     run = TrainingRun(
-        folder,
-        fabric,
-        modules={"head": head},
-        optimizer=optimizer,
-        lr_at=lambda epoch: lr * (1.0 if epoch < (section.epochs + 1) // 2 else 0.1),
-        epochs=section.epochs,
-        steps_per_epoch=steps_per_epoch(len(data.videos), section.batch),
-        seed=seed,
-        quiet=quiet,
-    )
-    features = torch.stack(list(data.features)).to(fabric.device)
+        folder, fabric, modules={"head": head}, optimizer=optimizer, epochs=section.passes, steps_per_epoch=steps,
+        seed=seed, average=average, clip_norm=section.clip_norm, quiet=quiet, **_rates(section, lr, steps),
+    )  # fmt: skip
+    batch_of = _batch_maker(data.features, fabric.device)
     model.train()
-    for step, indices in run.batches(_batches(run, len(data.videos), section.batch)):
+    shares = video_shares([video.labels.tolist() for video in data.videos]) if balanced else None
+    for step, indices in run.batches(_batches(run, len(data.videos), section.batch, shares)):
         mine = indices[fabric.global_rank :: fabric.world_size]
         if not mine:
             raise LofiError(
                 f"A batch of {len(indices)} videos cannot be spread over {fabric.world_size} processes: use fewer "
                 "processes or a larger head.batch."
             )
-        outputs = model(features[mine])
+        features, more = batch_of(mine)
+        outputs = model(features, **more)
         draws = [video_generator(seed, step.index, data.videos[i].name) for i in mine]
         segments, labels = zip(*((data.videos[i].segments, data.videos[i].labels) for i in mine), strict=True)
         run.update(head.loss(outputs, segments, labels, draws))
+    if run.average is not None:
+        run.average.apply()
     model.eval()
+    if not all(bool(value.isfinite().all()) for value in head.state_dict().values()):
+        raise DivergedError(f"Stage {folder.stage!r} in {folder.path}: its last step made weights NaN or infinite.")
     return run.outcome({"lr": lr})
 
 
-def _batches(run: TrainingRun, count: int, batch: int) -> Iterator[list[int]]:
+def _rates(section: HeadSection, lr: float, steps: int) -> dict[str, Any]:
+    """Return the learning rates of a training with ``steps`` a pass, as arguments of a run."""
+    rates: dict[str, Any] = {"lr_at": lambda epoch: lr * (1.0 if epoch < (section.epochs + 1) // 2 else 0.1)}
+    if section.warmup is not None:
+        rates["lr_at_step"] = rate_at_step(lr, section.warmup * steps, section.passes * steps)
+    return rates
+
+
+def _batch_maker(
+    features: Sequence[Tensor], device: torch.device
+) -> Callable[[list[int]], tuple[Tensor, dict[str, Tensor]]]:
+    """Return what makes a batch of some items, with what else the head needs; items as long are moved once for all."""
+    if len({one.shape[1] for one in features}) == 1:
+        every = torch.stack(list(features)).to(device)
+        return lambda chosen: (every[chosen], {})
+
+    def make(chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        batch, more = stack_features([features[index] for index in chosen])
+        return batch.to(device), {name: value.to(device) for name, value in more.items()}
+
+    return make
+
+
+def _batches(run: TrainingRun, count: int, batch: int, shares: NDArray[np.float64] | None) -> Iterator[list[int]]:
     """Yield the indices of every batch from the step at which the run begins."""
     steps = steps_per_epoch(count, batch)
     for epoch in range(run.start // steps, run.epochs):
-        yield from epoch_batches(count, batch, run.seed, epoch)[max(0, run.start - epoch * steps) :]
+        yield from epoch_batches(count, batch, run.seed, epoch, shares)[max(0, run.start - epoch * steps) :]
 
 
-def fit_on(data: FeatureSet, classes: int, section: ClassifierSection, seed: int) -> ProposalClassifier:
-    """Fit the class scores to the true segments of some videos."""
+def fit_on(
+    data: FeatureSet, classes: int, section: ClassifierSection, seed: int, weights: str | None = None
+) -> ProposalClassifier:
+    """Fit the class scores to the true segments of some videos; ``weights`` as in the recipe's `balance.weights`."""
+    labels = [video.labels for video in data.videos]
+    counts = torch.bincount(torch.cat([torch.zeros(0, dtype=torch.long), *labels]), minlength=classes).tolist()
     return fit_classifier(
         data.features,
         [video.segments for video in data.videos],
-        [video.labels for video in data.videos],
+        labels,
         classes,
         epochs=section.epochs,
         lr=section.lr,
         hidden=section.hidden,
         dropout=section.dropout,
         seed=seed,
+        class_weights=None if weights is None else class_weights(counts, weights).tolist(),
     )
 
 
@@ -121,6 +166,7 @@ class Search:
         resume: Go on with interrupted trainings.
         overwrite: Replace outdated ones.
         tracking: Loggers of the metrics with their options.
+        balance: What is done for rare classes.
         quiet: No progress.
     """
 
@@ -138,8 +184,13 @@ class Search:
     resume: bool
     overwrite: bool
     tracking: Mapping[str, Mapping[str, Any]]
+    balance: BalanceSection = field(default_factory=BalanceSection)
     quiet: bool = False
     records: list[StageRecord] = field(default_factory=list)
+    trainings: list[Path] = field(default_factory=list)
+    """Folders of the trainings that were needed."""
+    verdicts: Verdicts | None = None
+    """On the detections of the selection videos, by the head that has not seen them; there once it has run."""
 
     def run(self, train: FeatureSet, selection: FeatureSet) -> tuple[Head, ProposalClassifier, dict[str, Any]]:
         """Search, and train the final head.
@@ -160,13 +211,13 @@ class Search:
             lr, head = None, self.make_head().eval()
             head.load_official(self.section.weights)
             chosen = {"weights": str(self.section.weights), "pooling": "proposal", "threshold": 0.0}
-        classifier = fit_on(train, len(self.labels), self.classifier, self.seed)
+        classifier = fit_on(train, len(self.labels), self.classifier, self.seed, self.balance.weights)
         if judge:
             chosen |= self._best_pooling(head, classifier, selection)
         if self.section.refit and len(selection.videos):
             everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
             head = head if lr is None else self._trained("refit", everything, lr)
-            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed)
+            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed, self.balance.weights)
         cost = {
             "seconds": sum((record.seconds for record in self.records), 0.0),
             "peak_memory_bytes": max((record.peak_memory_bytes for record in self.records), default=0),
@@ -176,16 +227,29 @@ class Search:
     def _best_rate(
         self, train: FeatureSet, selection: FeatureSet, judge: bool
     ) -> tuple[float, Head, list[dict[str, Any]]]:
-        """Return the learning rate that wins, its head, and what each of them got."""
+        """Return the learning rate that wins, its head, and what each of them got; those that diverge are dropped."""
         candidates: list[dict[str, Any]] = []
         best: tuple[float, float, Head] | None = None
-        for lr in self.section.lrs if judge else self.section.lrs[:1]:
-            head = self._trained(f"lr-{lr:g}", train, lr)
+        told = ""
+        for lr in self.section.lrs:
+            if best is not None and not judge:
+                break  # nothing tells which is better
+            try:
+                head = self._trained(f"lr-{lr:g}", train, lr)
+            except DivergedError as error:
+                told = str(error)
+                logger.warning("head.lrs: %g is dropped, for the training diverged: %s", lr, told)
+                candidates.append({"lr": lr, "diverged": told})
+                continue
             score = self._scores(head, selection).oracle.average_mAP if judge else 0.0
             candidates.append({"lr": lr, "selection_mAP": score})
             if best is None or score > best[0]:
                 best = (score, lr, head)
-        assert best is not None
+        if best is None:
+            raise DivergedError(
+                f"Every learning rate of head.lrs diverged ({', '.join(f'{lr:g}' for lr in self.section.lrs)}): give "
+                f"smaller ones, and look for NaN or huge numbers in the features. The last one: {told}"
+            )
         return best[1], best[2], candidates
 
     def _best_pooling(self, head: Head, classifier: ProposalClassifier, selection: FeatureSet) -> dict[str, Any]:
@@ -199,8 +263,9 @@ class Search:
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
-            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels))
+            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels), fused)
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
+        self.verdicts = judge(results[pooling][2], truth, self.labels)
         return {
             "pooling": pooling,
             "threshold": results[pooling][1],
@@ -225,18 +290,36 @@ class Search:
                 tracking=self.tracking,
             )
         )
+        self.trainings.append(stage.path)
         if stage.record:
             self.records.append(stage.record)
+            if told := stage.record.result.get("diverged"):
+                raise DivergedError(told)
             return load_head(stage.path, trusted=self.section.name)
         torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
         head = self.make_head()
-        outcome = train_head(
-            stage, self.fabric, head, data, self.windows, lr=lr, section=self.section, seed=self.seed, quiet=self.quiet
-        )
+        try:
+            outcome = train_head(
+                stage,
+                self.fabric,
+                head,
+                data,
+                self.windows,
+                lr=lr,
+                section=self.section,
+                seed=self.seed,
+                balanced=self.balance.sampling,
+                quiet=self.quiet,
+            )
+        except DivergedError as error:
+            if name != "refit":  # of the search: it goes on, and need not try this one again
+                told = str(error)
+                on_first(lambda: stage.finish(Outcome(0.0, 0, {"lr": lr, "diverged": told})))
+            raise
 
         def finish() -> StageRecord:
             save_head(head, stage.path)
-            return stage.finish(outcome)
+            return stage.finish(outcome, HEAD_FILES)
 
         self.records.append(on_first(finish))
         return head.cpu().eval()

@@ -40,10 +40,12 @@ def localise(
         features: ``(C, S)`` on the CPU for each video; moved to the head's device batch by batch.
         windows: How videos are cut.
         options: Decoding preset, soft-NMS.
-        batch: Windows at once.
+        batch: Windows at once; one if videos keep their numbers of snippets, for then each is seen as a whole.
     """
     device = next(head.parameters()).device
-    cut = [windows.cut(video.shape[1]) for video in features]
+    batch = 1 if windows.keep else batch
+    counts = [video.shape[1] for video in features]
+    cut = [[Window(0, count, count)] if windows.keep else windows.cut(count) for count in counts]
     items = [(video, window) for video, parts in zip(features, cut, strict=True) for window in parts]
     seen: list[Proposals] = []
     for first in range(0, len(items), batch):

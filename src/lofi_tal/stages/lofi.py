@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, video_shares
 from lofi_tal.config import LofiSection
 from lofi_tal.data import (
     Batch,
@@ -27,7 +28,7 @@ from lofi_tal.data import (
     make_batches,
     make_training_loader,
 )
-from lofi_tal.encoders import Encoder, batchnorms, set_batchnorm_mode
+from lofi_tal.encoders import Encoder, batchnorms, layer_rates, set_batchnorm_mode, trainable
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
@@ -49,6 +50,7 @@ def train_lofi(
     section: LofiSection,
     seed: int,
     workers: int,
+    balance: BalanceSection = NO_BALANCE,
     show: Callable[[Batch[TruthVideo]], None] | None = None,
     watch: Watch | None = None,
     quiet: bool = False,
@@ -58,7 +60,7 @@ def train_lofi(
     Args:
         folder: Stage folder.
         fabric: Device, precision and processes.
-        encoder: Trained in place.
+        encoder: Trained in place, but for what is frozen in it.
         head: Trained with it, and thrown away.
         videos: Training videos, or windows of them.
         classes: K, for the class loss.
@@ -66,6 +68,7 @@ def train_lofi(
         section: Schedule, epochs, optimiser, strategy.
         seed: Of the order and all that is drawn.
         workers: Loader processes.
+        balance: What is done for rare classes.
         show: Is given the first batch before it is trained on.
         watch: What is looked at between epochs.
         quiet: No progress.
@@ -74,17 +77,23 @@ def train_lofi(
     schedule = section.fidelities_over(full)
     strategy = Strategy(section.strategy, section.chunk, section.gradient_share)
     layer = classes if section.class_loss > 0 else None
-    plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss)
+    weights = None if balance.weights is None else class_weights(_instances(videos, classes), balance.weights).tolist()
+    plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss, class_weights=weights)
     optimizer, lr_at = _optimizer(plain, section, fabric)
     set_batchnorm_mode(encoder.train(), section.batchnorm)
-    model, run = begin(folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet)
-    loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers)
+    model, run = begin(
+        folder, fabric, plain, optimizer, lr_at, section, items=len(videos), seed=seed, quiet=quiet, ema=section.ema
+    )
+    shares = video_shares([video.labels.tolist() for video in videos.videos]) if balance.sampling else None
+    loader = make_training_loader(run, videos, batch=section.batch, schedule=schedule, workers=workers, shares=shares)
     model.train()
     set_batchnorm_mode(encoder, section.batchnorm)
     look = None if watch is None else partial(watch.after, plain, fabric)
     for step, batch in run.batches(with_first_shown(loader, run, show), look):
         run.lost.update(batch.failed)
         _train_step(run, fabric, model, plain, batch, section.accumulate, step.index)
+    if run.average is not None:
+        run.average.apply()
     if section.reestimate:
         lost = reestimate_batchnorm(encoder, fabric, videos, full, section, seed=seed, workers=workers)
         run.lost.update(lost)
@@ -95,6 +104,11 @@ def train_lofi(
         "unreadable": run.all_lost(),
     }
     return run.outcome(result)
+
+
+def _instances(videos: SnippetDataset, classes: int) -> list[int]:
+    """Return the number of instances of each class."""
+    return torch.bincount(torch.cat([video.labels for video in videos.videos]), minlength=classes).tolist()
 
 
 def _train_step(
@@ -122,16 +136,20 @@ def _optimizer(model: EndToEnd, section: LofiSection, fabric: Fabric) -> tuple[A
 
 
 def parameter_groups(model: EndToEnd, section: LofiSection) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: one, or the encoder apart if it has a learning rate of its own.
+    """Return the optimiser's groups of what is trained: one, or the encoder apart if it has learning rates of its own.
 
     A head starts from random weights and an encoder does not: with one large learning rate for both, the first
     gradients that come through the head can undo what stage 1 taught.
     """
-    if section.encoder_lr is None:
-        return [{"params": list(model.parameters())}]
+    if section.encoder_lr is None and section.layer_decay is None:
+        return [{"params": trainable(model.modules())}]
     others = [parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
-    encoder = {"params": list(model.encoder.parameters()), "lr_scale": section.encoder_lr / section.lr}
-    return [{"params": others}, encoder]
+    scale = (section.encoder_lr or section.lr) / section.lr
+    encoder: list[dict[str, Any]] = [
+        {"params": trainable(modules), "lr_scale": scale * factor}
+        for modules, factor in layer_rates(model.encoder, section.layer_decay)
+    ]
+    return [group for group in [{"params": others}, *encoder] if group["params"]]
 
 
 @torch.no_grad()
@@ -148,13 +166,14 @@ def reestimate_batchnorm(
     """Estimate BatchNorm's running statistics anew at full fidelity, which the encoder will be used at.
 
     As after the low-resolution phases of multigrid training (Wu et al., CVPR 2020). The statistics are the mean over
-    parts of ``section.reestimate`` batches; the weights stay as they are. A part has as many snippets of its batch,
-    drawn at random, as a step of training encodes pixels of: those of one video vary less than all do.
+    parts of ``section.reestimate`` batches; the weights stay as they are, and so do the statistics of frozen layers. A
+    part has as many snippets of its batch, drawn at random, as a step of training encodes pixels of: those of one video
+    vary less than all do.
 
     Returns:
         Why videos could not be read, by id.
     """
-    norms = batchnorms(encoder)
+    norms = [norm for norm in batchnorms(encoder) if norm not in encoder.frozen]
     if not norms:
         return {}
     at_once = _snippets_at_once(section, full)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lofi_tal.config import ClassificationSection
 from lofi_tal.data import Batch, ClipDataset, as_clips, centre_requests, make_batches, make_training_loader
-from lofi_tal.encoders import BatchNorm, Encoder, set_batchnorm_mode
+from lofi_tal.encoders import BatchNorm, Encoder, layer_rates, set_batchnorm_mode, trainable
 from lofi_tal.errors import DataError, RunError
 from lofi_tal.fidelity import ConstantSchedule, Fidelity
 from lofi_tal.progress import Progress
@@ -52,31 +52,37 @@ class ClipClassifier(nn.Module):
         return logits
 
 
-def parameter_groups(model: ClipClassifier, weight_decay: float) -> list[dict[str, Any]]:
-    """Return TSM's parameter groups: what decays, and how each learning rate is scaled."""
-    weights, biases, norms = [], [], []
-    for module in model.encoder.modules():
-        own = list(module.named_parameters(recurse=False))
-        if isinstance(module, BatchNorm):
-            norms += [parameter for _, parameter in own]
-        else:
-            weights += [parameter for name, parameter in own if name != "bias"]
-            biases += [parameter for name, parameter in own if name == "bias"]
-    groups = [
-        {"params": weights, "lr_scale": 1.0, "weight_decay": weight_decay},
-        {"params": biases, "lr_scale": 2.0, "weight_decay": 0.0},
-        {"params": norms, "lr_scale": 1.0, "weight_decay": 0.0},
-        {"params": [model.fc.weight], "lr_scale": 5.0, "weight_decay": weight_decay},
-        {"params": [model.fc.bias], "lr_scale": 10.0, "weight_decay": 0.0},
+def parameter_groups(model: ClipClassifier, section: ClassificationSection) -> list[dict[str, Any]]:
+    """Return TSM's parameter groups of what is trained: what decays, and how each learning rate is scaled.
+
+    With AdamW, which adapts each parameter's rate by itself, biases and the classification layer are not scaled.
+    """
+    scale = (section.encoder_lr or section.lr) / section.lr
+    groups = []
+    for modules, factor in layer_rates(model.encoder, section.layer_decay):
+        norms = trainable(module for module in modules if isinstance(module, BatchNorm))
+        others = [module for module in modules if not isinstance(module, BatchNorm)]
+        biases = [one for module in others for one in trainable([module]) if one is getattr(module, "bias", None)]
+        known = {id(one) for one in biases}
+        weights = [one for one in trainable(others) if id(one) not in known]
+        groups += [(weights, factor * scale, 1.0, True), (biases, factor * scale, 2.0, False)]
+        groups.append((norms, factor * scale, 1.0, False))
+    groups += [([model.fc.weight], 1.0, 5.0, True), ([model.fc.bias], 1.0, 10.0, False)]
+    return [
+        {
+            "params": parameters,
+            "lr_scale": rate * (kind if section.optimizer == "sgd" else 1.0),
+            "weight_decay": section.weight_decay if decays else 0.0,
+        }
+        for parameters, rate, kind, decays in groups
+        if parameters
     ]
-    return [group for group in groups if group["params"]]
 
 
 def _optimizer(model: ClipClassifier, section: ClassificationSection, fabric: Fabric) -> tuple[Any, Any]:
     """Return the optimiser, and the learning rate as a function of the epoch."""
-    groups = parameter_groups(model, section.weight_decay)
-    if section.optimizer == "adamw":  # adapts each parameter's rate by itself
-        groups = [{**group, "lr_scale": 1.0} for group in groups]
+    groups = parameter_groups(model, section)
+    if section.optimizer == "adamw":
         return make_optimizer("adamw", groups, fabric, lr=section.lr), cosine(section.lr, section.epochs)
     optimizer = make_optimizer("sgd", groups, fabric, lr=section.lr, momentum=section.momentum)
     return optimizer, falling(section.lr, 0.1, [share * section.epochs for share in section.milestones])
@@ -103,7 +109,7 @@ def pretrain(
     Args:
         folder: Stage folder.
         fabric: Device, precision and processes.
-        encoder: Trained in place.
+        encoder: Trained in place, but for what is frozen in it.
         task: What it learns.
         train: Clips to learn from.
         validate: Clips for the accuracy at the end.

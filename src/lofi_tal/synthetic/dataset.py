@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import LofiError, RunError
+from lofi_tal.errors import LofiError
 from lofi_tal.files import hash_object, read_json, write_json, write_text
 from lofi_tal.synthetic.plans import (
     FPS,
@@ -26,6 +23,7 @@ from lofi_tal.synthetic.plans import (
     plan_video,
 )
 from lofi_tal.video import write_video
+from lofi_tal.video.readers import read_in_processes
 
 VERSION = 1  # of the generator: raise it whenever any byte of its output changes
 CRF = 20
@@ -71,8 +69,7 @@ def make_dataset(
         preset: ``tiny`` (tests), ``small`` (demonstration), ``bench`` or ``bench_broad`` (experiments).
         seed: Of all chance, at least 0.
         clips: Make the trimmed clips too; a later call makes what an earlier one left out.
-        workers: Processes that render; 1 renders in this one. Others are started by ``spawn``, so a script that calls
-            this needs an ``if __name__ == "__main__"`` guard.
+        workers: Processes that render; 1 renders in this one.
         progress: Called with (files done, files in all) whenever a file is there.
 
     Returns:
@@ -80,7 +77,7 @@ def make_dataset(
 
     Raises:
         LofiError: If an argument is out of range, or the folder holds something else.
-        RunError: If the folder cannot be written or a rendering process dies.
+        RunError: If the folder cannot be written, or rendering processes die again and again.
     """
     if seed < 0:
         raise LofiError(f"seed {seed} is negative; allowed: 0 or more.")
@@ -202,30 +199,12 @@ def _make_files(jobs: Sequence[tuple[Plan, Path]], workers: int, progress: Progr
     missing = [(plan, path) for plan, path in jobs if not path.exists()]
     done = len(jobs) - len(missing)
     progress(done, len(jobs))
-    for _ in _run(missing, min(workers, len(missing))):
+    workers = min(workers, len(missing)) if workers > 1 else 0
+    for _ in read_in_processes(_write, missing, workers, in_order=False):
         done += 1
         progress(done, len(jobs))
 
 
-def _run(jobs: Sequence[tuple[Plan, Path]], workers: int) -> Iterator[None]:
-    """Yield once for every file written."""
-    if workers <= 1:
-        for plan, path in jobs:
-            _write(plan, path)
-            yield
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for future in as_completed([pool.submit(_write, plan, path) for plan, path in jobs]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            "A rendering process died (out of memory, or killed). Run the same command again: "
-            "it goes on with what is missing. With workers=1 everything stays in one process."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _write(plan: Plan, path: Path) -> None:
+def _write(job: tuple[Plan, Path]) -> None:
+    plan, path = job
     write_video(path, plan.render(), fps=FPS, crf=CRF)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from av.video.stream import VideoStream
 
 from lofi_tal.errors import DataError
 from lofi_tal.video import watch
+from lofi_tal.video.limits import FORMATS, LISTS, MAX_ASPECT, MAX_PIXELS
+
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS), "max_pixels": str(MAX_PIXELS)}
 
 
 class VideoError(DataError):
@@ -25,13 +29,15 @@ class VideoError(DataError):
 def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a local file and yield it with its best video stream, ready to decode with ``threads`` threads.
 
+    All that reads videos comes here. The file may be a stranger's: only the formats in
+    :data:`~lofi_tal.video.limits.FORMATS` are opened, and nothing in a file leads to another one or to the network.
     PyAV keeps FFmpeg's own log silent unless the application switches it on.
 
     Raises:
-        VideoError: If the file is missing, empty or not a video, or hangs.
+        VideoError: If the file is missing, empty or not a video, is too large, hangs, or was given up.
     """
-    if watch.is_known_to_hang(path):
-        raise VideoError(f"{watch.silence(path)}.")
+    if reason := watch.given_up(path):
+        raise VideoError(reason)
     with watch.reading(path):
         _check_file(path)
         with _opened(path) as container:
@@ -39,15 +45,15 @@ def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, V
             stream.codec_context.thread_count = threads
             if threads > 1:
                 stream.codec_context.thread_type = "AUTO"
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             yield container, stream
 
 
 def _opened(path: Path) -> InputContainer:
     try:
         return av.open(
-            # an absolute path and one protocol: a name such as "concat:a|b" or a playlist cannot reach other places
-            str(path.absolute()),
-            options={"protocol_whitelist": "file"},
+            str(path.absolute()),  # or a name such as "concat:a|b" would be a protocol
+            options=_OPTIONS,
             metadata_errors="ignore",
             mode="r",
             timeout=watch.SILENCE_SECONDS,  # for opening, and for each packet
@@ -136,16 +142,35 @@ def _check_file(path: Path) -> None:
 
 def _why_not_opened(path: Path, error: Exception) -> str:
     with path.open("rb") as handle:
-        head = handle.read(12)
+        head = handle.read(4096)
     if head[4:8] == b"ftyp":
         return "an MP4 file without its index (moov): it was cut short while it was copied or recorded"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    listed = next((what for mark, what in LISTS.items() if start.startswith(mark)), None)
+    listed = LISTS[b"<MPD"] if b"<MPD" in head else listed
+    if listed:
+        return f"is {listed}, not a video; what it names is not opened: give the video files themselves"
+    if getattr(error, "errno", None) == errno.EINVAL:  # FFmpeg knows the format, and it is none of ours
+        return "is a text, a still picture, sound or a list of files, not a video"
     return f"is not a video that FFmpeg can read ({getattr(error, 'strerror', None) or error})"
 
 
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuse frames that are too large to be worked with.
+
+    Raises:
+        VideoError: If they have more than :data:`~lofi_tal.video.limits.MAX_PIXELS`, or one side is more than
+            :data:`~lofi_tal.video.limits.MAX_ASPECT` times the other.
+    """
+    if height * width > MAX_PIXELS:
+        most = f"at most {MAX_PIXELS} pixels a frame are read"
+        raise VideoError(f"{path}: its frames are {width} × {height} pixels; {most}: downsample it.")
+    if max(height, width) > MAX_ASPECT * min(height, width) > 0:
+        most = f"one side may be at most {MAX_ASPECT} times the other"
+        raise VideoError(f"{path}: its frames are {width} × {height} pixels; {most}.")
+
+
 def _best_stream(path: Path, container: InputContainer) -> VideoStream:
-    name = container.format.name
-    if name == "tty" or name.startswith("image2") or name.endswith("_pipe"):
-        raise VideoError(f"{path}: is a text or a still picture, not a video.")
     # a cover picture is a video stream of one frame
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
@@ -156,4 +181,5 @@ def _best_stream(path: Path, container: InputContainer) -> VideoStream:
     # a stream whose codec this FFmpeg lacks has no codec context, whatever the type annotation says
     if getattr(stream, "codec_context", None) is None:
         raise VideoError(f"{path}: its video codec is not known to this FFmpeg.")
+    check_size(path, stream.codec_context.height, stream.codec_context.width)
     return stream

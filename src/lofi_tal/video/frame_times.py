@@ -21,7 +21,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from lofi_tal.video.clock import Clock, has_free_stamps, player_origin, start_on
-from lofi_tal.video.container import VideoError, all_frames, decoded, flushed, open_video, packets
+from lofi_tal.video.container import VideoError, all_frames, check_size, decoded, flushed, open_video, packets
+from lofi_tal.video.limits import MAX_PIXELS, MAX_SECONDS
 from lofi_tal.video.orientation import Orientation, orientation_of
 from lofi_tal.video.stamps import LONGEST, Mended, long_pictures, mend
 
@@ -252,7 +253,10 @@ def _read_packets(path: Path) -> Timeline:
         if not head:
             head += flushed(stream)
         if not head or not any(stored.shown):
-            raise VideoError(f"{path}: not one frame can be decoded.")
+            raise VideoError(
+                f"{path}: not one frame can be decoded: it is damaged, or has more than {MAX_PIXELS} pixels a frame."
+            )
+        check_size(path, head[0].height, head[0].width)
         # AVI stores no presentation times: with reordered frames the stamps are guesses in the order of decoding
         guessed = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
         jumpable = container.format.name in _JUMPABLE and all(stored.shown)
@@ -272,6 +276,7 @@ def _read_packets(path: Path) -> Timeline:
     strict = bool((np.diff(ticks) > 0).all()) and mended is None
     keys = [number for number, (_, _, key) in enumerate(known) if key] if jumpable and strict and not guessed else []
     first = (begin or 0) if guessed else int(ticks[0])
+    _check_length(path, (int(ticks[-1] - ticks[0]) + last) * time_base)
     return Timeline(
         ticks=ticks,
         last=last,
@@ -286,6 +291,14 @@ def _read_packets(path: Path) -> Timeline:
         stamps=None if mended is None else mended.pts,
         notes=(*notes, *long_pictures(ticks, time_base)),
     )
+
+
+def _check_length(path: Path, seconds: Fraction) -> None:
+    if not 0 < seconds <= MAX_SECONDS:
+        raise VideoError(
+            f"{path}: lasts {float(seconds):g} s by its time stamps; more than 0 and at most {MAX_SECONDS:g} s "
+            "(30 days) are read: cut it, or write its time stamps anew (ffmpeg -i IN -c copy OUT)."
+        )
 
 
 def _start(seconds: float, *, doubtful: bool) -> float:

@@ -6,20 +6,18 @@ nothing; of several lines about a path the last one counts, and a changed file i
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
-import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import append_line, file_stamp, hash_object
@@ -29,11 +27,15 @@ from lofi_tal.video.clock import Clock
 from lofi_tal.video.container import VideoError
 from lofi_tal.video.decode import decode_frames
 from lofi_tal.video.frame_times import probe_video
+from lofi_tal.video.limits import MAX_MEMORY
+from lofi_tal.video.readers import read_in_processes
 
-_AT_ONCE = 512  # files that share processes: if one of them ends its process, those left are examined one by one
 _LEASED = 32  # files that a process takes for itself where several share them
 _BLOCK = 65536  # bytes
+_RECORD = b'{"path"'  # how a line begins, in every layout
 _LAYOUT = 2  # of a line; raise it when files are read differently, so that they are examined again
+_CHECK = ', "check": "'
+_MOST = 1e10  # seconds, frames or pixels of a video
 _PLACES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
@@ -96,6 +98,8 @@ class VideoRecord:
             raise TypeError(f"expected texts and whole numbers, found {value!r}")
         if not isinstance(record.mirrored, bool) or not math.isfinite(_number(record.start)):
             raise TypeError(f"expected a number and true or false, found {value!r}")
+        if max(_number(record.duration), *counts) > _MOST or abs(record.start) > _MOST:
+            raise ValueError(f"expected seconds and counts of a video, found {value!r}")
         if not record.error and not (_number(record.duration) > 0 and min(counts) > 0):
             raise ValueError(f"expected a video with frames, found {value!r}")
         return record
@@ -121,7 +125,7 @@ class VideoManifest:
 
     Args:
         path: The file that keeps it; None keeps it in memory alone.
-        workers: Processes that examine files; at least one does, so that a file that hangs can be given up.
+        workers: Processes that examine files; at least one does, so that a file that hangs or crashes can be given up.
         patience: Of :meth:`examine`, where it is not given there.
     """
 
@@ -178,13 +182,12 @@ class VideoManifest:
 
     def _examine(self, todo: Sequence[Path], decode: bool) -> Iterator[tuple[Path, VideoRecord]]:
         """Examine files, and write down what is new."""
-        for block in _blocks(todo, _AT_ONCE):
-            for path, record in _examined(block, decode, self.workers):
-                if record != self.known.get(record.path):
-                    self.known[record.path] = record
-                    if self.path is not None:
-                        append_line(self.path, json.dumps(asdict(record), allow_nan=False))
-                yield path, record
+        for path, record in _examined(todo, decode, self.workers):
+            if record != self.known.get(record.path):
+                self.known[record.path] = record
+                if self.path is not None:
+                    append_line(self.path, _line(record))
+            yield path, record
 
     def _shared(self, paths: Sequence[Path], decode: bool, patience: float) -> Iterator[tuple[Path, VideoRecord]]:
         """Examine what no other process does, block by block, and yield what all of them found.
@@ -218,12 +221,16 @@ class VideoManifest:
         """Read what has been added to the file; its last line is read again if it had no end yet."""
         if self.path is None or not self.path.exists():
             return
+        if not self.path.is_file():
+            raise LofiError(f"The manifest {self.path} cannot be read: it is no plain file. Name a file, new or old.")
         try:
             with self.path.open("rb") as file:
                 file.seek(self._bytes)
                 new = file.read()
         except OSError as error:
             raise LofiError(f"The manifest {self.path} cannot be read: {error.strerror}.") from error
+        if not self._bytes and new.strip() and not any(line.startswith(_RECORD) for line in new.splitlines()):
+            raise LofiError(f"{self.path} is no manifest, and lines would be added to it: name another file.")
         self._bytes += new.rfind(b"\n") + 1
         for record in _records(new):
             self.known[record.path] = record
@@ -234,35 +241,10 @@ def _blocks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
 
 
 def _examined(todo: Sequence[Path], decode: bool, workers: int) -> Iterator[tuple[Path, VideoRecord]]:
-    """Yield what there is to say of each file; one that ends its process costs itself alone."""
-    left = yield from _together(todo, decode, workers)
-    for path in left:
-        if len(left) > 1:  # one of these ended its process, and took the others with it
-            yield from _examined([path], decode, 1)
-        else:
-            reason = f"{watch.silence(path)}, or crashes FFmpeg."
-            yield path, VideoRecord(str(path.absolute()), "", error=reason)
-
-
-def _together(
-    todo: Sequence[Path], decode: bool, workers: int
-) -> Generator[tuple[Path, VideoRecord], None, list[Path]]:
-    """Yield what processes find, and return the files of which nothing was heard when one of them died."""
-    left = dict.fromkeys(todo)
-    futures: dict[Future[VideoRecord], Path] = {}
-    with ProcessPoolExecutor(max(1, min(workers, len(todo))), initializer=_begin_process) as pool:
-        try:
-            with contextlib.suppress(BrokenProcessPool):
-                for path in todo:
-                    futures[pool.submit(_examine_watched, path, decode)] = path
-            for future in as_completed(futures):
-                with contextlib.suppress(BrokenProcessPool):
-                    record = future.result()
-                    del left[futures[future]]
-                    yield futures[future], record
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # an error of the caller need not wait for all of them
-    return list(left)
+    """Yield what there is to say of each file, as it comes; one that ends its processes costs itself alone."""
+    processes = max(1, min(workers, len(todo)))
+    read, begin = functools.partial(_examine_watched, decode=decode), functools.partial(watch.limit_memory, MAX_MEMORY)
+    return read_in_processes(read, todo, processes, in_order=False, begin=begin)
 
 
 def examine(path: Path, decode: bool) -> VideoRecord:
@@ -288,15 +270,11 @@ def examine(path: Path, decode: bool) -> VideoRecord:
         return VideoRecord(name, stamp, error=str(error))
 
 
-def _examine_watched(path: Path, decode: bool) -> VideoRecord:
+def _examine_watched(path: Path, decode: bool) -> tuple[Path, VideoRecord]:
+    if reason := watch.given_up(path):
+        return path, VideoRecord(str(path.absolute()), "", error=reason)
     with watch.reading(path):
-        return examine(path, decode)
-
-
-def _begin_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the user's interruption ends these processes at once
-    watch.watch_this_process()
-    watch.end_with_parent()
+        return path, examine(path, decode)
 
 
 def _number(value: Any) -> float:
@@ -323,10 +301,33 @@ def _content(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _line(record: VideoRecord) -> str:
+    """Return the line of a record, with a check word of all before it."""
+    text = json.dumps(asdict(record), allow_nan=False)
+    return f'{text[:-1]}{_CHECK}{_check_word(text)}"}}'
+
+
+def _check_word(text: str) -> str:
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+def _record(line: str) -> VideoRecord:
+    """Return the record of a line; lines of earlier versions have no check word.
+
+    Raises:
+        ValueError: If it is not what was written, or of another layout.
+        TypeError: If it has other fields, or values of other kinds.
+    """
+    text, found, rest = line.rpartition(_CHECK)
+    if found and rest != f'{_check_word(text + "}")}"}}':
+        raise ValueError("another line was written")
+    return VideoRecord.from_json(json.loads(text + "}" if found else line))
+
+
 def _records(lines: bytes) -> Iterator[VideoRecord]:
     """Yield the records of some lines; one that was cut short, by a crash, is as if it were not there."""
     for line in lines.decode(errors="replace").splitlines():
         try:
-            yield VideoRecord.from_json(json.loads(line))
+            yield _record(line)
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             continue

@@ -1,42 +1,85 @@
-"""Files that hang: what gives nothing for :data:`SILENCE_SECONDS` is given up.
+"""The file that a process reads: what gives nothing for :data:`SILENCE_SECONDS` is given up.
 
 FFmpeg looks at the clock between two reads, and so gives up by itself in most loops and on storage that hardly answers.
 One call that never comes back (a read from a dead file server, an endless loop of a decoder) ends only with its
-process. So files are read in processes that are there for nothing else, and watched: see :func:`watch_this_process`.
+process. So files are read in processes that are there for nothing else, and watched: see :mod:`lofi_tal.video.readers`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import resource
+import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SILENCE_SECONDS = 300.0
 """A healthy file answers at once, and one on a slow disk within seconds."""
 
-_LOOKS = 100  # at a file within that time: a process that was stopped for a while has not looked meanwhile
+HANGS = 75
+"""Status of a process that ended because its file hangs."""
+TOO_LARGE = 76
+"""Status of a process that ended because its file takes too much memory."""
 
-_PARENT_SECONDS = 1.0  # between two looks at whether the parent lives
+_LOOKS = 100  # at a file within that time: a process that was stopped for a while has not looked meanwhile
+_LONGEST = 4096  # bytes of a path, on Linux
+
+
+class Slot:
+    """Memory in which a process says what it reads, for another one to look at when it has died."""
+
+    def __init__(self) -> None:
+        self._size = multiprocessing.RawValue("i", 0)
+        self._text = multiprocessing.RawArray("c", _LONGEST)
+
+    def write(self, path: Path | None) -> None:
+        """Say what is read now."""
+        self._size.value = 0  # so that a death between these lines leaves nothing, not half a path
+        if path is not None and len(text := os.fsencode(path)) <= _LONGEST:
+            self._text[: len(text)] = text
+            self._size.value = len(text)
+
+    def read(self) -> Path | None:
+        """Return what was read last, None if nothing was."""
+        text: bytes = self._text[: self._size.value]
+        return Path(os.fsdecode(text)) if text else None
+
+
+_MEMORY_SECONDS = 0.2  # between two looks at how large this process is
 
 _reading: Path | None = None
 _signs = 0
-_hanging: frozenset[Path] = frozenset()
+_given_up: Mapping[Path, str] = {}
+_slot: Slot | None = None
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Say that this process reads a file."""
-    global _reading
-    before, _reading = _reading, path
-    note_sign_of_life()
+    before = _reading
+    _read(path)
     try:
         yield
     finally:
-        _reading = before
-        note_sign_of_life()
+        _read(before)
+
+
+def _read(path: Path | None) -> None:
+    global _reading
+    _reading = path
+    note_sign_of_life()
+    if _slot is not None:
+        _slot.write(path)
+
+
+def keep_slot() -> None:
+    """Leave in the slot of this process what is read now: it ends, and unwinds before."""
+    global _slot
+    _slot = None
 
 
 def note_sign_of_life() -> None:
@@ -45,19 +88,14 @@ def note_sign_of_life() -> None:
     _signs += 1
 
 
-def watch_this_process(
-    tell: Callable[[Path], None] = lambda path: None, hanging: Collection[Path] = frozenset()
-) -> None:
-    """End this process, from now on, as soon as a file that it reads hangs.
-
-    It ends with status 0: of a loader process, any other would raise an error wherever the main process happens to be.
+def watch_this_process(slot: Slot | None = None) -> None:
+    """End this process with status :data:`HANGS`, from now on, as soon as a file that it reads hangs.
 
     Args:
-        tell: Called with the file before.
-        hanging: Files that are known to hang, and are not tried.
+        slot: Is told which file is read.
     """
-    global _hanging
-    _hanging = frozenset(hanging)
+    global _slot
+    _slot = slot
 
     def watch() -> None:
         looks, known = 0, -1
@@ -66,27 +104,52 @@ def watch_this_process(
             path, signs = _reading, _signs
             looks, known = (looks + 1 if path is not None and signs == known else 0), signs
             if path is not None and looks == _LOOKS:
-                tell(path)
-                os._exit(0)
+                os._exit(HANGS)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def end_with_parent() -> None:
-    """End this process when its parent has: a parent that is killed tells nobody, and its locks would be held on."""
-    parent = os.getppid()
+def give_up(files: Mapping[Path, str]) -> None:
+    """Let this process try no more some files, each with the reason."""
+    global _given_up
+    _given_up = files
+
+
+def given_up(path: Path) -> str:
+    """Return why a file need not be tried in this process; empty if it may."""
+    return _given_up.get(path, "")
+
+
+def limit_memory(most: int) -> None:
+    """End this process, from now on, as soon as one file makes it grow by more than ``most`` bytes.
+
+    A decoder may keep many frames of any size that a file claims. The largest size of the process so far counts.
+    """
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_SECONDS)
-        os._exit(0)
+        path, before = None, 0
+        while True:
+            size = _largest_size()
+            if _reading is None or _reading != path:
+                path, before = _reading, size
+            elif size - before > most:
+                os._exit(TOO_LARGE)
+            time.sleep(_MEMORY_SECONDS)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def is_known_to_hang(path: Path) -> bool:
-    """Say whether a file need not be tried in this process."""
-    return path in _hanging
+def _largest_size() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def why_it_ended(path: Path, status: int | None) -> str:
+    """Return what a process said of the file that it read with the status that it ended with; empty if nothing."""
+    if status == TOO_LARGE:
+        return f"{path}: takes more memory than one file may (6 GiB)"
+    return silence(path) if status == HANGS else ""
 
 
 def silence(path: Path) -> str:

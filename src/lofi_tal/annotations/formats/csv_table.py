@@ -18,6 +18,7 @@ from typing import Any
 from lofi_tal.annotations.formats.collecting import Collector
 from lofi_tal.annotations.formats.tables import Table, find_header, read_tables
 from lofi_tal.annotations.values import read_time, shown
+from lofi_tal.cells import unguarded
 from lofi_tal.errors import DataError, nearest
 from lofi_tal.files import read_json
 
@@ -59,7 +60,13 @@ _Rows = Iterator[tuple[str, dict[str, str] | str]]
 def _rows(path: Path, into: Collector) -> tuple[_Rows, dict[str, str]]:
     """Return where each row of a table stands and its values, and which column holds what."""
     table, header, names = _named(path, read_tables(path), into.options.columns)
-    return ((f"{path}, line {line}", row) for line, row in table.records(header)), names
+    rows = ((line, _texts(row)) for line, row in table.records(header))
+    return ((f"{path}, line {line}", row) for line, row in rows), names
+
+
+def _texts(row: dict[str, str] | str) -> dict[str, str] | str:
+    """Return a row without the apostrophes that guard its texts against spreadsheets."""
+    return row if isinstance(row, str) else {column: unguarded(cell) for column, cell in row.items()}
 
 
 def is_records(document: Any) -> bool:

@@ -21,6 +21,7 @@ from lofi_tal.annotations.formats.collecting import VideoFolder
 from lofi_tal.annotations.formats.csv_table import COLUMNS
 from lofi_tal.annotations.formats.export_files import write_audacity, write_cvat, write_elan
 from lofi_tal.annotations.formats.export_projects import write_boris, write_label_studio, write_via
+from lofi_tal.cells import guarded
 from lofi_tal.errors import DataError
 from lofi_tal.files import write_json, write_text
 
@@ -36,18 +37,19 @@ def write_activitynet(path: Path, annotations: Annotations, _videos: VideoFolder
 def write_csv(path: Path, annotations: Annotations, _videos: VideoFolder | None) -> None:
     """Write a table with a row for each segment, and one with empty times for each video without any.
 
-    A table has no place for ignored parts.
+    A table has no place for ignored parts. Texts are guarded against spreadsheets (:mod:`lofi_tal.cells`).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, "subset", "duration"])
     for video in annotations:
         segments = video.segments
-        facts = [video.subset, "" if video.duration is None else repr(video.duration)]
+        name = guarded(video.video_id)
+        facts = [guarded(video.subset), "" if video.duration is None else repr(video.duration)]
         for start, end, label in zip(segments.start, segments.end, segments.label, strict=True):
-            writer.writerow([video.video_id, repr(float(start)), repr(float(end)), label, *facts])
+            writer.writerow([name, repr(float(start)), repr(float(end)), guarded(label), *facts])
         if not len(segments):
-            writer.writerow([video.video_id, "", "", "", *facts])
+            writer.writerow([name, "", "", "", *facts])
     write_text(path, text.getvalue())
 
 

@@ -44,8 +44,11 @@
     const data = JSON.parse(root.querySelector("script.data").textContent);
     const find = (name) => root.querySelector(name);
     const [video, lanes, canvas, slider, zoom] = ["video", ".lanes", ".canvas", ".threshold", ".zoom"].map(find);
-    const segments = data.sources.flatMap((source) =>
-      source.segments.map(([start, end, label, score]) => ({ start, end, label: data.labels[label], score, source })));
+    const segments = data.sources.flatMap((source) => {
+      const [first, other] = [new Set(source.first), new Set(source.other)];
+      return source.segments.map(([start, end, label, score], i) =>
+        ({ start, end, label: data.labels[label], score, source, first: first.has(i), other: other.has(i) }));
+    });
     const truth = segments.filter((one) => one.source.truth);
     const detections = segments.filter((one) => !one.source.truth);
     const best = Math.max(...detections.map((one) => one.score), data.threshold, 1e-9);
@@ -55,6 +58,7 @@
     const labels = [...new Set([...truth.sort((a, b) => a.start - b.start),
       ...[...detections].sort((a, b) => b.score - a.score)].map((one) => one.label))];
     let duration = data.duration, threshold = data.threshold, moment = 0, only = null, sort = "start", broken = !video;
+    let chosen = data.chosen, every = false; // what was chosen beforehand, by class; all labels of a span
 
     const now = () => (broken ? moment : video.currentTime);
     const seek = (time) => {
@@ -137,7 +141,8 @@
     }
 
     function draw() {
-      const shown = segments.filter((one) => one.source.truth || one.score >= threshold);
+      const shows = (one) => (chosen ? one.first : one.score >= threshold && (every || !one.other));
+      const shown = segments.filter((one) => one.source.truth || shows(one));
       const found = shown.filter((one) => !one.source.truth);
       for (const one of segments) Object.assign(one, { nodes: [], inside: false });
       tooltip.hidden = true;
@@ -147,7 +152,8 @@
       for (const head of root.querySelectorAll("th[data-sort]")) {
         head.setAttribute("aria-sort", head.dataset.sort !== sort ? "none" : sort === "start" ? "ascending" : "descending");
       }
-      find(".limit").value = figure(threshold);
+      find(".limit").value = chosen ? "chosen by class" : figure(threshold);
+      find(".again").hidden = chosen || !data.chosen;
       find(".count").textContent = `${found.length} of ${detections.length} detections`;
       find(".nothing").hidden = found.length > 0;
       find(".nothing").textContent = detections.length ? "No detection scores that much: lower the threshold."
@@ -212,7 +218,14 @@
     });
     slider.max = best;
     slider.value = threshold;
-    slider.addEventListener("input", () => { threshold = Number(slider.value); draw(); });
+    slider.addEventListener("input", () => { chosen = false; threshold = Number(slider.value); draw(); });
+    find(".again").addEventListener("click", () => {
+      [chosen, every, threshold, slider.value] = [true, false, data.threshold, data.threshold];
+      find(".every input").checked = false;
+      draw();
+    });
+    find(".every").hidden = !segments.some((one) => one.other);
+    find(".every input").addEventListener("change", (event) => { chosen = false; every = event.target.checked; draw(); });
     zoom.addEventListener("input", () => {
       const factor = 2 ** Number(zoom.value);
       canvas.style.setProperty("--zoom", factor);

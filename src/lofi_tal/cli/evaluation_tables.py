@@ -1,0 +1,132 @@
+"""What `lofi evaluate` prints: tables of mAP, recall, errors, and of what a person sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lofi_tal.cli.common import complain, percent, print_table, say
+
+if TYPE_CHECKING:
+    from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, ProposalResult
+
+
+def show_detections(result: DetectionResult, intervals: BootstrapResult | None, *, difference: bool) -> None:
+    """Print mAP at each threshold, with its interval, and which videos were counted."""
+    columns = ["tIoU", "mAP"]
+    if intervals is not None:
+        share = f"{100 * intervals.confidence:g} %"
+        columns += ["difference", f"its {share} interval"] if difference else [f"{share} interval"]
+    if result.ambiguous_parts is not None:
+        columns.append("left out as ambiguous")
+    rows = []
+    for place, (name, value) in enumerate(
+        [*((f"{t:.2f}", m) for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)),
+         ("average", result.average_mAP)]
+    ):  # fmt: skip
+        row = [name, percent(value)]
+        if intervals is not None:
+            one = intervals.mAP[place] if place < len(intervals.mAP) else intervals.average_mAP
+            row += [f"{100 * one.value:+.2f}"] if difference else []
+            row.append(f"{percent(one.low)} to {percent(one.high)}")
+        if result.ambiguous_parts is not None:
+            row.append(str(result.ambiguous_detections[place]) if place < len(result.mAP) else "-")
+        rows.append(row)
+    print_table(
+        f"{result.videos} videos, {result.instances} instances, {result.detections} detections of {result.subset!r}",
+        columns,
+        rows,
+    )
+    if intervals is not None:
+        better = f"; above 0 in {percent(intervals.positive)} % of them" if difference else ""
+        say(f"Intervals: {intervals.replicates} draws of the videos{better}.")
+    if result.ambiguous_parts is not None:
+        say(
+            f"{result.ambiguous_parts} ambiguous parts: detections that match nothing and overlap one of them are left "
+            "out, neither right nor wrong."
+        )
+    if result.repeated:
+        say(
+            f"{result.repeated} detections repeat a segment with another label; each segment counts once, ranked by "
+            + ("its proposal score." if result.ranked_by == "proposal_score" else "its best score.")
+        )
+    _say_ids(result.missing_videos, "videos with instances have no detection; their instances count as missed")
+    _say_ids(result.extra_videos, "videos with detections are not in the subset; they count as false positives")
+    _say_ids(result.excluded_videos, "videos of the subset were left out on request", most=None)
+    for hint in result.hints:
+        complain(hint)
+    if result.ignored_labels:
+        names = ", ".join(f"{label} ({count})" for label, count in result.ignored_labels.items())
+        say(f"Detections of classes that the subset lacks do not count: {names}")
+    silent = [label for label, one in result.per_class.items() if not one.detections]
+    _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
+
+
+def show_recall(result: ProposalResult) -> None:
+    """Print average recall at some numbers of proposals, and the area under the curve."""
+    numbers = (1, 5, 10, 50, 100)
+    print_table(
+        f"proposals: {result.proposals} in {result.videos} videos with instances",
+        (*(f"AR@{number}" for number in numbers), "AUC"),
+        [(*(percent(result.at(number)) for number in numbers), percent(result.auc))],
+    )
+
+
+def show_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print what each kind of error costs, and which instances are hard."""
+    place = diagnosis.nearest_threshold()
+    at = f"tIoU {diagnosis.tiou_thresholds[place]:g}"
+    first = diagnosis.profile[place][0]
+    print_table(
+        f"errors: normalised average mAP {percent(diagnosis.average_mAP_N)}; "
+        f"{percent(diagnosis.missed[place])} % of the instances missed at {at}",
+        ("kind", f"share of the best G detections, {at}", "mAP_N without it"),
+        [
+            (kind, percent(first[kind]), f"{100 * diagnosis.gain[kind]:+.2f}" if kind in diagnosis.gain else "-")
+            for kind in first
+        ],
+    )
+    rows = []
+    for character, bins in diagnosis.sensitivity.items():
+        unit = " s" if character == "length" else ""
+        for one in bins:
+            span = f"above {one.above:g}{unit}" if math.isinf(one.up_to) else f"up to {one.up_to:g}{unit}"
+            figures = (percent(one.average_mAP_N), percent(one.missed[place])) if one.instances else ("-", "-")
+            rows.append((character, one.name, span, one.instances, *figures))
+    print_table("instances by character", ("by", "bin", "range", "instances", "mAP_N", f"missed at {at}"), rows)
+
+
+def show_seen(seen: Assessment) -> None:
+    """Print precision, recall and F1 at the thresholds, how far scores are from probabilities, and what to do next."""
+    rates, limits = seen.point.rates, seen.point.thresholds
+    values = sorted(v for v in {limits.pooled, *limits.classes.values()} if math.isfinite(v))
+    where = " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1]))) if values else "more than any"
+    rows = [(name, percent(rate.value), f"{percent(rate.low)} to {percent(rate.high)}") for name, rate in (
+        ("precision", rates.precision), ("recall", rates.recall), ("F1", rates.f1))]  # fmt: skip
+    print_table(
+        f"at score {where}: {rates.right} of {rates.shown} shown are right, tIoU 0.5",
+        ("what a user sees", "%", f"{100 * seen.point.confidence:g} % interval"),
+        rows,
+    )
+    if seen.chosen_here:
+        say(
+            "The threshold has the best F1 on these very videos: expect less on others. --threshold or --model set one."
+        )
+    if seen.calibrated is not None:
+        say(
+            f"Expected calibration error: raw {100 * seen.raw.error:.2f} points, calibrated "
+            f"{100 * seen.calibrated.error:.2f} points."
+        )
+    first = seen.advice[0]
+    say(f"What to do next: {first.error} {first.action}")
+    _say_ids(seen.unjudged, "classes have too few instances to be judged", kind="class names")
+
+
+def _say_ids(ids: Iterable[str], text: str, *, most: int | None = 5, kind: str = "ids") -> None:
+    """Say how many ids of a kind there are, and which."""
+    listed = list(ids)
+    if listed:
+        shown = listed if most is None else listed[:most]
+        rest = f", ... ({kind} in full with --json)" if len(shown) < len(listed) else ""
+        say(f"{len(listed)} {text}: {', '.join(shown)}{rest}")

@@ -1,0 +1,202 @@
+"""What is wrong with what a person is shown: wrong labels, boundaries, missed actions, false alarms, doubles.
+
+Shown detections that are right at the tIoU are taken away with their instances. What is left is matched without labels:
+a match has the *wrong label*. Of what then remains, a detection that overlaps an instance enough is a *double*; an
+instance that is overlapped by at least 0.1 has bad *boundaries*; one that is not is *missed*; a detection that overlaps
+none is a *false alarm*.
+
+Legend: N shown detections, G instances, V videos, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lofi_tal.evaluation.detection import match_detections
+from lofi_tal.evaluation.diagnosis import MINIMUM_TIOU
+from lofi_tal.evaluation.documents import Detections, GroundTruth
+from lofi_tal.evaluation.matching import overlapping_pairs
+from lofi_tal.evaluation.operating import Thresholds
+from lofi_tal.evaluation.verdicts import TIOU, one_label
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+MISTAKES = ("wrong label", "boundaries", "missed", "false alarm", "double")
+NOTHING = "nothing"
+"""Where an instance was not found, or a detection shows what is not there."""
+
+
+@dataclass(frozen=True)
+class VideoMistakes:
+    """The mistakes in one video.
+
+    Args:
+        video_id: Its id.
+        counts: Number of each of :data:`MISTAKES`.
+        classes: Classes that they concern, true or shown.
+        instances: Instances in it.
+    """
+
+    video_id: str
+    counts: dict[str, int]
+    classes: tuple[str, ...]
+    instances: int
+
+    @property
+    def total(self) -> int:
+        """Return the number of all mistakes."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Mistakes:
+    """What is wrong with what is shown of some videos.
+
+    Args:
+        labels: Class names.
+        confusion: ``(C + 1, C + 1)`` numbers: rows are what is there, columns what is shown; the last of each is
+            :data:`NOTHING`. Boundaries that are off count as found with their label, doubles not at all.
+        counts: Number of each of :data:`MISTAKES`, in all.
+        videos: Of each video with a mistake, worst first.
+        state: ``(G,)`` of each instance: -1 right, or its position in :data:`MISTAKES`.
+        shown: N.
+        below: Missed instances that a detection below its threshold would have found.
+    """
+
+    labels: tuple[str, ...]
+    confusion: Indices
+    counts: dict[str, int]
+    videos: tuple[VideoMistakes, ...]
+    state: Indices
+    shown: int
+    below: int = 0
+
+    def confused(self, most: int = 3) -> list[tuple[str, str, int]]:
+        """Return the pairs (what is there, what is shown, how often) that are confused most, worst first."""
+        pairs = self.confusion[:-1, :-1] * (1 - np.eye(len(self.labels), dtype=np.int64))
+        order = np.argsort(-pairs, axis=None, kind="stable")[:most]
+        rows = [divmod(int(place), max(1, len(self.labels))) for place in order]
+        return [(self.labels[r], self.labels[c], int(pairs[r, c])) for r, c in rows if pairs[r, c]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the mistakes as a JSON-like dict."""
+        return {
+            "labels": [*self.labels, NOTHING],
+            "confusion": self.confusion.tolist(),
+            "counts": self.counts,
+            "shown": self.shown,
+            "below": self.below,
+            "videos": [{**vars(one), "classes": list(one.classes)} for one in self.videos],
+        }
+
+
+def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Mistakes:
+    """Return what is wrong with what thresholds show.
+
+    Args:
+        truth: The instances.
+        detections: All of them, against this truth; each span is shown with its best label.
+        thresholds: Lowest scores shown.
+    """
+    best = one_label(detections.only(detections.video >= 0))
+    limits = np.array([thresholds.of(label) for label in truth.labels])
+    shown = best.only(best.score >= limits[best.label])
+    instance = _matches(truth, shown)  # (N,): -1 where none
+    right = instance >= 0
+    free = np.ones(len(truth.label), dtype=bool)
+    free[instance[right]] = False
+    wrong = _matches_without_labels(truth, free, shown, ~right)
+    free[wrong[wrong >= 0]] = False
+    rest = ~right & (wrong < 0)
+    pairs = overlapping_pairs(shown.video, shown.segment, truth.video, truth.segment, MINIMUM_TIOU)
+    alarm = rest.copy()
+    alarm[pairs.detection] = False
+    double = np.zeros(len(rest), dtype=bool)
+    double[pairs.detection[pairs.tiou >= TIOU]] = True
+    touched = np.zeros(len(free), dtype=bool)
+    near = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
+    touched[pairs.instance[near]] = True
+    state = np.full(len(free), -1, dtype=np.int64)
+    state[wrong[wrong >= 0]] = 0
+    state[free] = np.where(touched[free], 1, 2)
+    below = np.zeros(len(free), dtype=bool)
+    found = _matches(truth, best)
+    below[found[found >= 0]] = True
+    counted = _collect(truth, shown, state, (instance, wrong, alarm, double & rest))
+    return replace(counted, below=int((below & (state == 2)).sum()))
+
+
+def _matches(truth: GroundTruth, shown: Detections) -> Indices:
+    """Return the instance that each shown detection matches with its label, -1 for none: ``(N,)``."""
+    matched = match_detections(truth, shown, [TIOU])
+    instance = np.full(len(shown.score), -1, dtype=np.int64)
+    instance[matched.order] = matched.instance[:, 0]
+    return instance
+
+
+def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask) -> Indices:
+    """Return the free instance that each detection that is left matches whatever its label: ``(N,)``."""
+    places, rows = np.flatnonzero(free), np.flatnonzero(left)
+    reduced = replace(
+        truth,
+        labels=("any",),
+        video=truth.video[places],
+        label=np.zeros(len(places), np.int64),
+        segment=truth.segment[places],
+    )
+    some = shown.only(rows)
+    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)))
+    instance = np.full(len(shown.score), -1, dtype=np.int64)
+    instance[rows[found >= 0]] = places[found[found >= 0]]
+    return instance
+
+
+def _collect(
+    truth: GroundTruth, shown: Detections, state: Indices, parts: tuple[Indices, Indices, Mask, Mask]
+) -> Mistakes:
+    """Count what was found: in all, by pair of classes, and by video."""
+    instance, wrong, alarm, double = parts
+    size = len(truth.labels) + 1
+    confusion = np.zeros((size, size), dtype=np.int64)
+    for found in (instance, wrong):
+        rows = found >= 0
+        np.add.at(confusion, (truth.label[found[rows]], shown.label[rows]), 1)
+    off, missed = state == 1, state == 2
+    np.add.at(confusion, (truth.label[off], truth.label[off]), 1)
+    confusion[:, -1] += np.bincount(truth.label[missed], minlength=size)
+    confusion[-1] += np.bincount(shown.label[alarm], minlength=size)
+    table = np.zeros((len(truth.videos), len(MISTAKES)), dtype=np.int64)
+    for kind in range(3):
+        np.add.at(table[:, kind], truth.video[state == kind], 1)
+    np.add.at(table[:, 3], shown.video[alarm], 1)
+    np.add.at(table[:, 4], shown.video[double], 1)
+    bad = (alarm | double | (wrong >= 0), state >= 0)
+    classes = _classes_by_video(truth, shown, *bad)
+    there = np.bincount(truth.video, minlength=len(truth.videos))
+    order = [v for v in np.lexsort((-there, -table.sum(axis=1))).tolist() if table[v].any()]
+    videos = [
+        VideoMistakes(
+            truth.videos[v], _named(table[v]), tuple(truth.labels[c] for c in sorted(classes[v])), int(there[v])
+        )
+        for v in order
+    ]
+    return Mistakes(truth.labels, confusion, _named(table.sum(axis=0)), tuple(videos), state, len(shown.score))
+
+
+def _classes_by_video(truth: GroundTruth, shown: Detections, bad: Mask, failed: Mask) -> dict[int, set[int]]:
+    """Return which classes the mistakes of each video concern."""
+    found: dict[int, set[int]] = {}
+    for videos, labels, chosen in ((shown.video, shown.label, bad), (truth.video, truth.label, failed)):
+        for video, label in zip(videos[chosen].tolist(), labels[chosen].tolist(), strict=True):
+            found.setdefault(video, set()).add(label)
+    return found
+
+
+def _named(counts: Sequence[int] | Indices) -> dict[str, int]:
+    return {name: int(count) for name, count in zip(MISTAKES, counts, strict=True)}

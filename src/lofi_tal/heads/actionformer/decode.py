@@ -1,0 +1,70 @@
+"""From what ActionFormer says of its points to proposals.
+
+Source: happyharrycn/actionformer_release, ``libs/modeling/meta_archs.py``.
+
+Shapes: B videos, T_l points of level l, K classes, N proposals of one video.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lofi_tal.heads.contract import Proposals
+
+
+class ActionFormerOutputs(NamedTuple):
+    """Outputs of ActionFormer, in fp32.
+
+    Args:
+        logits: For each level ``(B, T_l, K)``.
+        offsets: For each level ``(B, T_l, 2)``: distances to start and end in strides of the level, not negative.
+        masks: For each level ``(B, T_l)``, true at valid points; None where all are.
+        lengths: Valid steps of each video, which its segments are shares of.
+    """
+
+    logits: list[Tensor]
+    offsets: list[Tensor]
+    masks: list[Tensor] | None
+    lengths: list[int]
+
+
+def decode(outputs: ActionFormerOutputs, *, max_proposals: int, min_score: float, min_length: float) -> list[Proposals]:
+    """Return the segments of the best points, a point once for each class; there are no labels if K is 1.
+
+    Args:
+        outputs: Of the head.
+        max_proposals: Most of one level.
+        min_score: Points that score less propose nothing.
+        min_length: Steps; shorter segments are not proposed.
+    """
+    found: list[list[Proposals]] = [[] for _ in outputs.lengths]
+    for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True)):
+        scores = logits.detach().sigmoid()
+        if outputs.masks is not None:
+            scores = scores * outputs.masks[level][:, :, None]
+        scores, reach = scores.cpu(), offsets.detach().cpu()
+        time = torch.arange(reach.shape[1])
+        edges = torch.stack([time - reach[..., 0], time + reach[..., 1]], dim=2) * 2**level
+        for index, length in enumerate(outputs.lengths):
+            best = scores[index].flatten().topk(min(max_proposals, scores[index].numel()))
+            points, classes = best.indices // scores.shape[2], best.indices % scores.shape[2]
+            steps = edges[index, points]
+            segments = ((steps + 0.5) / length).clamp(0, 1)
+            keep = (best.values > min_score) & (steps[:, 1] - steps[:, 0] > min_length)
+            keep &= segments[:, 1] > segments[:, 0]
+            labels = classes[keep] if scores.shape[2] > 1 else None
+            found[index].append(Proposals(segments[keep], best.values[keep], labels))
+    return [_joined(parts) for parts in found]
+
+
+def _joined(parts: list[Proposals]) -> Proposals:
+    """Return the proposals of all levels of one video."""
+    labels = [part.labels for part in parts if part.labels is not None]
+    return Proposals(
+        torch.cat([part.segments for part in parts]),
+        torch.cat([part.scores for part in parts]),
+        torch.cat(labels) if labels else None,
+    )

@@ -1,0 +1,76 @@
+"""What the arms of a run are worth beside their mAP: intervals, floors, rates at the threshold, mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lofi_tal.evaluation import (
+    THRESHOLDS,
+    GroundTruth,
+    Interval,
+    as_one_class,
+    assess,
+    bootstrap_matched,
+    detections_of,
+    floor_scores,
+    load_sheet,
+)
+from lofi_tal.evaluation.detection import Matched, match_detections
+from lofi_tal.report import Judgement
+from lofi_tal.run.arms import ArmResult
+from lofi_tal.run.run import Run
+from lofi_tal.segments import Segments
+
+_MANY = 100_000
+"""Detections from which on the bootstrap takes fewer draws, so that a report takes minutes at most."""
+
+
+def judge_arms(run: Run, results: Sequence[ArmResult]) -> Judgement:
+    """Return what there is to say about the arms, from their detections, models and the truth.
+
+    Args:
+        run: The run.
+        results: Its arms.
+    """
+    if not results:
+        return Judgement()
+    data, tiou = run.data(), THRESHOLDS[run.recipe.data.tiou]
+    training = [video.to_segments(data.labels) for video in (*data.train, *data.selection)]
+    found = {result.arm: list(run.detections(result.arm).values()) for result in results}
+    most = max(sum(map(len, segments)) for segments in found.values())
+    replicates = 500 if most <= _MANY else 100
+    intervals, gains = _intervals(data.truth, found, tiou, replicates)
+    return Judgement(
+        assessments={
+            result.arm: assess(
+                data.truth,
+                detections_of(found[result.arm], data.truth),
+                sheet=load_sheet(result.model),
+                threshold=None if load_sheet(result.model) else result.chosen["threshold"],
+                tiou=tiou,
+                replicates=replicates,
+            )
+            for result in results
+        },
+        intervals=intervals,
+        gains=gains,
+        floors=floor_scores(data.truth, training, tiou),
+        main="lofi" if "lofi" in found else results[0].arm,
+    )
+
+
+def _intervals(
+    truth: GroundTruth, found: Mapping[str, Sequence[Segments]], tiou: Sequence[float], replicates: int
+) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, Interval]]]:
+    """Return the intervals of each arm's average mAP, and of its gain over the first arm, with and without classes."""
+    intervals: dict[str, dict[str, Interval]] = {arm: {} for arm in found}
+    gains: dict[str, dict[str, Interval]] = {arm: {} for arm in found}
+    for way, against in (("fused", truth), ("agnostic", as_one_class(truth))):
+        first: Matched | None = None
+        for arm, segments in found.items():
+            matched = match_detections(against, detections_of(segments, against), tiou)
+            intervals[arm][way] = bootstrap_matched([matched], replicates).average_mAP
+            if first is not None:
+                gains[arm][way] = bootstrap_matched([matched, first], replicates).average_mAP
+            first = first or matched
+    return intervals, gains
