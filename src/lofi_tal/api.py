@@ -172,7 +172,7 @@ def extract(
         lambda pictures: encode_snippets(encoder, pictures, fabric),
         chosen=range(len(dataset)),
         windows=Windows(fidelity.snippets, None, 0.0),
-        fidelity=fidelity,
+        fidelity=replace(fidelity, takes=encoder.takes),
         workers=workers,
     ):
         if isinstance(result, str):

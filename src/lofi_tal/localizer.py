@@ -206,6 +206,7 @@ class Localizer:
             self.size,
             at_once=snippets_at_once(self.grid.frames),
             decoder=self.decoder,
+            resize=self.encoder.takes.resize,
         )
         features = []
         for piece in pieces:

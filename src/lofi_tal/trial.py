@@ -14,6 +14,7 @@ from lofi_tal.evaluation import bootstrap_detections
 from lofi_tal.files import write_json
 from lofi_tal.planning.measure import measure_step
 from lofi_tal.progress import duration_text
+from lofi_tal.recipes.encoder import arguments_of
 from lofi_tal.run import Run, RunData
 from lofi_tal.runtime import precision_of
 
@@ -133,7 +134,7 @@ def _cost(recipe: Recipe, run: Run, data: RunData, learn: int, judge: int) -> st
     options = {key: value for key, value in run.new_head(1).config.items() if key != "in_channels"}
     step = measure_step(
         adapting=recipe.encoder.adapting(),
-        encoder={"name": recipe.encoder.name, **recipe.encoder.options},
+        encoder=arguments_of(recipe.encoder),
         head={"name": recipe.head.name, **options},
         videos=1,
         snippets=fidelity.snippets,

@@ -6,21 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from lofi_tal.encoders import adapt_encoder, create_encoder, list_encoders, set_batchnorm_mode
+from lofi_tal.encoders import adapt_encoder, set_batchnorm_mode
 from lofi_tal.errors import LofiError
 from lofi_tal.heads import create_head, list_heads, takes_classes
 from lofi_tal.stages.end_to_end import EndToEnd
 from lofi_tal.stages.strategies import Strategy, encode
+from tests.encoders import RANDOM_DEPTH, every_encoder, tiny
 
 SEGMENTS = [torch.tensor([[0.1, 0.6]]), torch.tensor([[0.2, 0.4], [0.5, 0.95]])]
 LABELS = [torch.tensor([0]), torch.tensor([1, 0])]
-
-
-def make_encoder(name):
-    torch.manual_seed(0)
-    if name.startswith("tsm"):
-        return create_encoder(name, width=8, stem="compact")
-    return create_encoder(name, **({} if name == "swin3d_t" else {"width": 8}))
 
 
 def gradients(model, frames, strategy, batchnorm):
@@ -49,41 +43,49 @@ def assert_same(ours, plain):
 
 
 def end_to_end(encoder_name, head_name):
-    encoder = make_encoder(encoder_name)
+    encoder = tiny(encoder_name)
     options = {"num_classes": 2} if takes_classes(head_name) else {}
     head = create_head(head_name, encoder.channels, **options)
     return EndToEnd(encoder, head, 2)
 
 
-FRAMES = torch.randint(0, 256, (2, 6, 4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+def random_frames(frames, size):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, 6, frames, size, size, 3), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize("encoder", list_encoders())
+FRAMES = random_frames(4, 32)
+
+
+@pytest.mark.parametrize("encoder", every_encoder())
 @pytest.mark.parametrize(("strategy", "batchnorm"), [("checkpoint", "train"), ("chunked", "frozen_stats")])
 def test_gradients_equal_plain_for_every_encoder(encoder, strategy, batchnorm):
-    if encoder == "swin3d_t" and strategy == "chunked":
+    if encoder in RANDOM_DEPTH and strategy == "chunked":
         pytest.skip("its random depth is drawn for each group")
     model = end_to_end(encoder, "gtad")
-    chosen = Strategy(strategy, chunk=5)  # the last group is smaller
-    assert_same(gradients(model, FRAMES, chosen, batchnorm), gradients(model, FRAMES, Strategy(), batchnorm))
+    takes, chosen = model.encoder.takes, Strategy(strategy, chunk=5)  # the last group is smaller
+    frames, size = takes.nearest_frames(4), takes.nearest_size(32)
+    shown = FRAMES if (frames, size) == (4, 32) else random_frames(frames, size)
+    assert_same(gradients(model, shown, chosen, batchnorm), gradients(model, shown, Strategy(), batchnorm))
 
 
 @pytest.mark.parametrize(
-    ("encoder", "train"), [*((name, "last 1") for name in list_encoders()), ("swin3d_t", "adapter")]
+    ("encoder", "train"), [*((name, "last 1") for name in every_encoder()), ("swin3d_t", "adapter")]
 )
 def test_gradients_of_a_part_equal_plain_for_every_encoder(encoder, train):
     """That no other encoder takes an adapter is in the contract of encoders."""
     model = end_to_end(encoder, "gtad")
+    takes = model.encoder.takes
     adapt_encoder(model.encoder, train)
     with torch.no_grad():
         for name, parameter in model.encoder.named_parameters():
             if "temporal_adapter" in name:  # which begins as the identity, where little is learnt
                 parameter.add_(0.1)
-    frames = FRAMES[:, :3]
+    frames = random_frames(takes.nearest_frames(4), takes.nearest_size(32))[:, :3]
     plain = gradients(model, frames, Strategy(), "frozen_stats")
     assert any(name.startswith("encoder.") for name in plain[1])
     assert_same(gradients(model, frames, Strategy("checkpoint"), "frozen_stats"), plain)
-    if (encoder, train) != ("swin3d_t", "last 1"):  # the random depth of its last block is drawn for each group
+    if encoder not in RANDOM_DEPTH or train != "last 1":  # the random depth of its last block is drawn for each group
         assert_same(gradients(model, frames, Strategy("chunked", chunk=4), "frozen_stats"), plain)
 
 
@@ -121,7 +123,7 @@ def test_chunked_takes_statistics_group_by_group_and_the_same_ones_twice():
 
 @pytest.mark.parametrize("strategy", ["plain", "chunked"])
 def test_a_sampled_gradient_is_the_whole_one_on_average(strategy):
-    encoder = make_encoder("tsm_resnet18_narrow").train()
+    encoder = tiny("tsm_resnet18_narrow").train()
     set_batchnorm_mode(encoder, "frozen_stats")
     clips = FRAMES.flatten(0, 1).permute(0, 1, 4, 2, 3)
     weights = torch.randn(12, encoder.channels, generator=torch.Generator().manual_seed(5))

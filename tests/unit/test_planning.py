@@ -15,6 +15,7 @@ from lofi_tal.heads import create_head, list_heads, takes_classes
 from lofi_tal.planning import StepModel, in_parts, make_plan, next_smaller, parse_memory, planned
 from lofi_tal.planning.accounting import LiveMemory, encoder_memory, head_memory
 from lofi_tal.stages.strategies import STRATEGIES, Strategy
+from tests.encoders import tiny
 
 MIB = 2**20
 DATA = {"annotations": "a.json", "videos": "v"}
@@ -84,12 +85,27 @@ def test_live_memory_counts_a_storage_once_and_until_it_is_freed():
         assert live.peak == 4000 + 4 * 990
 
 
-@pytest.mark.parametrize("name", ["tsm_resnet18_narrow", "r2plus1d_18_narrow", "swin3d_t"])
-def test_fake_tensors_cost_what_real_ones_do(name):
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("tsm_resnet18_narrow", 32),
+        ("r2plus1d_18_narrow", 32),
+        ("swin3d_t", 32),
+        ("timm", 64),
+        ("timm gate", 64),
+        ("timm vit", 64),
+        ("timm vit", 112),
+        *(("videomae", size) for size in (64, 112)),
+        *(("vjepa2", size) for size in (64, 112)),
+        ("videoprism", 72),
+        ("timesformer", 64),
+    ],
+)
+def test_fake_tensors_cost_what_real_ones_do(name, size):
     """The same account on real tensors, for what a CPU can run."""
-    encoder = create_encoder(name).train()
-    fake = encoder_memory(encoder, 2, 4, 32, strategy=Strategy(), bf16=False)
-    clips = torch.zeros(2, 4, 32, 32, 3, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    encoder = (create_encoder(name) if name.endswith(("_narrow", "_t")) else tiny(name)).train()
+    fake = encoder_memory(encoder, 2, 4, size, strategy=Strategy(), bf16=False)
+    clips = torch.zeros(2, 4, size, size, 3, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
     with LiveMemory() as live:
         for tensor in (clips, *encoder.parameters(), *encoder.buffers()):
             live.forget(tensor)

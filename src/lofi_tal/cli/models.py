@@ -43,15 +43,16 @@ def list_models(as_json: JsonOption = False) -> None:
         return
     print_table(
         "encoders",
-        ("name", "channels", "parameters", "public weights", "package"),
+        ("name", "channels", "parameters", "public weights", "their licence", "package"),
         [
-            (name, "-", "-", f"cannot be built: {row['error']}", row["package"])
+            (name, "-", "-", f"cannot be built: {row['error']}", row["licence"] or "-", row["package"])
             if "error" in row
             else (
                 name,
-                row["channels"],
-                f"{row['parameters'] / 1e6:.2f} M",
+                row["channels"] or "-",
+                f"{row['parameters'] / 1e6:.2f} M" if row["parameters"] else "of its model",
                 ", ".join(_sources(name)) or "-",
+                row["licence"] or "-",
                 row["package"],
             )
             for name, row in encoders.items()
@@ -84,14 +85,16 @@ def _registries() -> dict[str, Registry[Any]]:
 
 def _encoder_row(name: str) -> dict[str, Any]:
     """Return what is known of an encoder; one of another package may need options, or fail."""
-    from lofi_tal.encoders import ENCODERS, create_encoder
+    from lofi_tal.encoders import ENCODERS, FOUNDATION, LICENCES, outline_encoder
 
-    package = {"package": ENCODERS.package(name)}
+    known = {"licence": LICENCES.get(name, ""), "package": ENCODERS.package(name)}
+    if name == "timm" or name in FOUNDATION:  # channels and parameters are those of a model or checkpoint
+        return {"channels": None, "parameters": None, **known}
     try:
-        encoder = create_encoder(name)
+        encoder = outline_encoder(name, {})
     except Exception as error:
-        return {"error": str(error) or type(error).__name__, **package}
-    return {"channels": encoder.channels, "parameters": sum(p.numel() for p in encoder.parameters()), **package}
+        return {"error": str(error) or type(error).__name__, **known}
+    return {"channels": encoder.channels, "parameters": sum(p.numel() for p in encoder.parameters()), **known}
 
 
 def info(
@@ -103,9 +106,10 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show an encoder (channels, parameters, preprocessing, public weights), and whether a weights file fits."""
-    from lofi_tal.encoders import ENCODERS, batchnorms, create_encoder, layer_groups, load_weights
+    from lofi_tal.encoders import ENCODERS, LICENCES, batchnorms, create_encoder, layer_groups, load_weights
 
     encoder = create_encoder(name)
+    takes = encoder.takes
     facts: dict[str, object] = {
         "name": name,
         "package": ENCODERS.package(name),
@@ -116,7 +120,10 @@ def info(
         "layer groups": [group for group, _ in layer_groups(encoder)],
         "mean": [round(float(value), 6) for value in encoder.mean.flatten()],
         "std": [round(float(value), 6) for value in encoder.std.flatten()],
+        "takes": f"{takes.frames_text}; {takes.size_text}" + ("; square" if takes.square else ""),
+        "resize": round(takes.resize, 4),
         "public weights": _sources(name),
+        "their licence": LICENCES.get(name, ""),
     }
     if weights is not None:
         facts["weights"] = f"{weights}: {load_weights(encoder, weights)}"
@@ -129,6 +136,10 @@ def info(
 
 
 def _sources(name: str) -> list[str]:
-    from lofi_tal.encoders import PUBLIC_WEIGHTS
+    from lofi_tal.encoders import FOUNDATION, PUBLIC_WEIGHTS
 
+    if name in FOUNDATION:
+        return ["a folder of save_pretrained, or a name on the hub"]
+    if name == "timm":
+        return ["imagenet (timm's of the model)"]
     return [f"{source} ({names[name]})" for source, names in PUBLIC_WEIGHTS.items() if name in names]

@@ -55,11 +55,12 @@ def plan(
 
 def _own(row: Row, recipe: Recipe) -> bool:
     """Say whether a row is full fidelity, or one of the recipe's own: a phase of its cycle, or S, T or ST."""
-    from lofi_tal.fidelity import create_schedule, full_fidelity
+    from lofi_tal.fidelity import create_schedule
+    from lofi_tal.recipes.encoder import full_of
 
     section = recipe.lofi
     assert section is not None
-    full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
+    full = full_of(recipe)
     own = section.fidelities_over(full).fidelities
     if section.cycle is None:
         own = (*own, *create_schedule("long", full, r_t=section.r_t, r_s=section.r_s).fidelities)
@@ -148,12 +149,13 @@ def _gib(size: float) -> str:
 
 def _measure(row: Row, recipe: Recipe, result: Plan) -> dict[str, Any]:
     from lofi_tal.planning.measure import measure_step
+    from lofi_tal.recipes.encoder import arguments_of
 
     assert recipe.lofi is not None
     assert result.model is not None
     options = {key: value for key, value in result.model.head.config.items() if key != "in_channels"}
     return measure_step(
-        encoder={"name": recipe.encoder.name, **recipe.encoder.options},
+        encoder=arguments_of(recipe.encoder),
         head={"name": recipe.head.name, **options},
         videos=1,
         snippets=row.fidelity.snippets,

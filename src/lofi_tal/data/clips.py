@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lofi_tal.data.crops import RESIZE, crop, multi_scale_crop
+from lofi_tal.data.crops import crop, multi_scale_crop
 from lofi_tal.data.items import FrameDataset, Request
 from lofi_tal.data.videos import TruthVideo, VideoFile
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import Fidelity
+from lofi_tal.fidelity import RESIZE, Fidelity
 from lofi_tal.snippets import clip_times, pace_times
 from lofi_tal.video import FrameCache, VideoError
 
@@ -93,6 +93,7 @@ class ClipDataset(FrameDataset[int]):
         whole: Keep whole files in the cache, which random sampling can use again.
         multi_scale: Crop at random scales as well.
         flip: Mirror at random.
+        resize: Short side before the crop, as a multiple of the crop's side (``encoder.takes.resize``).
     """
 
     def __init__(
@@ -107,10 +108,12 @@ class ClipDataset(FrameDataset[int]):
         whole: bool,
         multi_scale: bool,
         flip: bool,
+        resize: float = RESIZE,
     ) -> None:
         self.clips, self.frames, self.stride, self.sampling = clips, frames, stride, sampling
         self.numbers = {label: number for number, label in enumerate(labels)}
         self.cache, self.whole, self.multi_scale, self.flip = cache, whole, multi_scale, flip
+        self.resize = resize
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -131,7 +134,7 @@ class ClipDataset(FrameDataset[int]):
     def read(self, request: Request, into: Tensor) -> str:
         """Write one view of a clip."""
         clip = self.clips[request.index]
-        file, size, short_side = clip.file, request.fidelity.size, round(request.fidelity.size * RESIZE)
+        file, size, short_side = clip.file, request.fidelity.size, round(request.fidelity.size * self.resize)
         try:
             times = clip.start + self._times(clip, request.seed)
             if self.whole:
@@ -161,9 +164,9 @@ class ClipDataset(FrameDataset[int]):
         )
 
 
-def whole_files_fit(clips: Sequence[Excerpt], size: int, limit_bytes: float) -> bool:
+def whole_files_fit(clips: Sequence[Excerpt], size: int, limit_bytes: float, resize: float = RESIZE) -> bool:
     """Say whether all frames of all files fit into the cache, at a 4:3 aspect."""
-    pixels = (size * RESIZE) ** 2 * 4 / 3
+    pixels = (size * resize) ** 2 * 4 / 3
     return sum(file.frames for file in {clip.file for clip in clips}) * pixels * 3 <= limit_bytes
 
 

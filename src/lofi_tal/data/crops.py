@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from lofi_tal.video import Picture
 
-RESIZE = 8 / 7  # short side before the crop: 256 for 224 (public TSM preprocessing)
 _CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # public TSM multi-scale crop
 
 

@@ -14,18 +14,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lofi_tal.data.crops import RESIZE, Square, crop
+from lofi_tal.data.crops import Square, crop
 from lofi_tal.data.items import FrameDataset, Request
 from lofi_tal.data.loading import make_loader
 from lofi_tal.data.videos import TruthVideo, VideoFile
-from lofi_tal.fidelity import Fidelity
+from lofi_tal.fidelity import RESIZE, Fidelity
 from lofi_tal.leases import Alone, Leases
 from lofi_tal.snippets import SnippetGrid
 from lofi_tal.video import FrameCache, VideoError, View, stream_frames
 
 
 def read_squares(
-    path: Path, times: NDArray[np.float64], size: int, *, seed: int | None = None, flip: bool = False, decoder: str
+    path: Path,
+    times: NDArray[np.float64],
+    size: int,
+    *,
+    seed: int | None = None,
+    flip: bool = False,
+    decoder: str,
+    resize: float = RESIZE,
 ) -> Iterator[tuple[int, Callable[[NDArray[np.uint8]], None]]]:
     """Decode frames once, in order, and yield the index of each time with what writes its square.
 
@@ -36,12 +43,13 @@ def read_squares(
         seed: Of place and mirroring, the same for all frames; None takes the centre.
         flip: Mirror at random.
         decoder: One of :data:`~lofi_tal.video.decode.DECODERS`.
+        resize: Short side before the crop, as a multiple of ``size``.
 
     Raises:
         VideoError: If the file cannot be decoded.
     """
     square: Square | None = None
-    for index, picture in stream_frames(path, times, short_side=round(size * RESIZE), decoder=decoder):
+    for index, picture in stream_frames(path, times, short_side=round(size * resize), decoder=decoder):
         square = square or Square.draw(picture.shape, size, seed, flip)
         yield index, functools.partial(square.take, picture)
 
@@ -82,7 +90,7 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         """Return what of a video's frames a fidelity takes."""
         grid = SnippetGrid(fidelity.snippets, self.frames, self.stride)
         times = grid.times(video.file.duration, video.file.frames, video.window)
-        return View(times.reshape(-1), short_side=round(fidelity.size * RESIZE))
+        return View(times.reshape(-1), short_side=round(fidelity.size * fidelity.takes.resize))
 
     def name(self, index: int) -> str:
         """Return the id of the video."""
@@ -103,8 +111,16 @@ class SnippetDataset(FrameDataset[TruthVideo]):
         try:
             if self.cache.folder is None:  # whole frames would only be held to be cropped
                 times, indices = np.unique(view.times, return_inverse=True)
-                size, decoder = request.fidelity.size, self.cache.decoder
-                for index, write in read_squares(path, times, size, seed=request.seed, flip=self.flip, decoder=decoder):
+                squares = read_squares(
+                    path,
+                    times,
+                    request.fidelity.size,
+                    seed=request.seed,
+                    flip=self.flip,
+                    decoder=self.cache.decoder,
+                    resize=request.fidelity.takes.resize,
+                )
+                for index, write in squares:
                     first, *others = np.flatnonzero(indices == index).tolist()
                     write(pixels[first])
                     pixels[others] = pixels[first]
@@ -118,7 +134,7 @@ class SnippetDataset(FrameDataset[TruthVideo]):
 
 
 def stream_snippets(
-    file: VideoFile, grid: SnippetGrid, size: int, *, at_once: int, decoder: str = "pyav"
+    file: VideoFile, grid: SnippetGrid, size: int, *, at_once: int, decoder: str = "pyav", resize: float = RESIZE
 ) -> Iterator[Tensor]:
     """Yield the snippets of a whole video in pieces ``(at_once, T, size, size, 3)`` uint8, the last one shorter.
 
@@ -130,6 +146,7 @@ def stream_snippets(
         size: Side of the crop in pixels.
         at_once: Snippets of a piece.
         decoder: One of :data:`~lofi_tal.video.decode.DECODERS`.
+        resize: Short side before the crop, as a multiple of ``size``.
 
     Raises:
         VideoError: If the file cannot be decoded.
@@ -137,7 +154,7 @@ def stream_snippets(
     times = grid.times(file.duration, file.frames)
     distinct, inverse = np.unique(times, return_inverse=True)
     indices = inverse.reshape(times.shape)
-    frames = read_squares(file.path, distinct, size, decoder=decoder)
+    frames = read_squares(file.path, distinct, size, decoder=decoder, resize=resize)
     held: dict[int, NDArray[np.uint8]] = {}
     for first in range(0, len(indices), at_once):
         piece = indices[first : first + at_once]

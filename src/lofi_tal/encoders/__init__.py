@@ -2,11 +2,12 @@
 
 from lofi_tal.encoders.adapters import ADAPTERS, TemporalAdapter, add_adapter, check_adapter
 from lofi_tal.encoders.contract import BATCHNORM_MODES, BatchNorm, Encoder, batchnorms, set_batchnorm_mode
-from lofi_tal.encoders.create import create_encoder
+from lofi_tal.encoders.create import create_encoder, encoder_options, outline_encoder, weights_file
+from lofi_tal.encoders.foundation import FOUNDATION
 from lofi_tal.encoders.identify import IdentifiedEncoder, identify_encoder
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.parts import adapt_encoder, check_part, layer_groups, layer_rates, trainable
-from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_source, public_weights
+from lofi_tal.encoders.public import LICENCES, PUBLIC_WEIGHTS, public_source, public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder, list_encoders
 from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 from lofi_tal.encoders.weights import (
@@ -24,6 +25,8 @@ __all__ = [
     "BATCHNORM_MODES",
     "ENCODERS",
     "ENCODER_FILES",
+    "FOUNDATION",
+    "LICENCES",
     "PUBLIC_WEIGHTS",
     "BatchNorm",
     "Encoder",
@@ -40,12 +43,14 @@ __all__ = [
     "check_adapter",
     "check_part",
     "create_encoder",
+    "encoder_options",
     "identify_encoder",
     "layer_groups",
     "layer_rates",
     "list_encoders",
     "load_encoder",
     "load_weights",
+    "outline_encoder",
     "public_source",
     "public_weights",
     "read_state_dict",
@@ -53,4 +58,5 @@ __all__ = [
     "set_batchnorm_mode",
     "temporal_shift",
     "trainable",
+    "weights_file",
 ]

@@ -246,7 +246,8 @@ def _run_on_fakes(encoder: Encoder) -> None:
             name: torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device="cpu")
             for name, one in own.items()
         }
-        for frames, size in _TRIES:
+        for tried in _TRIES:
+            frames, size = encoder.takes.nearest_frames(tried[0]), encoder.takes.nearest_size(tried[1])
             try:
                 functional_call(encoder, fakes, (torch.zeros(1, frames, 3, size, size),))
             except (RuntimeError, ValueError) as error:

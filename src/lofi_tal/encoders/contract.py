@@ -6,12 +6,14 @@ Shapes: N clips (snippets), T frames a clip, H × W pixels (any), C feature chan
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from lofi_tal.errors import LofiError
+from lofi_tal.fidelity.takes import Takes
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 """Every layer with batch statistics; good for annotations and for ``isinstance``."""
@@ -31,6 +33,10 @@ class Encoder(nn.Module, abc.ABC):
 
     name: str | None = None
     """The name by which :func:`lofi_tal.create_encoder` has built it."""
+    takes: Takes = Takes()
+    """Sizes and numbers of frames that it can take, and its own resize; the default fits networks of convolutions."""
+    licence: str = ""
+    """Licence of the weights that it was loaded with, where one is known."""
     frozen: tuple[nn.Module, ...] = ()
     """Modules that stay as they are, statistics too, and never train (:func:`lofi_tal.encoders.adapt_encoder`)."""
     adapter: dict[str, Any] | None = None
@@ -74,10 +80,14 @@ class Encoder(nn.Module, abc.ABC):
 
         Returns:
             Features ``(N, C)`` in fp32: the mean over the T frames. No information passes between clips.
+
+        Raises:
+            LofiError: If it does not take clips of this shape (``takes``).
         """
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise LofiError(f"clips have shape {tuple(clips.shape)}; expected (N, T, 3, H, W).")
         count, frames = clips.shape[:2]
+        self.takes.check(self.name or type(self).__name__, frames, *clips.shape[3:])
         features = self.encode(self.normalise(clips.flatten(0, 1)), frames)
         return features.float().view(count, self.channels)  # autocast may have left them in half precision
 
@@ -92,9 +102,41 @@ class Encoder(nn.Module, abc.ABC):
     def blocks(self) -> list[nn.Module]:
         """Return the blocks in the order of the forward pass, each a function of one tensor: activation checkpoints."""
 
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """Return groups of layers from input to output, each with a name: every parameter is in exactly one.
+
+        What comes before the first block is ``stem``, what comes behind the last one ``end``; each block is a group, as
+        is what lies between two of them. A group is a module that holds parameters; it need not be callable.
+        """
+        return grouped(self, self.blocks())
+
     @abc.abstractmethod
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Return features ``(N, C)`` of normalised frames ``(N·T, 3, H, W)``."""
+
+
+def grouped(model: nn.Module, blocks: Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
+    """Return the blocks of a model by the names that they have in it, and between them what else holds parameters.
+
+    Args:
+        model: Registers its layers in the order of the forward pass.
+        blocks: In that order.
+    """
+    heads = {id(block) for block in blocks}
+    inside = {id(module) for block in blocks for module in block.modules()}
+    groups: list[tuple[str, nn.Module]] = []
+    between: list[tuple[str, nn.Module]] = []
+    for name, module in model.named_modules():
+        if id(module) in heads:
+            if between:
+                group = nn.ModuleList(one for _, one in between)
+                groups.append((between[0][0] if groups else "stem", group))
+            groups.append((name, module))
+            between = []
+        elif id(module) not in inside and (own := list(module.parameters(recurse=False))):
+            has_children = next(module.children(), None) is not None
+            between.append((name, nn.ParameterList(own) if has_children else module))
+    return [*groups, *([("end", nn.ModuleList(one for _, one in between))] if between else [])]
 
 
 def batchnorms(module: nn.Module) -> list[BatchNorm]:

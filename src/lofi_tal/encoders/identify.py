@@ -8,19 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lofi_tal.encoders.checkpoints import is_checkpoint
 from lofi_tal.encoders.contract import Encoder
-from lofi_tal.encoders.registry import build_encoder, list_encoders
+from lofi_tal.encoders.create import outline_encoder
+from lofi_tal.encoders.foundation import FOUNDATION
+from lofi_tal.encoders.registry import list_encoders
 from lofi_tal.encoders.weights import in_own_names, is_of_a_classifier
 from lofi_tal.errors import DataError
+from lofi_tal.files import read_json
 from lofi_tal.model_files import ComponentFile, read_description
 from lofi_tal.tensor_files import read_state_dict
 
 _DESCRIPTION = "encoder.json"
 _DEPTHS = (18, 34, 50)
 _STEMS = {7: "imagenet", 3: "compact"}  # by the size of the first convolution
+_BY_ORDER = {"features.0.0.weight": "mobilenetv2_100", "_conv_stem.weight": "tf_efficientnet_lite0"}
+"""Models of timm for which files under other names are about, by their first tensor."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ def identify_encoder(path: Path) -> IdentifiedEncoder:
     """Return which encoder a weights file, or a folder of an encoder, belongs to.
 
     Args:
-        path: Folder that :func:`lofi_tal.encoders.save_encoder` wrote, its ``encoder.safetensors``, or a checkpoint of
-            TSM, mmaction2 or torchvision.
+        path: Folder that :func:`lofi_tal.encoders.save_encoder` wrote, its ``encoder.safetensors``, a folder of
+            transformers, or a checkpoint of TSM, mmaction2 or torchvision.
 
     Raises:
         DataError: If the file cannot be read safely, or belongs to no encoder that is known here.
@@ -53,12 +58,23 @@ def identify_encoder(path: Path) -> IdentifiedEncoder:
     folder = path if path.is_dir() else path.parent
     if (folder / _DESCRIPTION).is_file() and (path.is_dir() or path.name == "encoder.safetensors"):
         return _described(folder)
+    if path.is_dir() and is_checkpoint(path):
+        return _of_transformers(path)
     if path.is_dir():
         inside = sorted(str(found.parent) for found in path.glob(f"*/{_DESCRIPTION}"))
         inside += sorted(str(found.parent) for found in path.glob(f"arms/*/model/{_DESCRIPTION}"))
         hint = f" There is one in {', '.join(inside)}." if inside else ""
         raise DataError(f"{path} is not the folder of an encoder: it has no {_DESCRIPTION}.{hint}")
     return _fitting(path, read_state_dict(path))
+
+
+def _of_transformers(folder: Path) -> IdentifiedEncoder:
+    content = read_json(folder / "config.json")
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    name = next((name for name, made in FOUNDATION.items() if kind in made.family.model_types), None)
+    if name is None:
+        raise DataError(f"{folder / 'config.json'} describes a model {kind!r}; known here: {', '.join(FOUNDATION)}.")
+    return IdentifiedEncoder(name, {}, folder)
 
 
 def _described(folder: Path) -> IdentifiedEncoder:
@@ -90,24 +106,20 @@ def _fitting(path: Path, state: Mapping[str, Tensor]) -> IdentifiedEncoder:
 
 
 def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield from ((name, {}) for name in list_encoders())
+    built_in = [name for name in list_encoders() if name != "timm" and name not in FOUNDATION]  # which have one shape
+    yield from ((name, {}) for name in built_in)
     first = [value.shape for key, value in state.items() if key.endswith("conv1.weight") and value.ndim == 4]
     for width, colours, size, _ in first:
         if colours == 3 and size in _STEMS:
             options = {"width": int(width), "stem": _STEMS[int(size)]}
             yield from ((f"tsm_resnet{depth}", options) for depth in _DEPTHS)
+    yield from (("timm", {"model": model}) for key, model in _BY_ORDER.items() if key in state)
 
 
 def _outline(name: str, options: dict[str, Any]) -> Encoder | None:
-    """Return an encoder, without memory for its weights where it can be built so; None if it cannot be built.
-
-    An encoder of another package may need arguments, or compute while it is built: as vision transformers do, whose
-    drop rates are items of a tensor.
-    """
-    with contextlib.suppress(Exception), torch.device("meta"):
-        return build_encoder(name, options)
+    """Return an encoder without weights; None if it cannot be built: one of another package may need arguments."""
     with contextlib.suppress(Exception):
-        return build_encoder(name, options)
+        return outline_encoder(name, options)
     return None
 
 

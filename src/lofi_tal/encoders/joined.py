@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.fidelity.takes import Takes
 
 
 class JoinedEncoder(Encoder):
@@ -27,6 +28,7 @@ class JoinedEncoder(Encoder):
             channels=sum(encoder.channels for encoder in encoders), config=config, mean=(0.0,) * 3, std=(1.0,) * 3
         )
         self.parts = nn.ModuleList(encoders)
+        self.takes = Takes.together([encoder.takes for encoder in encoders])
 
     def forward(self, clips: Tensor) -> Tensor:
         """Encode clips ``(N, T, 3, H, W)`` with every part: ``(N, C₁ + C₂ + ...)``."""
@@ -35,6 +37,12 @@ class JoinedEncoder(Encoder):
     def blocks(self) -> list[nn.Module]:
         """Return the blocks of all parts."""
         return [block for encoder in self.parts for block in encoder.blocks()]  # type: ignore[operator]
+
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """Return the groups of all parts side by side, counted from the output."""
+        parts = [encoder.layers()[::-1] for encoder in self.parts]  # type: ignore[operator]
+        rows = [[part[index] for part in parts if index < len(part)] for index in range(max(map(len, parts)))]
+        return [(" + ".join(name for name, _ in row), nn.ModuleList(module for _, module in row)) for row in rows[::-1]]
 
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Not used: the parts normalise frames by themselves."""

@@ -32,11 +32,15 @@ class PaddedConv3d(nn.Conv3d):
 
 
 def pad_by_hand(model: nn.Module) -> None:
-    """Replace the 2-D and 3-D convolutions inside a model by those of this module, with the same parameters."""
+    """Replace the 2-D and 3-D convolutions inside a model by those of this module, with the same parameters.
+
+    Convolutions that pad in a way of their own, as TensorFlow does, are left alone.
+    """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             for plain, padded in ((nn.Conv2d, PaddedConv2d), (nn.Conv3d, PaddedConv3d)):
-                if isinstance(child, plain) and max(child.kernel_size) > 1:
+                own_way = getattr(type(child), "forward", None) is not plain.forward
+                if isinstance(child, plain) and not own_way and max(child.kernel_size) > 1:
                     setattr(module, name, _replaced(child, padded))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torchvision.models import get_weight
 
+from lofi_tal.encoders.foundation import FOUNDATION
 from lofi_tal.errors import DataError, LofiError, nearest
 
 PUBLIC_WEIGHTS = {
@@ -26,9 +27,19 @@ PUBLIC_WEIGHTS = {
         "mc3_18": "MC3_18_Weights.KINETICS400_V1",
         "r3d_18": "R3D_18_Weights.KINETICS400_V1",
         "swin3d_t": "Swin3D_T_Weights.KINETICS400_V1",
+        "swin3d_s": "Swin3D_S_Weights.KINETICS400_V1",
+        "swin3d_b": "Swin3D_B_Weights.KINETICS400_V1",
+        "s3d": "S3D_Weights.KINETICS400_V1",
     },
 }
 """Data set to encoder to torchvision's name of the weights."""
+
+LICENCES = {
+    **{name: "BSD-3-Clause" for fitting in PUBLIC_WEIGHTS.values() for name in fitting},
+    "timm": "each its own",
+    **{name: made.family.licence for name, made in FOUNDATION.items()},
+}
+"""Encoder to the licence of its public weights, as their publishers state it; what they were trained on has its own."""
 
 
 def public_weights(pretrained: str, encoder: str) -> Path:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.foundation import FOUNDATION
 from lofi_tal.encoders.joined import JoinedEncoder
+from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.tsm import TSMResNet
-from lofi_tal.encoders.video3d import VideoResNet18, VideoSwin
+from lofi_tal.encoders.video3d import S3D, VideoResNet18, VideoSwin
 from lofi_tal.errors import LofiError
 from lofi_tal.module_sizes import SizeLimit
 from lofi_tal.registry import Registry
@@ -76,6 +78,29 @@ def r3d_18(**options: Any) -> VideoResNet18:
 def swin3d_t(**options: Any) -> VideoSwin:
     """Video Swin Transformer, tiny, 768 channels."""
     return VideoSwin(**options)
+
+
+@ENCODERS.register("swin3d_s")
+def swin3d_s(**options: Any) -> VideoSwin:
+    """Video Swin Transformer, small, 768 channels."""
+    return VideoSwin(**{"kind": "s", **options})
+
+
+@ENCODERS.register("swin3d_b")
+def swin3d_b(**options: Any) -> VideoSwin:
+    """Video Swin Transformer, base, 1024 channels."""
+    return VideoSwin(**{"kind": "b", **options})
+
+
+@ENCODERS.register("s3d")
+def s3d(**options: Any) -> S3D:
+    """S3D, 1024 channels: separable 3-D convolutions."""
+    return S3D(**options)
+
+
+ENCODERS.register("timm")(TimmEncoder)
+for _name, _class in FOUNDATION.items():
+    ENCODERS.register(_name)(_class)
 
 
 @ENCODERS.register(_JOINED)

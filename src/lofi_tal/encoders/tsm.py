@@ -74,12 +74,17 @@ def temporal_shift(frames: Tensor, frames_per_clip: int, fold: int) -> Tensor:
 
 
 class ShiftedConv(nn.Module):
-    """A convolution behind a temporal shift of 1/8 of its input channels in each direction."""
+    """A convolution behind a temporal shift of 1/8 of its input channels in each direction.
 
-    def __init__(self, net: nn.Conv2d) -> None:
+    Args:
+        net: The convolution, or a module that begins with one.
+        channels: Its input channels.
+    """
+
+    def __init__(self, net: nn.Module, channels: int) -> None:
         super().__init__()
         self.net = net
-        self.fold = net.in_channels // 8
+        self.fold = channels // 8
         self.frames_per_clip = 1
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -146,7 +151,7 @@ class TSMResNet(Encoder):
         if shift:
             for module in list(self.base_model.modules()):
                 if isinstance(module, BasicBlock | Bottleneck):
-                    shifted = ShiftedConv(module.conv1)
+                    shifted = ShiftedConv(module.conv1, module.conv1.in_channels)
                     module.conv1 = cast(nn.Conv2d, shifted)
                     self.shifts.append(shifted)
         self.base_model.to(memory_format=torch.channels_last)

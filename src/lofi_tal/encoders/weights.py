@@ -23,6 +23,7 @@ from lofi_tal.encoders.adapters import add_adapter, is_of_an_adapter
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.public import public_source, public_weights
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
+from lofi_tal.encoders.timm_weights import check_origin, names_in_order, timm_names
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_file, plain_file, write_bytes, write_json
 from lofi_tal.model_files import (
@@ -59,14 +60,18 @@ class EncoderFile(ComponentFile):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a weights file gave: tensors loaded, tensors of the encoder that stayed as they were, keys not used."""
+    """What a weights file gave: tensors loaded, tensors of the encoder that stayed as they were, keys not used.
+
+    ``in_order``: names were not known, so that tensors were matched by their order and shapes.
+    """
 
     loaded: int
     missing: tuple[str, ...]
     unused: tuple[str, ...]
+    in_order: bool = False
 
     def __str__(self) -> str:
-        text = f"{self.loaded} tensors loaded"
+        text = f"{self.loaded} tensors loaded" + (", matched by order and shape" if self.in_order else "")
         for name, keys in (("not in the file", self.missing), ("not used", self.unused)):
             if keys:
                 text += f"; {len(keys)} {name} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
@@ -219,7 +224,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
 
     Args:
         encoder: Changed in place.
-        path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2 or a torchvision ResNet.
+        path: A ``.safetensors`` file, or a ``.pth`` / ``.pt`` checkpoint of TSM, mmaction2, torchvision or timm; or of
+            another program that builds the same network in the same order, whose names are not known.
 
     Raises:
         DataError: If the file cannot be read safely, a shape differs, less than all convolutions are in it, or a number
@@ -233,13 +239,15 @@ def _load(encoder: Encoder, path: Path, wanted: Callable[[str], bool]) -> LoadRe
     if path.name == ENCODER_FILES[0]:
         check_files(path.parent, path.name)
     own = {key: value for key, value in encoder.state_dict().items() if wanted(key)}
-    state = in_own_names(read_state_dict(path), own)
+    given = read_state_dict(path)
+    check_origin(encoder, given)
+    state, in_order = _translated(given, own)
     if any(is_of_an_adapter(key) and key not in own for key in state):
         raise DataError(f"{path} holds adapters, which its folder describes: give the folder, {path.parent}.")
     check_tensors(path, state, own)
     missing = tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
     unused = tuple(key for key in state if key not in own and not _CLASSIFIERS.match(key))
-    report = LoadReport(sum(key in own for key in state), missing, unused)
+    report = LoadReport(sum(key in own for key in state), missing, unused, in_order)
     if missing:
         raise DataError(f"{path} does not hold all weights of this encoder: {report}.")
     check_finite(path, {key: state[key] for key in own if key in state})
@@ -254,9 +262,19 @@ def is_of_a_classifier(key: str) -> bool:
     return _CLASSIFIERS.match(key) is not None
 
 
-def in_own_names(state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
-    """Return a public state dict under the names of an encoder, as far as they can be translated."""
-    return {_own_key(key, own): value for key, value in state.items()}
+def in_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a public state dict under the names of an encoder, as far as they can be translated.
+
+    Where no name fits, tensors are matched by order and shape.
+    """
+    return _translated(state, own)[0]
+
+
+def _translated(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Return a state dict under the names of an encoder, and whether they were found by the order alone."""
+    named = {_own_key(key, own): value for key, value in timm_names(state, own).items()}
+    ordered = None if any(key in own for key in named) else names_in_order(state, own)
+    return (named, False) if ordered is None else (ordered, True)
 
 
 def _own_key(key: str, own_keys: Collection[str]) -> str:

@@ -9,13 +9,16 @@ from lofi_tal.fidelity.schedules import (
     create_schedule,
     list_schedules,
 )
+from lofi_tal.fidelity.takes import RESIZE, Takes
 
 __all__ = [
+    "RESIZE",
     "SCHEDULES",
     "ConstantSchedule",
     "CyclicSchedule",
     "Fidelity",
     "Schedule",
+    "Takes",
     "create_schedule",
     "full_fidelity",
     "list_schedules",

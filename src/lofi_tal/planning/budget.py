@@ -5,14 +5,15 @@ What costs the result least goes first. The choice is arithmetic on measured sec
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import full_fidelity
 from lofi_tal.recipes import apply_overrides
+from lofi_tal.recipes.encoder import full_of, takes_of
 
 SHARES = (1.0, 0.8, 0.6, 0.45, 0.33, 0.25)
 """Of the epochs that are tried, the largest first."""
@@ -88,15 +89,17 @@ def _changes(recipe: Recipe) -> Iterator[list[str]]:
 
 
 def _size(recipe: Recipe, share: float) -> list[str]:
-    """Return the setting for smaller frames, of a side that is a multiple of 8 and leaves 16 pixels to every phase."""
-    size = recipe.snippets.size if share == 1 else max(32, 8 * round(share * recipe.snippets.size / 8))
+    """Return the setting for smaller frames, of a side that is a multiple of 8 and leaves enough to every phase."""
+    step = math.lcm(8, takes_of(recipe).size_multiple)
+    size = recipe.snippets.size if share == 1 else max(32, step * round(share * recipe.snippets.size / step))
     if size >= recipe.snippets.size:
         return []
-    if recipe.lofi is not None:
-        try:
-            recipe.lofi.fidelities_over(full_fidelity(recipe.snippets.count, size))
-        except LofiError:
-            return []
+    try:
+        smaller = full_of(recipe.model_copy(update={"snippets": recipe.snippets.model_copy(update={"size": size})}))
+        if recipe.lofi is not None:
+            recipe.lofi.fidelities_over(smaller)
+    except LofiError:
+        return []
     return [f"snippets.size={size}"]
 
 
@@ -110,7 +113,7 @@ def _epochs(recipe: Recipe, share: float) -> list[str]:
             settings += _fewer(f"{name}.epochs", section.epochs, share, 1)
     lofi = recipe.lofi
     if lofi is not None and recipe.features is None:
-        full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
+        full = full_of(recipe)
         cycle = len(lofi.fidelities_over(full).fidelities) * lofi.c_l if lofi.schedule == "long" else 1
         settings += _fewer("lofi.epochs", lofi.epochs, share, cycle)
         if lofi.optimizer == "sgd":

@@ -22,10 +22,11 @@ from lofi_tal.annotations import load_annotations
 from lofi_tal.config import LofiSection, Recipe
 from lofi_tal.encoders import adapt_encoder, create_encoder
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import Fidelity, Schedule, create_schedule, full_fidelity
+from lofi_tal.fidelity import Fidelity, Schedule, create_schedule
 from lofi_tal.heads import create_head, with_classes
 from lofi_tal.planning.plan import Choice, Plan, Row
 from lofi_tal.planning.step import Parts, StepModel
+from lofi_tal.recipes.encoder import arguments_of, full_of
 from lofi_tal.runtime import auto_precision
 from lofi_tal.stages.strategies import STRATEGIES, Strategy
 
@@ -90,7 +91,7 @@ def _step_settings(recipe: Recipe, labels: int) -> str:
     optimizer, momentum = ("sgd", 0.0) if lofi is None else (lofi.optimizer, lofi.momentum)
     averaged = lofi is not None and lofi.ema is not None
     return json.dumps({
-        "encoder": [recipe.encoder.name, recipe.encoder.options, recipe.encoder.adapting()],
+        "encoder": [arguments_of(recipe.encoder), recipe.encoder.adapting()],
         "head": [recipe.head.name, with_classes(recipe.head.name, recipe.head.options, labels)],
         "step": {"frames": recipe.snippets.frames, "optimizer": optimizer, "momentum": momentum,
                  "averaged": averaged},
@@ -101,8 +102,8 @@ def _step_settings(recipe: Recipe, labels: int) -> str:
 def _step_model(settings: str) -> StepModel:
     """Return the model of a step; what it has counted for one plan serves the next of the same parts."""
     content = json.loads(settings)
-    (name, options, adapting), (head, head_options) = content["encoder"], content["head"]
-    encoder = create_encoder(name, **options)
+    (arguments, adapting), (head, head_options) = content["encoder"], content["head"]
+    encoder = create_encoder(**arguments)
     adapt_encoder(encoder, **adapting)
     return StepModel(encoder, create_head(head, encoder.channels, **head_options), **content["step"])
 
@@ -167,7 +168,7 @@ def make_plan(
     if budget <= 0 or devices < 1:
         raise LofiError(f"budget={budget} bytes and devices={devices}: both must be positive.")
     usable = budget - (CUDA_RESERVE if (torch.cuda.is_available() if cuda is None else cuda) else 0)
-    full = full_fidelity(recipe.snippets.count, recipe.snippets.size)
+    full = full_of(recipe)
     phases = create_schedule("long", full, r_t=section.r_t, r_s=section.r_s, cycle=section.cycle).fidelities
     timed = sorted({full.size, min(phase.size for phase in phases)})
     rows = _Rows(model, full, share=-(-section.batch // devices), usable=usable, timed=timed)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from lofi_tal.encoders import adapt_encoder, create_encoder
+from lofi_tal.encoders import adapt_encoder, create_encoder, outline_encoder
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
 from lofi_tal.planning.accounting import trained
@@ -93,7 +93,9 @@ def _run(request: dict[str, Any]) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if request["threads"]:
         torch.set_num_threads(request["threads"])
-    train_steps({**request, "videos": 1, "snippets": 2, "size": 32, "steps": 1}, device)
+    options = {key: value for key, value in request["encoder"].items() if key != "name"}
+    small = outline_encoder(request["encoder"]["name"], options).takes.nearest_size(32)
+    train_steps({**request, "videos": 1, "snippets": 2, "size": small, "steps": 1}, device)
     free_unused()
     give_back_memory()
     before = _resident("VmRSS")

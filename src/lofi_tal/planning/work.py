@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lofi_tal.config import ClassificationSection, Recipe
 from lofi_tal.data import steps_per_epoch
-from lofi_tal.fidelity import full_fidelity
+from lofi_tal.recipes.encoder import full_of
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _stage2(recipe: Recipe, amounts: Amounts) -> Iterator[Work]:
     section = recipe.lofi
     assert section is not None
     steps = steps_per_epoch(amounts.windows, section.batch)
-    schedule = section.fidelities_over(full_fidelity(recipe.snippets.count, recipe.snippets.size))
+    schedule = section.fidelities_over(full_of(recipe))
     counts = dict.fromkeys(schedule.fidelities, 0)
     for epoch in range(section.epochs):
         for step in range(epoch * steps, (epoch + 1) * steps):

@@ -12,19 +12,13 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import (
-    Encoder,
-    adapt_encoder,
-    create_encoder,
-    load_encoder,
-    load_weights,
-    public_weights,
-)
+from lofi_tal.encoders import Encoder, adapt_encoder, create_encoder, load_encoder, weights_file
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import Fidelity, Schedule, full_fidelity
+from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
+from lofi_tal.recipes.encoder import arguments_of, full_of, outline_of, start_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
@@ -118,7 +112,7 @@ class Context:
     @property
     def full(self) -> Fidelity:
         """Full fidelity."""
-        return full_fidelity(self.recipe.snippets.count, self.recipe.snippets.size)
+        return full_of(self.recipe)
 
     @property
     def windows(self) -> Windows:
@@ -162,14 +156,10 @@ class Context:
     def new_encoder(self) -> Encoder:
         """Return the encoder that the recipe starts from: with its weights, or random ones."""
         section = self.recipe.encoder
-        if section.weights is not None and section.weights.is_dir():
+        if section.weights is not None and (section.weights / "encoder.json").is_file():
             return self.saved_encoder(section.weights)
         torch.manual_seed(derive_seed(self.recipe.seed, "encoder"))
-        encoder = create_encoder(section.name, **section.options)
-        path = section.weights if section.pretrained is None else public_weights(section.pretrained, section.name)
-        if path is not None:
-            logger.info("%s: %s", path, load_weights(encoder, path))
-        return encoder
+        return create_encoder(section.name, pretrained=start_of(section), **section.options)
 
     def saved_encoder(self, folder: Path) -> Encoder:
         """Return the encoder in a folder, which may name no code but what the recipe, which is the user's, names."""
@@ -196,11 +186,12 @@ class Context:
         encoder, head = self.recipe.encoder, self.recipe.head
         if self.recipe.features is not None:
             return
-        if encoder.weights is not None and encoder.weights.is_dir():
+        _ = self.full  # which refuses snippets that the encoder does not take
+        if encoder.weights is not None and (encoder.weights / "encoder.json").is_file():
             if encoder.adapting():
                 adapt_encoder(self.saved_encoder(encoder.weights), **encoder.adapting())
             return
-        made = create_encoder(encoder.name, **encoder.options)
+        made = create_encoder(**arguments_of(encoder)) if encoder.adapting() else outline_of(encoder)
         adapt_encoder(made, **encoder.adapting())
         channels = made.channels
         built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
@@ -245,8 +236,9 @@ def _hash_of_weights(path: Path | None) -> str | None:
     """Return the hash of a file of weights, or of that in the folder of an encoder."""
     if path is None or not path.is_dir():
         return None if path is None else hash_file(path)
-    plain_file(path / "encoder.safetensors", path)
-    return hash_file(path / "encoder.safetensors")
+    file = weights_file(path)
+    plain_file(file, path)
+    return hash_file(file)
 
 
 def _check_length(head: Head, windows: Windows) -> None:

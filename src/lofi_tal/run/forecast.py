@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from lofi_tal.config import Recipe
-from lofi_tal.data import RESIZE, TruthVideo, training_windows, whole_files_fit
+from lofi_tal.data import TruthVideo, training_windows, whole_files_fit
 from lofi_tal.errors import LofiError
-from lofi_tal.fidelity import full_fidelity
 from lofi_tal.planning.budget import fit_budget
 from lofi_tal.planning.work import Amounts, Estimate, estimate
+from lofi_tal.recipes.encoder import full_of
 from lofi_tal.run.context import Context
 from lofi_tal.run.memory import predicted_peak
 from lofi_tal.run.run import Run
@@ -67,7 +67,7 @@ class Forecast:
 def _lofi_keys(recipe: Recipe) -> list[str]:
     if recipe.lofi is None or recipe.features is not None:
         return []
-    schedule = recipe.lofi.fidelities_over(full_fidelity(recipe.snippets.count, recipe.snippets.size))
+    schedule = recipe.lofi.fidelities_over(full_of(recipe))
     return [f"lofi {fidelity}" for fidelity in schedule.fidelities]
 
 
@@ -167,9 +167,11 @@ def _views(context: Context) -> Iterator[tuple[Path, list[View]]]:
             continue
         clips = clips_of(context, section)
         everything = [*clips.train, *clips.validate]
-        if not whole_files_fit(everything, recipe.snippets.size, recipe.data.cache_gib * 2**30):
+        if not whole_files_fit(
+            everything, recipe.snippets.size, recipe.data.cache_gib * 2**30, context.full.takes.resize
+        ):
             continue  # single clips, drawn anew in every epoch: they fill what is left
         for file in {clip.file for clip in everything}:
             every = (np.arange(file.frames) + 0.5) * file.duration / file.frames
-            views[file.path].append(View(every, round(recipe.snippets.size * RESIZE)))
+            views[file.path].append(View(every, round(recipe.snippets.size * context.full.takes.resize)))
     yield from views.items()

@@ -269,7 +269,7 @@ def clip_dataset(
 ) -> Callable[[Sequence[Excerpt]], ClipDataset]:
     """Return what makes a data set of clips."""
     snippets, data = context.recipe.snippets, context.recipe.data
-    whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30)
+    whole = whole_files_fit(everything, snippets.size, data.cache_gib * 2**30, context.full.takes.resize)
     return lambda clips: ClipDataset(
         clips,
         labels,
@@ -280,6 +280,7 @@ def clip_dataset(
         whole=whole,
         multi_scale=section.multi_scale,
         flip=data.flip,
+        resize=context.full.takes.resize,
     )
 
 
