@@ -204,7 +204,7 @@ def _add_lora(encoder: Encoder, rank: int = 8, alpha: int = 16) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise LofiError("adapter 'lora' needs the package peft: pip install 'lofi-tal[lora]'.") from error
+        raise LofiError("adapter 'lora' needs the package peft: pip install 'lofi-tal[encoders]'.") from error
     targets = _called_layers(encoder)
     if not targets:
         raise _no_fit(encoder, "lora", "linear layers in its blocks that its forward pass calls")
