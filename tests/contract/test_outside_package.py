@@ -28,6 +28,7 @@ from lofi_tal.heads import create_head, list_heads, load_head, save_head, takes_
 from lofi_tal.segments import Segments
 from lofi_tal.tasks import create_task, list_tasks
 from lofi_tal.tracking import create_logger, list_loggers
+from lofi_tal.showing import Shown
 from lofi_tal.writers import check_formats, detection_files, write_detections
 
 folder = Path(sys.argv[1])
@@ -72,7 +73,7 @@ recipe = make_recipe({"data": {"annotations": "a.json", "videos": "v"}, "lofi": 
 assert recipe.lofi.fidelities_over(full_fidelity(100, 224)).at(epoch=0, step=0).size == 112
 
 found = Segments("clip", [1.0, 2.5], [2.0, 4.0], ("jump", "run"), [0.9, 0.1], 5.0)
-write_detections(found, folder, 0.5, check_formats(["audacity", "json"]))
+write_detections(found, folder, Shown(0.5), check_formats(["audacity", "json"]))
 (labels, results) = detection_files(folder, "clip", ["audacity", "json"])
 assert labels.name == "clip.labels.txt"
 assert labels.read_text() == "1.000\\t2.000\\tjump\\n"  # the second one is below the threshold

@@ -204,7 +204,7 @@ def test_evaluate_shows_recall_errors_and_intervals_and_writes_a_page(finished_r
     assert {"proposals", "diagnosis", "bootstrap"} <= document.keys()
     difference = document["average_mAP"] - results[0].scores["fused"]["average_mAP"]
     assert document["bootstrap"]["average_mAP"]["value"] == pytest.approx(difference)
-    assert page.read_text().count("<svg") == 8
+    assert page.read_text().count("<svg") == 10
 
 
 def test_evaluate_names_the_videos_that_were_left_out(finished_run, tmp_path):

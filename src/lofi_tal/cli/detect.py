@@ -116,7 +116,7 @@ def detect(
         print_json(detections_to_activitynet(results) | said)
     else:
         show_segments(results, shown)
-        if (point := _expected(model, threshold, min_precision, everything=everything)) is not None:
+        if results and (point := _expected(model, threshold, min_precision, everything=everything)) is not None:
             _say_expected(point, min_precision)
         if demo:
             show_truth(DEMO_TRUTH)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.artefacts import sealed
+from lofi_tal.artefacts import read_record, sealed
 from lofi_tal.data import TruthVideo
 from lofi_tal.encoders import Encoder, JoinedEncoder
 from lofi_tal.errors import DataError, LofiError
@@ -78,6 +79,7 @@ class ArmFeatures:
             folder = context.folder.shared / f"features-{hash_object(provenance)}"
         store = FeatureStore(folder, provenance)
         facts = on_first(lambda: context.folder.begin_features(folder))
+        on_first(lambda: _tell_missing(store, videos, facts))
         with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
             figures, failed = extract(
                 store,
@@ -125,3 +127,14 @@ class ArmFeatures:
             raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
         check_read(context.recipe, context.data(), failed)
         return FeatureSet(videos, arrays), published.provenance, failed
+
+
+def _tell_missing(store: FeatureStore, videos: Sequence[TruthVideo], facts: Path) -> None:
+    """Say which files of a finished extraction are not there: they were deleted, or the videos are new."""
+    if facts.exists():
+        failed = read_record(facts).get("failed", {})
+        names = [one.video_id for one in videos if one.video_id not in failed and store.stamp(one) is None]
+        if names:
+            logger.warning(
+                "%d videos have no features (%s, ...): they are extracted.", len(names), store.path(names[0])
+            )
