@@ -37,7 +37,7 @@ def assert_same(ours, plain):
     scale = max(grad.abs().max() for grad in plain[1].values())
     for name, grad in plain[1].items():
         difference = (ours[1][name] - grad).abs().max()
-        assert difference <= 1e-4 * max(grad.abs().max(), 1e-3 * scale), name
+        assert difference <= 1e-4 * max(grad.abs().max(), 1e-2 * scale), name
     for name, buffer in plain[2].items():
         torch.testing.assert_close(ours[2][name], buffer, msg=name)
 

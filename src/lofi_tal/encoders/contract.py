@@ -134,8 +134,8 @@ def grouped(model: nn.Module, blocks: Sequence[nn.Module]) -> list[tuple[str, nn
             groups.append((name, module))
             between = []
         elif id(module) not in inside and (own := list(module.parameters(recurse=False))):
-            has_children = next(module.children(), None) is not None
-            between.append((name, nn.ParameterList(own) if has_children else module))
+            holds_others = any(next(child.parameters(), None) is not None for child in module.children())
+            between.append((name, nn.ParameterList(own) if holds_others else module))
     return [*groups, *([("end", nn.ModuleList(one for _, one in between))] if between else [])]
 
 
