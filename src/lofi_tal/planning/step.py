@@ -51,7 +51,7 @@ class Parts:
     peak: float
 
 
-_LONG = 0.15  # seconds of work that fixed costs are small beside
+_LONG = 0.08  # seconds of work that fixed costs are small beside
 _MOST = 64  # snippets or videos at once, however fast they are
 
 
