@@ -3,7 +3,7 @@
 Files of a finished run and of an interrupted one are emptied, cut in half, changed in one bit, deleted, and replaced by
 another run's. Commands then say so or give the same results; their advice leads to the same results.
 
-Each file meets two damages, and each damage one way to go on, in turns. `LOFI_DAMAGE=1` tries every file with every
+Each file meets one damage and one way to go on, in turns. `LOFI_DAMAGE=1` tries every file with every
 damage, `LOFI_DAMAGE=3` these with every way.
 """
 
@@ -112,7 +112,7 @@ def cases(names):
         for i, name in enumerate(names)
         for j, damage in enumerate(DAMAGES)
         for k, way in enumerate(WAYS)
-        if (EFFORT >= 1 or (i + 2 * j) % 5 < 2) and (EFFORT >= 3 or (i + j) % 3 == k)
+        if (EFFORT >= 1 or (i + 2 * j) % 5 < 1) and (EFFORT >= 3 or (i + j) % 3 == k)
     ]
 
 

@@ -338,6 +338,17 @@ def test_adapters_alone_need_their_own_weights(known_vit, tmp_path):
         create_encoder(known_vit, pretrained=tmp_path / "adapted" / "encoder.safetensors")
 
 
+def test_a_base_that_is_no_file_of_weights_is_not_read(known_vit, tmp_path):
+    secret = tmp_path / "id_rsa"
+    secret.write_text("private")
+    encoder = create_encoder(known_vit)
+    adapt_encoder(encoder, "adapter")
+    encoder.base = {"weights": str(secret), "hash": "0"}
+    save_encoder(encoder, known_vit, tmp_path / "adapted")
+    with pytest.raises(DataError, match=r"id_rsa is no file of weights: expected a name that ends in \.safetensors"):
+        load_encoder(tmp_path / "adapted")
+
+
 # --- what is refused
 
 

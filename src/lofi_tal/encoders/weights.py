@@ -40,6 +40,7 @@ from lofi_tal.tensor_files import check_finite, read_state_dict
 
 ENCODER_FILES = ("encoder.safetensors", "encoder.json")
 """What :func:`save_encoder` writes."""
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
 
 
@@ -212,6 +213,8 @@ def _base_file(base: Base, name: str, folder: Path, *, fetch: bool) -> Path:
                 f"file into the folder as {beside.name}."
             )
     plain_file(path, path.parent)
+    if path.suffix not in _SUFFIXES:  # the folder may be a stranger's, who names any file of this machine
+        raise DataError(f"{path} is no file of weights: expected a name that ends in {', '.join(_SUFFIXES)}.")
     if (found := hash_file(path)) != base.hash:
         raise DataError(
             f"{folder} holds adapters for other weights than those in {path} (hash {found}, not {base.hash})."

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity.takes import Takes
@@ -48,6 +49,10 @@ class Fidelity:
     def cost(self) -> int:
         """Return snippets × pixels, to which the encoder's memory and compute are proportional."""
         return self.snippets * self.size**2
+
+    def to_json(self) -> dict[str, Any]:
+        """Return name, snippets and size."""
+        return {"name": self.name, "snippets": self.snippets, "size": self.size}
 
     def __str__(self) -> str:
         return f"{self.name} {self.snippets}×{self.size}px"

@@ -54,7 +54,7 @@ class Row:
         """Return the row as JSON-like values; memory in bytes."""
         return {
             **vars(self),
-            "fidelity": vars(self.fidelity),
+            "fidelity": self.fidelity.to_json(),
             "strategy": vars(self.strategy),
             "one_video": vars(self.one_video),
             "step": vars(self.step),

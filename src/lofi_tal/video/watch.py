@@ -49,6 +49,7 @@ class Slot:
         return Path(os.fsdecode(text)) if text else None
 
 
+_STATUS = Path("/proc/self/statm")
 _MEMORY_SECONDS = 0.2  # between two looks at how large this process is
 
 _reading: Path | None = None
@@ -123,13 +124,13 @@ def given_up(path: Path) -> str:
 def limit_memory(most: int) -> None:
     """End this process, from now on, as soon as one file makes it grow by more than ``most`` bytes.
 
-    A decoder may keep many frames of any size that a file claims. The largest size of the process so far counts.
+    A decoder may keep many frames of any size that a file claims.
     """
 
     def watch() -> None:
         path, before = None, 0
         while True:
-            size = _largest_size()
+            size = _resident_size()
             if _reading is None or _reading != path:
                 path, before = _reading, size
             elif size - before > most:
@@ -139,8 +140,10 @@ def limit_memory(most: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _largest_size() -> int:
-    """Return the largest resident size of this process so far, in bytes."""
+def _resident_size() -> int:
+    """Return the resident size of this process in bytes: now on Linux, at most so far elsewhere."""
+    if _STATUS.exists():
+        return int(_STATUS.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
 
