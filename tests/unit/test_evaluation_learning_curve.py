@@ -20,16 +20,23 @@ def law(count):
     return 0.6 - 0.8 / np.sqrt(count)
 
 
-def test_a_curve_of_the_models_own_form_is_continued_exactly():
+def other(count):
+    return 0.1 + 0.05 * np.log2(count)
+
+
+@pytest.mark.parametrize(("law", "model"), [(law, "c - a / sqrt(videos)"), (other, "c + a log2(videos)")])
+def test_a_curve_of_a_models_own_form_is_continued_exactly(law, model):
     found = foresee(COUNTS, [[law(count)] * 3 for count in COUNTS], 1024)
     assert (found.value, found.gain) == pytest.approx((law(1024), law(1024) - law(256)))
     assert (found.low, found.high) == pytest.approx((found.gain, found.gain))
     assert found.error == pytest.approx(0.0)
+    assert found.model == model
 
 
 def test_the_error_is_what_the_model_misses_at_the_largest_number():
-    values = [[law(16)], [law(64)], [law(256) - 0.1]]  # it stops growing
-    assert foresee(COUNTS, values, 512).error == pytest.approx(0.1)
+    values = [[law(16)], [law(64)], [law(256) - 0.1]]  # it stops growing, and the law that flattens misses less
+    found = foresee(COUNTS, values, 512)
+    assert (found.model, found.error) == ("c - a / sqrt(videos)", pytest.approx(0.1))
     assert foresee(COUNTS[1:], values[1:], 512).error is None
 
 
@@ -78,7 +85,7 @@ def test_the_answer_says_what_more_videos_give_and_to_which_classes():
     values = {"wave": [[0.1], [0.3], [0.5]], "sit": [[0.4], [0.4], [0.4]]}
     whole = foresee(COUNTS, [[0.25], [0.35], [0.45]], 512)
     lines = answer(whole, {label: foresee(COUNTS, every, 512) for label, every in values.items()}, 256)
-    assert lines[0].startswith("With 512 training videos instead of 256, expect about 4")
+    assert lines[0].startswith("With 512 training videos instead of 256, expect about 5")
     assert "more videos like these may not help" not in lines[0]
     assert "fitted without the 256 videos, is off by" in lines[1]
     assert "wave (+" in lines[2]

@@ -94,7 +94,7 @@ def answer(whole: Foreseen, by_class: dict[str, Foreseen], now: int) -> list[str
     ]
     if whole.error is not None:
         lines.append(
-            f"The model (mAP = c - a / sqrt(videos)), fitted without the {now} videos, is off by "
+            f"The model (mAP = {whole.model}), fitted without the {now} videos, is off by "
             f"{_points(whole.error)} points there."
         )
     best = sorted(by_class.items(), key=lambda item: -item[1].gain)[:_NAMED]

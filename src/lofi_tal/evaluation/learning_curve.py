@@ -1,20 +1,29 @@
 """How mAP grows with the number of labelled videos, and what more of them would give.
 
-The model is ``mAP(n) = c - a / sqrt(n)`` with ``a ≥ 0``: a power law whose exponent is fixed, for a few points cannot
-tell three parameters. Power laws fit most measured learning curves (T. Viering and M. Loog, *The Shape of Learning
-Curves: a Review*, 2021). How far it can be trusted is measured: fitted without the largest number of videos, it has to
-predict the figure there.
+There are two models of two parameters, for a few points cannot tell three: ``mAP(n) = c - a / sqrt(n)``, a power law
+that flattens, and ``mAP(n) = c + a log2(n)``, by which every doubling gains as much; ``a ≥ 0``. Both are among the laws
+that fit measured learning curves (T. Viering and M. Loog, *The Shape of Learning Curves: a Review*, 2021). Fitted
+without the largest number of videos, each has to predict the figure there: the one that misses less is taken, and its
+error told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lofi_tal.errors import LofiError
 
+Floats = NDArray[np.float64]
+MODELS: dict[str, Callable[[Any], Any]] = {
+    "c - a / sqrt(videos)": lambda count: -1 / np.sqrt(count),
+    "c + a log2(videos)": np.log2,
+}
+"""What the figure is linear in, by the formula."""
 _DRAWS = 2000  # bootstrap over draws
 _CONFIDENCE = 0.95
 
@@ -49,6 +58,7 @@ class Foreseen:
         low: Lower end of the 95 % interval of the gain, over draws.
         high: Upper end.
         error: Of the model at the largest number, fitted without it; None with less than three numbers of videos.
+        model: Its formula.
     """
 
     videos: int
@@ -57,6 +67,7 @@ class Foreseen:
     low: float
     high: float
     error: float | None
+    model: str
 
 
 def means(points: Sequence[CurvePoint], name: str = "fused") -> dict[int, tuple[float, float, float]]:
@@ -83,19 +94,22 @@ def foresee(videos: Sequence[int], values: Sequence[Sequence[float]], at: int, s
         raise LofiError(f"A curve needs at least two numbers of videos; {len(videos)} was tried.")
     generator = np.random.default_rng(seed)
     mean = np.array([np.mean(draws) for draws in values])
+    misses = {name: _at(name, videos[:-1], mean[:-1], videos[-1]) - mean[-1] for name in MODELS} if videos[2:] else {}
+    model = min(misses, key=lambda name: abs(misses[name])) if misses else next(iter(MODELS))
     gains = []
     for _ in range(_DRAWS):
         drawn = np.array([np.mean(generator.choice(draws, len(draws))) for draws in values])
-        gains.append(_at(videos, drawn, at) - drawn[-1])
+        gains.append(_at(model, videos, drawn, at) - drawn[-1])
     low, high = np.quantile(gains, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    value = _at(videos, mean, at)
-    error = None if len(videos) < 3 else float(_at(videos[:-1], mean[:-1], videos[-1]) - mean[-1])
-    return Foreseen(at, float(value), float(value - mean[-1]), float(low), float(high), error)
+    value, error = _at(model, videos, mean, at), misses.get(model)
+    told = None if error is None else float(error)
+    return Foreseen(at, float(value), float(value - mean[-1]), float(low), float(high), told, model)
 
 
-def _at(videos: Sequence[int], mean: np.ndarray, count: int) -> float:
-    """Return the figure of the model, by least squares; at most 1, and never falling with more videos."""
-    slope_of = -1 / np.sqrt(np.asarray(videos, dtype=float))
-    centred = slope_of - slope_of.mean()
+def _at(model: str, videos: Sequence[int], mean: Floats, count: int) -> float:
+    """Return the figure of a model, by least squares; from 0 to 1, and never falling with more videos."""
+    place = MODELS[model]
+    places = place(np.asarray(videos, dtype=float))
+    centred = places - places.mean()
     slope = max(0.0, float((centred * (mean - mean.mean())).sum() / (centred**2).sum()))
-    return min(1.0, float(mean.mean() + slope * (-1 / np.sqrt(count) - slope_of.mean())))
+    return min(1.0, float(mean.mean() + slope * (place(np.float64(count)) - places.mean())))
