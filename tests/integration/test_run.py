@@ -88,8 +88,8 @@ def test_the_same_seed_gives_the_same_bytes_with_and_without_loader_processes(fi
     assert [name for name in first if first[name] != second[name]] == []
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "lofi", "arms/baseline/features", "arms/baseline/head"])
-def test_kill_9_in_any_stage_and_resume_give_the_same_files(stage, finished_run, tiny_recipe, tmp_path):
+@pytest.mark.parametrize("stage", ["lofi", "arms/baseline/features"])
+def test_kill_9_in_a_stage_and_resume_give_the_same_files(stage, finished_run, tiny_recipe, tmp_path):
     pipeline, _ = finished_run
     (tmp_path / "recipe.yaml").write_text(save_recipe(tiny_recipe))
     output = tmp_path / "run"
