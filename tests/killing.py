@@ -30,23 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SETTINGS = (
-    "data.selection_share=0.3",
-    "data.workers=1",
-    "encoder.options={width: 8}",
-    "snippets={count: 12, frames: 4, stride: 2, size: 32}",
-    "pretrain.epochs=2",
-    "pretrain.batch=4",
-    "lofi.epochs=3",
-    "lofi.batch=2",
-    "lofi.r_s=1.5",
-    "head.epochs=3",
-    "head.batch=4",
-    "head.lrs=[1e-3, 2e-3]",
-    "head.options={hidden_1d: 32, hidden_2d: 16, hidden_3d: 32}",
-    "classifier.epochs=4",
-    "baseline=false",
-)
+from tests.tiny import SETTINGS
+
+CHANGED = ("data.workers=1", "head.epochs=3", "head.lrs=[1e-3, 2e-3]", "baseline=false")
 PHASES = {
     "examining": ("lofi_tal.video.manifest:VideoManifest.examine",),
     "caching": ("lofi_tal.run.run:Run.fill_cache",),
@@ -235,7 +221,7 @@ class Killing:
         self.folder = folder
         data = make_dataset(folder / "data", preset="tiny", seed=0, workers=1)
         self.recipe = folder / "recipe.yaml"
-        self.recipe.write_text(save_recipe(demo_recipe(data, seed=0, overrides=SETTINGS)))
+        self.recipe.write_text(save_recipe(demo_recipe(data, seed=0, overrides=(*SETTINGS, *CHANGED))))
         self.expected: dict[str, dict[str, bytes]] = {}
         self.spans: dict[str, dict[str, list[float]]] = {}
 

@@ -91,8 +91,6 @@ def _check_single(value: Any, largest: float) -> None:
 
 
 PlainName = Annotated[str, AfterValidator(plain_name)]
-Plain = Annotated[Any, AfterValidator(plain_value)]
-"""Any small, plain value."""
 PlainDict = Annotated[dict[str, Any], AfterValidator(plain_value)]
 Options = Annotated[dict[str, Any], AfterValidator(lambda options: plain_value(options, largest=MOST))]
 """Arguments of a component: no number in them is above :data:`MOST`."""

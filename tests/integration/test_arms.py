@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import SETTINGS, losses_of, own_scores
+from conftest import losses_of, own_scores
 
 import lofi_tal.run.training
 from lofi_tal.demo import demo_recipe
@@ -16,6 +16,7 @@ from lofi_tal.localizer import Localizer
 from lofi_tal.recipes import recipe_names
 from lofi_tal.run import Run
 from lofi_tal.run.report import clip_accuracies, lost_in_training, stage_summaries
+from tests.tiny import SETTINGS
 
 ARMS = [name for name in recipe_names() if name.startswith("mini_")]
 QUICK = (

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SETTINGS
 from typer.testing import CliRunner
 
 import lofi_tal.reproduce.runner
@@ -29,6 +28,7 @@ from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.reproduce import ROWS, Runner, open_base
 from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack
 from lofi_tal.run.training import Training
+from tests.tiny import SETTINGS
 
 QUICK = ("pretrain.epochs=1", "lofi.epochs=1", "head.lrs=[1e-3]", "head.epochs=1", "classifier.epochs=1")
 PICKED = [ROWS[name] for name in ("motion", "acp", "long", "bmn_acp")]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from lofi_tal.cli.app import main
-from tests.integration.conftest import SETTINGS
 from tests.pages import DOCS, Block, blocks_of, command_lines, find_command, lofi_words
+from tests.tiny import SETTINGS
 
 PAGES = ("quick-start.md", *(f"tutorials/{path.name}" for path in sorted((DOCS / "tutorials").glob("*.md"))))
 FEWER = (*SETTINGS, "lofi.epochs=1", "head.epochs=2", "head.lrs=[1e-3]", "head.refit=false", "classifier.epochs=2")

@@ -17,10 +17,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from conftest import SETTINGS
 from packaging.requirements import Requirement
 
 import lofi_tal
+from tests.tiny import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "lofi_tal"

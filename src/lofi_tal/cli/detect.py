@@ -146,8 +146,10 @@ def _expected(model: Path, threshold: float | None, wanted: float | None, *, eve
     from lofi_tal.evaluation import load_sheet, operating_point
     from lofi_tal.localizer import find_model
 
+    if threshold is not None or everything:
+        return None
     sheet = load_sheet(find_model(model))
-    return None if sheet is None or threshold is not None or everything else operating_point(sheet.verdicts, wanted)
+    return None if sheet is None else operating_point(sheet.verdicts, wanted)
 
 
 def _say_expected(point: OperatingPoint, wanted: float | None) -> None:

@@ -99,9 +99,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
 
 def show_seen(seen: Assessment) -> None:
     """Print precision, recall and F1 at the thresholds, how far scores are from probabilities, and what to do next."""
-    rates, limits = seen.point.rates, seen.point.thresholds
-    values = sorted(v for v in {limits.pooled, *limits.classes.values()} if math.isfinite(v))
-    where = " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1]))) if values else "more than any"
+    rates, where = seen.point.rates, seen.point.thresholds.text("more than any")
     rows = [(name, percent(rate.value), f"{percent(rate.low)} to {percent(rate.high)}") for name, rate in (
         ("precision", rates.precision), ("recall", rates.recall), ("F1", rates.f1))]  # fmt: skip
     print_table(

@@ -26,6 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from lofi_tal.encoders.contract import Encoder
+from lofi_tal.encoders.extra import extra
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.errors import LofiError, nearest
 
@@ -201,16 +202,13 @@ def _add_lora(encoder: Encoder, rank: int = 8, alpha: int = 16) -> None:
     """Give every linear layer in the blocks that the forward pass calls an update of low rank."""
     if rank != int(rank) or alpha != int(alpha):
         raise LofiError(f"adapter 'lora': rank is {rank} and alpha is {alpha}; both must be whole numbers.")
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise LofiError("adapter 'lora' needs the package peft: pip install 'lofi-tal[encoders]'.") from error
+    peft = extra("peft", "adapter 'lora'")
     targets = _called_layers(encoder)
     if not targets:
         raise _no_fit(encoder, "lora", "linear layers in its blocks that its forward pass calls")
     learnt = [(parameter, parameter.requires_grad) for parameter in encoder.parameters()]
-    config = LoraConfig(r=int(rank), lora_alpha=int(alpha), target_modules=targets, lora_dropout=0.0, bias="none")
-    inject_adapter_in_model(config, encoder)
+    config = peft.LoraConfig(r=int(rank), lora_alpha=int(alpha), target_modules=targets, lora_dropout=0.0, bias="none")
+    peft.inject_adapter_in_model(config, encoder)
     for parameter, before in learnt:  # peft freezes them; who trains decides that
         parameter.requires_grad_(before)
 

@@ -11,8 +11,9 @@ Shapes: N clips, T frames, H × W pixels, C channels, K tokens.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -84,8 +85,8 @@ class FoundationEncoder(Encoder):
         self.takes = self._takes(config, resize)
         self.base_model = self._build(transformers, config)
 
-    @staticmethod
-    def _takes(config: Any, resize: float) -> Takes:
+    @classmethod
+    def _takes(cls, config: Any, resize: float) -> Takes:
         """Return what clips the model takes."""
         patch = _side(config.patch_size)
         tubelet = int(getattr(config, "tubelet_size", 1))
@@ -94,13 +95,13 @@ class FoundationEncoder(Encoder):
         )
 
     @staticmethod
+    @abc.abstractmethod
     def _build(transformers: Any, config: Any) -> nn.Module:
         """Return the model without what the features do not need."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _tokens(self, clips: Tensor) -> Tensor:
         """Return the tokens ``(N, K, C)`` of clips ``(N, T, 3, H, W)``."""
-        raise NotImplementedError
 
     def blocks(self) -> list[nn.Module]:
         """Return the transformer layers."""
@@ -173,17 +174,9 @@ class VJEPA2(FoundationEncoder):
         licence="MIT (L), Apache-2.0 (H, g)",
     )
 
-    @staticmethod
-    def _takes(config: Any, resize: float) -> Takes:
-        patch, tubelet = _side(config.patch_size), int(config.tubelet_size)
-        return Takes(
-            size_multiple=patch,
-            smallest=max(16, patch),
-            square=True,
-            frame_multiple=tubelet,
-            fewest=tubelet,
-            resize=resize,
-        )
+    @classmethod
+    def _takes(cls, config: Any, resize: float) -> Takes:
+        return replace(super()._takes(config, resize), square=True)
 
     @staticmethod
     def _build(transformers: Any, config: Any) -> nn.Module:
@@ -217,8 +210,8 @@ class VideoPrism(FoundationEncoder):
         licence="Apache-2.0",
     )  # fmt: skip
 
-    @staticmethod
-    def _takes(config: Any, resize: float) -> Takes:
+    @classmethod
+    def _takes(cls, config: Any, resize: float) -> Takes:
         tubelet, patch, _ = config.tubelet_size
         return Takes(
             size_multiple=patch, smallest=max(16, patch), frame_multiple=tubelet, fewest=tubelet, resize=resize
@@ -241,7 +234,7 @@ class VideoPrism(FoundationEncoder):
         return [
             ("stem", model.spatial_embeddings),
             *blocks[:first],
-            *((name, module) for name, module in middle),
+            *middle,
             *blocks[first:],
             ("end", model.layernorm2),
         ]
@@ -265,10 +258,9 @@ class TimeSformer(FoundationEncoder):
         licence="CC-BY-NC-4.0",
     )
 
-    @staticmethod
-    def _takes(config: Any, resize: float) -> Takes:
-        patch = _side(config.patch_size)
-        return Takes(size_multiple=patch, smallest=max(16, patch), square=True, resize=resize)
+    @classmethod
+    def _takes(cls, config: Any, resize: float) -> Takes:
+        return replace(super()._takes(config, resize), square=True)
 
     @staticmethod
     def _build(transformers: Any, config: Any) -> nn.Module:

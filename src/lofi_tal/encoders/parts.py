@@ -39,30 +39,11 @@ def layer_groups(encoder: Encoder) -> list[tuple[str, list[nn.Module]]]:
     Every parameter is a direct one of a module of exactly one group. What stands before the first block is a group of
     its own; what stands behind the last block, such as a final normalisation, belongs to it.
     """
-    layers = getattr(encoder, "layers", None)
-    if layers is None:
-        return _around_blocks(encoder)
-    groups = [(name, list(module.modules())) for name, module in layers()]
+    groups = [(name, list(module.modules())) for name, module in encoder.layers()]
     if len(groups) > 1 and groups[-1][0] == "end":
         end = groups.pop()
         groups[-1] = (groups[-1][0], [*groups[-1][1], *end[1]])
     return groups
-
-
-def _around_blocks(encoder: Encoder) -> list[tuple[str, list[nn.Module]]]:
-    """Return the blocks with what is registered before each of them, and the rest."""
-    blocks, names = encoder.blocks(), {id(module): name for name, module in encoder.named_modules()}
-    place = {id(inner): number for number, block in enumerate(blocks) for inner in block.modules()}
-    found: list[list[nn.Module]] = [[] for _ in range(len(blocks) + 1)]  # what comes before the blocks is the first
-    reached = 0
-    for module in encoder.modules():
-        if id(module) in place:
-            reached = place[id(module)] + 1
-            found[reached].append(module)
-        else:
-            found[0 if reached == 0 else min(reached + 1, len(blocks))].append(module)
-    groups = zip(["stem", *(names[id(block)] for block in blocks)], found, strict=True)
-    return [(name, modules) for name, modules in groups if trainable(modules, everything=True)]
 
 
 def trainable(modules: Iterable[nn.Module], *, everything: bool = False) -> list[nn.Parameter]:

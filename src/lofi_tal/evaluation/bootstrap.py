@@ -163,12 +163,15 @@ def replicated_map(matched: Matched, replicates: int, seed: int = 0) -> Floats:
     The draws depend on ``seed`` and the number of videos alone, so that replicates of two systems on the same videos
     are pairs, whenever and wherever they were computed.
     """
-    generator, videos = np.random.default_rng(seed), len(matched.truth.videos)
-    blocks = []
-    for begin in range(0, replicates, _CHUNK):
-        weights = generator.multinomial(videos, np.full(videos, 1 / videos), min(_CHUNK, replicates - begin))
-        blocks.append(weighted_map(matched, weights))
-    return np.concatenate(blocks)
+    draws = draw_videos(len(matched.truth.videos), replicates, seed)
+    return np.concatenate([weighted_map(matched, weights) for weights in draws])
+
+
+def draw_videos(videos: int, replicates: int, seed: int, at_once: int = _CHUNK) -> Iterator[Indices]:
+    """Yield how often each of ``videos`` is drawn, ``(R, V)``, in parts of at most ``at_once`` replicates."""
+    generator = np.random.default_rng(seed)
+    for begin in range(0, replicates, at_once):
+        yield generator.multinomial(videos, np.full(videos, 1 / videos), min(at_once, replicates - begin))
 
 
 def weighted_map(matched: Matched, weights: Indices) -> Floats:
@@ -212,10 +215,8 @@ def class_intervals(
     matched: Matched, replicates: int = 500, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
     """Return the interval of the average AP of each class, by label; over the draws in which it has an instance."""
-    generator, videos = np.random.default_rng(seed), len(matched.truth.videos)
     samples: dict[str, list[Floats]] = {label: [] for label in matched.truth.labels}
-    for begin in range(0, replicates, _CHUNK):
-        weights = generator.multinomial(videos, np.full(videos, 1 / videos), min(_CHUNK, replicates - begin))
+    for weights in draw_videos(len(matched.truth.videos), replicates, seed):
         for label, (ap, drawn) in zip(samples, weighted_class_ap(matched, weights), strict=True):
             samples[label].append(ap[drawn].mean(axis=1))
     values = class_average_precision(matched)[0].mean(axis=1).tolist()

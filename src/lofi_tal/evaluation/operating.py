@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.errors import LofiError
-from lofi_tal.evaluation.bootstrap import Interval
+from lofi_tal.evaluation.bootstrap import Interval, draw_videos
 from lofi_tal.evaluation.calibration import own_classes
 from lofi_tal.evaluation.verdicts import Verdicts
 
@@ -49,6 +49,11 @@ class Thresholds:
     def of(self, label: str) -> float:
         """Return the threshold of a class."""
         return self.classes.get(label, self.pooled)
+
+    def text(self, nothing: str) -> str:
+        """Return the lowest and the highest threshold as text; ``nothing`` if none is finite."""
+        values = sorted(one for one in (self.pooled, *self.classes.values()) if np.isfinite(one))
+        return " to ".join(dict.fromkeys(f"{one:.3g}" for one in (values[0], values[-1]))) if values else nothing
 
     def to_json(self) -> dict[str, Any]:
         """Return the thresholds as a JSON-like dict; None where nothing is shown."""
@@ -218,11 +223,9 @@ def _sources(verdicts: Verdicts) -> Indices:
 
 def _draws(verdicts: Verdicts, replicates: int, seed: int) -> Iterator[Floats]:
     """Yield how often each video is drawn, ``(R, V)``, in parts that fit into memory."""
-    generator, videos = np.random.default_rng(seed), verdicts.videos
-    at_once = max(1, _CELLS // max(1, len(verdicts.score), videos))
-    for begin in range(0, replicates, at_once):
-        count = min(at_once, replicates - begin)
-        yield generator.multinomial(videos, np.full(videos, 1 / videos), count).astype(np.float64)
+    at_once = max(1, _CELLS // max(1, len(verdicts.score), verdicts.videos))
+    for weights in draw_videos(verdicts.videos, replicates, seed, at_once):
+        yield weights.astype(np.float64)
 
 
 def _chosen(

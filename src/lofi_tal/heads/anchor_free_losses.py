@@ -20,6 +20,7 @@ from lofi_tal.errors import LofiError
 _REACH = 4.0
 # Instances whose lengths differ by less, in snippets, have the same extent.
 _SAME_LENGTH = 1e-3
+_TINY = 1e-8
 
 
 def level_points(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,4 +132,4 @@ def distance_loss(predicted: Tensor, target: Tensor) -> Tensor:
     hull = torch.maximum(predicted, target).sum(dim=1)
     union = predicted.sum(dim=1) + target.sum(dim=1) - intersection
     shift = ((predicted[:, 1] - predicted[:, 0]) - (target[:, 1] - target[:, 0])) / 2
-    return 1 - intersection / union + (shift / hull) ** 2
+    return 1 - intersection / union.clamp(min=_TINY) + (shift / hull.clamp(min=_TINY)) ** 2

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lofi_tal.encoders import Encoder
+from lofi_tal.encoders import Encoder, trainable
 from lofi_tal.heads import Head
 from lofi_tal.stages.strategies import Strategy, encode
 
@@ -120,7 +120,7 @@ def encoder_memory(
     with fake, LiveMemory() as live:
         for tensor in (clips, *model.parameters(), *model.buffers()):
             live.forget(tensor)
-        for parameter in trained(model):
+        for parameter in trainable(model.modules()):
             parameter.register_post_accumulate_grad_hook(live.set_aside)  # type: ignore[no-untyped-call]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode(model, clips, strategy)
@@ -128,11 +128,6 @@ def encoder_memory(
         if features.requires_grad:  # not of an encoder that is frozen
             torch.autograd.backward(features.sum())
         return StepMemory(saved, live.peak, live.adding, flops, live.flops - flops, forward)
-
-
-def trained(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that need gradients."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def head_memory(head: Head, videos: int, snippets: int, *, saving: bool = False) -> StepMemory:

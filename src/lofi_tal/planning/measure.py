@@ -20,10 +20,9 @@ from typing import Any
 
 import torch
 
-from lofi_tal.encoders import adapt_encoder, create_encoder, outline_encoder
+from lofi_tal.encoders import adapt_encoder, create_encoder, outline_encoder, trainable
 from lofi_tal.errors import RunError
 from lofi_tal.heads import create_head
-from lofi_tal.planning.accounting import trained
 from lofi_tal.processes import end_with_parent
 from lofi_tal.runtime import WeightAverage
 from lofi_tal.runtime.device import free_unused, give_back_memory
@@ -122,9 +121,9 @@ def train_steps(request: dict[str, Any], device: torch.device, after: Callable[[
     model = EndToEnd(encoder, head, None, Strategy(**request["strategy"])).to(device).train()
     optimizer: torch.optim.Optimizer
     if request["optimizer"] == "adamw":
-        optimizer = torch.optim.AdamW(trained(model), lr=1e-4)
+        optimizer = torch.optim.AdamW(trainable(model.modules()), lr=1e-4)
     else:
-        optimizer = torch.optim.SGD(trained(model), lr=1e-4, momentum=request["momentum"])
+        optimizer = torch.optim.SGD(trainable(model.modules()), lr=1e-4, momentum=request["momentum"])
     average = WeightAverage(model, request["ema"]) if request.get("ema") else None
     shape = (request["videos"], request["snippets"], request["frames"], request["size"], request["size"], 3)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)

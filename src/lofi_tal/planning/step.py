@@ -14,7 +14,7 @@ from functools import cache
 
 import torch
 
-from lofi_tal.encoders import Encoder
+from lofi_tal.encoders import Encoder, trainable
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.planning.accounting import (
@@ -23,7 +23,6 @@ from lofi_tal.planning.accounting import (
     encoder_memory,
     head_memory,
     tensor_bytes,
-    trained,
 )
 from lofi_tal.stages.strategies import Strategy
 
@@ -73,10 +72,11 @@ class StepModel:
         self, encoder: Encoder, head: Head, *, frames: int, optimizer: str, momentum: float, averaged: bool = False
     ) -> None:
         self.encoder, self.head, self.frames = encoder, head, frames
+        weights = trainable(encoder.modules())
         self.encoder_bytes = tensor_bytes(encoder.parameters())
-        self.trained_bytes = tensor_bytes(trained(encoder))  # of the encoder; the head is trained whole
+        self.trained_bytes = tensor_bytes(weights)  # of the encoder; the head is trained whole
         self.head_bytes = tensor_bytes(head.parameters())
-        self.largest_bytes = max((tensor_bytes([parameter]) for parameter in trained(encoder)), default=0)
+        self.largest_bytes = max((tensor_bytes([parameter]) for parameter in weights), default=0)
         states = (2 if optimizer == "adamw" else int(momentum > 0)) + averaged
         self.optimizer_bytes = states * (self.trained_bytes + self.head_bytes)
         self._fixed: dict[tuple[str, str], StepMemory] = {}

@@ -193,13 +193,12 @@ def rate_rows(assessments: Mapping[str, Assessment]) -> list[dict[str, Any]]:
     """Return precision, recall and F1 of each arm at its threshold, with intervals, and what was promised, as texts."""
     rows = []
     for i, (arm, one) in enumerate(assessments.items()):
-        rates, limits = one.point.rates, one.point.thresholds
-        values = sorted(v for v in (limits.pooled, *limits.classes.values()) if math.isfinite(v))
+        rates = one.point.rates
         rows.append(
             {
                 "name": arm,
                 "colour": series_colour(i),
-                "threshold": " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1]))) if values else "–",
+                "threshold": one.point.thresholds.text("–"),
                 "cells": [(percent(rate.value), _span(rate)) for rate in (rates.precision, rates.recall, rates.f1)],
                 "shown": rates.shown,
                 "right": rates.right,

@@ -59,12 +59,13 @@ class CurveRun(ArmRun):
         train = features.of(usable([*data.train, *data.selection], failed))
         evaluated = features.of(usable(data.evaluation, failed))
         counts = sorted({max(1, round(share * len(train.videos))) for share in shares})
+        inputs = {**self._inputs(provenance), **self._evaluation_inputs()}
         found = []
         for draw in range(draws):
             order = stratified(train.videos, derive_seed(self._seed, f"curve {draw}"))
             for count in counts:
                 part = train.of(order[:count])
-                found.append(self._point(known, self._inputs(provenance), part, evaluated, draw))
+                found.append(self._point(known, inputs, part, evaluated, draw))
         document = {"arm": self.name, "chosen": known.chosen, "points": [vars(point) for point in found]}
         on_first(lambda: write_json(self.folder / "curve.json", document))
         return found
@@ -75,7 +76,7 @@ class CurveRun(ArmRun):
         """Return the figures of one training, made now or before."""
         ids = [video.video_id for video in part.videos]
         chosen = {"lr": known.chosen["lr"], "pooling": known.chosen["pooling"]}
-        facts = {**inputs, **self._evaluation_inputs(), **chosen, "videos": ids, "draw": draw}
+        facts = {**inputs, **chosen, "videos": ids, "draw": draw}
         name = f"{len(ids)}-{draw}"
 
         def begin() -> StageFolder:

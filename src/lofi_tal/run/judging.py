@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lofi_tal.evaluation import (
     THRESHOLDS,
     GroundTruth,
     Interval,
+    ScoreSheet,
     as_one_class,
     assess,
     bootstrap_matched,
@@ -20,42 +22,68 @@ from lofi_tal.report import Judgement
 from lofi_tal.run.arms import ArmResult
 from lofi_tal.run.run import Run
 from lofi_tal.segments import Segments
+from lofi_tal.showing import Shown
 
 _MANY = 100_000
 """Detections from which on the bootstrap takes fewer draws, so that a report takes minutes at most."""
 
 
-def judge_arms(run: Run, results: Sequence[ArmResult]) -> Judgement:
+@dataclass(frozen=True, eq=False)
+class ArmOutput:
+    """What an arm has left, read once for all that the report says of it.
+
+    Args:
+        result: Of its stage 3.
+        detections: By video id.
+        sheet: What its scores mean, if its model knows.
+    """
+
+    result: ArmResult
+    detections: dict[str, Segments]
+    sheet: ScoreSheet | None
+
+    @property
+    def shown(self) -> Shown:
+        """What of its detections is shown."""
+        return Shown(self.result.chosen["threshold"]) if self.sheet is None else self.sheet.shown()
+
+
+def read_output(run: Run, result: ArmResult) -> ArmOutput:
+    """Read what an arm has left."""
+    return ArmOutput(result, run.detections(result.arm), load_sheet(result.model))
+
+
+def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
     """Return what there is to say about the arms, from their detections, models and the truth.
 
     Args:
         run: The run.
-        results: Its arms.
+        outputs: Of its arms.
     """
-    if not results:
+    if not outputs:
         return Judgement()
     data, tiou = run.data(), THRESHOLDS[run.recipe.data.tiou]
     training = [video.to_segments(data.labels) for video in (*data.train, *data.selection)]
-    found = {result.arm: list(run.detections(result.arm).values()) for result in results}
+    found = {one.result.arm: list(one.detections.values()) for one in outputs}
     most = max(sum(map(len, segments)) for segments in found.values())
     replicates = 500 if most <= _MANY else 100
     intervals, gains = _intervals(data.truth, found, tiou, replicates)
     return Judgement(
         assessments={
-            result.arm: assess(
+            one.result.arm: assess(
                 data.truth,
-                detections_of(found[result.arm], data.truth),
-                sheet=load_sheet(result.model),
-                threshold=None if load_sheet(result.model) else result.chosen["threshold"],
+                detections_of(found[one.result.arm], data.truth),
+                sheet=one.sheet,
+                threshold=None if one.sheet else one.result.chosen["threshold"],
                 tiou=tiou,
                 replicates=replicates,
             )
-            for result in results
+            for one in outputs
         },
         intervals=intervals,
         gains=gains,
         floors=floor_scores(data.truth, training, tiou),
-        main="lofi" if "lofi" in found else results[0].arm,
+        main="lofi" if "lofi" in found else outputs[0].result.arm,
     )
 
 

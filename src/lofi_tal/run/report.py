@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from lofi_tal.artefacts import damage, told
 from lofi_tal.data import cut_actions
 from lofi_tal.errors import DataError
-from lofi_tal.evaluation import VideoMistakes, load_sheet
+from lofi_tal.evaluation import VideoMistakes
 from lofi_tal.files import write_json
 from lofi_tal.report import Arm, Judgement, Report, StageSummary, TimelineEntry, write_report
 from lofi_tal.report.timeline import relative_url
@@ -20,10 +20,9 @@ from lofi_tal.run.arms import ARMS, ArmResult
 from lofi_tal.run.context import arm_folder
 from lofi_tal.run.data import RunData
 from lofi_tal.run.first_batch import SHEET
-from lofi_tal.run.judging import judge_arms
+from lofi_tal.run.judging import ArmOutput, judge_arms, read_output
 from lofi_tal.run.run import Run
 from lofi_tal.runtime import StageRecord, describe_device, environment, read_metrics
-from lofi_tal.showing import Shown
 
 logger = logging.getLogger("lofi_tal")
 ENCODER_STAGES = ("pretrain", "second", "finetune", "lofi")
@@ -143,13 +142,14 @@ def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", m
         command: How it was started.
         most: Number of videos shown on a timeline, those with most mistakes first.
     """
-    data, judgement = run.data(), judge_arms(run, results)
+    outputs = [read_output(run, result) for result in results]
+    data, judgement = run.data(), judge_arms(run, outputs)
     report = Report(
         title=run.recipe.name,
         subtitle=SUBTITLE,
         arms=[Arm(result.arm, ARMS[result.arm], result.scores) for result in results],
         stages=stage_summaries(run),
-        timelines=list(_timelines(run, results, judgement, most)),
+        timelines=list(_timelines(run, outputs, judgement, most)),
         facts=run_facts(run, command),
         notes=list(_notes(run, results)),
         lengths=segment_lengths(data),
@@ -170,25 +170,24 @@ def segment_lengths(data: RunData) -> dict[str, list[float]]:
     }
 
 
-def _timelines(run: Run, results: list[ArmResult], judgement: Judgement, most: int) -> Iterator[TimelineEntry]:
+def _timelines(run: Run, outputs: Sequence[ArmOutput], judgement: Judgement, most: int) -> Iterator[TimelineEntry]:
     """Yield what each arm found in the videos with most mistakes; then in others with segments, if there are few."""
     data = run.data()
     rank = {one.video_id: i for i, one in enumerate(_worst(judgement))}
     videos = [video for video in data.evaluation if len(video.labels) or video.video_id in rank]
     videos.sort(key=lambda video: rank.get(video.video_id, len(rank)))
-    found = {result.arm: run.detections(result.arm) for result in results}
-    sheets = {result.arm: load_sheet(result.model) for result in results}
+    shown = [one.shown for one in outputs]
     for video in videos[:most]:
-        for result in results:
-            if video.video_id not in result.failed:
-                sheet, segments = sheets[result.arm], found[result.arm][video.video_id]
+        for one, limits in zip(outputs, shown, strict=True):
+            if video.video_id not in one.result.failed:
+                segments = one.detections[video.video_id]
                 yield TimelineEntry(
                     video_id=video.video_id,
                     video=video.file.path,
                     truth=video.to_segments(data.labels),
-                    detections=segments if sheet is None else sheet.calibrated(segments),
-                    arm=result.arm,
-                    shown=Shown(result.chosen["threshold"]) if sheet is None else sheet.shown(),
+                    detections=segments if one.sheet is None else one.sheet.calibrated(segments),
+                    arm=one.result.arm,
+                    shown=limits,
                 )
 
 

@@ -284,7 +284,7 @@ def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -
     count = len(videos)
     return {
         "score": (place + alone) / count,
-        "choices": (place + len(POOLINGS) * (give + whole + decide)) / count,
+        "choices": (place + len(POOLINGS) * (give + whole) + decide) / count,
         "evaluate": (place + give + whole) / count,
     }
 

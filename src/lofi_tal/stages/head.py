@@ -263,12 +263,13 @@ class Search:
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
-            results[pooling] = (scores, best_threshold(fused, selection.videos, self.labels), fused)
+            results[pooling] = (scores, fused)
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
-        self.verdicts = judge(results[pooling][2], truth, self.labels)
+        fused = results[pooling][1]
+        self.verdicts = judge(fused, truth, self.labels)
         return {
             "pooling": pooling,
-            "threshold": results[pooling][1],
+            "threshold": best_threshold(fused, selection.videos, self.labels),
             "selection_mAP": {name: result[0].summary() for name, result in results.items()},
         }
 

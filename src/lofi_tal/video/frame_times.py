@@ -297,7 +297,8 @@ def _check_length(path: Path, seconds: Fraction) -> None:
     if not 0 < seconds <= MAX_SECONDS:
         raise VideoError(
             f"{path}: lasts {float(seconds):g} s by its time stamps; more than 0 and at most {MAX_SECONDS:g} s "
-            "(30 days) are read: cut it, or write its time stamps anew (ffmpeg -i IN -c copy OUT)."
+            f"({MAX_SECONDS / 86400:g} days) are read: cut it, or write its time stamps anew "
+            "(ffmpeg -i IN -c copy OUT)."
         )
 
 

@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lofi_tal.video.limits import MAX_MEMORY
+
 SILENCE_SECONDS = 300.0
 """A healthy file answers at once, and one on a slow disk within seconds."""
 
@@ -151,7 +153,7 @@ def _resident_size() -> int:
 def why_it_ended(path: Path, status: int | None) -> str:
     """Return what a process said of the file that it read with the status that it ended with; empty if nothing."""
     if status == TOO_LARGE:
-        return f"{path}: takes more memory than one file may (6 GiB)"
+        return f"{path}: takes more memory than one file may ({MAX_MEMORY / 2**30:g} GiB)"
     return silence(path) if status == HANGS else ""
 
 

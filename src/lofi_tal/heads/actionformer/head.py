@@ -20,7 +20,8 @@ from lofi_tal.errors import LofiError
 from lofi_tal.heads.actionformer.decode import ActionFormerOutputs, decode
 from lofi_tal.heads.actionformer.network import Backbone, ClassBranch, Neck, OffsetBranch
 from lofi_tal.heads.actionformer.options import check_options, pad_length
-from lofi_tal.heads.actionformer.points import Points, assign, distance_loss, focal_loss, level_points
+from lofi_tal.heads.actionformer.points import Points, assign, focal_loss, level_points
+from lofi_tal.heads.anchor_free_losses import distance_loss
 from lofi_tal.heads.contract import Head, Proposals, check_preset
 from lofi_tal.heads.losses import Generators, global_counts, processes
 from lofi_tal.heads.official import load_published

@@ -18,7 +18,6 @@ from torch.nn import functional
 _FIRST_RANGE = 4.0  # steps up to which the lowest level is responsible; the limit doubles from level to level
 _LONGEST = 10000.0  # steps up to which the highest level is
 _SAME_LENGTH = 1e-3  # actions whose lengths differ by less have the same extent
-_TINY = 1e-8
 
 
 class Points(NamedTuple):
@@ -84,12 +83,3 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float
     missed = probability + target - 2 * probability * target  # 1 - p_t
     weight = (1 - alpha) + (2 * alpha - 1) * target
     return weight * missed**gamma * functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-
-
-def distance_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return ``1 - IoU + (distance of the centres / length of the hull)²`` of distances ``(M, 2)`` from one point."""
-    intersection = torch.minimum(predicted, target).sum(dim=1)
-    hull = torch.maximum(predicted, target).sum(dim=1)
-    union = predicted.sum(dim=1) + target.sum(dim=1) - intersection
-    shift = ((predicted[:, 1] - predicted[:, 0]) - (target[:, 1] - target[:, 0])) / 2
-    return 1 - intersection / union.clamp(min=_TINY) + (shift / hull.clamp(min=_TINY)) ** 2
