@@ -76,17 +76,20 @@ def read_whole(folder: Path, record: str, read: Callable[[Path], Result]) -> Res
     Raises:
         DataError: If ``read`` does, or the folder is replaced again and again.
     """
+    missing: Exception | None = None
     for _ in range(_TRIES):
-        place = settled(folder)
-        before = _identity(place / record)
+        before = place, there, written = _state(folder, record)
         try:
             result = read(place)
-        except (DataError, FileNotFoundError):
-            if _identity(place / record) == before and settled(folder) == place:
+        except (DataError, FileNotFoundError) as error:
+            if there and _state(folder, record) == before:
                 raise
+            missing = None if there else error
         else:
-            if _identity(place / record) == before:
+            if _identity(place / record) == written:
                 return result
+    if missing is not None:  # at every look: it may be between two renames, but not for so long
+        raise missing
     raise DataError(f"{folder} is being replaced again and again; read it when that has ended.")
 
 
@@ -167,6 +170,12 @@ def _previous(folder: Path) -> Path:
 def _prefix(folder: Path) -> str:
     name = folder.name
     return f".{name if len(os.fsencode(name)) <= 200 else hash_object(name)}."
+
+
+def _state(folder: Path, record: str) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
+    """Return where the content of a folder is, and what changes there when it is replaced."""
+    place = settled(folder)
+    return place, _identity(place), _identity(place / record)
 
 
 def _identity(path: Path) -> tuple[int, ...]:

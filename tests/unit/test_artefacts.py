@@ -261,6 +261,8 @@ def test_a_reader_never_sees_files_of_two_writings(can_exchange, tmp_path, monke
         monkeypatch.setattr(folders, "_exchanged", lambda one, other: False)
     monkeypatch.setattr(folders, "_flush", lambda folder: None)
     monkeypatch.setattr(folders, "_TRIES", 10_000)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # the threads meet at every step of each other
     write(tmp_path / "model", "0")
     over = threading.Event()
 
