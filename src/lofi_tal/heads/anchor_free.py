@@ -117,6 +117,12 @@ class AnchorFree(Head):
         # Untrained points reach one stride to either side, so that boxes overlap from the first step.
         nn.init.constant_(_last_bias(self.locate), 1.0)
 
+    @property
+    def class_tensors(self) -> tuple[str, ...]:
+        """The last layer of the class branch."""
+        last = len(self.classify) - 1
+        return f"classify.{last}.weight", f"classify.{last}.bias"
+
     def forward(self, features: Tensor) -> AnchorFreeOutputs:
         """Score points of ``(B, C, L)`` features."""
         self.check_features(features)

@@ -93,6 +93,11 @@ class Head(nn.Module, abc.ABC):
                 decodes).
         """
 
+    @property
+    def class_tensors(self) -> tuple[str, ...]:
+        """Names of the tensors in the state whose first dimension is the classes; none if all classes share all."""
+        return ()
+
     def load_official(self, path: Path | str) -> None:
         """Load a checkpoint of the head's published code.
 

@@ -132,6 +132,11 @@ class ActionFormer(Head):
         }
         return cls(in_channels, num_classes, **{**published, **options})
 
+    @property
+    def class_tensors(self) -> tuple[str, ...]:
+        """The last layer of the class branch."""
+        return "cls_head.cls_head.conv.weight", "cls_head.cls_head.conv.bias"
+
     def forward(self, features: Tensor, mask: Tensor | None = None) -> ActionFormerOutputs:
         """Score the points of videos.
 
