@@ -119,6 +119,7 @@ class ArmRun(ArmFeatures):
             "features": provenance,
             "head": context.recipe.head.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
+            **context.origin_inputs(),
         }
         if context.recipe.balance.sampling:
             inputs["balance"] = {"sampling": True}
@@ -167,7 +168,7 @@ class ArmRun(ArmFeatures):
         return Search(
             self.folder / "head",
             context.exact,
-            lambda: context.new_head(channels),
+            lambda: context.first_head(channels),
             windows=context.windows,
             labels=context.data().labels,
             section=recipe.head,
@@ -181,12 +182,14 @@ class ArmRun(ArmFeatures):
             tracking=context.folder.tracking,
             balance=recipe.balance,
             quiet=context.quiet,
+            make_refit=None if context.origin is None else lambda: context.first_head(channels, final=True),
         )
 
     def _localizer(
         self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any], sheet: ScoreSheet | None
     ) -> Localizer:
         context, recipe = self.context, self.context.recipe
+        origin = {} if context.origin is None else {"from": context.origin.facts}
         return Localizer(
             encoder=None if self.name == "features" else self.encoder(),
             encoder_name=recipe.encoder.name if recipe.second is None else "joined",
@@ -199,7 +202,7 @@ class ArmRun(ArmFeatures):
             threshold=chosen["threshold"],
             sheet=sheet,
             decoder=context.cache.decoder,
-            facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, "chosen": chosen},
+            facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, **origin, "chosen": chosen},
             device=context.device,
             precision=context.precision,
         )

@@ -21,6 +21,7 @@ from lofi_tal.planning.work import arms_of
 from lofi_tal.recipes.encoder import arguments_of, full_of, outline_of, start_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
+from lofi_tal.run.origin import Origin
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
 from lofi_tal.snippets import Windows
 from lofi_tal.video import FrameCache, VideoManifest
@@ -39,6 +40,7 @@ class Context:
         compile: Whether encoders are compiled.
         quiet: No progress.
         known: Another one on the same data, whose videos and clips are not read again.
+        origin: Weights of a run that this one starts from.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Context:
         compile: str = "off",
         quiet: bool = False,
         known: Context | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.origin = recipe, folder, origin
         self.device, self.precision, self.compile, self.quiet = device, precision, compile, quiet
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
@@ -60,7 +63,7 @@ class Context:
         self.cache = FrameCache(
             cache if recipe.data.cache_gib else None,
             limit_bytes=int(recipe.data.cache_gib * 2**30),
-            others=() if folder.shared is not None else caches_beside(folder.path),
+            others=_other_caches(folder, origin),
             decoder=recipe.data.decoder,
         )
         manifest = recipe.data.manifest or folder.common / "videos.jsonl"
@@ -72,10 +75,15 @@ class Context:
         """Return the videos, after all checks that need no training; they are read at the first call.
 
         Raises:
-            DataError: If a subset has no truth or no readable video.
+            DataError: If a subset has no truth or no readable video, or videos are evaluated that the weights of the
+                origin were trained on.
         """
         if self._data is None:
-            self._data = on_first(lambda: read_data(self.recipe, self.manifest))
+            seen = None if self.origin is None else self.origin.seen
+            self._data = on_first(lambda: read_data(self.recipe, self.manifest, seen or ()))
+            if self.origin is not None:
+                self.origin.check_videos(self._data)
+                logger.info("%s", self.origin.classes_told(self._data.labels, self.recipe.head.name))
         return self._data
 
     def clips(self) -> Clips:
@@ -147,7 +155,13 @@ class Context:
 
     def stage_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return what a stage depends on: its own inputs, the seed, and what all stages depend on."""
-        return {**inputs, "seed": self.recipe.seed, **self.provenance()}
+        return {**inputs, "seed": self.recipe.seed, **self.origin_inputs(), **self.provenance()}
+
+    def origin_inputs(self) -> dict[str, Any]:
+        """Return what stages depend on that start from the weights of a run; nothing without them."""
+        if self.origin is None:
+            return {}
+        return {"from": self.origin.hash, "classes": list(self.data().labels)}
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
@@ -171,6 +185,18 @@ class Context:
         """Return the recipe's head with random weights."""
         return self._head(channels, len(self.data().labels))
 
+    def first_head(self, channels: int, *, final: bool = False) -> Head:
+        """Return the head from which a training starts: with the weights of the origin, if there is one.
+
+        Args:
+            channels: Of the features.
+            final: The training sees the selection videos.
+        """
+        head = self.new_head(channels)
+        if self.origin is not None:
+            self.origin.give(head, self.data().labels, self.recipe.head.name, final=final)
+        return head
+
     def _head(self, channels: int, classes: int) -> Head:
         section = self.recipe.head
         head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
@@ -181,9 +207,13 @@ class Context:
         """Build encoder and head once, so that what is wrong with them is said before any training.
 
         Raises:
-            LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
+            LofiError: If an option is not one of theirs, or the head's checkpoint or the weights of the origin do not
+                fit.
         """
         encoder, head = self.recipe.encoder, self.recipe.head
+        if self.origin is not None:
+            self.origin.check(self.recipe, self.saved_encoder, self._head)
+            return
         if self.recipe.features is not None:
             return
         _ = self.full  # which refuses snippets that the encoder does not take
@@ -230,6 +260,13 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _other_caches(folder: RunFolder, origin: Origin | None) -> tuple[Path, ...]:
+    """Return the caches of other runs in which decoded frames are looked for: that of the origin first."""
+    first = () if origin is None or origin.cache is None else (origin.cache,)
+    beside = () if folder.shared is not None else caches_beside(folder.path)
+    return tuple(dict.fromkeys((*first, *beside)))
 
 
 def _hash_of_weights(path: Path | None) -> str | None:

@@ -3,6 +3,7 @@
 A run folder holds:
 
     recipe.yaml, environment.json, command.txt   what was asked for, and where it ran
+    origin/                                       weights that it started from, if it started from those of a run
     videos.jsonl, cache/                          what is known of the files, decoded frames
     pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
@@ -28,7 +29,7 @@ from lofi_tal.runtime import StageFolder, fault, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
-_TRACES = ("recipe.yaml", "environment.json", "pretrain", "lofi", "arms")
+_TRACES = ("recipe.yaml", "origin", "environment.json", "pretrain", "lofi", "arms")
 """What tells that a folder holds a run, even if some of it is gone."""
 _OF_FILES = ("cache", "data", "features", "tensorboard")  # folders with many files, and no stage
 _MOST_BESIDE = 20  # caches of other runs that are looked into
@@ -60,7 +61,7 @@ class RunFolder:
         overwrite: bool,
         tracking: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        if resume and not any((path / name).exists() for name in _TRACES):
+        if resume and not self.traces(path):
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
         if patience is not None and overwrite:
             raise LofiError(
@@ -78,6 +79,16 @@ class RunFolder:
     def exists(self) -> bool:
         """Whether there is a run."""
         return (self.path / "recipe.yaml").exists()
+
+    @staticmethod
+    def traces(path: Path) -> bool:
+        """Say whether a folder holds a run, even if some of it is gone."""
+        return any((path / name).exists() for name in _TRACES)
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a run, or a part of one."""
+        return self.traces(self.path)
 
     @property
     def common(self) -> Path:

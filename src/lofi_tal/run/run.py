@@ -20,6 +20,7 @@ from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.memory import fitting_recipe
+from lofi_tal.run.origin_files import copy_origin, origin_of
 from lofi_tal.run.training import Training, held_out_looks
 from lofi_tal.runtime import (
     COMPILE,
@@ -55,10 +56,12 @@ class Run(Context):
             must be finished.
         compile: Whether encoders are compiled: ``off``, ``on``, ``graphs`` or ``auto`` (the fastest, by a trial). None
             and ``auto`` are what the run in ``output`` has taken, if there is one; None is ``off`` otherwise.
+        start_from: Folder of a finished run, of an arm of it, or of a model: stage 2 and the head start from its
+            weights, and stage 1 is skipped. None goes on as the run in ``output`` began.
 
     Raises:
-        LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
-            processes.
+        LofiError: If there is nothing to resume, nothing fits into ``memory``, ``step_down`` is asked of several
+            processes, or nothing finished lies in ``start_from``.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Run(Context):
         shared: Path | None = None,
         patience: float | None = None,
         compile: str | None = None,
+        start_from: Path | str | None = None,
     ) -> None:
         check_tracking(recipe.tracking)
         folder = RunFolder(
@@ -92,7 +96,10 @@ class Run(Context):
             compile = folder.noted("compile", COMPILE) or compile
         compile = compile or "off"
         check_compile(compile, "plain" if recipe.lofi is None else recipe.lofi.strategy)
-        super().__init__(recipe, folder, device=device, precision=precision, compile=compile, quiet=quiet)
+        origin = origin_of(folder, start_from)
+        super().__init__(
+            recipe, folder, device=device, precision=precision, compile=compile, quiet=quiet, origin=origin
+        )
         if step_down and self.fabric.world_size > 1:
             raise LofiError(
                 f"--step-down needs a run of one process, this one has {self.fabric.world_size}: a process that runs "
@@ -128,6 +135,7 @@ class Run(Context):
                 self.compile = on_first(self.fastest_way)
             if trains:
                 self.check_parts()
+            self._copy_origin()
             if trains and not self.folder.exists:
                 self._note(command)
             yield
@@ -135,11 +143,19 @@ class Run(Context):
             if trains and not sharing:
                 self._note(command)  # only now: a refused recipe must not stand beside the results of another
 
+    def _copy_origin(self) -> None:
+        """Take the weights that the run starts from into its folder, before anything else is written there."""
+        if (origin := self.origin) is not None:
+            folder, trusted = self.folder.path, self.recipe.head.name
+            self.origin = on_first(lambda: copy_origin(origin, folder, self.saved_encoder, trusted))
+
     def _note(self, command: str) -> None:
         """Write what was asked for and where it runs."""
         if self.first:
             write_text(self.folder.path / "recipe.yaml", save_recipe(with_absolute_paths(self.recipe)))
             facts = {**environment(), "precision": precision_of(self.fabric), "compile": self.compile}
+            if self.origin is not None:
+                facts["from"] = self.origin.facts
             write_json(self.folder.path / "environment.json", sealed(facts))
             if command:
                 write_text(self.folder.path / "command.txt", command + "\n")

@@ -57,6 +57,8 @@ class Training:
     def ensure(self, name: str) -> Path | None:
         """Return the folder of an encoder; its stage, and those before it, are run if they are not up to date.
 
+        Where the run starts from the weights of another one, their encoder takes the place of stage 1 and ACP+.
+
         Args:
             name: ``pretrain`` (stage 1), ``second`` (the encoder beside it; None if the recipe has none), ``finetune``
                 (stage 1 after ACP+, if the recipe has it), or ``lofi`` (stage 2).
@@ -69,7 +71,9 @@ class Training:
             make = {"pretrain": self._pretrain, "second": self._second, "finetune": self._finetune, "lofi": self._lofi}
             if name not in make:
                 raise LofiError(f"stage {name!r} trains no encoder; these do: {', '.join(make)}.")
-            self.made[name] = make[name]()
+            origin = self.context.origin
+            given = None if origin is None or name not in ("pretrain", "finetune") else origin.encoder
+            self.made[name] = given or make[name]()
         return self.made[name]
 
     def start(self) -> Path:
@@ -219,7 +223,7 @@ class Training:
                 stage,
                 context.fabric,
                 encoder,
-                context.new_head(encoder.channels),
+                context.first_head(encoder.channels),
                 videos=context.stage2_videos(),
                 classes=len(data.labels),
                 full=context.full,
