@@ -25,7 +25,7 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_object, sweep
 from lofi_tal.leases import PATIENCE, Leases
 from lofi_tal.locks import locked
-from lofi_tal.runtime import StageFolder, fault, on_first, open_stage
+from lofi_tal.runtime import StageFolder, fault, look_at_stage, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
@@ -46,6 +46,7 @@ class RunFolder:
         resume: Go on with interrupted stages.
         overwrite: Replace stages that were made from other inputs.
         tracking: Loggers of the metrics with their options.
+        looks: Look at stages without changing anything; one that is not up to date is an :class:`OutOfDateError`.
 
     Raises:
         LofiError: If there is nothing to resume, or ``overwrite`` is asked of processes that share their work.
@@ -60,6 +61,7 @@ class RunFolder:
         resume: bool,
         overwrite: bool,
         tracking: Mapping[str, Mapping[str, Any]],
+        looks: bool = False,
     ) -> None:
         if resume and not self.traces(path):
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
@@ -68,7 +70,7 @@ class RunFolder:
                 "--share and --overwrite exclude each other: one process cannot replace what others work on."
             )
         self.path, self.shared, self.patience = path, shared, patience
-        self.resume, self.overwrite, self.tracking = resume, overwrite, tracking
+        self.resume, self.overwrite, self.tracking, self.looks = resume, overwrite, tracking, looks
         self.skipped: set[Path] = set()
         self.opened: dict[str, Path] = {}
         """Folders of the stages that train an encoder, once they have been opened."""
@@ -201,6 +203,8 @@ class RunFolder:
     def _open(
         self, folder: Path, stage: str, inputs: dict[str, Any], overwrite: bool, contents: Contents | None
     ) -> StageFolder:
+        if self.looks:
+            return on_first(lambda: look_at_stage(folder, stage, inputs))
         opened = on_first(
             lambda: open_stage(
                 folder,

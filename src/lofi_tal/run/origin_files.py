@@ -7,7 +7,6 @@ folder, and without being told again.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.origin import Origin
 from lofi_tal.runtime import StageRecord, fault
 
-logger = logging.getLogger("lofi_tal")
 _COPY, _REFIT, _RECORD = "origin", "refit", "stage.json"
 _RESULT: dict[str, Any] = {"run": str, "labels": list, "snippets": dict, "has_encoder": bool}
 
@@ -45,8 +43,6 @@ def origin_of(folder: RunFolder, start_from: Path | str | None) -> Origin | None
     copy = folder.path / _COPY
     known = _copied(copy, told_again=start_from is not None)
     if start_from is None:
-        if known is not None:
-            logger.info("Starts from %s, as this run began.", known)
         return known
     asked = Path(start_from).absolute()
     if known is not None and known.run == str(asked) and not asked.exists():

@@ -19,6 +19,7 @@ from lofi_tal.recipes.writing import save_recipe, with_absolute_paths
 from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.labels import note_labels
 from lofi_tal.run.memory import fitting_recipe
 from lofi_tal.run.origin_files import copy_origin, origin_of
 from lofi_tal.run.training import Training, held_out_looks
@@ -157,6 +158,8 @@ class Run(Context):
             if self.origin is not None:
                 facts["from"] = self.origin.facts
             write_json(self.folder.path / "environment.json", sealed(facts))
+            if (data := self.known_data) is not None:
+                note_labels(self.output, data)
             if command:
                 write_text(self.folder.path / "command.txt", command + "\n")
 
@@ -192,7 +195,8 @@ class Run(Context):
 
     def run(self) -> list[ArmResult]:
         """Run everything that is not up to date and return the arms."""
-        self.data()  # what is wrong with the data is said before any training
+        data = self.data()  # what is wrong with the data is said before any training
+        on_first(lambda: note_labels(self.output, data, first=True))
         return [self.head(arm) for arm in self.arms]
 
     def detections(self, arm: str, *, external: bool = False) -> dict[str, Segments]:
