@@ -129,25 +129,24 @@ class Origin:
         Raises:
             DataError: If there are some.
         """
-        if self.seen is None or self.fitted is None:
-            logger.warning(
-                "%s does not say which videos it was trained on. If validation or selection videos are among them, "
-                "scores and thresholds look better than they are.",
-                self.run,
-            )
-            return
-        if leaked := [video.video_id for video in data.evaluation if video.video_id in self.seen | self.fitted]:
+        known = (self.seen or frozenset()) | (self.fitted or frozenset())
+        if leaked := [video.video_id for video in data.evaluation if video.video_id in known]:
             raise DataError(
                 f"{len(leaked)} videos that are evaluated ({_first(leaked)}) were trained on in {self.run}: their "
                 "scores would mean nothing. Move them back to the training subset, or train from scratch, without "
                 "--from."
             )
-        if known := self.known_selection(data):
-            logger.warning("%s", known)
+        if caution := self.caution(data):
+            logger.warning("%s", caution)
 
-    def known_selection(self, data: RunData) -> str:
-        """Return what to say if choices are made on videos that the weights were trained on; else nothing."""
-        known = [video.video_id for video in data.selection if video.video_id in (self.seen or ())]
+    def caution(self, data: RunData) -> str:
+        """Return what to say if scores or choices may come from videos that the weights were trained on."""
+        if self.seen is None:
+            return (
+                f"{self.run} does not say which videos it was trained on. If validation or selection videos are among "
+                "them, scores and thresholds look better than they are."
+            )
+        known = [video.video_id for video in data.selection if video.video_id in self.seen]
         if not known:
             return ""
         return (

@@ -41,7 +41,10 @@ def origin_of(folder: RunFolder, start_from: Path | str | None) -> Origin | None
         DataError: If a file is damaged.
     """
     copy = folder.path / _COPY
-    known = _copied(copy, told_again=start_from is not None)
+    why = fault(copy) if copy.is_dir() else ""
+    if why and start_from is None:
+        raise DataError(f"{copy} is damaged ({why}). Say again what the run starts from, with --from.")
+    known = None if why else _copied(copy)
     if start_from is None:
         return known
     asked = Path(start_from).absolute()
@@ -52,6 +55,8 @@ def origin_of(folder: RunFolder, start_from: Path | str | None) -> Origin | None
     origin = read_origin(asked)
     if known is not None and known.hash == origin.hash:
         return known
+    if why and _hash_of(copy) in ("", origin.hash):
+        return origin  # it is copied again; stages that began from something else say so
     if not folder.overwrite and (known is not None or folder.holds_run):
         began = "without other weights" if known is None else f"from {known}"
         raise LofiError(
@@ -90,7 +95,7 @@ def _of_arm(arm: Path, told: Path, run: Path | None = None) -> Origin:
         )
     model, lr = arm / "model", StageRecord.read(arm / "evaluation").result["chosen"].get("lr")
     head = model if lr is None else arm / "head" / f"lr-{lr:g}"
-    before = _copied(run / _COPY, told_again=False)
+    before = _copied(run / _COPY)
     earlier = (frozenset(), frozenset()) if before is None else (before.seen, before.fitted)
     seen, fitted = _videos(head, earlier[0]), _videos(arm / "head" / _REFIT, earlier[1])
     recipe = load_recipe(run / "recipe.yaml", needs_data=False)
@@ -147,19 +152,26 @@ def copy_origin(origin: Origin, folder: Path, load: Callable[[Path], Encoder], t
         }  # fmt: skip
         record = StageRecord(_COPY, origin.hash, {"hash": origin.hash}, 0.0, 0, result, check_words(new, names))
         write_json(new / _RECORD, sealed(vars(record)))
-    copied = _copied(copy, told_again=False)
+    copied = _copied(copy)
     assert copied is not None
     return copied
 
 
-def _copied(copy: Path, *, told_again: bool) -> Origin | None:
-    """Return what is in the copy of a run; None if there is none, or it is damaged and made again."""
+def _hash_of(copy: Path) -> str:
+    """Return the hash of the weights that a copy was made of; an empty string if its record is damaged."""
+    with contextlib.suppress(DataError):
+        return StageRecord.read(copy).fingerprint
+    return ""
+
+
+def _copied(copy: Path) -> Origin | None:
+    """Return what is in the copy of a run; None if there is none.
+
+    Raises:
+        DataError: If its record is damaged.
+    """
     if not copy.is_dir():
         return None
-    if why := fault(copy):
-        if told_again:
-            return None
-        raise DataError(f"{copy} is damaged ({why}). Say again what the run starts from, with --from.")
     record = StageRecord.read(copy)
     result = record.result
     if not all(isinstance(result.get(key), kind) for key, kind in _RESULT.items()):

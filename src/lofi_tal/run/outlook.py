@@ -88,11 +88,8 @@ def _looked(context: Context) -> Iterator[tuple[str, str, bool]]:
     recipe, training = context.recipe, Training(context)
     if recipe.features is None:
         for name, what in _STAGES.items():
-            if getattr(recipe, name) is None:
-                continue
-            if context.origin is not None and name in ("pretrain", "finetune"):
-                yield f"{what}: not needed, weights of {context.origin.run}", name, True
-            else:
+            replaced = context.origin is not None and name in ("pretrain", "finetune")
+            if getattr(recipe, name) is not None and not replaced:
                 yield what, name, _is_done(training, name)
     for arm in context.arms:
         yield from _arm(ArmRun(arm, context, training))
