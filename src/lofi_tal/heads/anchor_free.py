@@ -111,17 +111,13 @@ class AnchorFree(Head):
         self.branches = nn.ModuleList(block() for _ in range(levels - 1))
         self.norms = nn.ModuleList(_ChannelNorm(hidden) for _ in range(levels))
         self.classify = _branch(hidden, head_layers, 1 if num_classes is None else num_classes)
+        last = len(self.classify) - 1
+        self.class_tensors = (f"classify.{last}.weight", f"classify.{last}.bias")
         self.locate = _branch(hidden, head_layers, 2)
         self.scales = nn.Parameter(torch.ones(levels))
         nn.init.constant_(_last_bias(self.classify), -math.log((1 - _PRIOR) / _PRIOR))
         # Untrained points reach one stride to either side, so that boxes overlap from the first step.
         nn.init.constant_(_last_bias(self.locate), 1.0)
-
-    @property
-    def class_tensors(self) -> tuple[str, ...]:
-        """The last layer of the class branch."""
-        last = len(self.classify) - 1
-        return f"classify.{last}.weight", f"classify.{last}.bias"
 
     def forward(self, features: Tensor) -> AnchorFreeOutputs:
         """Score points of ``(B, C, L)`` features."""

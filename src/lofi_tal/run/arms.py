@@ -5,7 +5,6 @@ An arm is one encoder with its own stage 3. `lofi` is the encoder of stage 2, `b
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -17,14 +16,14 @@ from lofi_tal.classifier import ProposalClassifier, video_probabilities
 from lofi_tal.data import TruthVideo, content_hash, video_contents
 from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
-from lofi_tal.files import hash_file, hash_object, json_text, read_json, write_json
+from lofi_tal.files import hash_file, read_json, write_json
 from lofi_tal.heads import HEAD_FILES, Head
 from lofi_tal.localizer import OWN_FILES, Localizer
 from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import arm_folder
 from lofi_tal.run.data import read_class_scores
-from lofi_tal.runtime import Outcome, OutOfDateError, StageFolder, StageRecord, derive_seed, fault, on_first
+from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.extract import usable
 from lofi_tal.stages.head import Search, fit_on
@@ -86,8 +85,8 @@ class ArmRun(ArmFeatures):
         """Run stage 3: features, head, detections, mAP, localiser."""
         data, external = self.context.data(), read_class_scores(self.context.recipe, self.context.data())
         features, provenance, failed = self.read()
-        inputs = self._inputs(provenance)
-        evaluation = self._evaluation(inputs)
+        inputs = self.inputs(provenance)
+        evaluation = self.evaluation(inputs)
         model = self.folder / "model"
         if evaluation.record and (model / "localizer.json").exists():
             result = evaluation.record.result
@@ -108,7 +107,7 @@ class ArmRun(ArmFeatures):
 
         return ArmResult(self.name, on_first(finish), chosen, model, failed)
 
-    def _evaluation(self, inputs: dict[str, Any]) -> StageFolder:
+    def evaluation(self, inputs: dict[str, Any]) -> StageFolder:
         """Open the evaluation; ``inputs`` are what every head depends on."""
         return self.context.folder.evaluation(
             self.folder / "evaluation",
@@ -117,25 +116,7 @@ class ArmRun(ArmFeatures):
             self._contents(),
         )
 
-    def has_heads(self, provenance: str) -> bool:
-        """Say whether the heads that are there were made from these features and the data as they are now."""
-        wanted = hash_object(json.loads(json_text(self._inputs(provenance))))
-        folders = [path.parent for path in (self.folder / "head").glob("*/stage.json") if not fault(path.parent)]
-        found = [StageRecord.read(folder).inputs for folder in folders]
-        own = ("lr", "videos")
-        return bool(found) and all(
-            hash_object({key: value for key, value in inputs.items() if key not in own}) == wanted for inputs in found
-        )
-
-    def has_evaluation(self, provenance: str) -> bool:
-        """Say whether the evaluation is up to date, in a run that only looks."""
-        try:
-            self._evaluation(self._inputs(provenance))
-        except OutOfDateError:
-            return False
-        return True
-
-    def _inputs(self, provenance: str) -> dict[str, Any]:
+    def inputs(self, provenance: str) -> dict[str, Any]:
         """Return what every head depends on."""
         context, data = self.context, self.context.data()
         inputs: dict[str, Any] = {

@@ -12,13 +12,13 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, adapt_encoder, create_encoder, load_encoder, weights_file
+from lofi_tal.encoders import Encoder, create_encoder, load_encoder, weights_file
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
-from lofi_tal.recipes.encoder import arguments_of, full_of, outline_of, start_of
+from lofi_tal.recipes.encoder import full_of, start_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
 from lofi_tal.run.origin import Origin
@@ -75,8 +75,7 @@ class Context:
         """Return the videos, after all checks that need no training; they are read at the first call.
 
         Raises:
-            DataError: If a subset has no truth or no readable video, or videos are evaluated that the weights of the
-                origin were trained on.
+            DataError: If a subset has no truth or readable video, or evaluated videos were trained on by the origin.
         """
         if self._data is None:
             seen = None if self.origin is None else self.origin.seen
@@ -159,9 +158,7 @@ class Context:
 
     def origin_inputs(self) -> dict[str, Any]:
         """Return what stages depend on that start from the weights of a run; nothing without them."""
-        if self.origin is None:
-            return {}
-        return {"from": self.origin.hash, "classes": list(self.data().labels)}
+        return {} if self.origin is None else {"from": self.origin.hash, "classes": list(self.data().labels)}
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
@@ -183,7 +180,7 @@ class Context:
 
     def new_head(self, channels: int) -> Head:
         """Return the recipe's head with random weights."""
-        return self._head(channels, len(self.data().labels))
+        return self.head_for(channels, len(self.data().labels))
 
     def first_head(self, channels: int, *, final: bool = False) -> Head:
         """Return the head from which a training starts: with the weights of the origin, if there is one.
@@ -197,36 +194,12 @@ class Context:
             self.origin.give(head, self.data().labels, self.recipe.head.name, final=final)
         return head
 
-    def _head(self, channels: int, classes: int) -> Head:
+    def head_for(self, channels: int, classes: int) -> Head:
+        """Return the recipe's head with random weights for so many channels and classes."""
         section = self.recipe.head
         head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
         _check_length(head, self.windows)
         return head
-
-    def check_parts(self) -> None:
-        """Build encoder and head once, so that what is wrong with them is said before any training.
-
-        Raises:
-            LofiError: If an option is not one of theirs, or the head's checkpoint or the weights of the origin do not
-                fit.
-        """
-        encoder, head = self.recipe.encoder, self.recipe.head
-        if self.origin is not None:
-            self.origin.check(self.recipe, self.saved_encoder, self._head)
-            return
-        if self.recipe.features is not None:
-            return
-        _ = self.full  # which refuses snippets that the encoder does not take
-        if encoder.weights is not None and (encoder.weights / "encoder.json").is_file():
-            if encoder.adapting():
-                adapt_encoder(self.saved_encoder(encoder.weights), **encoder.adapting())
-            return
-        made = create_encoder(**arguments_of(encoder)) if encoder.adapting() else outline_of(encoder)
-        adapt_encoder(made, **encoder.adapting())
-        channels = made.channels
-        built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
-        if head.weights is not None:
-            built.load_official(head.weights)
 
     def ready(self, encoder: Encoder) -> Encoder:
         """Return an encoder as this run executes it."""

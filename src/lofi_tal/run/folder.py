@@ -63,12 +63,10 @@ class RunFolder:
         tracking: Mapping[str, Mapping[str, Any]],
         looks: bool = False,
     ) -> None:
-        if resume and not self.traces(path):
+        if resume and not holds_run(path):
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
         if patience is not None and overwrite:
-            raise LofiError(
-                "--share and --overwrite exclude each other: one process cannot replace what others work on."
-            )
+            raise LofiError("--share and --overwrite exclude each other: one process cannot replace what others use.")
         self.path, self.shared, self.patience = path, shared, patience
         self.resume, self.overwrite, self.tracking, self.looks = resume, overwrite, tracking, looks
         self.skipped: set[Path] = set()
@@ -81,16 +79,6 @@ class RunFolder:
     def exists(self) -> bool:
         """Whether there is a run."""
         return (self.path / "recipe.yaml").exists()
-
-    @staticmethod
-    def traces(path: Path) -> bool:
-        """Say whether a folder holds a run, even if some of it is gone."""
-        return any((path / name).exists() for name in _TRACES)
-
-    @property
-    def holds_run(self) -> bool:
-        """Whether there is a run, or a part of one."""
-        return self.traces(self.path)
 
     @property
     def common(self) -> Path:
@@ -247,6 +235,11 @@ class RunFolder:
     def interrupted(self) -> bool:
         """Whether something has been begun that another run goes on with only if it is told to resume."""
         return self.shared is None and any(not record.exists() for record in self.begun)
+
+
+def holds_run(path: Path) -> bool:
+    """Say whether a folder holds a run, even if some of it is gone."""
+    return any((path / name).exists() for name in _TRACES)
 
 
 def _drop_damaged(record: Path) -> None:

@@ -23,6 +23,7 @@ from lofi_tal.run.memory import predicted_peak
 from lofi_tal.run.origin import Origin
 from lofi_tal.run.origin_files import origin_of, read_origin
 from lofi_tal.run.outlook import Outlook, outlook
+from lofi_tal.run.parts import check_parts
 from lofi_tal.run.run import Run
 from lofi_tal.run.timing import Trial, amounts_of, clips_of
 from lofi_tal.run.training import held_out_looks
@@ -103,8 +104,7 @@ def forecast(
         DataError: If something is wrong with the data.
     """
     asked, origin = recipe, _origin(recipe, output, start_from)
-    if origin is not None:
-        recipe = recipe.model_copy(update={"pretrain": None, "finetune": None})
+    recipe = recipe if origin is None else recipe.model_copy(update={"pretrain": None, "finetune": None})
     with tempfile.TemporaryDirectory(prefix="lofi-trial-") as scratch:
         known = recipe.data.manifest or (None if output is None else output / "videos.jsonl")
         if known is not None and known.exists():
@@ -120,16 +120,21 @@ def forecast(
         began = time.perf_counter()
         lost, amounts = run.data().failed, amounts_of(run)  # examines every file that is not known yet
         examined = time.perf_counter() - began
-        run.check_parts()
+        check_parts(run)
         trial = Trial(run, Path(scratch) / "trial").run()
         trains = run.recipe.lofi is not None and run.recipe.features is None
         predicted = predicted_peak(run.recipe, run.fabric) if trains and "lofi" not in trial.peak else 0.0
         files = amounts.videos + amounts.clips + amounts.clip_checks
         seconds = {"files": examined / max(1, files), **trial.seconds}
-        looked = None
-        if output is not None and (origin is not None or (output / "recipe.yaml").exists()):
-            looked = outlook(run, output, asked, origin)
-        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache_bytes(run), dict(lost), looked)
+        cache, looked = cache_bytes(run), _looked(run, output, asked)
+        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache, dict(lost), looked)
+
+
+def _looked(run: Run, output: Path | None, recipe: Recipe) -> Outlook | None:
+    """Return what a run in ``output`` would do again, if there is one or it starts from another."""
+    if output is None or (run.origin is None and not (output / "recipe.yaml").exists()):
+        return None
+    return outlook(run, output, recipe, run.origin)
 
 
 def _origin(recipe: Recipe, output: Path | None, start_from: Path | None) -> Origin | None:

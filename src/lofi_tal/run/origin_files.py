@@ -7,12 +7,11 @@ folder, and without being told again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lofi_tal.artefacts import check_files, check_words, sealed
-from lofi_tal.encoders import ENCODER_FILES, Encoder, save_encoder
+from lofi_tal.encoders import ENCODER_FILES, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_file, hash_object, write_json
 from lofi_tal.folders import replaced
@@ -21,7 +20,8 @@ from lofi_tal.localizer import RECORD, LocalizerFile
 from lofi_tal.model_files import read_description
 from lofi_tal.planning.work import arms_of
 from lofi_tal.recipes import load_recipe
-from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.context import Context
+from lofi_tal.run.folder import RunFolder, holds_run
 from lofi_tal.run.origin import Origin
 from lofi_tal.runtime import StageRecord, fault
 
@@ -57,7 +57,7 @@ def origin_of(folder: RunFolder, start_from: Path | str | None) -> Origin | None
         return known
     if why and _hash_of(copy) in ("", origin.hash):
         return origin  # it is copied again; stages that began from something else say so
-    if not folder.overwrite and (known is not None or folder.holds_run):
+    if not folder.overwrite and (known is not None or holds_run(folder.path)):
         began = "without other weights" if known is None else f"from {known}"
         raise LofiError(
             f"{folder.path} holds a run that began {began}, not from {origin}. Choose another output folder, or add "
@@ -80,7 +80,7 @@ def read_origin(path: Path) -> Origin:
         return _of_arm(arm, path, run.parent)
     if (path / RECORD).is_file():
         return _of_model(path)
-    if RunFolder.traces(path):
+    if holds_run(path):
         raise LofiError(f"{path} holds a run without its recipe.yaml: give the model folder in it, arms/lofi/model.")
     raise LofiError(f"{path} holds neither a run nor a model: give a folder that `lofi run` wrote, such as runs/first.")
 
@@ -125,24 +125,22 @@ def _of_model(model: Path, head: Path | None = None) -> Origin:
     )  # fmt: skip
 
 
-def copy_origin(origin: Origin, folder: Path, load: Callable[[Path], Encoder], trusted: str) -> Origin:
-    """Copy the weights into a run folder, all of them or none, and return them there.
+def copy_origin(origin: Origin, context: Context) -> Origin:
+    """Copy the weights into the folder of a run, all of them or none, and return them there.
 
     Args:
         origin: The weights; those that are there already stay.
-        folder: The run folder.
-        load: Loads an encoder.
-        trusted: The recipe's head, which may be a path to code.
+        context: The run.
     """
-    copy = folder / _COPY
+    copy = context.output / _COPY
     if origin.head == copy:
         return origin
     with replaced(copy, (_RECORD, *ENCODER_FILES, *HEAD_FILES, _REFIT), _RECORD) as new:
         if origin.encoder is not None:
-            encoder = load(origin.encoder)
+            encoder = context.saved_encoder(origin.encoder)
             save_encoder(encoder, encoder.name or "", new, {"from": origin.facts})
         for source, target in ((origin.head, new), (origin.refit, new / _REFIT)):
-            save_head(load_head(source, trusted=trusted), target)
+            save_head(load_head(source, trusted=context.recipe.head.name), target)
         names = sorted(str(path.relative_to(new)) for path in new.rglob("*") if path.is_file())
         result = {
             **origin.facts, "labels": origin.labels, "snippets": origin.snippets,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lofi_tal.config import Recipe
 from lofi_tal.evaluation.agreement import LabelChange
+from lofi_tal.files import hash_object, json_text
 from lofi_tal.run.arms import ArmRun
 from lofi_tal.run.context import Context
 from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.labels import LABELS, changes_since
 from lofi_tal.run.origin import Origin
 from lofi_tal.run.training import Training
-from lofi_tal.runtime import COMPILE, PRECISIONS, OutOfDateError, precision_of
+from lofi_tal.runtime import COMPILE, PRECISIONS, OutOfDateError, StageRecord, fault, precision_of
 
 _STAGES = {"pretrain": "stage 1", "second": "the second encoder", "finetune": "ACP+", "lofi": "stage 2"}
 
@@ -115,9 +118,27 @@ def _arm(arm: ArmRun) -> Iterator[tuple[str, str, bool]]:
             yield f"features ({name}) of {there} videos", f"{folder}/features", True
         if there < videos:
             yield f"features ({name}) of {videos - there} videos", f"{folder}/features", False
-    heads = provenance is not None and arm.has_heads(provenance)
+    inputs = None if provenance is None else arm.inputs(provenance)
+    heads = inputs is not None and _has_heads(arm.folder / "head", inputs)
     yield f"head ({name})", f"{folder}/head", heads
-    yield f"evaluation ({name})", f"{folder}/evaluation", heads and arm.has_evaluation(str(provenance))
+    yield f"evaluation ({name})", f"{folder}/evaluation", heads and _has_evaluation(arm, inputs or {})
+
+
+def _has_heads(folder: Path, inputs: dict[str, Any]) -> bool:
+    """Say whether the heads that are there were made from these inputs; each has some of its own besides."""
+    wanted = hash_object(json.loads(json_text(inputs)))
+    done = [path.parent for path in folder.glob("*/stage.json") if not fault(path.parent)]
+    found = [StageRecord.read(path).inputs for path in done]
+    shared = [{key: value for key, value in one.items() if key not in ("lr", "videos")} for one in found]
+    return bool(shared) and all(hash_object(one) == wanted for one in shared)
+
+
+def _has_evaluation(arm: ArmRun, inputs: dict[str, Any]) -> bool:
+    try:
+        arm.evaluation(inputs)
+    except OutOfDateError:
+        return False
+    return True
 
 
 def _filled(cache: Path) -> bool:

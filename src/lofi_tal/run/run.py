@@ -22,6 +22,7 @@ from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.labels import note_labels
 from lofi_tal.run.memory import fitting_recipe
 from lofi_tal.run.origin_files import copy_origin, origin_of
+from lofi_tal.run.parts import check_parts
 from lofi_tal.run.training import Training, held_out_looks
 from lofi_tal.runtime import (
     COMPILE,
@@ -135,20 +136,15 @@ class Run(Context):
             if self.compile == "auto" and trains:
                 self.compile = on_first(self.fastest_way)
             if trains:
-                self.check_parts()
-            self._copy_origin()
+                check_parts(self)
+            if (origin := self.origin) is not None:  # before anything else is written there
+                self.origin = on_first(lambda: copy_origin(origin, self))
             if trains and not self.folder.exists:
                 self._note(command)
             yield
             self.fabric.barrier()  # one that leaves early would be missed
             if trains and not sharing:
                 self._note(command)  # only now: a refused recipe must not stand beside the results of another
-
-    def _copy_origin(self) -> None:
-        """Take the weights that the run starts from into its folder, before anything else is written there."""
-        if (origin := self.origin) is not None:
-            folder, trusted = self.folder.path, self.recipe.head.name
-            self.origin = on_first(lambda: copy_origin(origin, folder, self.saved_encoder, trusted))
 
     def _note(self, command: str) -> None:
         """Write what was asked for and where it runs."""

@@ -57,23 +57,19 @@ class Training:
     def ensure(self, name: str) -> Path | None:
         """Return the folder of an encoder; its stage, and those before it, are run if they are not up to date.
 
-        Where the run starts from the weights of another one, their encoder takes the place of stage 1 and ACP+.
-
         Args:
             name: ``pretrain`` (stage 1), ``second`` (the encoder beside it; None if the recipe has none), ``finetune``
                 (stage 1 after ACP+, if the recipe has it), or ``lofi`` (stage 2).
 
         Raises:
-            RunError: If stage 2 runs out of memory; the message says what was predicted, what was used, and what would
-                fit.
+            RunError: If stage 2 runs out of memory; the message says what was predicted, used, and would fit.
         """
         if name not in self.made:
             make = {"pretrain": self._pretrain, "second": self._second, "finetune": self._finetune, "lofi": self._lofi}
             if name not in make:
                 raise LofiError(f"stage {name!r} trains no encoder; these do: {', '.join(make)}.")
-            origin = self.context.origin
-            given = None if origin is None or name not in ("pretrain", "finetune") else origin.encoder
-            self.made[name] = given or make[name]()
+            origin = self.context.origin if name in ("pretrain", "finetune") else None
+            self.made[name] = (origin and origin.encoder) or make[name]()
         return self.made[name]
 
     def start(self) -> Path:

@@ -63,6 +63,7 @@ class ActionFormer(Head):
 
     name = "actionformer"
     takes_mask = True
+    class_tensors = ("cls_head.cls_head.conv.weight", "cls_head.cls_head.conv.bias")
     running: Tensor
 
     def __init__(
@@ -131,11 +132,6 @@ class ActionFormer(Head):
             "min_length": 0.001,
         }
         return cls(in_channels, num_classes, **{**published, **options})
-
-    @property
-    def class_tensors(self) -> tuple[str, ...]:
-        """The last layer of the class branch."""
-        return "cls_head.cls_head.conv.weight", "cls_head.cls_head.conv.bias"
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> ActionFormerOutputs:
         """Score the points of videos.
