@@ -77,7 +77,7 @@ class RunOptions:
         if not self.quiet:
             say(f"{loaded.name}: {describe_device(run.fabric)}; seed {loaded.seed}; {run.output}")
             if run.origin is not None:
-                say(f"Starts from {run.origin}, which takes the place of stage 1.")
+                say(f"Starts from {run.origin}." + ("" if loaded.features else " Stage 1 is skipped."))
         return run
 
 
