@@ -7,6 +7,7 @@ A run folder holds:
     videos.jsonl, cache/                          what is known of the files, decoded frames
     pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
+    labels.json                                   the annotations, as they were
     data.json                                     which videos and annotations are used, and which are not and why
     report.html, report.json
 """
