@@ -326,7 +326,7 @@ class _Detect(DetectSection):
     pooling: str = "proposal"
 
 
-class _LocalizerFile(Description):
+class LocalizerFile(Description):
     """``localizer.json``."""
 
     format: int
@@ -356,7 +356,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
             f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
         )
     check_files(folder)  # the record alone; each part is checked as it is loaded
-    facts = read_description(path, _LocalizerFile)
+    facts = read_description(path, LocalizerFile)
     if facts.has_sheet:
         check_files(folder, SHEET)  # it must be there
     return {

@@ -59,7 +59,7 @@ class CurveRun(ArmRun):
         train = features.of(usable([*data.train, *data.selection], failed))
         evaluated = features.of(usable(data.evaluation, failed))
         counts = sorted({max(1, round(share * len(train.videos))) for share in shares})
-        inputs = {**self._inputs(provenance), **self._evaluation_inputs()}
+        inputs = {**self.inputs(provenance), **self._evaluation_inputs()}
         found = []
         for draw in range(draws):
             order = stratified(train.videos, derive_seed(self._seed, f"curve {draw}"))

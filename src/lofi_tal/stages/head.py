@@ -154,7 +154,7 @@ class Search:
     Args:
         folder: Holds one stage folder for each training.
         fabric: Device, precision and processes.
-        make_head: Builds a head with random weights.
+        make_head: Builds the head from which trainings start.
         windows: How videos are cut.
         labels: Class names.
         section: Of the head's training.
@@ -168,6 +168,7 @@ class Search:
         tracking: Loggers of the metrics with their options.
         balance: What is done for rare classes.
         quiet: No progress.
+        make_refit: Builds the head from which the refit starts, if it is another one.
     """
 
     folder: Path
@@ -186,6 +187,7 @@ class Search:
     tracking: Mapping[str, Mapping[str, Any]]
     balance: BalanceSection = field(default_factory=BalanceSection)
     quiet: bool = False
+    make_refit: Callable[[], Head] | None = None
     records: list[StageRecord] = field(default_factory=list)
     trainings: list[Path] = field(default_factory=list)
     """Folders of the trainings that were needed."""
@@ -298,7 +300,7 @@ class Search:
                 raise DivergedError(told)
             return load_head(stage.path, trusted=self.section.name)
         torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
-        head = self.make_head()
+        head = self.make_refit() if name == "refit" and self.make_refit else self.make_head()
         try:
             outcome = train_head(
                 stage,
