@@ -272,7 +272,7 @@ class ClassifierSection(Section):
 class DetectSection(LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
-    later = frozenset({"gate", "vote"})
+    later = frozenset({"gate", "vote", "multi_label"})
 
     preset: Literal["fixed", "official"] = "fixed"
     """official cannot reach the end of the video; fixed can."""
@@ -286,6 +286,8 @@ class DetectSection(LaterSection):
     """BMN's gated soft-NMS ([0.5, 0.9] there, with sigma 0.4): overlaps below the gate do not decay a score."""
     vote: float | None = Field(None, gt=0, le=1)
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
+    multi_label: bool = False
+    """Classes overlap: each one is scored, suppressed and shown by itself; `classes` has no effect."""
 
 
 class Recipe(LaterSection):
