@@ -58,6 +58,14 @@ PageOption = Annotated[
 ThresholdOption = Annotated[
     float | None, typer.Option(help="Lowest score shown: prints precision, recall and F1 there. Default: the best F1.")
 ]
+EventsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Point events: mAP at SoccerNet's tolerances (tight: 1 to 5 s, loose: 5 to 60 s), at close ones (0.5 to 5 "
+        "s) or at seconds a,b,c. The arguments may be folders of SoccerNet's games."
+    ),
+]
+DiagnoseOption = Annotated[bool, typer.Option("--diagnose", help="Also print error types and the mAP that each costs.")]
 MultiLabelOption = Annotated[
     bool, typer.Option("--multi-label", help="Classes overlap: precision and recall count every label of a span.")
 ]
@@ -88,11 +96,10 @@ def evaluate(
     class_agnostic: AgnosticOption = False,
     ignore_ambiguous: AmbiguousOption = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Also print AR@AN and AUC, without labels.")] = False,
-    diagnose: Annotated[
-        bool, typer.Option("--diagnose", help="Also print error types and the mAP that each costs.")
-    ] = False,
+    diagnose: DiagnoseOption = False,
     threshold: ThresholdOption = None,
     multi_label: MultiLabelOption = False,
+    events: EventsOption = None,
     model: ModelOption = None,
     bootstrap: BootstrapOption = 0,
     against: AgainstOption = None,
@@ -103,6 +110,11 @@ def evaluate(
 
     Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """
+    if events is not None:
+        from lofi_tal.cli.events import run_events
+
+        run_events(annotations, detections, subset, events, as_json=as_json)
+        return
     thresholds = parse_thresholds(tiou)
     kept, left_out = _choose_videos(annotations, subset, protocol, only, exclude)
     task = _Evaluation(
