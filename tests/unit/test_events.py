@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from lofi_tal.annotations import with_width
 from lofi_tal.annotations.soccernet import RESULTS, read_game, read_games, write_results
 from lofi_tal.cli.app import app
+from lofi_tal.config import make_recipe
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.spotting import LOOSE, TIGHT, average_over, evaluate_events, right_detections
+from lofi_tal.run.data import read_data
 from lofi_tal.segments import Segments
+from lofi_tal.video import VideoManifest
 
 
 def at(video_id, times, labels, scores=None):
@@ -161,3 +165,47 @@ def test_the_command_evaluates_folders_of_games_and_files(games, tmp_path):
     wrong = command(labels, results, "--events", "narrow")
     assert "loose, tight, close" in str(wrong.exception)
     assert "Labels-v2.json" in str(command(tmp_path / "out", results, "--events", "tight").exception)
+
+
+def event_recipe(folder, **data):
+    (folder / "features").mkdir()
+    database = {}
+    for number, subset in enumerate(["training"] * 3 + ["validation"] * 2):
+        np.save(folder / "features" / f"v{number}.npy", np.random.default_rng(number).normal(size=(20, 8)))
+        times = [0.5, 10.0, 19.9]
+        entries = [{"segment": [t, t], "label": ("hit", "miss")[i % 2]} for i, t in enumerate(times)]
+        database[f"v{number}"] = {"duration": 20, "subset": subset, "annotations": entries}
+    (folder / "labels.json").write_text(json.dumps({"database": database}))
+    data = {"annotations": str(folder / "labels.json"), "workers": 0, "selection_share": 0.0, **data}
+    return make_recipe({"data": data, "features": {"sources": [str(folder / "features")]}, "snippets": {"count": 20}})
+
+
+def test_events_are_short_segments_if_the_recipe_says_so_and_left_out_as_before_if_not(tmp_path):
+    plain = event_recipe(tmp_path)
+    with pytest.raises(DataError, match="nothing is left"):
+        read_data(plain, VideoManifest(None))
+    assert "events" not in plain.data.model_dump(mode="json")
+    wide = plain.model_copy(update={"data": plain.data.model_copy(update={"events": 2.0})})
+    data = read_data(wide, VideoManifest(None))
+    spans = [(video.segments * 20).round().tolist() for video in data.train]
+    assert spans == [[[0, 2], [9, 11], [19, 20]]] * 3
+    assert data.truth.segment.tolist()[:3] == [[0.0, 1.5], [9.0, 11.0], [18.9, 20.0]]
+    assert data.dropped == ()
+    with pytest.raises(LofiError, match=r"data\.events"):
+        make_recipe({"data": {**plain.data.model_dump(mode="json"), "events": 0, "videos": "videos"}})
+
+
+def test_the_width_leaves_segments_and_what_is_malformed_alone():
+    odd = [
+        {"segment": [1, 3]},
+        {"segment": ["4", "4.0"]},
+        {"segment": [30, 30]},
+        {"segment": [1]},
+        {"segment": [None] * 2},
+        7,
+    ]
+    labels = {"version": 1, "database": {"a": {"duration": "20", "annotations": odd}, "b": None}}
+    wide = with_width(labels, 1.0)
+    assert wide["database"]["a"]["annotations"] == [odd[0], {"segment": [3.5, 4.5]}, *odd[2:]]
+    assert wide["database"]["b"] is None
+    assert with_width([], 1.0) == []
