@@ -5,17 +5,21 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lofi_tal.annotations import with_width
 from lofi_tal.annotations.soccernet import RESULTS, read_game, read_games, write_results
 from lofi_tal.cli.app import app
-from lofi_tal.config import make_recipe
+from lofi_tal.config import DetectSection, make_recipe
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.spotting import LOOSE, TIGHT, average_over, evaluate_events, right_detections
+from lofi_tal.heads import create_head
 from lofi_tal.run.data import read_data
 from lofi_tal.segments import Segments
-from lofi_tal.video import VideoManifest
+from lofi_tal.snippets import Windows
+from lofi_tal.stages.localise import labelled, localise
+from lofi_tal.video import Clock, VideoManifest
 
 
 def at(video_id, times, labels, scores=None):
@@ -209,3 +213,26 @@ def test_the_width_leaves_segments_and_what_is_malformed_alone():
     assert wide["database"]["a"]["annotations"] == [odd[0], {"segment": [3.5, 4.5]}, *odd[2:]]
     assert wide["database"]["b"] is None
     assert with_width([], 1.0) == []
+
+
+def test_a_head_finds_events_that_are_short_segments_and_their_middles_are_the_times():
+    """Overfitted: 4 videos of 40 s with 40 snippets, a channel for each class is on in the snippet of its event."""
+    rng, truth, segments, labels, features = np.random.default_rng(0), {}, [], [], torch.zeros(4, 4, 40)
+    for number in range(4):
+        times = rng.choice(np.arange(2, 38, 4), 4, replace=False) + 0.5
+        names = rng.integers(0, 2, 4)
+        features[number, names, times.astype(int)] = 3
+        truth[str(number)] = at(str(number), times, [("hit", "miss")[name] for name in names])
+        segments.append(torch.tensor(np.stack([times - 1, times + 1], 1) / 40).float())
+        labels.append(torch.tensor(names))
+    features += 0.1 * torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    head = create_head("actionformer", 4, num_classes=2, width=32, levels=3, stem_blocks=1, drop_path=0.0)
+    optimizer = torch.optim.Adam(head.parameters(), lr=4e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        head.loss(head(features), segments, labels)["total"].backward()
+        optimizer.step()
+    found = localise(head.eval(), list(features), Windows(40), DetectSection())
+    spans = {str(n): labelled(str(n), Clock(0.0, 40.0), *one, ("hit", "miss")) for n, one in enumerate(found)}
+    assert evaluate_events(truth, spans, [1.0, 2.0, 5.0]).average_mAP > 0.9
