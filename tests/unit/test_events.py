@@ -236,3 +236,17 @@ def test_a_head_finds_events_that_are_short_segments_and_their_middles_are_the_t
     found = localise(head.eval(), list(features), Windows(40), DetectSection())
     spans = {str(n): labelled(str(n), Clock(0.0, 40.0), *one, ("hit", "miss")) for n, one in enumerate(found)}
     assert evaluate_events(truth, spans, [1.0, 2.0, 5.0]).average_mAP > 0.9
+
+
+def test_checks_and_statistics_accept_events_if_they_are_told(tmp_path):
+    event_recipe(tmp_path)
+    labels = str(tmp_path / "labels.json")
+    run = lambda *arguments: CliRunner().invoke(app, ["data", *arguments])  # noqa: E731
+    assert run("check", labels, "--json").exit_code == 3
+    checked = run("check", labels, "--events", "2", "--json")
+    assert checked.exit_code == 0
+    assert "empty-segment" not in checked.stdout
+    assert run("stats", labels, "--json").exit_code == 4
+    told = run("stats", labels, "--events", "2", "--json")
+    assert told.exit_code == 0
+    assert json.loads(told.stdout)["instances"] == 15
