@@ -96,15 +96,19 @@ class Mistakes:
         }
 
 
-def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Mistakes:
+def find_mistakes(
+    truth: GroundTruth, detections: Detections, thresholds: Thresholds, *, several: bool = False
+) -> Mistakes:
     """Return what is wrong with what thresholds show.
 
     Args:
         truth: The instances.
         detections: All of them, against this truth; each span is shown with its best label.
         thresholds: Lowest scores shown.
+        several: Each span is shown with all its labels instead.
     """
-    best = one_label(detections.only(detections.video >= 0))
+    known = detections.only(detections.video >= 0)
+    best = known if several else one_label(known)
     limits = np.array([thresholds.of(label) for label in truth.labels])
     shown = best.only(best.score >= limits[best.label])
     instance = _matches(truth, shown)  # (N,): -1 where none

@@ -16,7 +16,7 @@ from lofi_tal.annotations import (
     judge_mirroring,
     load_clip_list,
     parse_annotations,
-    read_document,
+    read_labels,
     require_truth,
     require_usable,
 )
@@ -122,7 +122,7 @@ def read_data(recipe: Recipe, manifest: VideoManifest, seen: Collection[str] = (
             many videos are lost.
     """
     section = recipe.data
-    document = read_document(section.annotations)
+    document = read_labels(section.annotations, section.events)
     annotations = parse_annotations(document, section.annotations)
     subsets = [require_truth(annotations, name) for name in (section.train_subset, section.eval_subset)]
     index = None if recipe.features is not None or section.videos is None else find_videos(section.videos)
