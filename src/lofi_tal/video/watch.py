@@ -131,7 +131,6 @@ def limit_memory(most: int) -> None:
 
     A decoder may keep many frames of any size that a file claims.
     """
-
     global _size_before
     _size_before = _resident_size()
 
