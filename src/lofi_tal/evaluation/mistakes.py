@@ -96,29 +96,30 @@ class Mistakes:
         }
 
 
-def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Mistakes:
+def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds, tiou: float = TIOU) -> Mistakes:
     """Return what is wrong with what thresholds show.
 
     Args:
         truth: The instances.
         detections: All of them, against this truth; each span is shown with its best label.
         thresholds: Lowest scores shown.
+        tiou: From which overlap on an instance is found.
     """
     best = one_label(detections.only(detections.video >= 0))
     limits = np.array([thresholds.of(label) for label in truth.labels])
     shown = best.only(best.score >= limits[best.label])
-    instance = _matches(truth, shown)  # (N,): -1 where none
+    instance = _matches(truth, shown, tiou)  # (N,): -1 where none
     right = instance >= 0
     free = np.ones(len(truth.label), dtype=bool)
     free[instance[right]] = False
-    wrong = _matches_without_labels(truth, free, shown, ~right)
+    wrong = _matches_without_labels(truth, free, shown, ~right, tiou)
     free[wrong[wrong >= 0]] = False
     rest = ~right & (wrong < 0)
     pairs = overlapping_pairs(shown.video, shown.segment, truth.video, truth.segment, MINIMUM_TIOU)
     alarm = rest.copy()
     alarm[pairs.detection] = False
     double = np.zeros(len(rest), dtype=bool)
-    double[pairs.detection[pairs.tiou >= TIOU]] = True
+    double[pairs.detection[pairs.tiou >= tiou]] = True
     touched = np.zeros(len(free), dtype=bool)
     near = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
     touched[pairs.instance[near]] = True
@@ -126,21 +127,21 @@ def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresh
     state[wrong[wrong >= 0]] = 0
     state[free] = np.where(touched[free], 1, 2)
     below = np.zeros(len(free), dtype=bool)
-    found = _matches(truth, best)
+    found = _matches(truth, best, tiou)
     below[found[found >= 0]] = True
     counted = _collect(truth, shown, state, (instance, wrong, alarm, double & rest))
     return replace(counted, below=int((below & (state == 2)).sum()))
 
 
-def _matches(truth: GroundTruth, shown: Detections) -> Indices:
+def _matches(truth: GroundTruth, shown: Detections, tiou: float) -> Indices:
     """Return the instance that each shown detection matches with its label, -1 for none: ``(N,)``."""
-    matched = match_detections(truth, shown, [TIOU])
+    matched = match_detections(truth, shown, [tiou])
     instance = np.full(len(shown.score), -1, dtype=np.int64)
     instance[matched.order] = matched.instance[:, 0]
     return instance
 
 
-def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask) -> Indices:
+def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask, tiou: float) -> Indices:
     """Return the free instance that each detection that is left matches whatever its label: ``(N,)``."""
     places, rows = np.flatnonzero(free), np.flatnonzero(left)
     reduced = replace(
@@ -151,7 +152,7 @@ def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, l
         segment=truth.segment[places],
     )
     some = shown.only(rows)
-    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)))
+    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)), tiou)
     instance = np.full(len(shown.score), -1, dtype=np.int64)
     instance[rows[found >= 0]] = places[found[found >= 0]]
     return instance
