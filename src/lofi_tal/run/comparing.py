@@ -157,12 +157,13 @@ def _expanded(places: list[tuple[str, Path, str]]) -> list[tuple[str, Path, str]
 
 
 def _names(places: Sequence[tuple[str, Path, str]]) -> list[str]:
-    """Return short names that differ: the folder's, with its arm, or as it was given; the same run again is numbered."""
+    """Return short names that differ: the folder's, with its arm, or as given; the same run again is numbered."""
+    arms = {path.resolve(): {other for _, where, other in places if where == path} for _, path, _ in places}
     forms: dict[tuple[Path, str], list[str]] = {}
     for text, path, arm in places:
         base = path.resolve().name
         named = [f"{base}:{arm}", text] if arm else [text]
-        asked = bool(arm) and text.endswith(f":{arm}")
+        asked = text.endswith(f":{arm}") or len(arms[path.resolve()]) > 1
         forms.setdefault((path.resolve(), arm), named if asked else [base, *named])
     names = {key: form[0] for key, form in forms.items()}
     for place in (1, 2):
