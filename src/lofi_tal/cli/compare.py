@@ -25,6 +25,32 @@ RunsArgument = Annotated[
     ),
 ]
 
+AnnotationsOption = Annotated[
+    Path | None, typer.Option(help="ActivityNet-style JSON. Default: what the first run was evaluated against.")
+]
+SubsetOption = Annotated[str | None, typer.Option(help="Subset of it. Default: that of the first run, or validation.")]
+TiouOption = Annotated[
+    str | None, typer.Option(help="Thresholds of mAP, as `lofi evaluate --tiou`. Default: those of the first run.")
+]
+FoundOption = Annotated[
+    float, typer.Option("--found-at", help="tIoU from which on an action counts as found.", min=0.05, max=1.0)
+]
+AllOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-videos",
+        help="A video without an entry in a result file counts as one without detections, as in `lofi evaluate`. "
+        "Without this option it is not compared.",
+    ),
+]
+BootstrapOption = Annotated[
+    int | None,
+    typer.Option(help="Bootstrap samples of the videos. Default: 1000; 200 above 200,000 detections.", min=2),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="HTML page to write, with the changed videos on timelines.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
@@ -33,34 +59,13 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     runs: RunsArgument,
-    annotations: Annotated[
-        Path | None, typer.Option(help="ActivityNet-style JSON. Default: what the first run was evaluated against.")
-    ] = None,
-    subset: Annotated[
-        str | None, typer.Option(help="Subset of it. Default: that of the first run, or validation.")
-    ] = None,
-    tiou: Annotated[
-        str | None,
-        typer.Option(help="Thresholds of mAP, as `lofi evaluate --tiou`. Default: those of the first run."),
-    ] = None,
-    found_at: Annotated[
-        float, typer.Option("--found-at", help="tIoU from which on an action counts as found.", min=0.05, max=1.0)
-    ] = 0.5,
-    all_videos: Annotated[
-        bool,
-        typer.Option(
-            "--all-videos",
-            help="A video without an entry in a result file counts as one without detections, as in `lofi evaluate`. "
-            "Without this option it is not compared.",
-        ),
-    ] = False,
-    bootstrap: Annotated[
-        int | None,
-        typer.Option(help="Bootstrap samples of the videos. Default: 1000; 200 above 200,000 detections.", min=2),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="HTML page to write, with the changed videos on timelines.")
-    ] = None,
+    annotations: AnnotationsOption = None,
+    subset: SubsetOption = None,
+    tiou: TiouOption = None,
+    found_at: FoundOption = 0.5,
+    all_videos: AllOption = False,
+    bootstrap: BootstrapOption = None,
+    output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare finished runs: mAP with paired intervals, classes, errors, what was fixed and broken, settings, costs.
@@ -171,7 +176,7 @@ def _show_videos(found: RunComparison) -> None:
     for part in found.comparison.differences:
         changed = [one for one in part.videos if one.size]
         say(
-            f"{part.second} finds {part.fixed} actions that {part.first} does not (fixed), and misses "
+            f"{part.second} finds {_counted(part.fixed)} that {part.first} does not (fixed), and misses "
             f"{part.broken} that it finds (broken)."
         )
         if changed:
@@ -218,11 +223,15 @@ def _tell(found: RunComparison) -> None:
     """Say what the reader should know, and what is not compared."""
     for note in found.notes:
         complain(note)
-    for what, reasons in (("videos", found.left_out), ("classes", found.classes_left_out)):
+    for what, reasons in (("Videos", found.left_out), ("Classes", found.classes_left_out)):
         if reasons:
             listed = [f"{name} ({reason})" for name, reason in list(reasons.items())[:_IDS]]
             rest = ", ... (all with --json)" if len(reasons) > _IDS else ""
-            complain(f"{len(reasons)} {what} are not compared: {', '.join(listed)}{rest}")
+            complain(f"{what} that are not compared: {len(reasons)}: {', '.join(listed)}{rest}")
+
+
+def _counted(actions: int) -> str:
+    return f"{actions} action{'' if actions == 1 else 's'}"
 
 
 def _points(share: float) -> str:

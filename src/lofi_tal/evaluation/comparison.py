@@ -10,7 +10,7 @@ Legend: V videos, R replicates, T tIoU thresholds, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,13 @@ class Candidate:
         name: What to call it.
         detections: Of each video, with the scores that the thresholds are meant for.
         thresholds: Lowest scores shown; None for those with the best F1 on these very videos.
+        several: Classes overlap: a span is shown with all its labels, not with the best one alone.
     """
 
     name: str
     detections: Sequence[Segments]
     thresholds: Thresholds | None = None
+    several: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +224,7 @@ def compare(
 
 def _inside(truth: GroundTruth, one: Candidate) -> Candidate:
     known = set(truth.videos)
-    return Candidate(one.name, [segments for segments in one.detections if segments.video_id in known], one.thresholds)
+    return replace(one, detections=[segments for segments in one.detections if segments.video_id in known])
 
 
 @dataclass(frozen=True)
@@ -257,9 +259,9 @@ class _Trial:
         matched = match_ways(truth, one.detections, thresholds)
         samples = {way: replicated_map(part, draws.replicates, draws.seed) for way, part in matched.items()}
         own = matched["fused"].detections
-        verdicts = of_matched(match_detections(truth, one_label(own), [tiou]))
+        verdicts = of_matched(match_detections(truth, own if one.several else one_label(own), [tiou]))
         shown = choose_thresholds(verdicts) if one.thresholds is None else one.thresholds
-        mistakes = find_mistakes(truth, own, shown, tiou)
+        mistakes = find_mistakes(truth, own, shown, tiou, several=one.several)
         lowest = min(ACTIVITYNET_THRESHOLDS if thresholds is None else thresholds)
         measured = Measured(
             name=one.name,

@@ -142,7 +142,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
     tiles = []
     for i, one in enumerate(comparison.systems):
         interval = one.intervals["fused"].average_mAP
-        detail = f"{comparison.confidence:.0%} interval {percent(interval.low)} to {percent(interval.high)}"
+        detail = f"{100 * comparison.confidence:g} % interval {percent(interval.low)} to {percent(interval.high)}"
         unit = "average mAP, %"
         if i:
             gain = comparison.differences[i - 1].ways["fused"].average_mAP

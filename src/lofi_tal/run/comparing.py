@@ -110,6 +110,33 @@ def compare_runs(
         LofiError: If a run or an arm is not there (the arms are listed), or there is nothing to compare it with.
         DataError: If a file is damaged or malformed, or there is no common video or class.
     """
+    sources, truth, used, thresholds = _read(runs, annotations, subset, all_videos=all_videos)
+    left_out, dropped = _videos_left_out(sources, truth), _classes_left_out(sources, truth)
+    common = restricted(truth, set(truth.videos) - set(left_out), set(truth.labels) - set(dropped))
+    if not len(common.label):
+        raise DataError(f"The videos that all have in common hold no action of a common class in {used}.")
+    if replicates is None:
+        replicates = REPLICATES if max(map(_count, sources)) <= _MANY else REPLICATES // 5
+    candidates = [_candidate(one, dropped) for one in sources]
+    return RunComparison(
+        compare(
+            common, candidates, tiou_thresholds or thresholds,
+            tiou=tiou, replicates=replicates, confidence=confidence, seed=seed,
+        ),
+        tuple(sources),
+        used,
+        left_out,
+        dropped,
+        differing([one.recipe for one in sources]),
+        differing([one.environment for one in sources]),
+        (*(note for one in sources for note in one.notes), *_notes(sources, used, common)),
+    )  # fmt: skip
+
+
+def _read(
+    runs: Sequence[str | Path], annotations: str | Path | None, subset: str | None, *, all_videos: bool
+) -> tuple[list[Saved], GroundTruth, Path, Sequence[float] | None]:
+    """Read all that is compared, the truth with its file, and the tIoU thresholds of the first run, if there is one."""
     places = _expanded([(str(run), *find_source(str(run))) for run in runs])
     names = _names(places)
     saved = {i: read_saved(path, arm, names[i]) for i, (_, path, arm) in enumerate(places) if path.is_dir()}
@@ -117,29 +144,7 @@ def compare_runs(
     truth = load_ground_truth(used, chosen)
     sources = [saved.get(i) or read_file(path, names[i], truth) for i, (_, path, _) in enumerate(places)]
     filled = [_filled(one, truth) if all_videos and not one.arm else one for one in sources]
-    left_out = _videos_left_out(filled, truth)
-    dropped = _classes_left_out(filled, truth)
-    common = restricted(truth, set(truth.videos) - set(left_out), set(truth.labels) - set(dropped))
-    if not len(common.label):
-        raise DataError(f"The videos that all have in common hold no action of a common class in {used}.")
-    if tiou_thresholds is None and known is not None:
-        tiou_thresholds = THRESHOLDS.get(known.setting("tiou", "activitynet"))
-    if replicates is None:
-        replicates = REPLICATES if max(map(_count, sources)) <= _MANY else REPLICATES // 5
-    comparison = compare(
-        common, [_candidate(one, dropped) for one in filled], tiou_thresholds,
-        tiou=tiou, replicates=replicates, confidence=confidence, seed=seed,
-    )  # fmt: skip
-    return RunComparison(
-        comparison,
-        tuple(filled),
-        used,
-        left_out,
-        dropped,
-        differing([one.recipe for one in sources]),
-        differing([one.environment for one in sources]),
-        (*(note for one in sources for note in one.notes), *_notes(sources, used, common)),
-    )
+    return filled, truth, used, None if known is None else THRESHOLDS.get(known.setting("tiou", "activitynet"))
 
 
 def _expanded(places: list[tuple[str, Path, str]]) -> list[tuple[str, Path, str]]:
@@ -252,7 +257,7 @@ def _candidate(one: Saved, dropped: Mapping[str, str]) -> Candidate:
     detections = list(one.detections.values())
     if dropped:
         detections = [part[np.array([name not in dropped for name in part.label], dtype=bool)] for part in detections]
-    return Candidate(one.name, detections, one.thresholds)
+    return Candidate(one.name, detections, one.thresholds, one.several)
 
 
 def _notes(sources: Sequence[Saved], used: Path, common: GroundTruth) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,14 @@ def _timelines(found: RunComparison, most: int) -> Iterator[TimelineEntry]:
         truth = _truth_of(found.comparison.truth, name)
         for one, measured in zip(found.sources, found.comparison.systems, strict=True):
             segments, thresholds = one.detections.get(name, Segments.empty(name)), measured.point.thresholds
+            limits = Shown(thresholds.pooled, thresholds.classes) if one.sheet is None else one.sheet.shown()
             yield TimelineEntry(
                 video_id=name,
                 video=video,
                 truth=truth,
                 detections=segments if one.sheet is None else one.sheet.calibrated(segments),
                 arm=one.name,
-                shown=Shown(thresholds.pooled, thresholds.classes) if one.sheet is None else one.sheet.shown(),
+                shown=replace(limits, one_label=not one.several),
             )
 
 

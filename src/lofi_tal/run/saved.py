@@ -79,6 +79,12 @@ class Saved:
     stages: tuple[StageCost, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def several(self) -> bool:
+        """Whether a span is shown with all its labels (``detect.multi_label``)."""
+        section = self.recipe.get("detect")
+        return isinstance(section, Mapping) and section.get("multi_label") is True
+
     def setting(self, name: str, default: str) -> str:
         """Return a text of the recipe's section ``data``."""
         section = self.recipe.get("data")
