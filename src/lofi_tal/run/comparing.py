@@ -112,9 +112,7 @@ def compare_runs(
     """
     sources, truth, used, thresholds = _read(runs, annotations, subset, all_videos=all_videos)
     left_out, dropped = _videos_left_out(sources, truth), _classes_left_out(sources, truth)
-    common = restricted(truth, set(truth.videos) - set(left_out), set(truth.labels) - set(dropped))
-    if not len(common.label):
-        raise DataError(f"The videos that all have in common hold no action of a common class in {used}.")
+    common = _common(truth, left_out, dropped, used)
     if replicates is None:
         replicates = REPLICATES if max(map(_count, sources)) <= _MANY else REPLICATES // 5
     candidates = [_candidate(one, dropped) for one in sources]
@@ -250,6 +248,18 @@ def _classes_left_out(sources: Sequence[Saved], truth: GroundTruth) -> dict[str,
             f"No class is common to all: of {len(truth.labels)}, {next(iter(reasons.items()))} comes first."
         )
     return reasons
+
+
+def _common(truth: GroundTruth, left_out: Mapping[str, str], dropped: Mapping[str, str], used: Path) -> GroundTruth:
+    """Return the part of the truth that is compared.
+
+    Raises:
+        DataError: If there is no action in it.
+    """
+    common = restricted(truth, set(truth.videos) - set(left_out), set(truth.labels) - set(dropped))
+    if not len(common.label):
+        raise DataError(f"The videos that all have in common hold no action of a common class in {used}.")
+    return common
 
 
 def _candidate(one: Saved, dropped: Mapping[str, str]) -> Candidate:
