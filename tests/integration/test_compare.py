@@ -147,6 +147,7 @@ def test_result_files_of_any_tool_are_compared(run_folder, benchmark_set, tmp_pa
     assert got["stages"] == got["settings"] == {}
     assert all(system["chosen_here"] for system in got["systems"])
     assert "--annotations" in lofi("compare", first, second).stderr
+    assert "No setting differs" not in lofi("compare", run_folder, second, *FEW).stderr, "a file has no settings"
     fewer = tmp_path / "fewer.json"
     shutil.copy(second, fewer)
     change_json(fewer, lambda content: content["results"].popitem())

@@ -200,7 +200,7 @@ def _show_settings(found: RunComparison) -> None:
         if rows:
             cells = [(name, *map(setting_text, values)) for name, values in rows.items()]
             print_table(title, ("key", *found.names), cells)
-    if found.stages and not found.settings:
+    if found.settings_known and not found.settings:
         say("No setting differs.")
 
 

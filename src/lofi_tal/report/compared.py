@@ -28,6 +28,7 @@ class ComparisonPage:
         comparison: Of the systems.
         timelines: Videos to look at, an entry for each system.
         settings: Values that differ, one for each system, by ``section.key``.
+        settings_known: Whether there are settings of two systems or more.
         environment: The same of versions and devices.
         stages: Seconds and bytes of each stage in each system; None where it has no such stage.
         facts: Command, annotations and the like, by name.
@@ -39,6 +40,7 @@ class ComparisonPage:
     comparison: Comparison
     timelines: list[TimelineEntry] = field(default_factory=list)
     settings: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    settings_known: bool = True
     environment: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     stages: Mapping[str, Sequence[tuple[float, int] | None]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)

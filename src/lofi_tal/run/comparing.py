@@ -54,6 +54,11 @@ class RunComparison:
         return tuple(one.name for one in self.sources)
 
     @property
+    def settings_known(self) -> bool:
+        """Whether two of them or more have a recipe: a result file does not say how it was made."""
+        return sum(bool(one.recipe) for one in self.sources) > 1
+
+    @property
     def stages(self) -> dict[str, tuple[StageCost | None, ...]]:
         """What each stage took in each run, by its name; None where a run has no such stage."""
         costs = [{stage.name: stage for stage in one.stages} for one in self.sources]

@@ -36,6 +36,7 @@ def write_comparison_page(path: Path, found: RunComparison, *, command: str = ""
         comparison=found.comparison,
         timelines=list(_timelines(found, most)),
         settings=found.settings,
+        settings_known=found.settings_known,
         environment=found.environment,
         stages={
             name: [None if cost is None else (cost.seconds, cost.peak_memory_bytes) for cost in costs]
