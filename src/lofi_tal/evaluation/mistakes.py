@@ -96,8 +96,67 @@ class Mistakes:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """Shown detections and instances, each with what is wrong with it; -1 stands for none.
+
+    Args:
+        shown: The N detections that are shown.
+        best: All detections, each span with its best label.
+        right: ``(N,)`` instance that a right detection matches.
+        wrong: ``(N,)`` instance that a detection with the wrong label matches.
+        near: ``(N,)`` instance that a detection, which is neither, overlaps most, with a tIoU of at least 0.1.
+        alarm: ``(N,)`` whether a detection shows what is not there.
+        double: ``(N,)`` whether it shows an action again.
+        state: ``(G,)`` as in :class:`Mistakes`.
+        placed: ``(G,)`` detection with bad boundaries that overlaps the instance most, with its label.
+    """
+
+    shown: Detections
+    best: Detections
+    right: Indices
+    wrong: Indices
+    near: Indices
+    alarm: Mask
+    double: Mask
+    state: Indices
+    placed: Indices
+
+
+def sort_mistakes(
+    truth: GroundTruth, detections: Detections, thresholds: Thresholds, tiou: float = TIOU, *, several: bool = False
+) -> Sorted:
+    """Return what is wrong with each shown detection and each instance; arguments as :func:`find_mistakes`."""
+    known = detections.only(detections.video >= 0)
+    best = known if several else one_label(known)
+    limits = np.array([thresholds.of(label) for label in truth.labels])
+    shown = best.only(best.score >= limits[best.label])
+    instance = _matches(truth, shown, tiou)  # (N,): -1 where none
+    right = instance >= 0
+    free = np.ones(len(truth.label), dtype=bool)
+    free[instance[right]] = False
+    wrong = _matches_without_labels(truth, free, shown, ~right, tiou)
+    free[wrong[wrong >= 0]] = False
+    rest = ~right & (wrong < 0)
+    pairs = overlapping_pairs(shown.video, shown.segment, truth.video, truth.segment, MINIMUM_TIOU)
+    near = np.full(len(rest), -1, dtype=np.int64)
+    near[pairs.detection[::-1]] = pairs.instance[::-1]  # by falling tIoU: the first of each stays
+    near[~rest] = -1
+    double = np.zeros(len(rest), dtype=bool)
+    double[pairs.detection[pairs.tiou >= tiou]] = True
+    placed = np.full(len(free), -1, dtype=np.int64)
+    ours = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
+    by_tiou = np.flatnonzero(ours)[np.argsort(pairs.tiou[ours], kind="stable")]
+    placed[pairs.instance[by_tiou]] = pairs.detection[by_tiou]
+    state = np.full(len(free), -1, dtype=np.int64)
+    state[wrong[wrong >= 0]] = 0
+    state[free] = np.where(placed[free] >= 0, 1, 2)
+    placed[state != 1] = -1
+    return Sorted(shown, best, instance, wrong, near, rest & (near < 0), double & rest, state, placed)
+
+
 def find_mistakes(
-    truth: GroundTruth, detections: Detections, thresholds: Thresholds, *, several: bool = False
+    truth: GroundTruth, detections: Detections, thresholds: Thresholds, tiou: float = TIOU, *, several: bool = False
 ) -> Mistakes:
     """Return what is wrong with what thresholds show.
 
@@ -105,46 +164,26 @@ def find_mistakes(
         truth: The instances.
         detections: All of them, against this truth; each span is shown with its best label.
         thresholds: Lowest scores shown.
+        tiou: From which overlap on an instance is found.
         several: Each span is shown with all its labels instead.
     """
-    known = detections.only(detections.video >= 0)
-    best = known if several else one_label(known)
-    limits = np.array([thresholds.of(label) for label in truth.labels])
-    shown = best.only(best.score >= limits[best.label])
-    instance = _matches(truth, shown)  # (N,): -1 where none
-    right = instance >= 0
-    free = np.ones(len(truth.label), dtype=bool)
-    free[instance[right]] = False
-    wrong = _matches_without_labels(truth, free, shown, ~right)
-    free[wrong[wrong >= 0]] = False
-    rest = ~right & (wrong < 0)
-    pairs = overlapping_pairs(shown.video, shown.segment, truth.video, truth.segment, MINIMUM_TIOU)
-    alarm = rest.copy()
-    alarm[pairs.detection] = False
-    double = np.zeros(len(rest), dtype=bool)
-    double[pairs.detection[pairs.tiou >= TIOU]] = True
-    touched = np.zeros(len(free), dtype=bool)
-    near = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
-    touched[pairs.instance[near]] = True
-    state = np.full(len(free), -1, dtype=np.int64)
-    state[wrong[wrong >= 0]] = 0
-    state[free] = np.where(touched[free], 1, 2)
-    below = np.zeros(len(free), dtype=bool)
-    found = _matches(truth, best)
+    one = sort_mistakes(truth, detections, thresholds, tiou, several=several)
+    below = np.zeros(len(one.state), dtype=bool)
+    found = _matches(truth, one.best, tiou)
     below[found[found >= 0]] = True
-    counted = _collect(truth, shown, state, (instance, wrong, alarm, double & rest))
-    return replace(counted, below=int((below & (state == 2)).sum()))
+    counted = _collect(truth, one.shown, one.state, (one.right, one.wrong, one.alarm, one.double))
+    return replace(counted, below=int((below & (one.state == 2)).sum()))
 
 
-def _matches(truth: GroundTruth, shown: Detections) -> Indices:
+def _matches(truth: GroundTruth, shown: Detections, tiou: float) -> Indices:
     """Return the instance that each shown detection matches with its label, -1 for none: ``(N,)``."""
-    matched = match_detections(truth, shown, [TIOU])
+    matched = match_detections(truth, shown, [tiou])
     instance = np.full(len(shown.score), -1, dtype=np.int64)
     instance[matched.order] = matched.instance[:, 0]
     return instance
 
 
-def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask) -> Indices:
+def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask, tiou: float) -> Indices:
     """Return the free instance that each detection that is left matches whatever its label: ``(N,)``."""
     places, rows = np.flatnonzero(free), np.flatnonzero(left)
     reduced = replace(
@@ -155,7 +194,7 @@ def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, l
         segment=truth.segment[places],
     )
     some = shown.only(rows)
-    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)))
+    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)), tiou)
     instance = np.full(len(shown.score), -1, dtype=np.int64)
     instance[rows[found >= 0]] = places[found[found >= 0]]
     return instance
