@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lofi_tal.annotations import load_annotations
 from lofi_tal.files import read_json
-from lofi_tal.localizer import find_model
+from lofi_tal.model_folders import find_model
 from lofi_tal.recipes import load_recipe
 from lofi_tal.report import write_timeline
 from lofi_tal.segments import Segments

@@ -23,7 +23,8 @@ from lofi_tal.files import (
 from lofi_tal.folders import read_whole
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
-from lofi_tal.localizer import RECORD, Localizer, find_model
+from lofi_tal.localizer import Localizer
+from lofi_tal.model_folders import RECORD, find_model
 from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of

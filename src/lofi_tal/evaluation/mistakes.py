@@ -96,14 +96,35 @@ class Mistakes:
         }
 
 
-def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Mistakes:
-    """Return what is wrong with what thresholds show.
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """Shown detections and instances, each with what is wrong with it; -1 stands for none.
 
     Args:
-        truth: The instances.
-        detections: All of them, against this truth; each span is shown with its best label.
-        thresholds: Lowest scores shown.
+        shown: The N detections that are shown.
+        best: All detections, each span with its best label.
+        right: ``(N,)`` instance that a right detection matches.
+        wrong: ``(N,)`` instance that a detection with the wrong label matches.
+        near: ``(N,)`` instance that a detection, which is neither, overlaps most, with a tIoU of at least 0.1.
+        alarm: ``(N,)`` whether a detection shows what is not there.
+        double: ``(N,)`` whether it shows an action again.
+        state: ``(G,)`` as in :class:`Mistakes`.
+        placed: ``(G,)`` detection with bad boundaries that overlaps the instance most, with its label.
     """
+
+    shown: Detections
+    best: Detections
+    right: Indices
+    wrong: Indices
+    near: Indices
+    alarm: Mask
+    double: Mask
+    state: Indices
+    placed: Indices
+
+
+def sort_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Sorted:
+    """Return what is wrong with each shown detection and each instance; arguments as :func:`find_mistakes`."""
     best = one_label(detections.only(detections.video >= 0))
     limits = np.array([thresholds.of(label) for label in truth.labels])
     shown = best.only(best.score >= limits[best.label])
@@ -115,21 +136,36 @@ def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresh
     free[wrong[wrong >= 0]] = False
     rest = ~right & (wrong < 0)
     pairs = overlapping_pairs(shown.video, shown.segment, truth.video, truth.segment, MINIMUM_TIOU)
-    alarm = rest.copy()
-    alarm[pairs.detection] = False
+    near = np.full(len(rest), -1, dtype=np.int64)
+    near[pairs.detection[::-1]] = pairs.instance[::-1]  # by falling tIoU: the first of each stays
+    near[~rest] = -1
     double = np.zeros(len(rest), dtype=bool)
     double[pairs.detection[pairs.tiou >= TIOU]] = True
-    touched = np.zeros(len(free), dtype=bool)
-    near = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
-    touched[pairs.instance[near]] = True
+    placed = np.full(len(free), -1, dtype=np.int64)
+    ours = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
+    by_tiou = np.flatnonzero(ours)[np.argsort(pairs.tiou[ours], kind="stable")]
+    placed[pairs.instance[by_tiou]] = pairs.detection[by_tiou]
     state = np.full(len(free), -1, dtype=np.int64)
     state[wrong[wrong >= 0]] = 0
-    state[free] = np.where(touched[free], 1, 2)
-    below = np.zeros(len(free), dtype=bool)
-    found = _matches(truth, best)
+    state[free] = np.where(placed[free] >= 0, 1, 2)
+    placed[state != 1] = -1
+    return Sorted(shown, best, instance, wrong, near, rest & (near < 0), double & rest, state, placed)
+
+
+def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Mistakes:
+    """Return what is wrong with what thresholds show.
+
+    Args:
+        truth: The instances.
+        detections: All of them, against this truth; each span is shown with its best label.
+        thresholds: Lowest scores shown.
+    """
+    one = sort_mistakes(truth, detections, thresholds)
+    below = np.zeros(len(one.state), dtype=bool)
+    found = _matches(truth, one.best)
     below[found[found >= 0]] = True
-    counted = _collect(truth, shown, state, (instance, wrong, alarm, double & rest))
-    return replace(counted, below=int((below & (state == 2)).sum()))
+    counted = _collect(truth, one.shown, one.state, (one.right, one.wrong, one.alarm, one.double))
+    return replace(counted, below=int((below & (one.state == 2)).sum()))
 
 
 def _matches(truth: GroundTruth, shown: Detections) -> Indices:
