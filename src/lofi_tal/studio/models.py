@@ -1,0 +1,263 @@
+"""The model side of the studio: jobs that detect and train, their drafts, runs, and which video to look at next."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from lofi_tal.errors import DataError, LofiError, nearest
+from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
+from lofi_tal.model_folders import find_model, holds_model
+from lofi_tal.studio.bringing import DETECT, Bringing
+from lofi_tal.studio.commands import Places, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.drafts import MODEL
+from lofi_tal.studio.jobs import Job, Jobs
+from lofi_tal.studio.run_mistakes import VideoLabels, mistakes_of
+from lofi_tal.studio.runs import RunFacts, find_runs, require_run, side_by_side
+
+logger = logging.getLogger("lofi_tal")
+TRAIN = "train"
+NEWS = 1.0
+"""Seconds between two looks at jobs that run."""
+
+
+class Desk(Protocol):
+    """What the model side needs of the rest of the studio; all of it from any thread."""
+
+    folder: Path
+    labels: Path
+    work: Path
+    model: Path | None
+    device: str
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the file of each video by its id."""
+
+    def entries(self) -> Iterable[Mapping[str, Any]]:
+        """Return what is said of each video: ``id``, ``state``, ``segments`` and more."""
+
+    def put_drafts(self, found: Mapping[str, list[dict[str, Any]]], kind: str) -> None:
+        """Give videos drafts; those that they have of sources of this kind are replaced."""
+
+    def flush(self) -> None:
+        """Write the labels file, if it is not as the memory is."""
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Tell the pages what happened."""
+
+
+class ModelSide:
+    """Jobs, drafts and runs of one labels file.
+
+    Args:
+        desk: The rest of the studio.
+        jobs: Its jobs; those of the work folder if None.
+    """
+
+    def __init__(self, desk: Desk, jobs: Jobs | None = None) -> None:
+        self.desk = desk
+        self.jobs = jobs or Jobs(desk.work / "jobs")
+        self.bringing = Bringing(desk.work / "sureness.json")
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._told: dict[str, tuple[str, float | None, str]] = {}
+
+    def start(self) -> None:
+        """Follow the jobs, those of an earlier server among them, until :meth:`close`."""
+        self._over.clear()
+        self._thread = threading.Thread(target=self._follow, name="studio jobs", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Follow them no more; they go on."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def running(self) -> list[Job]:
+        """Return the jobs that go on when the server ends."""
+        return [job for job in self.jobs.all() if job.state == "running"]
+
+    def _follow(self) -> None:
+        while True:
+            try:
+                self.look()
+            except Exception as error:  # a full disk, say; the next look may do better, and the server goes on
+                logger.warning("Jobs cannot be followed: %s: %s", type(error).__name__, error)
+            if self._over.wait(NEWS):
+                return
+
+    def look(self) -> None:
+        """Bring in what jobs have found since the last look, and tell of those that have changed."""
+        for job in self.jobs.all():
+            said = (job.state, job.share, job.text)
+            if self._told.get(job.id) == said and job.state != "running":
+                continue
+            if job.kind == DETECT:
+                with contextlib.suppress(DataError):  # the model is gone
+                    self._bring(job)
+            if self._told.get(job.id) != said:
+                self._told[job.id] = said
+                self.desk.tell({"kind": "job", "id": job.id})
+
+    def _bring(self, job: Job) -> None:
+        """Make drafts of what a job has found so far."""
+        for drafts in self.bringing.news(job, self._checked):
+            self.desk.put_drafts(drafts, MODEL)
+
+    def _checked(self) -> set[str]:
+        return {one["id"] for one in self.desk.entries() if one["state"] == "checked"}
+
+    def models(self) -> dict[str, Path]:
+        """Return the models that can detect, by name: the one given at the start first, then those of runs."""
+        found = {}
+        if self.desk.model is not None and holds_model(find_model(self.desk.model)):
+            found[str(self.desk.model)] = self.desk.model.resolve()
+        return found | {run.name: run.path for run in self.runs().values() if run.has_model}
+
+    def runs(self) -> dict[str, RunFacts]:
+        """Return the runs beside the labels and the videos, the latest first."""
+        return find_runs((self.desk.labels.parent, self.desk.folder), self.desk.model)
+
+    def draft(self, body: Mapping[str, Any]) -> Job:
+        """Start a detection: ``model``, ``videos`` (ids, or ``new``), ``threshold``, ``device``.
+
+        Raises:
+            LofiError: If a value is not allowed, or there is nothing to do.
+        """
+        name, model = self._model(body.get("model"))
+        threshold = body.get("threshold")
+        threshold = None if threshold is None else read_threshold(threshold)
+        files = self._files(body.get("videos", "new"))
+        with self._starting:
+            if busy := [job.id for job in self.running() if job.kind == DETECT]:
+                raise BusyError(f"A detection is at work ({busy[0]}): stop it, or wait until it has ended.")
+            found = self._new_folder()
+            command = plan_detection(self._places(), model, list(files.values()), found, body.get("device"), threshold)
+            facts = {
+                "model": name,
+                "path": str(model),
+                "found": str(found),
+                "threshold": threshold,
+                "videos": {video_id: str(path) for video_id, path in files.items()},
+            }
+            return self._begun(self.jobs.start(DETECT, [command], facts))
+
+    def train(self, body: Mapping[str, Any]) -> Job:
+        """Start a training: ``output``, ``recipe``, ``options``; see :func:`~lofi_tal.studio.commands.plan_training`.
+
+        Raises:
+            LofiError: If a value is not allowed, or the run is at work already.
+            DataError: If the labels cannot be trained on.
+        """
+        self.desk.flush()
+        with self._starting:
+            plan = plan_training(self._places(), body, self.runs())
+            for job in self.running():
+                if job.kind == TRAIN and job.facts.get("path") == str(plan.output):
+                    raise BusyError(f"Run {plan.output.name!r} is at work already ({job.id}).")
+            name = plan.output.relative_to(self.desk.labels.parent.absolute()).as_posix()
+            facts = {"output": name, "path": str(plan.output), "notes": list(plan.notes)}
+            plan.output.parent.mkdir(parents=True, exist_ok=True)
+            return self._begun(self.jobs.start(TRAIN, plan.commands, facts))
+
+    def order(self, by: str | None) -> dict[str, Any]:
+        """Return the videos that are not checked, those of which the model is least sure first.
+
+        Raises:
+            LofiError: If the measure is unknown.
+        """
+        by = require_measure(by or DEFAULT)
+        known = self.bringing.values()
+        values = {
+            one["id"]: known.get(one["id"], {}).get(by) for one in self.desk.entries() if one["state"] != "checked"
+        }
+        return {
+            "measures": [{"name": name, "text": measure.title} for name, measure in MEASURES.items()],
+            "by": by,
+            "videos": [{"id": name, "value": values[name]} for name in next_videos(values)],
+        }
+
+    def mistakes(self, name: str, arm: str | None) -> dict[str, Any]:
+        """Return what a run got wrong by the labels as they are now; see :func:`.run_mistakes.mistakes_of`.
+
+        Raises:
+            LofiError: If there is no such run, or it is not finished.
+        """
+        found, shown = require_run(self.runs(), name).detections(arm)
+        return mistakes_of(found, shown, self._labels())
+
+    def compare(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return runs side by side.
+
+        Raises:
+            LofiError: If there is no such run.
+        """
+        runs = self.runs()
+        return side_by_side([require_run(runs, name) for name in names])
+
+    def _labels(self) -> Iterator[VideoLabels]:
+        """Yield the labels of the videos that a person has looked through, or that have actions."""
+        for one in self.desk.entries():
+            rows = [(row["start"], row["end"], row["label"]) for row in one["segments"]]
+            if rows or one["state"] == "checked":
+                yield VideoLabels(one["id"], rows)
+
+    def _places(self) -> Places:
+        folder = self.desk.folder.absolute()
+        nested = any(path.absolute().parent != folder for path in self.desk.files().values())
+        work, labels = self.desk.work.absolute(), self.desk.labels.absolute()
+        return Places(folder, labels, work, nested, self.desk.device)
+
+    def _model(self, name: Any) -> tuple[str, Path]:
+        """Return the name and the folder of a model that the server lists; None is the first."""
+        models = self.models()
+        if name is None and models:
+            name = next(iter(models))
+        if self.desk.model is not None and name == self.desk.model.name and name not in models:
+            name = str(self.desk.model)
+        if not isinstance(name, str) or name not in models:
+            hint = nearest(name, models) if isinstance(name, str) else ""
+            known = ", ".join(models) or "none; train one, or start with --model"
+            raise UnknownModelError(f"model: {name!r} is unknown; there are: {known}.{hint}")
+        return name, models[name]
+
+    def _files(self, videos: Any) -> dict[str, Path]:
+        """Return the files of the videos that a request names."""
+        files = self.desk.files()
+        if videos == "new":
+            wanted = [one["id"] for one in self.desk.entries() if one["state"] == "new"]
+        elif isinstance(videos, list) and all(isinstance(one, str) for one in videos):
+            wanted = list(dict.fromkeys(videos))
+            if unknown := [one for one in wanted if one not in files]:
+                raise LofiError(f"videos: there is no video {unknown[0]!r}.{nearest(unknown[0], files)}")
+        else:
+            raise LofiError('videos: expected a list of ids, or "new".')
+        return {one: files[one].absolute() for one in wanted if one in files}
+
+    def _new_folder(self) -> Path:
+        """Return a folder for what a detection finds, which nobody has used."""
+        root = self.desk.work.absolute() / "found"
+        number = 1
+        while (root / str(number)).exists():
+            number += 1
+        (root / str(number)).mkdir(parents=True)
+        return root / str(number)
+
+    def _begun(self, job: Job) -> Job:
+        self.desk.tell({"kind": "job", "id": job.id})
+        return job
+
+
+class BusyError(LofiError):
+    """Something like it is at work."""
+
+
+class UnknownModelError(LofiError):
+    """There is no such model."""
