@@ -114,6 +114,12 @@ def json_text(value: Any) -> str:
     return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
+def json_line(value: Any) -> str:
+    """Return ``value`` as JSON on one line, without an end; what :func:`json_text` escapes is escaped here too."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON in one atomic step; NaN and infinity are refused."""
     write_text(path, json_text(value))
@@ -130,10 +136,15 @@ def write_json_once(path: Path, value: Any) -> Any:
     return read_json(path)
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, *, sync: bool = False) -> None:
     """Append a line to a text file, which several processes may do; its folder is made.
 
     A last line that was cut short, by a crash or a full disk, is ended first: it is lost, but not the new one.
+
+    Args:
+        path: The file.
+        line: Without its end.
+        sync: Return when it is on the disk.
 
     Raises:
         RunError: If the file cannot be written.
@@ -148,6 +159,9 @@ def append_line(path: Path, line: str) -> None:
             handle.seek(max(0, size - 1))
             whole = handle.read(1) in (b"", b"\n")
             handle.write((f"{line}\n" if whole else f"\n{line}\n").encode())
+            if sync:
+                handle.flush()
+                os.fsync(handle.fileno())
     except OSError as error:
         raise _not_written(path, error) from error
 

@@ -1,0 +1,146 @@
+"""The videos of a folder: which there are, and what is known of their files, which are examined in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import plain_file
+from lofi_tal.video import Clock, VideoManifest, VideoRecord, everywhere, find_videos
+
+_WORKERS = 2  # processes that examine files
+_BATCH = 64  # files that are examined before new ones are looked for
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video file.
+
+    Args:
+        path: The file, which lies in the folder.
+        record: What is known of it, None until it has been examined.
+        problem: Why it cannot be used, or what is odd about it.
+        barred: It is not to be opened: it leads out of the folder, or is no plain file.
+    """
+
+    path: Path
+    record: VideoRecord | None = None
+    problem: str = ""
+    barred: bool = False
+
+    @property
+    def clock(self) -> Clock | None:
+        """The player's clock of the video, None as long as it is not known."""
+        return None if self.record is None or self.record.error else self.record.clock
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames a second."""
+        known = self.record is not None and not self.record.error
+        return self.record.frames / self.record.duration if known and self.record is not None else None
+
+
+class Shelf:
+    """Video files by id, as :func:`~lofi_tal.video.find_videos` finds them.
+
+    Args:
+        folder: Of the videos.
+        manifest: File that keeps what is known of them.
+        apart: Folders whose files are none of the user's videos.
+        recursive: Search all folders, not only those in ``folder`` itself.
+
+    Raises:
+        VideoError: If the folder cannot be read.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Path | None, apart: Iterable[Path] = (), recursive: bool = False
+    ) -> None:
+        self.folder, self._apart = folder, tuple(apart)
+        self._where = everywhere(folder, recursive)
+        self._manifest = VideoManifest(manifest, workers=_WORKERS)
+        self.films: dict[str, Film] = {}
+        self._forms: dict[str, str] = {}
+        self.scan()
+
+    def scan(self) -> bool:
+        """Look for files; say whether there are others than before.
+
+        Raises:
+            VideoError: If the folder cannot be read.
+        """
+        films = {}
+        index = find_videos(self._where)
+        for video_id in index:
+            paths = [path for path in index.files[video_id] if not any(path.is_relative_to(one) for one in self._apart)]
+            if not paths:
+                continue
+            before = self.films.get(video_id)
+            films[video_id] = before if before and before.path == paths[0] else Film(paths[0])
+            films[video_id] = self._judged(films[video_id], paths)
+        changed = films.keys() != self.films.keys() or any(
+            films[video_id].path != film.path for video_id, film in self.films.items()
+        )
+        self.films = films
+        return changed
+
+    def find(self, video_id: str) -> Film | None:
+        """Return the file of a video: its stem is the id, or the id with or without ActivityNet's ``v_``."""
+        films = self.films
+        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
+            if name in films:
+                return films[name]
+        return None
+
+    def open_path(self, video_id: str) -> Path:
+        """Return the real path of a video's file.
+
+        Raises:
+            DataError: If there is none, it leads out of the folder, or it is no plain file.
+        """
+        film = self.find(video_id)
+        if film is None:
+            raise DataError(f"There is no video file for {video_id!r} in {self.folder}.")
+        plain_file(film.path, self.folder)
+        return film.path.resolve()
+
+    def examine(self, seen: Callable[[str], None], stop: threading.Event) -> None:
+        """Examine all files that are new or have changed.
+
+        Args:
+            seen: Called with the id of each, as soon as it is known.
+            stop: Ends it soon.
+        """
+        todo = {film.path: video_id for video_id, film in self.films.items() if self._is_new(film)}
+        paths = list(todo)
+        for first in range(0, len(paths), _BATCH):
+            if stop.is_set():
+                return
+            self._manifest.examine(
+                paths[first : first + _BATCH], seen=lambda path, record: self._learn(todo[path], path, record, seen)
+            )
+
+    def _is_new(self, film: Film) -> bool:
+        return film.record is None and not film.barred
+
+    def _learn(self, video_id: str, path: Path, record: VideoRecord, seen: Callable[[str], None]) -> None:
+        film = self.films.get(video_id)
+        if film is not None and film.path == path:
+            self.films[video_id] = Film(path, record, record.error or film.problem)
+            seen(video_id)
+
+    def _judged(self, film: Film, paths: list[Path]) -> Film:
+        """Return a film with what is wrong with it at first sight."""
+        if film.record is not None:
+            return film
+        try:
+            plain_file(film.path, self.folder)
+        except LofiError as error:
+            return Film(film.path, None, str(error), barred=True)
+        if len(paths) > 1:
+            others = ", ".join(str(path.relative_to(self.folder)) for path in paths[1:4])
+            return Film(film.path, None, f"{others} has the same name and is not used: rename it.")
+        return film
