@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from lofi_tal.errors import LofiError
+from lofi_tal.report.theme import fill_page
 from lofi_tal.studio.answers import say_error, say_http_error
 from lofi_tal.studio.desk import Desk, MissingError
 from lofi_tal.studio.media_routes import ROUTES as MEDIA_ROUTES
@@ -32,10 +33,16 @@ _KINDS = {
     ".ico": "image/x-icon",
 }
 
+_SHARED = ("look.css", "shared.js")
+"""Of the report pages: their look, and small functions of their timelines."""
+
 
 async def static_file(request: Request) -> Response:
     """Answer with a file of the page: one of those that the package has."""
     name = request.path_params.get("name") or "index.html"
+    if name in _SHARED:
+        text = await run_in_threadpool(fill_page, name)
+        return Response(text, headers={"Cache-Control": "no-cache"}, media_type=_KINDS[Path(name).suffix])
     path = STATIC / name
     if "/" in name or "\\" in name or name.startswith(".") or path.suffix not in _KINDS or not path.is_file():
         raise MissingError(f"There is no page {name!r}.")
