@@ -115,7 +115,7 @@ class Book:
             return None
         document, todo = self.document.copy(), {id: self.revision(id) for id in self.unwritten}
         for video_id in todo:
-            document.put(video_id, self._shown(video_id), self.facts(video_id))
+            document.put(video_id, self.shown(video_id), self.facts(video_id))
         writing = Writing(self.labels, document, document.data(), self.document.stamp, todo)
         self._journal.add({"n": self.number, "kind": "writing", "hash": document.hash})
         return writing
@@ -210,7 +210,7 @@ class Book:
         for one in content.spans:
             self.uses[one.label] += sign
 
-    def _shown(self, video_id: str) -> Content | None:
+    def shown(self, video_id: str) -> Content | None:
         """Return what the labels file is to say of a video: nothing of one that nobody has labelled."""
         content, history = self.content(video_id), self.histories.get(video_id)
         listed = video_id in self.document.records if history is None else history.listed

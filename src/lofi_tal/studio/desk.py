@@ -159,7 +159,9 @@ class Desk:
         """
         with self._lock:
             contents = {}
-            for video_id, drafts in found.items():
+            for name, drafts in found.items():
+                if (video_id := self.resolve(name)) is None:
+                    continue
                 before = self._book.content(video_id)
                 new = read_drafts(drafts)
                 names = {one.id for one in new}
@@ -281,6 +283,14 @@ class Desk:
         films: dict[str, Film | None] = {id: self.shelf.find(id) for id in labelled}
         found = {id(film) for film in films.values() if film is not None}
         return films | {name: film for name, film in self.shelf.films.items() if id(film) not in found}
+
+    def resolve(self, video_id: str) -> str | None:
+        """Return the id that a video has here, which may lack or have ActivityNet's ``v_``; None if there is none."""
+        known = self._book.contents
+        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
+            if name in known or name in self.shelf.films:
+                return name
+        return None
 
     def _require(self, video_id: str) -> None:
         if video_id not in self._book.contents and video_id not in self.shelf.films:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from lofi_tal import __version__
@@ -36,13 +37,14 @@ def state_of(desk: Desk) -> dict[str, Any]:
 
 
 def _commands(desk: Desk) -> dict[str, str]:
-    from shlex import join
-
-    videos = str(desk.folder)
-    split = ["lofi", "data", "split", str(desk.labels), "-o", str(desk.labels)]
-    recipe = ["lofi", "init", str(desk.labels), videos]
-    detect = ["lofi", "detect", videos, "--model", str(desk.model or "runs/NAME"), "--out", "found/"]
-    return {"split": join(split), "run": join(recipe), "detect": join(detect)}
+    labels, videos = str(desk.labels), str(desk.folder)
+    recursive = ["--recursive"] if desk.recursive else []
+    make = ["lofi", "init", "--annotations", labels, "--videos", videos, *recursive, "-o", "recipe.yaml"]
+    return {
+        "split": shlex.join(["lofi", "data", "split", labels, "-o", labels]),
+        "run": f"{shlex.join(make)} && lofi run recipe.yaml",
+        "detect": shlex.join(["lofi", "detect", videos, *recursive, "--model", str(desk.model or "runs/NAME")]),
+    }
 
 
 def list_videos(desk: Desk) -> dict[str, Any]:

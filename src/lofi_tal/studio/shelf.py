@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import plain_file
-from lofi_tal.video import Clock, VideoManifest, VideoRecord, everywhere, find_videos
+from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, everywhere, find_videos
 
 _WORKERS = 2  # processes that examine files
 _BATCH = 64  # files that are examined before new ones are looked for
@@ -123,6 +123,24 @@ class Shelf:
                 paths[first : first + _BATCH], seen=lambda path, record: self._learn(todo[path], path, record, seen)
             )
 
+    def examine_now(self, video_ids: Iterable[str]) -> None:
+        """Examine some videos, if they are not known yet."""
+        films = {id: film for id in video_ids if (film := self.find(id)) is not None and self._is_new(film)}
+        names = {film.path: next(name for name, one in self.films.items() if one is film) for film in films.values()}
+        self._manifest.examine(names, seen=lambda path, record: self._learn(names[path], path, record, _nobody))
+
+    def record(self, video_id: str) -> VideoRecord:
+        """Return what is known of a video, after examining it if need be.
+
+        Raises:
+            VideoError: If it has no file that may be opened.
+        """
+        self.examine_now([video_id])
+        film = self.find(video_id)
+        if film is None or film.record is None:
+            raise VideoError(film.problem if film else f"There is no video file for {video_id!r} in {self.folder}.")
+        return film.record
+
     def _is_new(self, film: Film) -> bool:
         return film.record is None and not film.barred
 
@@ -144,3 +162,7 @@ class Shelf:
             others = ", ".join(str(path.relative_to(self.folder)) for path in paths[1:4])
             return Film(film.path, None, f"{others} has the same name and is not used: rename it.")
         return film
+
+
+def _nobody(video_id: str) -> None:
+    """Tell nobody that a video is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -10,8 +11,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from lofi_tal.errors import LofiError
-from lofi_tal.studio.answers import Json, desk_of, read_body, text_of
+from lofi_tal.studio.answers import UPLOAD_BYTES, Json, desk_of, read_body, text_of
+from lofi_tal.studio.classes import change_classes, split
 from lofi_tal.studio.events import MOST_WINDOWS
+from lofi_tal.studio.exchange import export_labels, import_labels
 from lofi_tal.studio.listing import list_videos, state_of
 
 
@@ -58,6 +61,32 @@ async def get_events(request: Request) -> Response:
     return StreamingResponse(bell.listen(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
+async def post_classes(request: Request) -> Response:
+    """Change the class list."""
+    desk, body = desk_of(request), await read_body(request)
+    await run_in_threadpool(change_classes, desk, body)
+    return await get_state(request)
+
+
+async def post_split(request: Request) -> Response:
+    """Divide videos into subsets."""
+    desk, body = desk_of(request), await read_body(request)
+    return Json({"changed": await run_in_threadpool(split, desk, body)})
+
+
+async def get_export(request: Request) -> Response:
+    """Answer with all labels in a format, as a download."""
+    file = await run_in_threadpool(export_labels, desk_of(request), request.path_params["format"])
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name, safe='', errors='replace')}"}
+    return Response(file.data, media_type=file.kind, headers=headers)
+
+
+async def post_import(request: Request) -> Response:
+    """Take labels or drafts from a file."""
+    desk, body = desk_of(request), await read_body(request, UPLOAD_BYTES)
+    return Json(await run_in_threadpool(import_labels, desk, body))
+
+
 def _on_video(what: str, handler: Any, methods: list[str]) -> Route:
     return Route(f"/api/videos/{{id:path}}/{what}", handler, methods=methods)
 
@@ -66,6 +95,10 @@ ROUTES = [
     Route("/api/state", get_state),
     Route("/api/videos", get_videos),
     Route("/api/events", get_events),
+    Route("/api/classes", post_classes, methods=["POST"]),
+    Route("/api/split", post_split, methods=["POST"]),
+    Route("/api/export/{format}", get_export),
+    Route("/api/import", post_import, methods=["POST"]),
     _on_video("entry", get_entry, ["GET"]),
     _on_video("entry", put_entry, ["PUT"]),
     _on_video("undo", post_undo, ["POST"]),
