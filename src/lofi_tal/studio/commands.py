@@ -78,7 +78,7 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
         DataError: If the labels cannot be trained on, as ``lofi data check`` says.
     """
     output = _output(places, body.get("output"))
-    options = _mapping(body.get("options") or {}, "options")
+    options = _mapping(body.get("options"), "options")
     if unknown := sorted(set(options) - set(_OPTIONS)):
         raise LofiError(f"options: {shown(unknown[0])} is unknown; allowed: {', '.join(_OPTIONS)}.")
     resume, overwrite, unchecked = (_flag(options, name) for name in ("resume", "overwrite", "unchecked"))
@@ -100,7 +100,7 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
     if not (made or resume):  # a recipe of other labels
         data = places.folder / "**" if places.nested else places.folder
         run += ["--set", _set("data.annotations", str(places.labels)), "--set", _set("data.videos", str(data))]
-    run += [part for setting in _settings(options.get("settings") or {}) for part in ("--set", setting)]
+    run += [part for setting in _settings(options.get("settings")) for part in ("--set", setting)]
     run += _budget(options.get("budget"))
     run += [f"--{name}" for name, on in (("resume", resume), ("overwrite", overwrite and begun)) if on]
     return Training([*commands, run], output, notes)
@@ -236,6 +236,8 @@ def _flag(options: Mapping[str, Any], name: str) -> bool:
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
         raise LofiError(f"{where}: expected an object, found {shown(value)}.")
     return value

@@ -7,6 +7,7 @@ A draft is ``{id, start, end, label, score, source}``, times in seconds on the p
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 from lofi_tal.annotations.values import read_number, read_text, read_time
 from lofi_tal.annotations.values import shown as told
 from lofi_tal.artefacts import read_record
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import ScoreSheet, load_sheet
 from lofi_tal.model_folders import RECORD
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
+from lofi_tal.studio.contents import read_label
 
 MODEL, IMPORT = "model", "import"
 """Kinds of sources."""
@@ -71,20 +73,26 @@ def shown_by(model: Path, sheet: ScoreSheet | None = None) -> Shown:
 def drafts_of(segments: Segments, shown: Shown, source: str) -> list[dict[str, Any]]:
     """Return what is shown of the detections of a video as drafts, in the order of time; the best :data:`MOST`.
 
-    Detections without a length are left out: nobody could accept them.
+    Detections that nobody could accept are left out: without a length, or with a label that is no name.
 
     Args:
         segments: The detections.
         shown: Which of them become drafts; each span once.
         source: Where they come from.
     """
-    kept = shown.of(segments).sorted()
-    kept = kept[kept.start < kept.end][:MOST]
-    rows = sorted(kept, key=lambda one: (one.start, one.end, one.label))
+    usable = (one for one in shown.of(segments).sorted() if one.start < one.end and _is_name(one.label))
+    kept = sorted(itertools.islice(usable, MOST), key=lambda one: (one.start, one.end, one.label))
     return [
-        {"id": f"d{i}", "start": start, "end": end, "label": label.strip() or "?", "score": score, "source": source}
-        for i, (start, end, label, score) in enumerate(rows)
+        {"id": f"{source[0]}{i}", "start": start, "end": end, "label": label.strip(), "score": score, "source": source}
+        for i, (start, end, label, score) in enumerate(kept)
     ]
+
+
+def _is_name(label: str) -> bool:
+    """Say whether a label can be that of an action."""
+    with contextlib.suppress(LofiError):
+        return bool(read_label(label, "label"))
+    return False
 
 
 def source_of(kind: str, name: str) -> str:

@@ -67,13 +67,18 @@ class Job:
     @property
     def command(self) -> str:
         """What runs, as a line for a shell."""
-        return " && ".join(shlex.join(["lofi", *arguments]) for arguments in self.commands)
+        return as_line(self.commands)
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as the page reads it."""
         kept = ("id", "kind", "command", "state", "started", "ended", "share", "text")
         output = self.facts.get("output")
         return {name: getattr(self, name) for name in kept} | ({} if output is None else {"output": output})
+
+
+def as_line(commands: Sequence[Sequence[str]]) -> str:
+    """Return commands as a line for a shell, which runs each after the one before has done its work."""
+    return " && ".join(shlex.join(["lofi", *arguments]) for arguments in commands)
 
 
 class UnknownJobError(LofiError):

@@ -5,16 +5,16 @@ Handlers find a :class:`~lofi_tal.studio.models.ModelSide` as ``app.state.models
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from lofi_tal.errors import LofiError, one_line
+from lofi_tal.studio.answers import Json, read_body, status_of
 from lofi_tal.studio.jobs import UnknownJobError
 from lofi_tal.studio.models import BusyError, ModelSide, UnknownModelError
 from lofi_tal.studio.runs import UnknownRunError
@@ -26,8 +26,6 @@ _STATUS: dict[type[LofiError], int] = {
     BusyError: 409,
 }
 _MOST_COMPARED = 12
-_MOST_BODY = 1 << 20  # bytes
-Handler = Callable[[ModelSide, Request], Any]
 
 
 def _answering(handle: Callable[..., Any], *, takes_body: bool = False) -> Callable[[Request], Awaitable[Response]]:
@@ -38,29 +36,12 @@ def _answering(handle: Callable[..., Any], *, takes_body: bool = False) -> Calla
 
     async def answer(request: Request) -> Response:
         try:
-            extra = (await _body(request),) if takes_body else ()
-            return JSONResponse(await run_in_threadpool(handle, request.app.state.models, request, *extra))
+            extra = (await read_body(request),) if takes_body else ()
+            return Json(await run_in_threadpool(handle, request.app.state.models, request, *extra))
         except LofiError as error:
-            status = _STATUS.get(type(error), 400)
-            return JSONResponse({"error": one_line(str(error))}, status_code=status)
+            return Json({"error": one_line(str(error))}, _STATUS.get(type(error)) or status_of(error))
 
     return answer
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """Return the object that a request brings."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MOST_BODY:
-            raise LofiError(f"The request has more than {_MOST_BODY:,} bytes.")
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise LofiError(f"The request is no JSON: {error}.") from error
-    if not isinstance(body, dict):
-        raise LofiError(f"The request is {type(body).__name__}; expected an object.")
-    return body
 
 
 def _order(models: ModelSide, request: Request) -> dict[str, Any]:
@@ -68,7 +49,7 @@ def _order(models: ModelSide, request: Request) -> dict[str, Any]:
 
 
 def _drafts(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[str, Any]:
-    return models.draft(body).to_json()
+    return models.draft(body)
 
 
 def _jobs(models: ModelSide, request: Request) -> list[dict[str, Any]]:
@@ -77,10 +58,10 @@ def _jobs(models: ModelSide, request: Request) -> list[dict[str, Any]]:
 
 def _start(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[str, Any]:
     if body.get("kind") == "detect":
-        return models.draft(body).to_json()
+        return models.draft(body)
     if body.get("kind") != "train":
         raise LofiError(f"kind: {body.get('kind')!r} is unknown; allowed: train, detect.")
-    return models.train(body).to_json()
+    return models.train(body)
 
 
 def _job(models: ModelSide, request: Request) -> dict[str, Any]:

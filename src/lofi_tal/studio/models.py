@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from lofi_tal.errors import DataError, LofiError, nearest
+from lofi_tal.errors import LofiError, nearest
 from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing
 from lofi_tal.studio.commands import Places, plan_detection, plan_training, read_threshold
-from lofi_tal.studio.drafts import MODEL
-from lofi_tal.studio.jobs import Job, Jobs
+from lofi_tal.studio.following import Desk, Follower
+from lofi_tal.studio.jobs import Job, Jobs, as_line
 from lofi_tal.studio.run_mistakes import VideoLabels, mistakes_of
 from lofi_tal.studio.runs import RunFacts, find_runs, require_run, side_by_side
 
-logger = logging.getLogger("lofi_tal")
 TRAIN = "train"
-NEWS = 1.0
-"""Seconds between two looks at jobs that run."""
-
-
-class Desk(Protocol):
-    """What the model side needs of the rest of the studio; all of it from any thread."""
-
-    folder: Path
-    labels: Path
-    work: Path
-    model: Path | None
-    device: str
-
-    def files(self) -> Mapping[str, Path]:
-        """Return the file of each video by its id."""
-
-    def entries(self) -> Iterable[Mapping[str, Any]]:
-        """Return what is said of each video: ``id``, ``state``, ``segments`` and more."""
-
-    def put_drafts(self, found: Mapping[str, list[dict[str, Any]]], kind: str) -> None:
-        """Give videos drafts; those that they have of sources of this kind are replaced."""
-
-    def flush(self) -> None:
-        """Write the labels file, if it is not as the memory is."""
-
-    def tell(self, event: dict[str, Any]) -> None:
-        """Tell the pages what happened."""
 
 
 class ModelSide:
@@ -62,57 +32,20 @@ class ModelSide:
         self.desk = desk
         self.jobs = jobs or Jobs(desk.work / "jobs")
         self.bringing = Bringing(desk.work / "sureness.json")
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.follower = Follower(desk, self.jobs, self.bringing)
         self._starting = threading.Lock()
-        self._told: dict[str, tuple[str, float | None, str]] = {}
 
     def start(self) -> None:
         """Follow the jobs, those of an earlier server among them, until :meth:`close`."""
-        self._over.clear()
-        self._thread = threading.Thread(target=self._follow, name="studio jobs", daemon=True)
-        self._thread.start()
+        self.follower.start()
 
     def close(self) -> None:
         """Follow them no more; they go on."""
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.follower.close()
 
     def running(self) -> list[Job]:
         """Return the jobs that go on when the server ends."""
         return [job for job in self.jobs.all() if job.state == "running"]
-
-    def _follow(self) -> None:
-        while True:
-            try:
-                self.look()
-            except Exception as error:  # a full disk, say; the next look may do better, and the server goes on
-                logger.warning("Jobs cannot be followed: %s: %s", type(error).__name__, error)
-            if self._over.wait(NEWS):
-                return
-
-    def look(self) -> None:
-        """Bring in what jobs have found since the last look, and tell of those that have changed."""
-        for job in self.jobs.all():
-            said = (job.state, job.share, job.text)
-            if self._told.get(job.id) == said and job.state != "running":
-                continue
-            if job.kind == DETECT:
-                with contextlib.suppress(DataError):  # the model is gone
-                    self._bring(job)
-            if self._told.get(job.id) != said:
-                self._told[job.id] = said
-                self.desk.tell({"kind": "job", "id": job.id})
-
-    def _bring(self, job: Job) -> None:
-        """Make drafts of what a job has found so far."""
-        for drafts in self.bringing.news(job, self._checked):
-            self.desk.put_drafts(drafts, MODEL)
-
-    def _checked(self) -> set[str]:
-        return {one["id"] for one in self.desk.entries() if one["state"] == "checked"}
 
     def models(self) -> dict[str, Path]:
         """Return the models that can detect, by name: the one given at the start first, then those of runs."""
@@ -125,8 +58,11 @@ class ModelSide:
         """Return the runs beside the labels and the videos, the latest first."""
         return find_runs((self.desk.labels.parent, self.desk.folder), self.desk.model)
 
-    def draft(self, body: Mapping[str, Any]) -> Job:
+    def draft(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a detection: ``model``, ``videos`` (ids, or ``new``), ``threshold``, ``device``.
+
+        Returns:
+            The job; with ``preview``, only the command that would run.
 
         Raises:
             LofiError: If a value is not allowed, or there is nothing to do.
@@ -136,10 +72,13 @@ class ModelSide:
         threshold = None if threshold is None else read_threshold(threshold)
         files = self._files(body.get("videos", "new"))
         with self._starting:
-            if busy := [job.id for job in self.running() if job.kind == DETECT]:
-                raise BusyError(f"A detection is at work ({busy[0]}): stop it, or wait until it has ended.")
             found = self._new_folder()
             command = plan_detection(self._places(), model, list(files.values()), found, body.get("device"), threshold)
+            if body.get("preview") is True:
+                return {"command": as_line([command]), "notes": []}
+            if busy := [job.id for job in self.running() if job.kind == DETECT]:
+                raise BusyError(f"A detection is at work ({busy[0]}): stop it, or wait until it has ended.")
+            found.mkdir(parents=True)
             facts = {
                 "model": name,
                 "path": str(model),
@@ -149,8 +88,11 @@ class ModelSide:
             }
             return self._begun(self.jobs.start(DETECT, [command], facts))
 
-    def train(self, body: Mapping[str, Any]) -> Job:
+    def train(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a training: ``output``, ``recipe``, ``options``; see :func:`~lofi_tal.studio.commands.plan_training`.
+
+        Returns:
+            The job; with ``preview``, only the commands that would run, and what the check of the labels says.
 
         Raises:
             LofiError: If a value is not allowed, or the run is at work already.
@@ -159,6 +101,8 @@ class ModelSide:
         self.desk.flush()
         with self._starting:
             plan = plan_training(self._places(), body, self.runs())
+            if body.get("preview") is True:
+                return {"command": as_line(plan.commands), "notes": list(plan.notes)}
             for job in self.running():
                 if job.kind == TRAIN and job.facts.get("path") == str(plan.output):
                     raise BusyError(f"Run {plan.output.name!r} is at work already ({job.id}).")
@@ -247,12 +191,11 @@ class ModelSide:
         number = 1
         while (root / str(number)).exists():
             number += 1
-        (root / str(number)).mkdir(parents=True)
         return root / str(number)
 
-    def _begun(self, job: Job) -> Job:
+    def _begun(self, job: Job) -> dict[str, Any]:
         self.desk.tell({"kind": "job", "id": job.id})
-        return job
+        return job.to_json()
 
 
 class BusyError(LofiError):

@@ -6,6 +6,7 @@ Nothing here needs torch. What a run wrote is read as data, and a damaged part o
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,7 +217,9 @@ def _flat(prefix: str, value: Any, level: int) -> Iterator[tuple[str, Any]]:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | None)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int | None)
 
 
 def side_by_side(runs: Sequence[RunFacts]) -> dict[str, Any]:
