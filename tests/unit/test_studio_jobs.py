@@ -170,6 +170,17 @@ def test_progress_is_read_from_the_log(made_by_hand):
     )
 
 
+def test_a_log_is_given_in_parts_that_cut_no_character(made_by_hand, monkeypatch):
+    hand_made(made_by_hand, "a", {"state": "done", "ended": 5.0, "exit": 0})
+    text = "aé≤😀" * 20
+    (made_by_hand.folder / "a" / LOG).write_text(text, encoding="utf-8")
+    monkeypatch.setattr("lofi_tal.studio.jobs.MOST_LOG", 7)
+    found, place = "", 0
+    while (part := made_by_hand.log("a", place))[0]:
+        found, place = found + part[0], part[1]
+    assert found == text
+
+
 @pytest.mark.parametrize("name", ["..", "a/../b", "A", "", "x" * 81, "nothing"])
 def test_names_that_are_no_job(made_by_hand, name):
     with pytest.raises(UnknownJobError):

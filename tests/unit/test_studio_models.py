@@ -228,6 +228,26 @@ def test_what_a_request_may_not_ask_for(folder, open_studio, path, body, status,
     assert client.get("/api/jobs").json() == []
 
 
+def test_a_job_that_somebody_else_wrote_leads_to_nothing_outside(folder, open_studio):
+    outside = folder.parent / "outside"
+    write_json(outside / "a.json", detections_to_activitynet([Segments("a", [0], [1], ("secret",), [1])]))
+    facts = {"model": "m", "threshold": None, "videos": {"a": "/x/a.mp4"}}
+    shown = {"everything": True, "limit": None, "limits": {}}
+    client = open_studio()
+    models = client.app.app.state.models
+    for name, more in (
+        ("1", {"found": "../../../outside", "shown": shown}),
+        ("2", {"found": "1", "shown": 5}),
+        ("3", {}),
+    ):
+        job = {"kind": "detect", "commands": [["detect"]], "facts": {**facts, **more}, "created": 1.0, "starter": {}}
+        write_json(models.jobs.folder / name / "job.json", job)
+        write_json(models.jobs.folder / name / "state.json", {"state": "done", "ended": 2.0})
+    models.follower.look()
+    assert len(client.get("/api/jobs").json()) == 3
+    assert client.get("/api/videos/a/entry").json()["drafts"] == []
+
+
 def test_one_detection_at_a_time(folder, open_studio):
     make_run(folder / "runs" / "first")
     client = open_studio((sys.executable, "-S", "-c", "import time; time.sleep(60)"))

@@ -7,22 +7,24 @@ measure; what is in it is not brought in again after a restart.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.sureness import measure_doubt
 from lofi_tal.files import inside, read_json, write_json
-from lofi_tal.model_folders import find_model
 from lofi_tal.showing import Shown
-from lofi_tal.studio.drafts import MODEL, drafts_of, read_detections, shown_by, source_of
+from lofi_tal.studio.drafts import MODEL, drafts_of, read_detections, source_of
 from lofi_tal.studio.jobs import Job
 from lofi_tal.writers import unique_names
 
 DETECT = "detect"
+"""Kind of the jobs that detect; their facts are ``model``, ``shown``, ``found``, ``threshold`` and ``videos``."""
 _AT_ONCE = 200  # videos whose drafts are handed over together
 
 
@@ -30,11 +32,11 @@ class Bringing:
     """What was brought in of which video.
 
     Args:
-        path: ``sureness.json``.
+        work: The work folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, work: Path) -> None:
+        self.path, self.found = work / "sureness.json", work / "found"
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, Any]] | None = None
 
@@ -54,39 +56,36 @@ class Bringing:
             checked: Returns the ids of videos that a person has looked through.
         """
         with self._lock:
-            waiting = self._waiting(job)
-            if not waiting:
+            task = _task_of(job)
+            waiting = [] if task is None else self._waiting(task)
+            if task is None or not waiting:
                 return
-            shown = shown_by(find_model(Path(job.facts["path"])))
-            limit = job.facts["threshold"]
-            asked = shown if limit is None else Shown(float(limit))
-            source, done = source_of(MODEL, str(job.facts["model"])), checked()
+            done = checked()
             while waiting:
                 some, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
                 drafts = {}
                 for video_id, path in some:
                     with contextlib.suppress(LofiError):
                         for segments in read_detections(read_json(path), path.name)[:1]:
-                            self._all()[video_id] = {"job": job.id, "values": measure_doubt(segments, shown)}
+                            self._all()[video_id] = {"job": job.id, "values": measure_doubt(segments, task.shown)}
                             if video_id not in done:
-                                drafts[video_id] = drafts_of(segments, asked, source)
+                                drafts[video_id] = drafts_of(segments, task.asked, task.source)
                 yield drafts
                 write_json(self.path, self._all())
 
-    def _waiting(self, job: Job) -> list[tuple[str, Path]]:
+    def _waiting(self, task: _Task) -> list[tuple[str, Path]]:
         """Return the videos whose results are there and were not brought in: id and file."""
-        folder = Path(job.facts["found"])
-        videos: Mapping[str, str] = job.facts["videos"]
+        folder = inside(self.found, task.found)
         there = set()
         with contextlib.suppress(OSError):
             there = {entry.name for entry in os.scandir(folder)}
-        names = unique_names([Path(path) for path in videos.values()])
-        files = {video_id: inside(folder, name, ".json") for video_id, name in zip(videos, names, strict=True)}
+        names = unique_names([Path(path) for path in task.videos.values()])
+        files = {video_id: inside(folder, name, ".json") for video_id, name in zip(task.videos, names, strict=True)}
         known = self._all()
         return [
             (video_id, path)
             for video_id, path in files.items()
-            if path.name in there and known.get(video_id, {}).get("job", "") < job.id
+            if path.name in there and known.get(video_id, {}).get("job", "") < task.job
         ]
 
     def _all(self) -> dict[str, dict[str, Any]]:
@@ -99,3 +98,37 @@ class Bringing:
             except (DataError, OSError, KeyError, TypeError, ValueError, AttributeError):
                 self._known = {}  # none yet, or damaged: it is made anew
         return self._known
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A detection: its job, its folder of results, files by video, what the model shows, what becomes drafts."""
+
+    job: str
+    found: str
+    videos: dict[str, str]
+    shown: Shown
+    asked: Shown
+    source: str
+
+
+def _task_of(job: Job) -> _Task | None:
+    """Return what a job detects; None if its facts are not as this program writes them."""
+    try:
+        facts = job.facts
+        limit, shown = facts["threshold"], _shown(facts["shown"])
+        asked = shown if limit is None else Shown(float(limit))
+        videos = {str(name): str(path) for name, path in facts["videos"].items()}
+        return _Task(job.id, str(facts["found"]), videos, shown, asked, source_of(MODEL, str(facts["model"])))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _shown(said: Mapping[str, Any]) -> Shown:
+    """Return what ``Shown.to_json`` gave."""
+
+    def limit(value: Any) -> float:
+        return math.inf if value is None else float(value)
+
+    limits = {str(label): limit(value) for label, value in said["limits"].items()}
+    return Shown(-math.inf if said["everything"] else limit(said["limit"]), limits)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lofi_tal.errors import DataError
 from lofi_tal.studio.bringing import DETECT, Bringing
 from lofi_tal.studio.drafts import MODEL
 from lofi_tal.studio.jobs import Job, Jobs
@@ -88,8 +86,7 @@ class Follower:
             if self._told.get(job.id) == said and job.state != "running":
                 continue
             if job.kind == DETECT:
-                with contextlib.suppress(DataError):  # the model is gone
-                    self._bring(job)
+                self._bring(job)
             if self._told.get(job.id) != said:
                 self._told[job.id] = said
                 self.desk.tell({"kind": "job", "id": job.id})

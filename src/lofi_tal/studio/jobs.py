@@ -6,6 +6,7 @@ A job is a folder: ``job.json`` says what it is, ``state.json`` how it goes (its
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -201,8 +202,10 @@ class Jobs:
                 data = handle.read(MOST_LOG)
         except FileNotFoundError:
             return "", 0
-        whole = data if len(data) < MOST_LOG else data[: data.rfind(b"\n") + 1] or data  # no character is cut
-        return whole.decode(errors="replace"), max(0, start) + len(whole)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(data)
+        rest = decoder.getstate()[0]  # the beginning of a character, whose end comes with the next call
+        return text, max(0, start) + len(data) - len(rest)
 
     def stop(self, name: str) -> Job:
         """Stop a job: its command is interrupted as by Ctrl-C. It may take a moment until it has ended.

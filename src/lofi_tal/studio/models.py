@@ -12,6 +12,7 @@ from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing
 from lofi_tal.studio.commands import Places, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.drafts import shown_by
 from lofi_tal.studio.following import Desk, Follower
 from lofi_tal.studio.jobs import Job, Jobs, as_line
 from lofi_tal.studio.run_mistakes import VideoLabels, mistakes_of
@@ -31,7 +32,7 @@ class ModelSide:
     def __init__(self, desk: Desk, jobs: Jobs | None = None) -> None:
         self.desk = desk
         self.jobs = jobs or Jobs(desk.work / "jobs")
-        self.bringing = Bringing(desk.work / "sureness.json")
+        self.bringing = Bringing(desk.work)
         self.follower = Follower(desk, self.jobs, self.bringing)
         self._starting = threading.Lock()
 
@@ -81,8 +82,8 @@ class ModelSide:
             found.mkdir(parents=True)
             facts = {
                 "model": name,
-                "path": str(model),
-                "found": str(found),
+                "shown": shown_by(find_model(model)).to_json(),
+                "found": found.name,
                 "threshold": threshold,
                 "videos": {video_id: str(path) for video_id, path in files.items()},
             }
@@ -187,7 +188,7 @@ class ModelSide:
 
     def _new_folder(self) -> Path:
         """Return a folder for what a detection finds, which nobody has used."""
-        root = self.desk.work.absolute() / "found"
+        root = self.bringing.found.absolute()
         number = 1
         while (root / str(number)).exists():
             number += 1
