@@ -23,10 +23,16 @@ export function show(id, title, ...body) {
   return dialog;
 }
 
+let hints = 0;
 export function field(text, node, hint = "") {
   const label = make("label", "field");
+  node.setAttribute("aria-label", text);
   label.append(make("span", "", text), node);
-  if (hint) label.append(make("small", "muted", hint));
+  if (!hint) return label;
+  const more = make("small", "muted", hint);
+  more.id = `hint-${(hints += 1)}`;
+  node.setAttribute("aria-describedby", more.id);
+  label.append(more);
   return label;
 }
 

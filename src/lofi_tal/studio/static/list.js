@@ -176,7 +176,9 @@ export class VideoList {
     picture.addEventListener("error", () => picture.classList.add("broken"));
     picture.src = thumbnail(one.id);
     const words = make("div", "words");
-    words.append(make("div", "file"), make("div", "facts muted"));
+    const head = make("div", "head");
+    head.append(make("span", "file"), make("span", "subset muted"));
+    words.append(head, make("div", "facts muted"));
     row.append(picture, words);
     return row;
   }
@@ -189,13 +191,14 @@ export class VideoList {
     row.setAttribute("aria-selected", String(one.id === this.current));
     row.setAttribute("aria-posinset", at + 1);
     row.setAttribute("aria-setsize", this.shown.length);
-    const [file, facts] = row.lastChild.children;
+    const [head, facts] = row.lastChild.children;
+    const [file, subset] = head.children;
     file.textContent = one.id;
+    subset.textContent = one.subset || "";
     row.title = one.problem ? `${one.id}: ${one.problem}` : one.id;
     const state = make("span", `state ${one.state}`, one.state);
     const parts = [one.duration ? clock(one.duration, 0) : "…", `${one.actions} action${one.actions === 1 ? "" : "s"}`];
     if (one.drafts) parts.push(`${one.drafts} draft${one.drafts === 1 ? "" : "s"}`);
-    if (one.subset) parts.push(one.subset);
     if (one.problem) parts.push("problem");
     facts.replaceChildren(state, make("span", "", parts.join(" · ")));
   }

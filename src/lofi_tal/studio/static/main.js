@@ -152,9 +152,10 @@ async function start() {
   get("/api/order").then(({ measures }) => app.list.measures(measures)).catch(() => {});
   get("/api/jobs").then((jobs) => jobs[0] && app.training.heard(jobs[0].id)).catch(() => {});
   hear(app, say);
-  const id = chosen() || app.list.unchecked();
-  if (id && app.list.byId.has(id)) await app.open(id);
-  else if (!app.list.videos.length) byId("nothing").textContent = "There is no video in this folder.";
+  const known = app.list.byId.has(chosen()) ? chosen() : null;
+  const id = known || app.list.unchecked() || app.list.beside(1);
+  if (id) await app.open(id);
+  else byId("nothing").textContent = "There is no video in this folder.";
   document.body.dataset.ready = "yes";
 }
 

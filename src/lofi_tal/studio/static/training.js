@@ -1,7 +1,7 @@
 // Train and look: jobs with their progress, runs side by side, and what a run got wrong, video by video.
 import { clock, make } from "/static/shared.js";
 import { get, post } from "./api.js";
-import { button, choice, command, field, input, notes, show, submit } from "./forms.js";
+import { button, choice, command, field, input, notes, show, submit, tick } from "./forms.js";
 
 const KINDS = {
   missed: "Missed: an action that was not found",
@@ -56,11 +56,16 @@ export class Training {
     let number = taken.size + 1;
     while (taken.has(`run-${number}`)) number += 1;
     const name = input("text", `run-${number}`, { maxLength: 80, pattern: "[A-Za-z0-9][A-Za-z0-9_.\\-]*", required: true, spellcheck: false });
-    const recipe = choice([["", "a new one, proposed for these labels (lofi init)"], ...runs.map((run) => [run.name, `that of ${run.name}`])], "");
+    const recipe = input("text", "", { placeholder: "a new one, proposed for these labels", spellcheck: false });
+    const known = make("datalist");
+    known.id = "known-recipes";
+    known.append(...runs.map((run) => new Option(run.name, run.name)));
+    recipe.setAttribute("list", known.id);
+    const [anyway, unchecked] = tick("train even if some videos cannot be read");
     const budget = input("text", "", { placeholder: "such as 30min or 2h", spellcheck: false });
     const words = command(this.app.state.commands?.run || "");
     const found = make("div", "said");
-    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: budget.value ? { budget: budget.value } : {} });
+    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
     const preview = async () => {
       try {
         const answer = await post("/api/jobs", { ...body(), preview: true });
@@ -73,8 +78,8 @@ export class Training {
       const job = await post("/api/jobs", body());
       await this.show("jobs", job.id);
     });
-    for (const node of [name, recipe, budget]) node.addEventListener("change", preview);
-    form.with(field("Name of the run", name), field("Recipe", recipe), field("Time budget", budget, "Optional: the most time that the training may take."), words, found);
+    for (const node of [name, recipe, budget, unchecked]) node.addEventListener("change", preview);
+    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
     this.body.replaceChildren(make("p", "", "Checks the videos, proposes a recipe and runs it, as a process of its own: you can close this page, or stop the studio."), form);
     await preview();
   }
