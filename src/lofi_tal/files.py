@@ -27,6 +27,7 @@ _COMPANIONS = frozenset((
 _PART = ".part"
 _DAY = 86400.0
 _UNFINISHED = (_PART, ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _NOT_PLAIN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -110,13 +111,16 @@ def json_text(value: Any) -> str:
 
     What steers a terminal, and bytes of a name that are no UTF-8, are escaped: reading gives them back.
     """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return escaped(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def json_line(value: Any) -> str:
     """Return ``value`` as JSON on one line, without an end; what :func:`json_text` escapes is escaped here too."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return escaped(_LINE.encode(value))
+
+
+def escaped(text: str) -> str:
+    """Return JSON in which what steers a terminal, and bytes of a name that are no UTF-8, are escapes."""
     return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

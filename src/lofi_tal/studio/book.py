@@ -15,6 +15,7 @@ from typing import Any
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_bytes
+from lofi_tal.report.theme import series_colour
 from lofi_tal.studio.contents import Content
 from lofi_tal.studio.document import Document, Stamp, stamp_of, visible
 from lofi_tal.studio.journal import Journal
@@ -48,8 +49,7 @@ class Book:
         self.uses: Counter[str] = Counter()
         for content in self.contents.values():
             self._count(content, 1)
-        known = {one["name"] for one in self.classes}
-        self.classes += [new_class(label, self.classes) for label in self.uses if label not in known]
+        self.classes = with_labels(self.classes, self.contents.values())
         self.unwritten: set[str] = set()
         self._catch_up(replay)
 
@@ -252,18 +252,11 @@ class Writing:
         return True
 
 
-PALETTE = (
-    "#3366cc", "#dc7a1f", "#2e9e5b", "#b0409a", "#c23b3b", "#1f9fb0", "#8a6d1f", "#6a51c7", "#5f8f1f", "#d0587f",
-    "#4a6f8f", "#9c5a33",
-)  # fmt: skip
-"""Colours of classes, one after the other."""
-
-
 def new_class(name: str, others: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a class with the next colour, and the first number key that is free."""
     taken = {one["key"] for one in others}
     key = next((key for key in "123456789" if key not in taken), "")
-    return {"name": name, "key": key, "colour": PALETTE[len(others) % len(PALETTE)]}
+    return {"name": name, "key": key, "colour": series_colour(len(others))}
 
 
 def with_labels(classes: list[dict[str, Any]], contents: Iterable[Content]) -> list[dict[str, Any]]:

@@ -244,13 +244,16 @@ class Desk:
                 self._say_problem(f"The labels file cannot be written, and the journal has all changes: {error}")
 
     def _examine(self) -> None:
+        pause = _SCANS
         while True:
             try:
                 self.shelf.examine(self._seen, self._stop)
-                if self._stop.wait(_SCANS):
+                if self._stop.wait(pause):
                     return
+                begun = time.monotonic()
                 if self.shelf.scan():
                     self.bell.tell({"kind": "videos"})
+                pause = max(_SCANS, 20 * (time.monotonic() - begun))  # of many files, not all the time
             except LofiError as error:
                 logger.warning("%s", error)
                 if self._stop.wait(_SCANS):

@@ -6,6 +6,7 @@ written anew.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +16,14 @@ import xxhash
 
 from lofi_tal.annotations import VideoAnnotation, parse_annotations, read_document
 from lofi_tal.errors import DataError
-from lofi_tal.files import json_line
+from lofi_tal.files import escaped, json_line
 from lofi_tal.studio.contents import Action, Content, in_order
 
 Stamp = tuple[int, int, int]
 Visible = tuple[str, tuple[tuple[float, float, str, str], ...]]
 """What a labels file says of a video, without ids: its subset, and its actions by time."""
 
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _KNOWN = ("segment", "label")
 
 
@@ -84,7 +86,7 @@ class Document:
         video = self.videos.get(video_id)
         if video is None:
             return Content()
-        free: dict[tuple[Any, ...], list[str]] = {}
+        free: dict[tuple[float, float, str, str], list[str]] = {}
         for one in ids:
             free.setdefault(_key(one), []).append(one.id)
         taken = {one.id for one in ids}
@@ -141,8 +143,7 @@ class Document:
 
 def visible(content: Content) -> Visible:
     """Return what of a content a labels file shows."""
-    rows = [(one.start, one.end, one.label, json_line(one.more)) for one in content.segments]
-    return content.subset, tuple(sorted(rows))
+    return content.subset, tuple(sorted(map(_key, content.segments)))
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -158,8 +159,8 @@ def _is_empty(raw: Any) -> bool:
     return isinstance(raw, dict) and raw.get("database") == {}
 
 
-def _key(one: Action) -> tuple[Any, ...]:
-    return one.start, one.end, one.label, json_line(one.more)
+def _key(one: Action) -> tuple[float, float, str, str]:
+    return one.start, one.end, one.label, _json(one.more) if one.more else ""
 
 
 def _unused(name: str, taken: set[str]) -> str:
@@ -170,13 +171,13 @@ def _unused(name: str, taken: set[str]) -> str:
 
 def _record_text(record: Mapping[str, Any]) -> str:
     """Return a record with a line for each action."""
-    return "{" + ", ".join(f"{json_line(key)}: {_value_text(key, value)}" for key, value in record.items()) + "}"
+    return escaped("{" + ", ".join(f"{_json(key)}: {_value_text(key, value)}" for key, value in record.items()) + "}")
 
 
 def _value_text(key: str, value: Any) -> str:
     if key != "annotations" or not isinstance(value, list) or not value:
-        return json_line(value)
-    return "[\n" + ",\n".join(f"   {json_line(one)}" for one in value) + "\n  ]"
+        return _json(value)
+    return "[\n   " + ",\n   ".join(map(_json, value)) + "\n  ]"
 
 
 def _hash(data: bytes) -> str:

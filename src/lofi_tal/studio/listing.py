@@ -64,7 +64,7 @@ def list_videos(desk: Desk) -> dict[str, Any]:
         known = record if clock is not None else None
         videos.append({
             "id": video_id,
-            "file": None if film is None else str(film.path.relative_to(desk.folder)),
+            "file": None if film is None else film.name,
             "duration": clock.end if clock else labelled.duration if labelled else None,
             "fps": film.fps if film and film.fps else labelled.fps if labelled else None,
             "width": known.width if known else None,

@@ -93,7 +93,7 @@ def _encode(container: Any, path: Path, timeline: Timeline, share: Share) -> Non
         frame.pts, frame.time_base = ticks[number], Fraction(1, _CLOCK)
         for packet in stream.encode(frame):
             container.mux(_timed(packet, ticks))
-        share.note((number + 1) / len(ticks))
+        share.note((number + 1) / (len(ticks) - 1))
     for packet in stream.encode(None):
         container.mux(_timed(packet, ticks))
 

@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Iterable
 from html import escape
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -137,8 +138,11 @@ class Guard:
 def _is_address(host: str) -> bool:
     """Say whether a name is a plain address, which no site can point elsewhere."""
     name, _, port = host.rpartition(":")
-    digits = name.replace(".", "")
-    return port.isdigit() and (digits.isdigit() or (name.startswith("[") and name.endswith("]")))
+    try:
+        address = ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return port.isdigit() and name == (f"[{address}]" if address.version == 6 else str(address))
 
 
 def _refusal(scope: Scope, headers: Headers) -> Response:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lofi_tal.errors import DataError, LofiError
@@ -20,13 +21,15 @@ class Film:
     """A video file.
 
     Args:
-        path: The file, which lies in the folder.
+        path: The file.
+        name: Its path within the folder.
         record: What is known of it, None until it has been examined.
         problem: Why it cannot be used, or what is odd about it.
         barred: It is not to be opened: it leads out of the folder, or is no plain file.
     """
 
     path: Path
+    name: str
     record: VideoRecord | None = None
     problem: str = ""
     barred: bool = False
@@ -73,14 +76,14 @@ class Shelf:
             VideoError: If the folder cannot be read.
         """
         films = {}
-        index = find_videos(self._where)
+        index, inside = find_videos(self._where), dict[Path, bool]()
         for video_id in index:
             paths = [path for path in index.files[video_id] if not any(path.is_relative_to(one) for one in self._apart)]
             if not paths:
                 continue
             before = self.films.get(video_id)
-            films[video_id] = before if before and before.path == paths[0] else Film(paths[0])
-            films[video_id] = self._judged(films[video_id], paths)
+            same = before is not None and before.record is not None and before.path == paths[0]
+            films[video_id] = before if before is not None and same else self._judged(paths, inside)
         changed = films.keys() != self.films.keys() or any(
             films[video_id].path != film.path for video_id, film in self.films.items()
         )
@@ -147,21 +150,29 @@ class Shelf:
     def _learn(self, video_id: str, path: Path, record: VideoRecord, seen: Callable[[str], None]) -> None:
         film = self.films.get(video_id)
         if film is not None and film.path == path:
-            self.films[video_id] = Film(path, record, record.error or film.problem)
+            self.films[video_id] = replace(film, record=record, problem=record.error or film.problem)
             seen(video_id)
 
-    def _judged(self, film: Film, paths: list[Path]) -> Film:
-        """Return a film with what is wrong with it at first sight."""
-        if film.record is not None:
-            return film
-        try:
-            plain_file(film.path, self.folder)
-        except LofiError as error:
-            return Film(film.path, None, str(error), barred=True)
-        if len(paths) > 1:
-            others = ", ".join(str(path.relative_to(self.folder)) for path in paths[1:4])
-            return Film(film.path, None, f"{others} has the same name and is not used: rename it.")
-        return film
+    def _judged(self, paths: list[Path], inside: dict[Path, bool]) -> Film:
+        """Return a film with what is wrong with it at first sight.
+
+        Args:
+            paths: Of all files of its name, the first of which counts.
+            inside: Whether folders lie in that of the videos, as far as somebody has looked.
+        """
+        path, *others = paths
+        name = str(path.relative_to(self.folder))
+        if path.parent not in inside:
+            inside[path.parent] = path.parent.resolve().is_relative_to(self.folder)
+        if not inside[path.parent] or not stat.S_ISREG(path.lstat().st_mode):  # a link, which may lead anywhere
+            try:
+                plain_file(path, self.folder)
+            except LofiError as error:
+                return Film(path, name, None, str(error), barred=True)
+        if others:
+            some = ", ".join(str(other.relative_to(self.folder)) for other in others[:3])
+            return Film(path, name, None, f"{some} has the same name and is not used: rename it.")
+        return Film(path, name)
 
 
 def _nobody(video_id: str) -> None:
