@@ -248,6 +248,18 @@ def test_a_job_that_somebody_else_wrote_leads_to_nothing_outside(folder, open_st
     assert client.get("/api/videos/a/entry").json()["drafts"] == []
 
 
+def test_of_too_many_videos_those_are_taken_that_a_command_can_name(folder, open_studio, monkeypatch):
+    make_run(folder / "runs" / "first")
+    monkeypatch.setattr("lofi_tal.studio.commands.MOST_ARGUMENTS", 2 * len(f"{folder}/a.mp4 "))
+    client = open_studio()
+    answer = post(client, "/api/drafts", videos="new", preview=True).json()
+    assert (answer["command"].count(".mp4"), answer["notes"]) == (2, [
+        "1 new videos are left for the next time: a command cannot name more."
+    ])  # fmt: skip
+    refused = post(client, "/api/drafts", videos=["a", "b", "c"], preview=True)
+    assert "choose 2, and more afterwards" in refused.json()["error"]
+
+
 def test_one_detection_at_a_time(folder, open_studio):
     make_run(folder / "runs" / "first")
     client = open_studio((sys.executable, "-S", "-c", "import time; time.sleep(60)"))

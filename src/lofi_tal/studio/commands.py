@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 _SETTING = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z][a-z0-9_]{0,39}){0,3}")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 _BUDGET = re.compile(r"[0-9]{1,4}(\.[0-9]{1,2})?(s|min|h)|\d{1,3}:\d\d:\d\d")
-_MOST_ARGUMENTS = 1_000_000  # bytes of a command: systems allow two million and more
+MOST_ARGUMENTS = 1_000_000
+"""Bytes of the files that a command names: systems allow two million in all, and more."""
 _OPTIONS = ("device", "settings", "budget", "resume", "overwrite", "unchecked")
 
 
@@ -135,7 +138,7 @@ def plan_detection(
         threshold: Lowest score of drafts; the model's own thresholds if None.
 
     Raises:
-        LofiError: If there is no video, there are too many for a command, or a value is not allowed.
+        LofiError: If there is no video, there are more than :func:`fitting` says, or a value is not allowed.
     """
     if not files:
         raise LofiError("There is no video to detect in: choose some that are not checked.")
@@ -143,9 +146,15 @@ def plan_detection(
     command += ["--out", str(found), "--format", "json", "--device", _device(device, places)]
     if threshold is not None:
         command += ["--threshold", f"{read_threshold(threshold):g}"]
-    if sum(len(part.encode(errors="surrogateescape")) + 1 for part in command) > _MOST_ARGUMENTS:
-        raise LofiError(f"{len(files)} videos are too many for one command: choose fewer, and more afterwards.")
+    if (most := fitting(files)) < len(files):
+        raise LofiError(f"{len(files)} videos are too many for one command: choose {most}, and more afterwards.")
     return command
+
+
+def fitting(files: Sequence[Path]) -> int:
+    """Return how many of the first files one command can name."""
+    sizes = itertools.accumulate(len(os.fsencode(path)) + 1 for path in files)
+    return sum(size <= MOST_ARGUMENTS for size in sizes)
 
 
 def read_threshold(value: Any) -> float:

@@ -11,7 +11,7 @@ from lofi_tal.errors import LofiError, nearest
 from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing
-from lofi_tal.studio.commands import Places, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.commands import Places, fitting, plan_detection, plan_training, read_threshold
 from lofi_tal.studio.drafts import shown_by
 from lofi_tal.studio.following import Desk, Follower
 from lofi_tal.studio.jobs import Job, Jobs, as_line
@@ -71,12 +71,13 @@ class ModelSide:
         name, model = self._model(body.get("model"))
         threshold = body.get("threshold")
         threshold = None if threshold is None else read_threshold(threshold)
-        files = self._files(body.get("videos", "new"))
+        files, left = self._files(body.get("videos", "new"))
+        notes = [f"{left} new videos are left for the next time: a command cannot name more."] if left else []
         with self._starting:
             found = self._new_folder()
             command = plan_detection(self._places(), model, list(files.values()), found, body.get("device"), threshold)
             if body.get("preview") is True:
-                return {"command": as_line([command]), "notes": []}
+                return {"command": as_line([command]), "notes": notes}
             if busy := [job.id for job in self.running() if job.kind == DETECT]:
                 raise BusyError(f"A detection is at work ({busy[0]}): stop it, or wait until it has ended.")
             found.mkdir(parents=True)
@@ -87,7 +88,7 @@ class ModelSide:
                 "threshold": threshold,
                 "videos": {video_id: str(path) for video_id, path in files.items()},
             }
-            return self._begun(self.jobs.start(DETECT, [command], facts))
+            return self._begun(self.jobs.start(DETECT, [command], facts), notes)
 
     def train(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a training: ``output``, ``recipe``, ``options``; see :func:`~lofi_tal.studio.commands.plan_training`.
@@ -110,7 +111,7 @@ class ModelSide:
             name = plan.output.relative_to(self.desk.labels.parent.absolute()).as_posix()
             facts = {"output": name, "path": str(plan.output), "notes": list(plan.notes)}
             plan.output.parent.mkdir(parents=True, exist_ok=True)
-            return self._begun(self.jobs.start(TRAIN, plan.commands, facts))
+            return self._begun(self.jobs.start(TRAIN, plan.commands, facts), list(plan.notes))
 
     def order(self, by: str | None) -> dict[str, Any]:
         """Return the videos that are not checked, those of which the model is least sure first.
@@ -173,18 +174,20 @@ class ModelSide:
             raise UnknownModelError(f"model: {name!r} is unknown; there are: {known}.{hint}")
         return name, models[name]
 
-    def _files(self, videos: Any) -> dict[str, Path]:
-        """Return the files of the videos that a request names."""
+    def _files(self, videos: Any) -> tuple[dict[str, Path], int]:
+        """Return the files of the videos that a request names: of all new ones those that fit, and how many do not."""
         files = self.desk.files()
         if videos == "new":
-            wanted = [one["id"] for one in self.desk.entries() if one["state"] == "new"]
-        elif isinstance(videos, list) and all(isinstance(one, str) for one in videos):
+            new = [one["id"] for one in self.desk.entries() if one["state"] == "new" and one["id"] in files]
+            wanted = new[: fitting([files[one].absolute() for one in new])]
+            return {one: files[one].absolute() for one in wanted}, len(new) - len(wanted)
+        if isinstance(videos, list) and all(isinstance(one, str) for one in videos):
             wanted = list(dict.fromkeys(videos))
             if unknown := [one for one in wanted if one not in files]:
                 raise LofiError(f"videos: there is no video {unknown[0]!r}.{nearest(unknown[0], files)}")
         else:
             raise LofiError('videos: expected a list of ids, or "new".')
-        return {one: files[one].absolute() for one in wanted if one in files}
+        return {one: files[one].absolute() for one in wanted}, 0
 
     def _new_folder(self) -> Path:
         """Return a folder for what a detection finds, which nobody has used."""
@@ -194,9 +197,9 @@ class ModelSide:
             number += 1
         return root / str(number)
 
-    def _begun(self, job: Job) -> dict[str, Any]:
+    def _begun(self, job: Job, notes: list[str]) -> dict[str, Any]:
         self.desk.tell({"kind": "job", "id": job.id})
-        return job.to_json()
+        return job.to_json() | {"notes": notes}
 
 
 class BusyError(LofiError):
