@@ -49,12 +49,14 @@ export class VideoList {
 
   // Orders by where a model is least sure, as the server knows them.
   measures(list) {
-    for (const option of [...this.sort.options]) if (option.value.startsWith("sure:")) option.remove();
+    const group = make("optgroup");
+    group.label = "next video: least sure first";
     for (const { name, text } of list) {
-      const option = new Option(`least sure: ${name.replaceAll("_", " ")}`, `sure:${name}`);
+      const option = new Option(`next video: ${name}`, `sure:${name}`);
       option.title = text;
-      this.sort.append(option);
+      group.append(option);
     }
+    this.sort.append(group);
   }
 
   set(videos) {
