@@ -113,7 +113,7 @@ def test_a_job_is_found_again_after_the_server_was_killed(jobs):
         server.kill()
     again = jobs.get(name)
     assert again.state == "running"
-    assert again.text == "lofi wait"
+    assert again.text == "lofi wait: wait"
     jobs.stop(name)
     assert ended(jobs, name).state == "stopped"
     assert "ended in order" in jobs.log(name)[0]
@@ -154,6 +154,18 @@ def test_restarts_other_machines_and_jobs_that_never_began(made_by_hand):
     assert made_by_hand.get("b").state == "lost"
 
 
+def test_a_job_that_ends_while_it_is_looked_at_is_not_lost(made_by_hand, monkeypatch):
+    """The keeper writes its last word, and is gone, after the state was read."""
+    hand_made(made_by_hand, "a", {"state": "running", "holder": GONE})
+
+    def gone_after_its_last_word(holder):
+        write_json(made_by_hand.folder / "a" / STATE, {"state": "done", "ended": 5.0, "exit": 0})
+        return True
+
+    monkeypatch.setattr("lofi_tal.studio.jobs.is_gone", gone_after_its_last_word)
+    assert made_by_hand.get("a").state == "done"
+
+
 def test_progress_is_read_from_the_log(made_by_hand):
     alive = {"machine": machine(), "host": "here", "pid": os.getpid(), "born": born(os.getpid())}
     hand_made(
@@ -161,7 +173,9 @@ def test_progress_is_read_from_the_log(made_by_hand):
     )
     assert (made_by_hand.get("a").share, made_by_hand.get("a").text) == (None, "step 2 of 2, lofi run")
     (made_by_hand.folder / "a" / LOG).write_text("$ lofi init\nold 5/5 0:01 ETA 0:00 \n$ lofi run /r.yaml\nhello\n")
-    assert made_by_hand.get("a").share is None, "lines of an earlier command do not count"
+    job = made_by_hand.get("a")
+    assert job.share is None, "lines of an earlier command do not count"
+    assert job.text == "step 2 of 2, lofi run: hello"
     with (made_by_hand.folder / "a" / LOG).open("a") as log:
         log.write("lofi 30/120 1:18 ETA 3:54 epoch 6/12 loss 2.8\nsomething else\n")
     assert (made_by_hand.get("a").share, made_by_hand.get("a").text) == (

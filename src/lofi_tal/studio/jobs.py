@@ -33,6 +33,7 @@ SILENT = 90.0
 MOST_LOG = 256 * 1024
 """Bytes of a log that are given at once."""
 _TAIL = 16 * 1024  # bytes of a log that are looked at for progress
+_LINE = 160  # letters of a line of a log
 _ID = re.compile(r"[0-9a-z-]{1,80}")
 _STARTING = 10.0  # seconds that a keeper has to begin
 
@@ -247,7 +248,10 @@ class Jobs:
         else:  # of another server, which may be about to start it
             gone = is_gone(job["starter"]) or not is_here(job["starter"])
             lost = gone and time.time() - float(job["created"]) > _STARTING
-        return {**said, "state": "lost"} if lost else said
+        if not lost:
+            return said
+        last = _read(self.folder / name / STATE)  # it may have ended in order since it was read
+        return last if last.get("state", "running") != "running" else {**said, "state": "lost"}
 
     @staticmethod
     def _is_lost(said: Mapping[str, Any], path: Path) -> bool:
@@ -269,6 +273,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _progress(folder: Path, said: Mapping[str, Any], commands: Sequence[Sequence[str]]) -> tuple[float | None, str]:
     """Return what is done of the task at hand, and how the job goes in a line, from the end of its log."""
     lines = _last_lines(folder / LOG)
+    last = next((line for line in reversed(lines) if line.strip() and not line.startswith("$ ")), "")
     state = said["state"]
     if state == "running":
         step = int(said.get("step", 0))
@@ -276,16 +281,17 @@ def _progress(folder: Path, said: Mapping[str, Any], commands: Sequence[Sequence
         doing = f"lofi {doing}" if len(commands) == 1 else f"step {step + 1} of {len(commands)}, lofi {doing}"
         line = next((found for one in reversed(lines) if (found := told(one))), None)
         if line is None or not line.total:
-            return None, doing
-        return min(1.0, line.done / line.total), f"{doing}: {line.title} {line.done}/{line.total}, {line.left} left"
-    last = next((line for line in reversed(lines) if line.strip() and not line.startswith("$ ")), "")
-    if state == "failed":
-        error = next((line for line in reversed(lines) if line.startswith("lofi: ")), last)
-        return None, one_line(error.removeprefix("lofi: ")) or f"exit status {said.get('exit')}"
+            return None, one_line(f"{doing}: {last[:_LINE]}" if last else doing)
+        share = min(1.0, line.done / line.total)
+        return share, one_line(f"{doing}: {line.title} {line.done}/{line.total}, {line.left} left")
     if state == "lost":
         return None, "its process vanished: the machine was restarted, or it was killed"
-    remark = "; some videos or annotations could not be used" if said.get("exit") == FINE[-1] else ""
-    return (1.0 if state == "done" else None), f"{state}{remark}"
+    if state == "done":
+        return 1.0, "done; some videos or annotations could not be used" if said.get("exit") == FINE[-1] else "done"
+    error = next((line.removeprefix("lofi: ") for line in reversed(lines) if line.startswith("lofi: ")), "")
+    if state == "stopped":
+        return None, one_line(error) or "stopped"
+    return None, one_line(error or last) or f"exit status {said.get('exit')}"
 
 
 def _last_lines(path: Path) -> list[str]:
