@@ -34,6 +34,15 @@ def test_detections_become_drafts_each_span_once_in_the_order_of_time():
     }
 
 
+def test_what_lofi_detect_says_of_the_scores_that_are_shown_holds():
+    segments = Segments("a", [5, 1, 7], [9, 2, 8], ("run", "jump", "throw"), [0.4, 0.9, 0.9])
+    shown = Shown(0.5, {"throw": np.inf})
+    document = detections_to_activitynet([segments]) | {"shown": shown.to_json()}
+    assert plain(read_drafts(document, "found.json")) == {"a": [(1, 2, "jump", 0.9)]}
+    with pytest.raises(DataError, match="shown"):
+        read_drafts(document | {"shown": {"limit": "x"}}, "found.json")
+
+
 EVENTS = [
     {"start": 1, "end": "0:02.5", "label": "run"},
     {"start": "1:00", "end": "1:05", "label": "jump", "score": 0.5},

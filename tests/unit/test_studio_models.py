@@ -228,11 +228,22 @@ def test_what_a_request_may_not_ask_for(folder, open_studio, path, body, status,
     assert client.get("/api/jobs").json() == []
 
 
+def test_drafts_from_files_are_ordered_too(folder, open_studio):
+    client = open_studio()
+    scores = {"a": 0.9, "b": 0.6, "c": 0.8}
+    rows = [Segments(name, [0], [1], ("run",), [score]) for name, score in scores.items()]
+    text = json.dumps(detections_to_activitynet(rows))
+    body = {"format": "auto", "name": "found.json", "text": text, "as": "drafts"}
+    assert client.post("/api/import", content=json.dumps(body)).status_code == 200
+    order = client.get("/api/order").json()["videos"]
+    assert [(one["id"], round(one["value"], 6)) for one in order] == [("b", 0.4), ("c", 0.2), ("a", 0.1)]
+
+
 def test_a_job_that_somebody_else_wrote_leads_to_nothing_outside(folder, open_studio):
     outside = folder.parent / "outside"
     write_json(outside / "a.json", detections_to_activitynet([Segments("a", [0], [1], ("secret",), [1])]))
     facts = {"model": "m", "threshold": None, "videos": {"a": "/x/a.mp4"}}
-    shown = {"everything": True, "limit": None, "limits": {}}
+    shown = {"everything": True, "limit": None, "limits": {}, "one_label": True}
     client = open_studio()
     models = client.app.app.state.models
     for name, more in (

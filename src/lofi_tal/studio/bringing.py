@@ -7,7 +7,6 @@ measure; what is in it is not brought in again after a restart.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,16 +15,34 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.evaluation.sureness import measure_doubt
+from lofi_tal.evaluation.sureness import MEASURES, Doubt, measure_doubt
 from lofi_tal.files import inside, read_json, write_json
+from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
-from lofi_tal.studio.drafts import MODEL, drafts_of, read_detections, source_of
+from lofi_tal.studio.drafts import MODEL, drafts_of, read_detections, read_shown, source_of
 from lofi_tal.studio.jobs import Job
 from lofi_tal.writers import unique_names
 
 DETECT = "detect"
 """Kind of the jobs that detect; their facts are ``model``, ``shown``, ``found``, ``threshold`` and ``videos``."""
 _AT_ONCE = 200  # videos whose drafts are handed over together
+
+
+IMPORTED = Shown(0.5)
+"""What counts as shown of drafts from files, whose model nobody knows here."""
+
+
+def doubt_of(entry: Mapping[str, Any], by: str) -> float:
+    """Return a measure of a video that has drafts from a file alone: from these drafts.
+
+    Args:
+        entry: What the API says of the video.
+        by: Name of the measure.
+    """
+    rows = [
+        {"segment": (one["start"], one["end"]), "label": one["label"], "score": one["score"]} for one in entry["drafts"]
+    ]
+    return MEASURES[by].value(Doubt(Segments.from_activitynet(entry["id"], rows), IMPORTED))
 
 
 class Bringing:
@@ -116,19 +133,9 @@ def _task_of(job: Job) -> _Task | None:
     """Return what a job detects; None if its facts are not as this program writes them."""
     try:
         facts = job.facts
-        limit, shown = facts["threshold"], _shown(facts["shown"])
+        limit, shown = facts["threshold"], read_shown(facts["shown"])
         asked = shown if limit is None else Shown(float(limit))
         videos = {str(name): str(path) for name, path in facts["videos"].items()}
         return _Task(job.id, str(facts["found"]), videos, shown, asked, source_of(MODEL, str(facts["model"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _shown(said: Mapping[str, Any]) -> Shown:
-    """Return what ``Shown.to_json`` gave."""
-
-    def limit(value: Any) -> float:
-        return math.inf if value is None else float(value)
-
-    limits = {str(label): limit(value) for label, value in said["limits"].items()}
-    return Shown(-math.inf if said["everything"] else limit(said["limit"]), limits)

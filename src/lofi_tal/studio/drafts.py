@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,23 @@ def shown_by(model: Path, sheet: ScoreSheet | None = None) -> Shown:
     return Shown(threshold if math.isfinite(threshold) else 0.0)
 
 
+def read_shown(said: Any) -> Shown:
+    """Return what ``Shown.to_json`` gave, as in the output of ``lofi detect --json``.
+
+    Raises:
+        DataError: If it is nothing like it.
+    """
+    try:
+        limits = {str(label): _limit(value) for label, value in said["limits"].items()}
+        return Shown(-math.inf if said["everything"] else _limit(said["limit"]), limits, bool(said["one_label"]))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"what is shown of the detections: {error!r} in {told(said)}.") from error
+
+
+def _limit(value: Any) -> float:
+    return math.inf if value is None else float(value)
+
+
 def drafts_of(segments: Segments, shown: Shown, source: str) -> list[dict[str, Any]]:
     """Return what is shown of the detections of a video as drafts, in the order of time; the best :data:`MOST`.
 
@@ -103,10 +121,11 @@ def source_of(kind: str, name: str) -> str:
 def read_drafts(document: Any, name: str, known: Iterable[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     """Return the drafts in the result file of another system, by video.
 
-    Two layouts are read: detections, ``{"results": {id: [{"label", "score", "segment"}]}}``, as ``lofi detect`` and the
-    evaluators of ActivityNet have them; and events, as video language models are asked for them: ``{"video": id,
-    "events": [{"start", "end", "label"}]}``, a list of these, or ``{id: {"events": [...]}}``. A missing score is 1.
-    Times are seconds, as numbers or as ``m:ss`` and ``h:mm:ss``.
+    Two layouts are read. Detections, ``{"results": {id: [{"label", "score", "segment"}]}}``, as ``lofi detect`` and the
+    evaluators of ActivityNet have them; what ``lofi detect --json`` says of the scores that are shown holds. And events,
+    as video language models are asked for them: ``{"video": id, "events": [{"start", "end", "label"}]}``, a list of
+    these, or ``{id: {"events": [...]}}``. A missing score is 1. Times are seconds, as numbers or as ``m:ss`` and
+    ``h:mm:ss``.
 
     Args:
         document: The content of the file.
@@ -117,15 +136,17 @@ def read_drafts(document: Any, name: str, known: Iterable[str] | None = None) ->
     Raises:
         DataError: If the file has neither layout, or a record is faulty; the message says where.
     """
-    source = source_of(IMPORT, name)
+    source, asked = source_of(IMPORT, name), Shown(-math.inf)
     if isinstance(document, Mapping) and "results" in document:
         found = {one.video_id: one for one in read_detections(document, name)}
+        if "shown" in document:
+            asked = replace(read_shown(document["shown"]), one_label=True)
     else:
         found = {
             video_id: _segments(video_id, events, f"{name}, {video_id}")
             for video_id, events in _events(document, name, list(known or ()))
         }
-    return {video_id: drafts_of(one, Shown(-math.inf), source) for video_id, one in found.items()}
+    return {video_id: drafts_of(one, asked, source) for video_id, one in found.items()}
 
 
 def _events(document: Any, name: str, known: list[str]) -> list[tuple[str, list[Any]]]:

@@ -10,7 +10,7 @@ from typing import Any
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
 from lofi_tal.model_folders import find_model, holds_model
-from lofi_tal.studio.bringing import DETECT, Bringing
+from lofi_tal.studio.bringing import DETECT, Bringing, doubt_of
 from lofi_tal.studio.commands import Places, fitting, plan_detection, plan_training, read_threshold
 from lofi_tal.studio.drafts import shown_by
 from lofi_tal.studio.following import Desk, Follower
@@ -121,9 +121,11 @@ class ModelSide:
         """
         by = require_measure(by or DEFAULT)
         known = self.bringing.values()
-        values = {
-            one["id"]: known.get(one["id"], {}).get(by) for one in self.desk.entries() if one["state"] != "checked"
-        }
+        values: dict[str, float | None] = {}
+        for one in self.desk.entries():
+            if one["state"] != "checked":
+                value = known.get(one["id"], {}).get(by)
+                values[one["id"]] = doubt_of(one, by) if value is None and one["drafts"] else value
         return {
             "measures": [{"name": name, "text": measure.title} for name, measure in MEASURES.items()],
             "by": by,
