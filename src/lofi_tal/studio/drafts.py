@@ -122,7 +122,7 @@ def read_drafts(document: Any, name: str, known: Iterable[str] | None = None) ->
     """Return the drafts in the result file of another system, by video.
 
     Two layouts are read. Detections, ``{"results": {id: [{"label", "score", "segment"}]}}``, as ``lofi detect`` and the
-    evaluators of ActivityNet have them; what ``lofi detect --json`` says of the scores that are shown holds. And events,
+    evaluators of ActivityNet have them; what ``lofi detect --json`` says of what is shown holds. And events,
     as video language models are asked for them: ``{"video": id, "events": [{"start", "end", "label"}]}``, a list of
     these, or ``{id: {"events": [...]}}``. A missing score is 1. Times are seconds, as numbers or as ``m:ss`` and
     ``h:mm:ss``.
