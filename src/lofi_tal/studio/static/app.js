@@ -6,7 +6,7 @@ import * as edits from "./edits.js";
 export class App {
   constructor(player) {
     Object.assign(this, { player, state: { classes: [], subsets: [], formats: {} }, entry: null, selected: null, mark: null });
-    Object.assign(this, { label: null, threshold: 0, snaps: true, steps: Promise.resolve(), opening: 0, run: null });
+    Object.assign(this, { label: null, threshold: 0, snaps: true, steps: Promise.resolve(), opening: 0, run: null, wanted: null });
   }
 
   // Set by main.js: list, timeline, panel, saver, toast(text), drawClasses().
@@ -30,6 +30,7 @@ export class App {
   async open(id) {
     if (!id) return;
     const turn = (this.opening += 1);
+    this.wanted = id;
     location.hash = `video=${encodeURIComponent(id)}`;
     const entry = await this.#fetch(id).catch((problem) => this.toast(problem.message));
     if (turn !== this.opening || !entry) return;

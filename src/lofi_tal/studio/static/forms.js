@@ -18,7 +18,10 @@ export function show(id, title, ...body) {
   cross.setAttribute("aria-label", "Close");
   head.append(heading, cross);
   dialog.replaceChildren(head, ...body);
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) {
+    dialog.showModal();
+    dialog.addEventListener("close", () => document.getElementById("work").focus({ preventScroll: true }), { once: true });
+  }
   (dialog.querySelector("[autofocus], input, select, textarea") || cross).focus();
   return dialog;
 }

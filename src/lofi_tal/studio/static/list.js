@@ -179,8 +179,10 @@ export class VideoList {
     picture.src = thumbnail(one.id);
     const words = make("div", "words");
     const head = make("div", "head");
-    head.append(make("span", "file"), make("span", "subset muted"));
-    words.append(head, make("div", "facts muted"));
+    head.append(make("span", "file"), make("span", "state"));
+    const facts = make("div", "facts muted");
+    facts.append(make("span", ""), make("span", "subset"));
+    words.append(head, facts);
     row.append(picture, words);
     return row;
   }
@@ -194,14 +196,16 @@ export class VideoList {
     row.setAttribute("aria-posinset", at + 1);
     row.setAttribute("aria-setsize", this.shown.length);
     const [head, facts] = row.lastChild.children;
-    const [file, subset] = head.children;
+    const [file, state] = head.children;
+    const [counts, subset] = facts.children;
     file.textContent = one.id;
     subset.textContent = one.subset || "";
     row.title = one.problem ? `${one.id}: ${one.problem}` : one.id;
-    const state = make("span", `state ${one.state}`, one.state);
+    state.className = `state ${one.state}`;
+    state.textContent = one.state;
     const parts = [one.duration ? clock(one.duration, 0) : "…", `${one.actions} action${one.actions === 1 ? "" : "s"}`];
     if (one.drafts) parts.push(`${one.drafts} draft${one.drafts === 1 ? "" : "s"}`);
     if (one.problem) parts.push("problem");
-    facts.replaceChildren(state, make("span", "", parts.join(" · ")));
+    counts.textContent = parts.join(" · ");
   }
 }

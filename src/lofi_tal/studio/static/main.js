@@ -106,7 +106,7 @@ function wire(app) {
   byId("show-videos").addEventListener("click", () => sidebar(!document.body.classList.contains("listing")));
   addEventListener("hashchange", () => {
     const id = chosen();
-    if (id && id !== app.entry?.id) app.open(id);
+    if (id && id !== app.wanted) app.open(id);
   });
   addEventListener("beforeunload", (event) => { if (app.saver.queue.length) event.preventDefault(); });
 }
@@ -122,7 +122,11 @@ async function start() {
   const say = saying();
   const app = new App(new Player(byId("player"), () => { app.timeline?.paintTime(); app.panel?.time(); }));
   app.toast = toaster();
-  app.list = new VideoList((id) => { sidebar(false); app.open(id); });
+  app.list = new VideoList((id) => {
+    sidebar(false);
+    byId("work").focus({ preventScroll: true }); // keys are for the video from here on
+    app.open(id);
+  });
   app.list.failed = app.toast;
   app.saver = new Saver(
     (save, why = "") => say({ save, why }),

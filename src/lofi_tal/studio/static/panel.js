@@ -137,6 +137,10 @@ export class Panel {
   #drafts() {
     const { entry, threshold } = this.app;
     const shown = this.app.drafts().length;
+    if (this.best?.id !== entry.id) this.best = { id: entry.id, score: 0.01 };
+    this.best.score = Math.max(this.best.score, threshold, ...entry.drafts.map((one) => one.score));
+    byId("threshold").max = this.best.score * 1.02; // the slider's end hides all
+    byId("threshold").value = threshold;
     byId("draft-tools").hidden = !entry.drafts.length;
     byId("limit").value = `${figure(threshold)}: ${shown} of ${entry.drafts.length}`;
     byId("accept-all").disabled = !shown;

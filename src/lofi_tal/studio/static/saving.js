@@ -6,7 +6,7 @@ const WAIT = 1500; // milliseconds until a server that is gone is asked again
 export class Saver {
   // `told(state, why)`: saved, saving or unsaved; `answered(id, entry, last)`; `refused(change, problem)`: a conflict or an error.
   constructor(told, answered, refused) {
-    Object.assign(this, { told, answered, refused, queue: [], busy: false, timer: null, place: "", idle: [] });
+    Object.assign(this, { told, answered, refused, queue: [], busy: false, timer: null, place: "", idle: [], failed: false });
   }
 
   // Where kept changes lie, and those of an earlier page.
@@ -24,13 +24,6 @@ export class Saver {
   add(id, entry, did) {
     const { revision, state, subset, segments, drafts } = entry;
     this.queue.push({ id, revision, body: { state, subset, segments, drafts, did } });
-    this.#work();
-  }
-
-  // Drops what waits for a video, after a conflict.
-  drop(id) {
-    this.queue = this.queue.filter((change) => change.id !== id);
-    this.#keep();
     this.#work();
   }
 
@@ -55,7 +48,7 @@ export class Saver {
     if (this.busy || this.timer) return;
     this.busy = true;
     while (this.queue.length) {
-      this.told("saving");
+      if (!this.failed) this.told("saving");
       const change = this.queue[0];
       if (!(await this.#send(change))) break;
     }
@@ -71,17 +64,20 @@ export class Saver {
   async #send(change) {
     try {
       const entry = await api.put(api.videoPath(change.id, "entry"), { revision: change.revision, ...change.body });
+      this.failed = false;
       this.queue = this.queue.filter((other) => other !== change);
       for (const later of this.pending(change.id)) later.revision = entry.revision;
       this.answered(change.id, entry, !this.pending(change.id).length);
       return true;
     } catch (problem) {
       if (problem.gone || problem.status === 403 || problem.status >= 500) {
+        this.failed = true;
         this.#keep();
         this.told("unsaved", problem.message);
         this.timer = setTimeout(() => this.again(), WAIT);
         return false;
       }
+      this.failed = false;
       this.queue = this.queue.filter((other) => other.id !== change.id);
       this.refused(change, problem);
       return true;

@@ -169,7 +169,7 @@ export class Training {
       return;
     }
     const table = make("table");
-    table.append(headRow(["Compare", "Run", "mAP", "Time", "Memory", ""]));
+    table.append(headRow(["Compare", "Run", "mAP", "Time", "Memory", ""], [2, 3, 4]));
     const rows = table.appendChild(make("tbody"));
     for (const run of runs) {
       const pick = input("checkbox");
@@ -196,7 +196,7 @@ export class Training {
     try {
       const { runs, rows, settings } = await get(`/api/compare?runs=${[...this.picked].map(encodeURIComponent).join(",")}`);
       const table = make("table");
-      table.append(headRow(["", ...runs]));
+      table.append(headRow(["", ...runs], runs.map((_, i) => i + 1)));
       const body = table.appendChild(make("tbody"));
       const add = (name, values, unit) => {
         const row = make("tr");
@@ -229,7 +229,7 @@ export class Training {
 
   #table(run, found, kind) {
     const table = make("table");
-    table.append(headRow(["Video", "Kind", "Class", "From", "To", "Score", "Label"]));
+    table.append(headRow(["Video", "Kind", "Class", "From", "To", "Score", "Label"], [3, 4, 5]));
     const body = table.appendChild(make("tbody"));
     for (const video of found.videos) {
       const list = mistakesOf(video).filter((one) => !kind || one.kind === kind);
@@ -258,10 +258,10 @@ export class Training {
   }
 }
 
-function headRow(names) {
+function headRow(names, numbers) {
   const head = make("thead");
   const row = head.appendChild(make("tr"));
-  row.append(...names.map((name) => make("th", "", name)));
+  row.append(...names.map((name, i) => make("th", numbers.includes(i) ? "number" : "", name)));
   return head;
 }
 
