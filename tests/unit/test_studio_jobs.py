@@ -13,7 +13,7 @@ import pytest
 
 from lofi_tal.errors import LofiError
 from lofi_tal.files import read_json, write_json
-from lofi_tal.processes import born, machine
+from lofi_tal.processes import born, is_gone, machine
 from lofi_tal.studio.jobs import Jobs, UnknownJobError
 from lofi_tal.studio.keeper import JOB, LOG, STATE
 
@@ -140,6 +140,26 @@ def hand_made(jobs: Jobs, name: str, state: dict | None, **facts) -> None:
 
 
 GONE = {"machine": machine(), "host": "here", "pid": 2**22 + 1, "born": "1"}
+
+
+def test_a_command_that_does_not_end_when_it_is_asked_to_is_killed_with_its_children(tmp_path):
+    stubborn = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('child', os.fork(), flush=True)\ntime.sleep(60)"
+    )
+    keep = (
+        "import sys; from pathlib import Path; import lofi_tal.studio.keeper as keeper\n"
+        "keeper.TICK, keeper.PATIENCE = 0.05, 0.2; keeper.Keeper(Path(sys.argv[1]), sys.argv[2:]).run()"
+    )
+    write_json(tmp_path / JOB, {"commands": [[]]})
+    command = [sys.executable, "-c", keep, str(tmp_path), sys.executable, "-S", "-c", stubborn]
+    with subprocess.Popen(command) as keeper:
+        wait_for(lambda: (tmp_path / LOG).exists() and (tmp_path / LOG).read_text().count("child") == 2)
+        child = max(int(line.split()[1]) for line in (tmp_path / LOG).read_text().splitlines()[1:])
+        keeper.terminate()
+    assert read_json(tmp_path / STATE)["state"] == "stopped"
+    wait_for(lambda: is_gone({**GONE, "pid": child, "born": ""}))
 
 
 def test_restarts_other_machines_and_jobs_that_never_began(made_by_hand):
