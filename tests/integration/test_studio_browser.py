@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from urllib.parse import urlsplit
+from zipfile import ZipFile
 
 import pytest
 
@@ -138,9 +139,7 @@ def export_file(page, form, path):
     download.value.save_as(path)
 
 
-def test_a_user_labels_corrects_trains_looks_and_takes_the_labels_elsewhere(
-    studio, open_page, benchmark_set, tmp_path
-):
+def test_a_user_labels_corrects_trains_looks_and_takes_the_labels_elsewhere(studio, open_page, benchmark_set, tmp_path):
     page = open_page()
     opened(page, "training_00000")
     label_by_keyboard(page, "wave")
@@ -226,9 +225,9 @@ def _see_the_errors(page):
 def _export_and_import(studio, page, tmp_path):
     """Take the labels to Label Studio, delete one, and bring it back."""
     wanted = studio.annotations("training_00000")
-    path = tmp_path / "label-studio.json"
+    path = tmp_path / "label-studio.zip"  # tasks, and how Label Studio shows them
     export_file(page, "label-studio", path)
-    assert "wave" in path.read_text()
+    assert any(name.endswith(".json") for name in ZipFile(path).namelist())
     page.click("#list .video >> text=training_00000")
     opened(page, "training_00000")
     count = len(wanted)
@@ -245,6 +244,63 @@ def _export_and_import(studio, page, tmp_path):
     assert [label for *_, label in wanted] == [row["label"] for row in sorted(back, key=lambda row: row["segment"])]
     for (start, end, _), row in zip(wanted, sorted(back, key=lambda row: row["segment"]), strict=True):
         assert row["segment"] == pytest.approx([start, end], abs=0.05)
+
+
+CHANGES = """async () => {
+  const edits = await import("/static/edits.js");
+  const entry = { segments: [], drafts: [{ id: "d", start: 5, end: 6, label: "b", score: 0.5, source: "m" }] };
+  const one = edits.add(entry, 1, 4, "a", "x");
+  const two = edits.split(one, "x", 3);
+  const spans = (some) => some.segments.map(({ start, end, label }) => [start, end, label]);
+  const frames = new Float64Array([0, 0.1, 0.3, 0.4]);
+  return {
+    split: spans(two), merged: spans(edits.merge(two, "x")), outside: edits.split(one, "x", 4),
+    alone: edits.merge(one, "x"),
+    accepted: spans(edits.accept(one, ["d"])), left: edits.reject(one, ["d"]).drafts.length, before: spans(one),
+    times: ["75.2", "1:15,2", "1:01:15.2", "1:", "-3", "x", ""].map(edits.parseTime),
+    snapped: [0.04, 0.19, 0.21, 0.39, 0.46, 9].map((time) => edits.snap(frames, time, 0.5)),
+  };
+}"""
+
+
+def test_changes_split_merge_accept_and_snap_to_frames(open_page):
+    found = open_page().evaluate(CHANGES)
+    assert found["before"] == [[1, 4, "a"]]  # a change makes a new entry
+    assert found["split"] == [[1, 3, "a"], [3, 4, "a"]]
+    assert found["merged"] == [[1, 4, "a"]]
+    assert [found["outside"], found["alone"]] == [None, None]
+    assert found["accepted"] == [[1, 4, "a"], [5, 6, "b"]]
+    assert found["left"] == 0
+    assert found["times"] == pytest.approx([75.2, 75.2, 3675.2, None, None, None, None])
+    assert found["snapped"] == [0, 0.1, 0.3, 0.4, 0.5, 0.5]
+
+
+def test_the_mouse_drags_an_edge_to_a_frame_and_overlapping_actions_have_rows(open_page):
+    page = open_page()
+    page.click("#list .video >> text=validation_00001")
+    opened(page, "validation_00001")
+    before = page.locator("#rows tbody tr").count()
+    label_by_keyboard(page, "turn")
+    rows(page, before + 1)
+    bar = page.locator(".segment.action.picked")
+    box, area = bar.bounding_box(), page.locator(".area").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] - 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] + area["width"] / 10, middle, steps=3)
+    page.mouse.up()
+    start, end = (page.get_by_label(f"{name} of the action").input_value() for name in ("Start", "End"))
+    assert start == "0:00.500"
+    assert re.fullmatch(r"0:0[1-3]\.\d00", end)
+    assert end > "0:01.500"
+    press(page, "Escape", "Home", *["ArrowRight"] * 7, "i", *["ArrowRight"] * 3, "o")  # within the first
+    rows(page, before + 2)
+    bars = page.locator(".segment.action", has_text=re.compile("turn|^$"))
+    tops = {bars.nth(i).bounding_box()["y"] for i in range(bars.count())}
+    assert len(tops) >= 2
+    press(page, "u", "u")
+    page.wait_for_function("() => document.querySelector('#rows').textContent.includes('0:01.00')")
+    is_saved(page)
 
 
 def test_labels_with_html_stay_text(studio, open_page):
@@ -271,7 +327,8 @@ def test_a_narrow_page_has_no_horizontal_overflow(open_page):
         page.click(button)
         page.wait_for_selector("dialog[open]")
         assert page.evaluate(overflow) <= 0, button
-        assert page.evaluate("(() => { const d = document.querySelector('dialog[open]'); return d.scrollWidth - d.clientWidth; })()") <= 0
+        inside = "box => box.scrollWidth - box.clientWidth"
+        assert page.locator("dialog[open]").evaluate(inside) <= 0, button
         press(page, "Escape")
         page.wait_for_function("() => !document.querySelector('dialog[open]')")
 

@@ -125,13 +125,17 @@ export class Panel {
     const names = [...new Set([...state.subsets, "training", "validation", ...(entry.subset ? [entry.subset] : [])])];
     byId("subset").replaceChildren(new Option("none", ""), ...names.map((name) => new Option(name, name)), new Option("new…", "\n"));
     byId("subset").value = entry.subset || "";
-    byId("undo").disabled = !entry.can_undo;
-    byId("redo").disabled = !entry.can_redo;
+    this.steps();
     byId("mark-in").classList.toggle("on", this.app.mark !== null);
     this.#drafts();
     this.#chosen();
     this.#rows();
     this.time();
+  }
+
+  steps() {
+    byId("undo").disabled = !this.app.entry.can_undo;
+    byId("redo").disabled = !this.app.entry.can_redo;
   }
 
   #drafts() {
@@ -245,13 +249,33 @@ export class Panel {
 
   #rows() {
     const { app } = this;
+    const of = [app.entry, app.threshold, app.state];
+    if (!this.rowsOf || of.some((one, i) => one !== this.rowsOf[i])) this.#fillRows();
+    this.rowsOf = of;
+    const box = byId("rows");
+    const now = app.selected === null ? undefined : this.rowOf.get(app.selected);
+    for (const row of box.querySelectorAll(".now")) {
+      row.classList.remove("now");
+      row.removeAttribute("aria-current");
+    }
+    if (!now) return;
+    now.classList.add("now");
+    now.setAttribute("aria-current", "true");
+    const head = box.querySelector("thead").offsetHeight;
+    if (now.offsetTop - head < box.scrollTop) box.scrollTop = now.offsetTop - head;
+    else if (now.offsetTop + now.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = now.offsetTop + now.offsetHeight - box.clientHeight;
+  }
+
+  #fillRows() {
+    const { app } = this;
+    this.rowOf = new Map();
     const actions = app.entry.segments.map((one) => ({ one, draft: false }));
     const all = [...actions, ...app.drafts().map((one) => ({ one, draft: true }))].sort((a, b) => a.one.start - b.one.start);
     const body = byId("rows").querySelector("tbody");
     body.replaceChildren(...all.map(({ one, draft }) => {
-      const row = make("tr", `${draft ? "draft" : ""}${one.id === app.selected ? " now" : ""}`.trim());
+      const row = make("tr", draft ? "draft" : "");
       row.dataset.id = one.id;
-      if (one.id === app.selected) row.setAttribute("aria-current", "true");
+      this.rowOf.set(one.id, row);
       row.style.setProperty("--colour", app.colour(one.label));
       const name = make("td", "text");
       name.append(make("span", "key", one.label));
@@ -261,11 +285,5 @@ export class Panel {
     const none = byId("rows").querySelector(".nothing");
     none.hidden = all.length > 0;
     none.textContent = app.entry.drafts.length ? "No draft scores that much: lower the threshold." : "No action yet.";
-    const box = byId("rows");
-    const now = body.querySelector(".now");
-    if (!now) return;
-    const head = box.querySelector("thead").offsetHeight;
-    if (now.offsetTop - head < box.scrollTop) box.scrollTop = now.offsetTop - head;
-    else if (now.offsetTop + now.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = now.offsetTop + now.offsetHeight - box.clientHeight;
   }
 }

@@ -11,7 +11,7 @@ const LEAST = 0.2; // seconds: the shortest part that can be shown
 export class Timeline {
   // `app` has: entry, selected, mark, colour(label), player, and select(id), seek(time), placed(id, start, end).
   constructor(root, app) {
-    Object.assign(this, { root, app, from: 0, to: 1, lanes: [], bars: new Map(), mistakes: null });
+    Object.assign(this, { root, app, from: 0, to: 1, width: 1, lanes: [], bars: new Map(), mistakes: null });
     this.ruler = make("div", "ruler");
     this.tracks = make("div", "tracks");
     this.names = make("div", "names");
@@ -35,7 +35,6 @@ export class Timeline {
   get start() { return this.app.player.start; }
   get end() { return Math.max(this.app.player.end, this.start + LEAST); }
   get span() { return this.to - this.from; }
-  get width() { return Math.max(1, this.area.clientWidth); }
   x(time) { return ((time - this.from) / this.span) * this.width; }
   time(x) { return clamp(this.from + (x / this.width) * this.span, this.start, this.end); }
   timeOf(event) { return this.time(event.clientX - this.area.getBoundingClientRect().left); }
@@ -123,6 +122,7 @@ export class Timeline {
 
   paint() {
     if (!this.app.entry) return;
+    this.width = Math.max(1, this.area.clientWidth); // asked once: after a change of style it costs a layout
     if (this.to > this.end + 1e-6 || this.from < this.start - 1e-6) [this.from, this.to] = [this.start, this.end];
     const seen = new Set();
     const fresh = [];
