@@ -187,6 +187,19 @@ def test_a_recipe_of_a_run_is_given_the_labels_and_videos_at_hand(folder, open_s
                          "--device", "auto", "--resume"]  # fmt: skip
 
 
+def test_a_recipe_beside_the_labels_may_be_taken_but_no_link_out(folder, open_studio):
+    write_text(folder / "own.yaml", "seed: 1\n")
+    write_text(folder.parent / "outside.yaml", "seed: 1\n")
+    (folder / "link.yaml").symlink_to(folder.parent / "outside.yaml")
+    client = open_studio()
+    body = {"kind": "train", "output": "x", "options": {"unchecked": True}, "preview": True}
+    words = shlex.split(post(client, "/api/jobs", recipe="own.yaml", **body).json()["command"])
+    assert words[:3] == ["lofi", "run", str(folder / "own.yaml")]
+    refused = post(client, "/api/jobs", recipe="link.yaml", **body)
+    assert refused.status_code == 400
+    assert "allowed: own.yaml." in refused.json()["error"]
+
+
 TRAIN = {"kind": "train", "output": "x"}
 
 
