@@ -41,12 +41,23 @@ def _prepare(run: Path, scratch: Path) -> tuple[list[str], str, Path]:
     entries = labels["database"]
     (scratch / "labels.json").write_text(json.dumps(labels))
     found = {
-        name: [row for row in rows if row["score"] >= 0.02][:12]
+        name: [row for row in rows if row["score"] >= 0.05][:8]
         for name, rows in read_json(run / "arms" / "lofi" / "detections.json")["results"].items()
     }
     (scratch / "drafts.json").write_text(json.dumps({"results": found}))
-    most = max((name for name, one in entries.items() if one["subset"] == data.train_subset), key=lambda n: len(entries[n]["annotations"]))
-    command = [sys.executable, "-m", "lofi_tal.cli", "studio", str(data.videos), "--labels", str(scratch / "labels.json")]
+    most = max(
+        (name for name, one in entries.items() if one["subset"] == data.train_subset),
+        key=lambda n: len(entries[n]["annotations"]),
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "lofi_tal.cli",
+        "studio",
+        str(data.videos),
+        "--labels",
+        str(scratch / "labels.json"),
+    ]
     return [*command, "--model", str(run), "--no-browser"], most, scratch / "drafts.json"
 
 
@@ -95,6 +106,7 @@ def photograph_studio(run: Path, scratch: Path, pictures: Path) -> list[Path]:
         _thumbnails_are_there(page)
         _shoot(page, files[0])
         _import_drafts(page, drafts)
+        page.select_option("#sort", "drafts")
         first = page.wait_for_selector("#list .video:has-text('draft')")
         _open(page, str(first.query_selector(".file").inner_text()))  # type: ignore[union-attr]
         page.wait_for_selector("#draft-tools:not([hidden])")
@@ -105,6 +117,7 @@ def photograph_studio(run: Path, scratch: Path, pictures: Path) -> list[Path]:
         page.get_by_role("tab", name="Runs and errors").click()
         page.get_by_role("button", name="Errors", exact=True).first.click()
         page.wait_for_selector(".mistakes tbody .has-case")
+        page.get_by_label("Show", exact=True).select_option("mislabelled")
         _shoot(page, files[2])
         page.keyboard.press("Escape")
         page.set_viewport_size({"width": NARROW, "height": HEIGHT})

@@ -38,11 +38,14 @@ export async function frameTimes(id) {
   return new Float64Array(await response.arrayBuffer());
 }
 
-// Calls `heard` with every event, and `alive` with true or false when the connection opens or breaks.
+// Calls `heard` with every event, and `alive` with true or false when the connection opens or breaks. A browser gives up
+// on a server that refuses, such as one that was started anew with another token; this does not.
 export function listen(heard, alive) {
   const source = new EventSource("/api/events");
   source.addEventListener("open", () => alive(true));
-  source.addEventListener("error", () => alive(false));
   source.addEventListener("message", (event) => heard(JSON.parse(event.data)));
-  return source;
+  source.addEventListener("error", () => {
+    alive(false);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(heard, alive), 2000);
+  });
 }

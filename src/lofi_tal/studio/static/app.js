@@ -3,12 +3,6 @@ import { clamp, clock } from "/static/shared.js";
 import * as api from "./api.js";
 import * as edits from "./edits.js";
 
-// Whether two entries say the same of a video; then nothing needs to be drawn.
-const said = ({ state, subset, segments, drafts }) => JSON.stringify([state, subset,
-  segments.map(({ id, start, end, label }) => [id, start, end, label]),
-  drafts.map(({ id, start, end, label, score }) => [id, start, end, label, score])]);
-const same = (a, b) => said(a) === said(b);
-
 export class App {
   constructor(player) {
     Object.assign(this, { player, state: { classes: [], subsets: [], formats: {} }, entry: null, selected: null, mark: null });
@@ -99,7 +93,7 @@ export class App {
   answered(id, entry, last) {
     if (this.entry?.id !== id) {
       this.list.update(id, { state: entry.state, subset: entry.subset, actions: entry.segments.length, drafts: entry.drafts.length });
-    } else if (last && !same(entry, this.entry)) this.#take(entry);
+    } else if (last && !edits.same(entry, this.entry)) this.#take(entry);
     else {
       const { revision, can_undo, can_redo } = last ? entry : { ...this.entry, revision: entry.revision };
       Object.assign(this.entry, { revision, can_undo, can_redo });

@@ -83,3 +83,9 @@ export function snap(frames, time, end) {
   const next = i + 1 < frames.length ? frames[i + 1] : end;
   return next - time < time - frames[i] && next > frames[i] ? next : frames[i];
 }
+
+// Whether two entries say the same of a video; then nothing needs to be drawn.
+const said = ({ state, subset, segments, drafts }) => JSON.stringify([state, subset,
+  segments.map(({ id, start, end, label }) => [id, start, end, label]),
+  drafts.map(({ id, start, end, label, score }) => [id, start, end, label, score])]);
+export const same = (a, b) => said(a) === said(b);

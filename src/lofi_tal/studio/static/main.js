@@ -1,6 +1,7 @@
 // The page is put together here: parts, events of the server, and what is told to the user.
 import { get, listen } from "./api.js";
 import { App } from "./app.js";
+import { same } from "./edits.js";
 import { Classes } from "./classes.js";
 import * as dialogs from "./dialogs.js";
 import { watchKeys } from "./keys.js";
@@ -132,7 +133,9 @@ async function start() {
     (save, why = "") => say({ save, why }),
     (id, entry, last) => app.answered(id, entry, last),
     (change, problem) => {
-      if (problem.status === 409) dialogs.conflict(app, change, problem);
+      const theirs = problem.answer.entry;
+      if (problem.status === 409 && theirs && same(theirs, change.body)) say({ save: "saved" }); // it had come after all
+      else if (problem.status === 409) dialogs.conflict(app, change, problem);
       else app.toast(`Not saved: ${problem.message}`);
       app.changed(change.id);
     });
