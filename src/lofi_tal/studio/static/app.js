@@ -34,9 +34,10 @@ export class App {
     location.hash = `video=${encodeURIComponent(id)}`;
     const entry = await this.#fetch(id).catch((problem) => this.toast(problem.message));
     if (turn !== this.opening || !entry) return;
-    this.player.close();
+    this.player.open();
     Object.assign(this, { entry, selected: null, mark: null });
     this.#range(entry);
+    this.player.seek(this.player.start);
     this.timeline.mistakes = this.run?.of(id) ?? null;
     this.timeline.all();
     this.list.choose(id);
@@ -55,7 +56,7 @@ export class App {
   #range(entry) {
     const last = Math.max(0, ...entry.segments.map((one) => one.end), ...entry.drafts.map((one) => one.end));
     const range = entry.clock || { start: 0, end: entry.duration || last || 1 };
-    this.player.open({ ...range, fps: entry.fps });
+    this.player.range(range.start, range.end, entry.fps);
   }
 
   async media(turn = this.opening) {
@@ -107,8 +108,8 @@ export class App {
     if (!known && entry.clock) {
       this.#range(entry);
       this.timeline.all();
-      this.media();
-      this.#frames(this.opening);
+      if (!this.player.ready) this.media();
+      if (!this.player.frames.length) this.#frames(this.opening);
     }
     this.draw();
   }

@@ -137,6 +137,7 @@ export async function drafts(app) {
   const form = submit("Find drafts", async () => {
     const job = await post("/api/drafts", body());
     app.training.open(job.id);
+    if (job.notes?.length) app.toast(job.notes.join(" "));
   });
   if (!models.length) {
     form.querySelector(".strong").disabled = true;

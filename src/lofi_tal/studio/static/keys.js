@@ -43,6 +43,7 @@ export const KEYS = [
     ["-", "zoom out", (app) => app.timeline.zoom(2)],
     ["0", "whole video", (app) => app.timeline.all()],
     ["f", "zoom to what is chosen", (app) => app.zoomChosen()],
+    ["h", "hide or show the errors of the run", (app) => app.timeline.toggleMistakes()],
     ["shift+s", "snap to frames, or not", (app) => app.panel.toggleSnap()]),
   ...group("Videos",
     ["n", "next video", (app) => app.video(1)],

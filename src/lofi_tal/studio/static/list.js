@@ -34,7 +34,7 @@ export class VideoList {
     new ResizeObserver(() => this.paint()).observe(this.list);
     this.search.addEventListener("input", () => this.arrange());
     this.show.addEventListener("change", () => this.arrange());
-    this.sort.addEventListener("change", () => this.#order());
+    this.sort.addEventListener("change", () => this.order());
     this.list.addEventListener("click", (event) => {
       const row = event.target.closest(".video");
       if (row) this.open(this.shown[Number(row.dataset.at)].id);
@@ -76,7 +76,7 @@ export class VideoList {
     }
   }
 
-  async #order() {
+  async order() {
     const by = this.sort.value;
     if (by.startsWith("sure:")) {
       try {

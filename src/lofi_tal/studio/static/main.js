@@ -134,9 +134,8 @@ async function start() {
     (id, entry, last) => app.answered(id, entry, last),
     (change, problem) => {
       const theirs = problem.answer.entry;
-      if (problem.status === 409 && theirs && same(theirs, change.body)) say({ save: "saved" }); // it had come after all
-      else if (problem.status === 409) dialogs.conflict(app, change, problem);
-      else app.toast(`Not saved: ${problem.message}`);
+      if (problem.status !== 409) app.toast(`Not saved: ${problem.message}`);
+      else if (!theirs || !same(theirs, change.body)) dialogs.conflict(app, change, problem); // else it had come after all
       app.changed(change.id);
     });
   app.training = new Training(app);

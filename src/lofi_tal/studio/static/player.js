@@ -18,24 +18,21 @@ export class Player {
     for (const kind of ["play", "pause", "ended"]) video.addEventListener(kind, () => this.#follow());
   }
 
-  // Prepares for a video; without `url` there is only the clock.
-  open({ start, end, fps }) {
-    this.close();
-    Object.assign(this, { start, end, fps: fps || 25, moment: start, frames: new Float64Array() });
+  // Forgets the last video; until `source` there is only the clock.
+  open() {
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+    Object.assign(this, { ready: false, only: null, wanted: null, moment: 0, frames: new Float64Array() });
   }
+
+  range(start, end, fps) { Object.assign(this, { start, end, fps: fps || 25, moment: clamp(this.moment, start, end) }); }
 
   source(url, offset) {
     this.offset = offset || 0;
     this.ready = false;
     this.video.src = url;
     this.wanted = this.moment;
-  }
-
-  close() {
-    this.video.pause();
-    this.video.removeAttribute("src");
-    this.video.load();
-    Object.assign(this, { ready: false, only: null, wanted: null });
   }
 
   get playing() { return this.ready && !this.video.paused && !this.video.ended; }

@@ -11,7 +11,7 @@ const LEAST = 0.2; // seconds: the shortest part that can be shown
 export class Timeline {
   // `app` has: entry, selected, mark, colour(label), player, and select(id), seek(time), placed(id, start, end).
   constructor(root, app) {
-    Object.assign(this, { root, app, from: 0, to: 1, width: 1, lanes: [], bars: new Map(), mistakes: null });
+    Object.assign(this, { root, app, from: 0, to: 1, width: 1, lanes: [], bars: new Map(), mistakes: null, hides: false });
     this.ruler = make("div", "ruler");
     this.tracks = make("div", "tracks");
     this.names = make("div", "names");
@@ -45,6 +45,11 @@ export class Timeline {
     this.from = clamp(from, this.start, this.end - span);
     this.to = this.from + span;
     this.paint();
+  }
+
+  toggleMistakes() {
+    this.hides = !this.hides;
+    this.arrange();
   }
 
   all() { this.look(this.start, this.end); }
@@ -88,7 +93,7 @@ export class Timeline {
       ["action", entry.segments.filter((one) => one.label === label)],
       ["draft", drafts.filter((one) => one.label === label)],
     ]));
-    if (this.mistakes) this.lanes.push(this.#lane(`Run ${this.mistakes.run}`, "var(--muted)", [["mistake", this.mistakes.list]]));
+    if (this.mistakes && !this.hides) this.lanes.push(this.#lane(this.mistakes.run, "var(--muted)", [["mistake", this.mistakes.list]]));
     let top = 0;
     for (const lane of this.lanes) {
       lane.top = top;

@@ -77,6 +77,7 @@ export class Training {
       await this.app.saver.settled();
       const job = await post("/api/jobs", body());
       await this.show("jobs", job.id);
+      this.app.toast((job.notes || []).join(" ") || "The training has begun.");
     });
     for (const node of [name, recipe, budget, unchecked]) node.addEventListener("change", preview);
     form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
@@ -116,9 +117,17 @@ export class Training {
       row.append(bar);
       row.append(button("Stop", async () => { await post(`/api/jobs/${encodeURIComponent(job.id)}/stop`).catch((problem) => this.app.toast(problem.message)); await this.heard(job.id); }));
     }
+    if (job.kind === "train" && ["stopped", "failed", "lost"].includes(job.state)) row.append(button("Resume", () => this.#resume(job)));
     if (job.state === "done" && job.kind === "train") row.append(button("See the errors", () => this.show("runs").then(() => this.#mistakes(job.output))));
     row.append(make("p", "muted", job.text || ""));
     return row;
+  }
+
+  async #resume({ output }) {
+    try {
+      const job = await post("/api/jobs", { kind: "train", output, recipe: null, options: { resume: true, unchecked: true } });
+      await this.show("jobs", job.id);
+    } catch (problem) { this.app.toast(problem.message); }
   }
 
   async #follow(id, jobs = null) {
@@ -156,8 +165,9 @@ export class Training {
     if (this.dialog.open && this.tab === "jobs") {
       if (this.list?.isConnected) this.#drawJobs(jobs);
       else await this.show("jobs", id);
-    } else if (job.state !== "running" && this.told !== `${id} ${job.state}`) this.app.toast(`${job.kind === "train" ? "Training" : "Finding drafts"}: ${job.state}.`);
+    } else if (job.state !== "running" && this.told === `${id} running`) this.app.toast(`${job.kind === "train" ? "Training" : "Finding drafts"}: ${job.state}.`);
     this.told = `${id} ${job.state}`;
+    if (job.state === "done" && document.getElementById("sort").value.startsWith("sure:")) this.app.list.order();
     const running = jobs.filter((one) => one.state === "running").length;
     document.getElementById("open-runs").textContent = running ? `Train and look (${running} at work)` : "Train and look";
   }
