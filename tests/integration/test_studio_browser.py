@@ -275,6 +275,28 @@ def test_changes_split_merge_accept_and_snap_to_frames(open_page):
     assert found["snapped"] == [0, 0.1, 0.3, 0.4, 0.5, 0.5]
 
 
+STEPS = """async () => {
+  const video = document.getElementById("player");
+  const shown = [];
+  for (const key of ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"]) {
+    const frame = new Promise((done) => video.requestVideoFrameCallback((now, { mediaTime }) => done(mediaTime)));
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { bubbles: true, key }));
+    shown.push([document.getElementById("time").textContent, await frame]);
+  }
+  return shown;
+}"""
+
+
+def test_a_step_shows_the_frame_of_its_time(open_page):
+    page = open_page()
+    page.click("#list .video >> text=validation_00000")
+    opened(page, "validation_00000")
+    page.wait_for_function("() => document.getElementById('player').readyState >= 2")
+    shown = page.evaluate(STEPS)
+    assert [text.split()[0] for text, _ in shown] == ["0:00.100", "0:00.200", "0:00.300", "0:00.200"]
+    assert [time for _, time in shown] == pytest.approx([0.1, 0.2, 0.3, 0.2], abs=1e-3)
+
+
 def test_the_mouse_drags_an_edge_to_a_frame_and_overlapping_actions_have_rows(open_page):
     page = open_page()
     page.click("#list .video >> text=validation_00001")

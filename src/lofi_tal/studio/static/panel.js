@@ -45,7 +45,7 @@ export class Panel {
   async #subset() {
     const { app } = this;
     const value = byId("subset").value;
-    if (value !== "\n") return app.edit(`subset ${value || "none"}`, { ...app.entry, subset: value || null });
+    if (value !== "\n") return app.edit(`subset ${value}`, { ...app.entry, subset: value });
     const name = (await app.ask("New subset", "Name, such as training or validation"))?.trim();
     if (name) {
       if (!app.state.subsets.includes(name)) app.state.subsets.push(name);
@@ -122,9 +122,9 @@ export class Panel {
   draw() {
     const { entry, state } = this.app;
     byId("state").value = entry.state;
-    const names = [...new Set([...state.subsets, "training", "validation", ...(entry.subset ? [entry.subset] : [])])];
-    byId("subset").replaceChildren(new Option("none", ""), ...names.map((name) => new Option(name, name)), new Option("new…", "\n"));
-    byId("subset").value = entry.subset || "";
+    const names = [...new Set([...state.subsets, "training", "validation", entry.subset])];
+    byId("subset").replaceChildren(...names.map((name) => new Option(name, name)), new Option("new…", "\n"));
+    byId("subset").value = entry.subset;
     this.steps();
     byId("mark-in").classList.toggle("on", this.app.mark !== null);
     this.#drafts();
