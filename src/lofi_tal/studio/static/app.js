@@ -9,7 +9,7 @@ export class App {
     Object.assign(this, { label: null, threshold: 0, snaps: true, steps: Promise.resolve(), opening: 0, run: null, wanted: null });
   }
 
-  // Set by main.js: list, timeline, panel, saver, toast(text), drawClasses().
+  // Set by main.js: list, timeline, panel, review, saver, toast(text), drawClasses().
   colour(label) {
     const known = this.state.classes.find((one) => one.name === label)?.colour;
     if (/^c\d$/.test(known || "")) return `var(--${known})`;
@@ -209,7 +209,7 @@ export class App {
   remove() {
     const { one, kind } = this.chosen;
     if (!one) return this.toast("Choose an action first.");
-    if (kind === "draft") return this.rejectOne();
+    if (kind === "draft") return this.review.reject();
     this.selected = null;
     return this.edit(`delete ${one.label}`, edits.remove(this.entry, one.id));
   }
@@ -227,49 +227,6 @@ export class App {
     if (kind !== "action") return this.toast("Choose the first of the two actions.");
     const entry = edits.merge(this.entry, one.id);
     return entry ? this.edit(`merge ${one.label}`, entry) : this.toast(`No later action has the class ${one.label}.`);
-  }
-
-  // The draft to work on: the chosen one, or the next.
-  #draft() {
-    if (this.chosen.kind === "draft") return this.chosen.one;
-    this.nextDraft();
-    return null;
-  }
-
-  nextDraft(after = this.chosen.one) {
-    const drafts = this.drafts().sort((a, b) => a.start - b.start || a.end - b.end);
-    const from = after || { start: this.player.now - 1e-9, end: -1 };
-    const next = drafts.find((one) => one.id !== from.id && (one.start > from.start || (one.start === from.start && one.end > from.end))) || drafts[0];
-    if (next) this.select(next.id, "draft");
-    else this.toast(this.entry.drafts.length ? "No draft scores that much." : "No draft is left in this video.");
-  }
-
-  #decide(change, word) {
-    const one = this.#draft();
-    if (!one) return;
-    this.edit(`${word} ${one.label}`, change(this.entry, [one.id]));
-    this.nextDraft(one);
-  }
-
-  acceptOne() { this.#decide(edits.accept, "accept"); }
-  rejectOne() { this.#decide(edits.reject, "reject"); }
-  acceptAll() {
-    const ids = this.drafts().map((one) => one.id);
-    if (ids.length) this.edit(`accept ${ids.length} drafts`, edits.accept(this.entry, ids));
-    else this.toast("No draft scores that much.");
-  }
-
-  rejectHidden() {
-    const ids = this.entry.drafts.filter((one) => one.score < this.threshold).map((one) => one.id);
-    if (ids.length) this.edit(`reject ${ids.length} drafts`, edits.reject(this.entry, ids));
-  }
-
-  // Takes the draft as an action and puts the cursor into its start time.
-  correct() {
-    const one = this.#draft();
-    if (!one) return;
-    this.edit(`accept ${one.label} to correct it`, edits.accept(this.entry, [one.id]));
-    this.panel.editTimes(true);
   }
 
   // The action or draft before or after the chosen one, or the playhead.

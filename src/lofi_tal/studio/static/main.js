@@ -8,6 +8,7 @@ import { watchKeys } from "./keys.js";
 import { VideoList } from "./list.js";
 import { Panel } from "./panel.js";
 import { Player } from "./player.js";
+import { Review } from "./review.js";
 import { Saver } from "./saving.js";
 import { Timeline } from "./timeline.js";
 import { Training } from "./training.js";
@@ -139,6 +140,7 @@ async function start() {
       app.changed(change.id);
     });
   app.training = new Training(app);
+  app.review = new Review(app);
   new Classes(app);
   app.timeline = new Timeline(byId("timeline"), app);
   app.panel = new Panel(app);

@@ -37,7 +37,7 @@ export class Panel {
       "mark-in": () => app.markIn(), "mark-out": () => app.markOut(), undo: () => app.step("undo"), redo: () => app.step("redo"),
       "zoom-in": () => app.timeline.zoom(0.5), "zoom-out": () => app.timeline.zoom(2), "zoom-all": () => app.timeline.all(),
       "previous-video": () => app.video(-1), "next-video": () => app.video(1), done: () => app.checked(),
-      "accept-all": () => app.acceptAll(), "reject-all": () => app.rejectHidden(),
+      "accept-all": () => app.review.acceptAll(), "reject-all": () => app.review.rejectHidden(),
     };
     for (const [id, act] of Object.entries(acts)) byId(id).addEventListener("click", act);
   }
@@ -181,7 +181,7 @@ export class Panel {
     this.parts.action = make("div", "line buttons");
     this.parts.action.append(button("Split", "S", () => app.split()), button("Merge", "M", () => app.merge()), button("Delete", "Del", () => app.remove()));
     this.parts.draft = make("div", "line buttons");
-    this.parts.draft.append(button("Accept", "A", () => app.acceptOne()), button("Correct", "C", () => app.correct()), button("Reject", "X", () => app.rejectOne()));
+    this.parts.draft.append(button("Accept", "A", () => app.review.accept()), button("Correct", "C", () => app.review.correct()), button("Reject", "X", () => app.review.reject()));
     this.parts.first.append(this.parts.name, this.parts.facts);
     this.parts.times.append(start[0], end[0]);
     box.append(this.parts.hint, this.parts.first, this.parts.times, this.parts.action, this.parts.draft);
@@ -235,7 +235,7 @@ export class Panel {
     else if (!this.#typed()) return;
     const last = this.app.chosen.one;
     event.target.blur();
-    if (event.key === "Enter" && this.correcting && this.app.drafts().length) this.app.nextDraft(last);
+    if (event.key === "Enter" && this.correcting && this.app.drafts().length) this.app.review.next(last);
     this.correcting = false;
     this.#chosen();
   }
