@@ -115,6 +115,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family[0], socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(family[4])
+        listening.listen(_CONNECTIONS)  # who opens the address as soon as it is printed is not refused
     except OSError as error:
         raise LofiError(f"{host}:{port} cannot be used: {error.strerror}. --port 0 takes a free port.") from error
     listening.set_inheritable(False)
