@@ -174,6 +174,6 @@ export function conflict(app, change, problem) {
   }
   const ends = make("div", "ending buttons");
   ends.append(keep, mine);
-  const dialog = show("dialog", "Changed elsewhere", make("p", "", `${change.id} was changed in another window or by another program. Your last change was not saved: “${change.body.did}”. Undo brings back whichever you do not keep.`), facts, ends);
+  const dialog = show("dialog", "Changed elsewhere", make("p", "", `${change.id} was changed in another window or by another program. Your last change was not saved: “${change.body.did}”. If you put it in the place of theirs, undo brings theirs back.`), facts, ends);
   keep.focus();
 }

@@ -34,7 +34,7 @@ function saying() {
     byId("saved").textContent = words[state.save];
     byId("saved").className = state.save;
     const gone = "The server does not answer. Your changes are kept here and sent when it is back: start lofi studio again with the same port, and open the address that it prints.";
-    const trouble = state.save === "unsaved" ? (state.alive ? `Not saved: ${state.why}` : gone) : state.alive ? state.problem : gone;
+    const trouble = state.save === "unsaved" ? (state.alive ? `Not saved: ${state.why} Your changes are kept here and sent again.` : gone) : state.alive ? state.problem : gone;
     byId("trouble").textContent = trouble;
     byId("trouble").hidden = !trouble;
   };
