@@ -80,14 +80,19 @@ class ProposalClassifier(nn.Module):
         classes: K.
         hidden: Hidden units.
         dropout: On the inputs and the hidden units.
+        multi_label: Classes do not exclude each other: each has a probability of its own.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, classes: int, *, hidden: int = 128, dropout: float = 0.5) -> None:
+    def __init__(
+        self, channels: int, classes: int, *, hidden: int = 128, dropout: float = 0.5, multi_label: bool = False
+    ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"channels": channels, "classes": classes, "hidden": hidden, "dropout": dropout}
+        self.config |= {"multi_label": True} if multi_label else {}
+        self.multi_label = multi_label
         self.register_buffer("mean", torch.zeros(3 * channels))
         self.register_buffer("std", torch.ones(3 * channels))
         self.layers = nn.Sequential(
@@ -103,6 +108,11 @@ class ProposalClassifier(nn.Module):
         logits: Tensor = self.layers((pooled - self.mean) / self.std)
         return logits
 
+    def probabilities(self, pooled: Tensor) -> Tensor:
+        """Return ``(N, K)``: of one class among all, or of each class by itself."""
+        logits: Tensor = self(pooled)
+        return logits.sigmoid() if self.multi_label else logits.softmax(1)
+
 
 def fit_classifier(
     features: Sequence[Tensor],
@@ -117,8 +127,12 @@ def fit_classifier(
     seed: int,
     jitter: float = 0.2,
     class_weights: Sequence[float] | None = None,
+    multi_label: bool = False,
 ) -> ProposalClassifier:
     """Fit a classifier to true segments whose ends are moved at random, as those of proposals are off.
+
+    With ``multi_label`` it learns, of each class, the best tIoU of the segment with an instance of the class; as many
+    random segments of the same videos are looked at besides.
 
     Args:
         features: ``(C, L_i)`` on the CPU for each video.
@@ -132,6 +146,7 @@ def fit_classifier(
         seed: Of initial weights, order, jitter and dropout.
         jitter: Standard deviation of each end, in lengths of the segment.
         class_weights: K weights of the classes in the loss; None for none.
+        multi_label: Classes do not exclude each other.
 
     Raises:
         DataError: If no video has a segment.
@@ -141,12 +156,13 @@ def fit_classifier(
         raise DataError("The class scores cannot be fitted: no training video has a segment.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ProposalClassifier(features[0].shape[0], classes, hidden=hidden, dropout=dropout)
+        size = {"hidden": hidden, "dropout": dropout}
+        model = ProposalClassifier(features[0].shape[0], classes, **size, multi_label=multi_label)  # type: ignore[arg-type]
         plain = _pool_all(features, segments)
         model.mean.copy_(plain.mean(0))
         model.std.copy_(plain.std(0, correction=0).clamp(min=1e-4))
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        _train(model, features, segments, target, epochs, lr, jitter, weights)
+        _train(model, features, segments, labels, epochs, lr, jitter, weights)
     return model.eval()
 
 
@@ -154,22 +170,52 @@ def _train(
     model: ProposalClassifier,
     features: Sequence[Tensor],
     segments: Sequence[Tensor],
-    target: Tensor,
+    labels: Sequence[Tensor],
     epochs: int,
     lr: float,
     jitter: float,
     weights: Tensor | None,
 ) -> None:
+    count = sum(map(len, labels)) * (2 if model.multi_label else 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(target) // _BATCH))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-count // _BATCH))
     for _ in range(epochs):
-        pooled = _pool_all(features, [_jittered(spans, jitter) for spans in segments])
-        for chosen in torch.split(torch.randperm(len(target)), _BATCH):
-            loss = functional.cross_entropy(model(pooled[chosen]), target[chosen], weights, label_smoothing=0.05)
+        spans = [_jittered(video, jitter) for video in segments]
+        if model.multi_label:
+            spans = [torch.cat([video, torch.rand_like(video).sort(1).values]) for video in spans]
+        pooled, target = _pool_all(features, spans), _targets(model, spans, segments, labels)
+        for chosen in torch.split(torch.randperm(count), _BATCH):
+            loss = _loss(model, pooled[chosen], target[chosen], weights)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+
+
+def _loss(model: ProposalClassifier, pooled: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+    if model.multi_label:
+        return functional.binary_cross_entropy_with_logits(model(pooled), target, weights)
+    return functional.cross_entropy(model(pooled), target, weights, label_smoothing=0.05)
+
+
+def _targets(
+    model: ProposalClassifier, spans: Sequence[Tensor], segments: Sequence[Tensor], labels: Sequence[Tensor]
+) -> Tensor:
+    """Return the classes ``(N,)``, or with several labels the best tIoU with each class ``(N, K)``."""
+    if not model.multi_label:
+        return torch.cat(list(labels))
+    classes = model.config["classes"]
+    return torch.cat([class_overlaps(*video, classes) for video in zip(spans, segments, labels, strict=True)])
+
+
+def class_overlaps(spans: Tensor, segments: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the best tIoU of spans ``(N, 2)`` with the segments ``(M, 2)`` of each class: ``(N, K)``."""
+    both = torch.minimum(spans[:, None, 1], segments[:, 1]) - torch.maximum(spans[:, None, 0], segments[:, 0])
+    both = both.clamp(min=0)
+    union = (spans[:, 1] - spans[:, 0])[:, None] + (segments[:, 1] - segments[:, 0]) - both
+    overlap = both / union.clamp(min=1e-9)
+    best = overlap.new_zeros(len(spans), classes)
+    return best.scatter_reduce(1, labels.expand(len(spans), -1), overlap, "amax")
 
 
 def _jittered(spans: Tensor, jitter: float) -> Tensor:
@@ -195,7 +241,7 @@ def class_probabilities(
         pooling: ``proposal`` judges each one alone; ``video`` gives all the score-weighted mean of them, which is
             better where a video holds one class.
     """
-    probabilities: Tensor = classifier(pool(features, segments)).softmax(1)
+    probabilities = classifier.probabilities(pool(features, segments))
     if pooling == "video" and len(segments):
         weights = (scores / scores.sum().clamp(min=1e-9))[:, None]
         probabilities = (weights * probabilities).sum(0, keepdim=True).expand_as(probabilities)
@@ -236,6 +282,7 @@ class _Arguments(Description):
     classes: int = Field(ge=1, le=100_000)
     hidden: int = Field(ge=1, le=65_536)
     dropout: float = Field(ge=0, lt=1)
+    multi_label: bool = False
 
 
 class _ClassifierFile(Description):

@@ -27,7 +27,7 @@ from lofi_tal.tracking import LOGGERS
 class DataSection(LaterSection):
     """Where the data lie and how they are split."""
 
-    later = frozenset({"background", "cache"})
+    later = frozenset({"background", "cache", "events"})
 
     annotations: Path
     """ActivityNet-style JSON."""
@@ -60,6 +60,8 @@ class DataSection(LaterSection):
     """Share of a subset's videos that may be missing or unreadable; a run with more stops before it trains."""
     background: bool = False
     """Train stage 2 and the head also on training videos without segments, as negatives; they are unused without it."""
+    events: float | None = Field(None, gt=0)
+    """Labels with start = end are events: segments of so many seconds around them. Without it they are left out."""
     tiou: Literal["activitynet", "thumos"] = "activitynet"
     """Thresholds of mAP: 0.5:0.05:0.95, or 0.3:0.1:0.7."""
 
@@ -272,7 +274,7 @@ class ClassifierSection(Section):
 class DetectSection(LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
-    later = frozenset({"gate", "vote"})
+    later = frozenset({"gate", "vote", "multi_label"})
 
     preset: Literal["fixed", "official"] = "fixed"
     """official cannot reach the end of the video; fixed can."""
@@ -286,6 +288,8 @@ class DetectSection(LaterSection):
     """BMN's gated soft-NMS ([0.5, 0.9] there, with sigma 0.4): overlaps below the gate do not decay a score."""
     vote: float | None = Field(None, gt=0, le=1)
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
+    multi_label: bool = False
+    """Classes overlap: each one is scored, suppressed and shown by itself; `classes` has no effect."""
 
 
 class Recipe(LaterSection):

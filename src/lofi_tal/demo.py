@@ -46,7 +46,14 @@ class DemoResult:
 
 
 def make_benchmark(
-    folder: Path, *, preset: str, seed: int, clips: bool = True, workers: int | None = None, quiet: bool = False
+    folder: Path,
+    *,
+    preset: str,
+    seed: int,
+    clips: bool = True,
+    overlap: bool = False,
+    workers: int | None = None,
+    quiet: bool = False,
 ) -> SyntheticDataset:
     """Make the embedded benchmark with a progress bar, by all cores unless ``workers`` says otherwise."""
     workers = workers or os.cpu_count() or 1
@@ -58,7 +65,9 @@ def make_benchmark(
         bars[0].advance(units=done - bars[0].done)
 
     try:
-        return make_dataset(folder, preset=preset, seed=seed, clips=clips, workers=workers, progress=show)
+        return make_dataset(
+            folder, preset=preset, seed=seed, clips=clips, overlap=overlap, workers=workers, progress=show
+        )
     finally:
         for bar in bars:
             bar.__exit__(None, None, None)

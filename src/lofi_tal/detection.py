@@ -105,7 +105,9 @@ def _shown(localizer: Localizer, threshold: float | None, wanted_precision: floa
     """Return what of the segments is shown."""
     if everything:
         return EVERYTHING
-    return localizer.shown(wanted_precision) if threshold is None else Shown(threshold)
+    if threshold is None:
+        return localizer.shown(wanted_precision)
+    return Shown(threshold, one_label=not localizer.detect.multi_label)
 
 
 def _detect_alone(

@@ -30,7 +30,7 @@ from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
 from lofi_tal.snippets import SnippetGrid, Windows
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
-from lofi_tal.stages.localise import fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse, localise
 from lofi_tal.video import Clock, VideoError, VideoInfo, check_decoder, probe_video
 
 FORMAT = 1
@@ -85,10 +85,9 @@ class Localizer:
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
-        self.windows = _windows_of(snippets)
-        self.size = int(snippets["size"])
-        self.detect, self.pooling, self.raw_threshold, self.facts = detect, pooling, threshold, dict(facts or {})
-        self.decoder, self.sheet = decoder, sheet
+        self.windows, self.size = _windows_of(snippets), int(snippets["size"])
+        self.detect, self.pooling, self.decoder, self.sheet = detect, pooling, decoder, sheet
+        self.raw_threshold, self.facts = threshold, dict(facts or {})
         self.threshold = threshold if sheet is None else sheet.probability(threshold)  # as `predict` gives scores
 
     @classmethod
@@ -97,8 +96,8 @@ class Localizer:
 
         Args:
             folder: Model folder, or a run folder, of which the arm `lofi` is taken before the baseline.
-            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            device: As for :class:`Localizer`.
+            precision: As well.
 
         Raises:
             DataError: If the folder does not hold a localiser of this version, or a file of it is not as it was saved.
@@ -109,7 +108,7 @@ class Localizer:
         return localizer
 
     def __repr__(self) -> str:
-        seen = "features" if self.encoder is None else self.encoder_name
+        seen = self.encoder_name if self.encoder else "features"
         return f"Localizer({seen}, {self.head.name}, {len(self.labels)} classes, {self.grid.snippets}×{self.size}px)"
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -151,8 +150,8 @@ class Localizer:
         """
         path = Path(video)
         info = probe_video(path)
-        segments = self._predict(self._features(path, info, seen), info.clock, video_id or path.stem)
-        return segments if threshold is None else segments.above(threshold)
+        found = self._predict(self._features(path, info, seen), info.clock, video_id or path.stem)
+        return found if threshold is None else found.above(threshold)
 
     def predict_many(
         self, videos: str | Path | Iterable[str | Path], *, threshold: float | None = None
@@ -185,8 +184,7 @@ class Localizer:
             VideoError: If the file cannot be decoded.
             LofiError: If the model has no encoder.
         """
-        path = Path(video)
-        return self._features(path, probe_video(path), seen)
+        return self._features(Path(video), probe_video(Path(video)), seen)
 
     def _features(self, path: Path, info: VideoInfo, seen: Callable[[int], None]) -> Tensor:
         if self.encoder is None:
@@ -215,7 +213,7 @@ class Localizer:
         return self._predict(features, Clock(start, duration), video_id)
 
     def _predict(self, features: Tensor, clock: Clock, video_id: str) -> Segments:
-        (proposals,) = localise(self.head, [features], self.windows, self.detect, batch=WINDOWS_AT_ONCE)
+        (proposals,) = self.localise_features([features], batch=WINDOWS_AT_ONCE)
         found = self.fuse(video_id, clock, features, proposals)
         return found if self.sheet is None else self.sheet.calibrated(found)
 
@@ -226,13 +224,15 @@ class Localizer:
             precision: Wanted share of right ones; without it, the best F1 decides.
 
         Raises:
-            LofiError: If ``precision`` is out of range, or the model cannot tell.
+            LofiError: If it is out of range, or the model cannot tell.
         """
-        return _shown_without_sheet(self.threshold, precision) if self.sheet is None else self.sheet.shown(precision)
+        shown = _shown_without_sheet(self.threshold, precision) if self.sheet is None else self.sheet.shown(precision)
+        return replace(shown, one_label=not self.detect.multi_label)
 
-    def localise_features(self, features: Sequence[Tensor]) -> list[Proposals]:
+    def localise_features(self, features: Sequence[Tensor], batch: int = 32) -> list[Proposals]:
         """Return the proposals of each video after soft-NMS, from features ``(C, N)`` on the CPU."""
-        return localise(self.head, features, self.windows, self.detect)
+        scorer = ClassScorer(self.classifier, self.pooling)
+        return localise(self.head, features, self.windows, self.detect, scorer=scorer, batch=batch)
 
     def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times; scores are the model's own."""
@@ -308,7 +308,7 @@ class _Detect(DetectSection):
     pooling: str = "proposal"
 
 
-class _LocalizerFile(Description):
+class LocalizerFile(Description):
     """``localizer.json``."""
 
     format: int
@@ -338,7 +338,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
             f"{folder} holds no localizer.json: give the model folder of a run, such as runs/demo/arms/lofi/model."
         )
     check_files(folder)  # the record alone; each part is checked as it is loaded
-    facts = read_description(path, _LocalizerFile)
+    facts = read_description(path, LocalizerFile)
     if facts.has_sheet:
         check_files(folder, SHEET)  # it must be there
     return {

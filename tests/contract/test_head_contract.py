@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.heads import PRESETS, create_head, list_heads, load_head, save_head, takes_classes
+from lofi_tal.heads import PRESETS, create_head, list_heads, load_head, save_head, takes_classes, transfer_head
 
 SMALL = {
     "gtad": {"hidden_1d": 16, "hidden_2d": 8, "hidden_3d": 16, "inner_bins": 8},
@@ -183,3 +183,38 @@ def test_classes_are_asked_of_known_heads_only():
         False,
         False,
     ]
+
+
+def test_what_belongs_to_a_class_is_named(head):
+    if head.num_classes is None:
+        assert head.class_tensors == ()
+        return
+    larger = create_head(head.name, 12, **{**SMALL[head.name], "num_classes": 5}).state_dict()
+    differ = {name for name, value in head.state_dict().items() if value.shape != larger[name].shape}
+    assert differ == set(head.class_tensors)
+    for name in differ:
+        assert (len(head.state_dict()[name]), len(larger[name])) == (3, 5)
+
+
+def test_classes_keep_their_weights_by_name_and_new_ones_their_first_ones(head):
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    other = create_head(head.name, 12, **{**SMALL[head.name], **({"num_classes": 4} if head.num_classes else {})})
+    first = {name: value.clone() for name, value in other.state_dict().items()}
+    transfer_head(other, ["new", "c", "a", "other"], head, ["a", "b", "c"])
+    after = other.state_dict()
+    for name in head.class_tensors:
+        assert torch.equal(after[name][[1, 2]], before[name][[2, 0]])
+        assert torch.equal(after[name][[0, 3]], first[name][[0, 3]])
+    assert all(torch.equal(after[name], before[name]) for name in before if name not in head.class_tensors)
+
+
+def test_weights_that_do_not_fit_are_refused_with_both_values(head):
+    name = "gtad" if head.name != "gtad" else "bmn"
+    with pytest.raises(LofiError, match=f"its head is '{name}', that of the recipe '{head.name}'"):
+        transfer_head(head, ["a"], create_head(name, 12, **SMALL[name]), ["a"])
+    with pytest.raises(LofiError, match="its features have 24 channels, those of the recipe 12"):
+        transfer_head(head, ["a"], create_head(head.name, 24, **SMALL[head.name]), ["a"])
+    key = next(key for key in ("hidden_1d", "hidden", "width") if key in SMALL[head.name])
+    wide = create_head(head.name, 12, **{**SMALL[head.name], key: 32})
+    with pytest.raises(LofiError, match=f"its head has {key}=32, that of the recipe {key}=16"):
+        transfer_head(head, ["a"], wide, ["a"])

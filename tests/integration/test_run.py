@@ -18,6 +18,7 @@ from lofi_tal.evaluation import evaluate_detections
 from lofi_tal.recipes import load_recipe
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
+from lofi_tal.run.parts import check_parts
 
 
 def run(recipe, folder, **options):
@@ -187,7 +188,7 @@ def test_an_encoder_that_computes_while_it_is_built_can_be_tried(changed, tmp_pa
     run = Run(
         changed(encoder={"name": "computing_for_test", "options": {}}), tmp_path / "run", device="cpu", quiet=True
     )
-    run.check_parts()
+    check_parts(run)
 
 
 @pytest.mark.parametrize("arm", ["baseline", "lofi"])

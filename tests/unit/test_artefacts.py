@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import sys
 import threading
 
 import pytest
@@ -261,8 +262,6 @@ def test_a_reader_never_sees_files_of_two_writings(can_exchange, tmp_path, monke
         monkeypatch.setattr(folders, "_exchanged", lambda one, other: False)
     monkeypatch.setattr(folders, "_flush", lambda folder: None)
     monkeypatch.setattr(folders, "_TRIES", 10_000)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # the threads meet at every step of each other
     write(tmp_path / "model", "0")
     over = threading.Event()
 
@@ -271,12 +270,17 @@ def test_a_reader_never_sees_files_of_two_writings(can_exchange, tmp_path, monke
             write(tmp_path / "model", str(number))
         over.set()
 
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # each thread meets every step of the other
     writer = threading.Thread(target=writing)
     writer.start()
-    seen = []
-    while not over.is_set():
-        seen.append(read_whole(tmp_path / "model", "record.json", words))
-    writer.join()
+    try:
+        seen = []
+        while not over.is_set():
+            seen.append(read_whole(tmp_path / "model", "record.json", words))
+    finally:
+        writer.join()
+        sys.setswitchinterval(interval)
     assert all(len(found) == 1 for found in seen)
     assert words(tmp_path / "model") == {"59"}
     shutil.rmtree(tmp_path / "model")

@@ -148,6 +148,20 @@ def test_every_class_stays_on_the_training_side_of_the_selection_split():
     assert split_selection(videos, 0.0, seed=0)[1] == []
 
 
+def test_choices_are_made_on_videos_that_first_weights_have_not_seen():
+    videos = [video(i, i % 5) for i in range(40)]
+    train, selection = split_selection(videos, 0.2, seed=0)
+    seen = {v.video_id for v in train}
+    again = split_selection(videos, 0.2, 0, seen)
+    assert [[v.video_id for v in part] for part in again] == [[v.video_id for v in part] for part in (train, selection)]
+    more = [video(i, i % 5) for i in range(60)]
+    chosen = {v.video_id for v in split_selection(more, 0.2, 0, seen)[1]}
+    assert len(chosen) == 12
+    assert not chosen & seen
+    every = {v.video_id for v in more}
+    assert len(split_selection(more, 0.2, 0, every)[1]) == 12  # there are no others
+
+
 class Numbers(FrameDataset):
     """Stands for videos: every pixel of item i is i; those in ``lost`` cannot be read, ``fatal`` ends everything."""
 

@@ -79,6 +79,27 @@ def test_boundaries_are_exact_to_a_frame_and_the_files_agree(tiny):
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
 
+def test_with_overlap_every_video_has_two_classes_at_once_and_the_first_stays_as_it_is(tiny, tmp_path):
+    assert "overlap" not in json.loads((tiny.root / "dataset.json").read_text())
+    made = make_dataset(tmp_path / "two", preset="tiny", seed=0, clips=False, overlap=True, workers=1)
+    before, after = (json.loads(one.annotations.read_text())["database"] for one in (tiny, made))
+    for video_id, entry in after.items():
+        assert entry["duration"] == before[video_id]["duration"]
+        first, labels = before[video_id]["annotations"], {a["label"] for a in entry["annotations"]}
+        assert entry["annotations"][: len(first)] == first
+        assert len(labels) == 2
+        second = entry["annotations"][len(first) :]
+        assert any(
+            a["segment"][0] < b["segment"][1] and b["segment"][0] < a["segment"][1] for a in first for b in second
+        )
+    assert {a["label"] for e in after.values() for a in e["annotations"]} == set(PRESETS["tiny"].targets)
+    name = "training_00000.mp4"
+    assert (made.videos / name).read_bytes() != (tiny.videos / name).read_bytes()
+    for root, overlap in ((tiny.root, True), (made.root, False)):
+        with pytest.raises(LofiError, match="overlap"):
+            make_dataset(root, preset="tiny", seed=0, clips=False, overlap=overlap, workers=1)
+
+
 def test_source_and_target_classes_are_disjoint_unless_broad_and_every_clip_is_there(tiny):
     for preset in PRESETS.values():
         assert set(preset.targets) & set(preset.sources) == (set(preset.targets) if preset.broad else set())

@@ -61,6 +61,9 @@ _Target = Annotated[
         "audacity, elan, cvat.",
     ),
 ]
+_EventsOption = Annotated[
+    float | None, typer.Option(help="Labels with start = end are events: segments of so many seconds (data.events).")
+]
 _Background = Annotated[list[str] | None, typer.Option(help="Label of background; may be repeated.")]
 
 
@@ -87,6 +90,7 @@ def check(
     patience: PatienceOption = PATIENCE,
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
+    events: _EventsOption = None,
     most: Annotated[int, typer.Option(help="Maximum number of findings shown in the table.")] = 50,
     everything: Annotated[
         bool, typer.Option("--all", help="Show a line for each finding, instead of one for all equal findings.")
@@ -100,20 +104,19 @@ def check(
 
     Exit status 3 if there is an error; warnings alone give 0.
     """
-    from lofi_tal.annotations import check_annotations, load_annotations
+    from lofi_tal.annotations import check_annotations, parse_annotations, read_labels
     from lofi_tal.progress import Progress
     from lofi_tal.video import VideoManifest, everywhere
 
-    loaded = load_annotations(annotations)
+    loaded = parse_annotations(read_labels(annotations, events), annotations)
     known = VideoManifest(manifest, workers=workers)
     with Progress("check videos", len(loaded), quiet=quiet or videos is None) as progress:
-        shared = patience if share else None
         report = check_annotations(
             loaded,
             None if videos is None else everywhere(videos, recursive),
             manifest=known,
             seen=progress.advance,
-            patience=shared,
+            patience=patience if share else None,
             subsets=(train_subset, eval_subset),
         )
     if as_json:
@@ -287,6 +290,7 @@ def stats(
         Path | None, typer.Option(help="Folder of the videos: how long they are, instead of the annotated durations.")
     ] = None,
     recursive: RecursiveOption = False,
+    events: _EventsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write a page with plots into.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -296,11 +300,11 @@ def stats(
 
     Example: lofi data stats labels.json --videos videos/ --subset training --out statistics/
     """
-    from lofi_tal.annotations import describe, load_annotations, measure_videos
+    from lofi_tal.annotations import describe, measure_videos, parse_annotations, read_labels
     from lofi_tal.report import write_statistics
     from lofi_tal.video import everywhere
 
-    loaded = load_annotations(annotations)
+    loaded = parse_annotations(read_labels(annotations, events), annotations)
     chosen = loaded if subset is None else loaded.subset(subset)
     clocks, unusable, failed = measure_videos(chosen, None if videos is None else everywhere(videos, recursive))
     figures = describe(chosen, clocks, unusable)

@@ -49,6 +49,15 @@ MemoryOption = Annotated[
 StepDownOption = Annotated[
     bool, typer.Option("--step-down", help="If stage 2 runs out of memory, retry with the next smaller plan.")
 ]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="Skip stage 1, and start stage 2 and the head from the weights of a finished run (RUN/arms/baseline: of "
+        "that arm) or of a model folder. Its frame cache is used. With --resume, it need not be given again.",
+    ),
+]
 ShareOption = Annotated[
     bool,
     typer.Option(

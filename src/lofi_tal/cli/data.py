@@ -100,12 +100,15 @@ def synth(
         str, typer.Option(help="tiny (tests), small (demo), bench, bench_broad, bench_gpu (experiments).")
     ] = "small",
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same bytes.")] = 0,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Two objects act in every video, in two classes that overlap.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Rendering processes. Default: all cores.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Create the embedded benchmark: real encoded videos whose classes differ only in motion."""
     from lofi_tal.demo import make_benchmark
 
-    dataset = make_benchmark(output, preset=preset, seed=seed, workers=workers, quiet=quiet)
+    dataset = make_benchmark(output, preset=preset, seed=seed, overlap=overlap, workers=workers, quiet=quiet)
     for path in (dataset.annotations, dataset.videos, dataset.clips_csv):
         say(str(path))

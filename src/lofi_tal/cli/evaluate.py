@@ -58,6 +58,23 @@ PageOption = Annotated[
 ThresholdOption = Annotated[
     float | None, typer.Option(help="Lowest score shown: prints precision, recall and F1 there. Default: the best F1.")
 ]
+EventsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Point events: mAP at SoccerNet's tolerances (tight: 1 to 5 s, loose: 5 to 60 s), at close ones (0.5 to 5 "
+        "s) or at seconds a,b,c. The arguments may be folders of SoccerNet's games."
+    ),
+]
+DiagnoseOption = Annotated[bool, typer.Option("--diagnose", help="Also print error types and the mAP that each costs.")]
+MultiLabelOption = Annotated[
+    bool, typer.Option("--multi-label", help="Classes overlap: precision and recall count every label of a span.")
+]
+AgnosticOption = Annotated[
+    bool, typer.Option("--class-agnostic", help="Ignore labels; each distinct segment counts once.")
+]
+ExcludeOption = Annotated[
+    Path | None, typer.Option(help="Exclude these videos from truth and results; same forms as --only.")
+]
 ModelOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model or run folder: judges its thresholds and probabilities.")
 ]
@@ -75,18 +92,14 @@ def evaluate(
     tiou: TiouOption = "activitynet",
     protocol: ProtocolOption = None,
     only: OnlyOption = None,
-    exclude: Annotated[
-        Path | None, typer.Option(help="Exclude these videos from truth and results; same forms as --only.")
-    ] = None,
-    class_agnostic: Annotated[
-        bool, typer.Option("--class-agnostic", help="Ignore labels; each distinct segment counts once.")
-    ] = False,
+    exclude: ExcludeOption = None,
+    class_agnostic: AgnosticOption = False,
     ignore_ambiguous: AmbiguousOption = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Also print AR@AN and AUC, without labels.")] = False,
-    diagnose: Annotated[
-        bool, typer.Option("--diagnose", help="Also print error types and the mAP that each costs.")
-    ] = False,
+    diagnose: DiagnoseOption = False,
     threshold: ThresholdOption = None,
+    multi_label: MultiLabelOption = False,
+    events: EventsOption = None,
     model: ModelOption = None,
     bootstrap: BootstrapOption = 0,
     against: AgainstOption = None,
@@ -97,6 +110,11 @@ def evaluate(
 
     Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """
+    if events is not None:
+        from lofi_tal.cli.events import run_events
+
+        run_events(annotations, detections, subset, events, as_json=as_json)
+        return
     thresholds = parse_thresholds(tiou)
     kept, left_out = _choose_videos(annotations, subset, protocol, only, exclude)
     task = _Evaluation(
@@ -106,7 +124,7 @@ def evaluate(
     draws = bootstrap or (_DRAWS if against is not None else 0)
     parts = task.evaluate(proposals=proposals, diagnose=diagnose, draws=draws)
     if not class_agnostic:
-        parts = parts._replace(seen=task.assess(sheet, threshold))
+        parts = parts._replace(seen=task.assess(sheet, threshold, several=multi_label))
     if page is not None:
         task.write_page(page, parts)
     if as_json:
@@ -189,13 +207,13 @@ class _Evaluation:
             intervals = self._intervals(truth, found, draws)
         return _Parts(result, recall, errors, intervals)
 
-    def assess(self, sheet: ScoreSheet | None, threshold: float | None) -> Assessment:
+    def assess(self, sheet: ScoreSheet | None, threshold: float | None, *, several: bool) -> Assessment:
         """Return what a person sees of the detections, and what is wrong with it."""
         from lofi_tal.evaluation import assess_documents
 
         return assess_documents(
             self.annotations, self.detections, self.subset, self.thresholds, sheet=sheet, threshold=threshold,
-            exclude=self.exclude, only=self.only, ignore_ambiguous=self.ignore_ambiguous,
+            exclude=self.exclude, only=self.only, ignore_ambiguous=self.ignore_ambiguous, several=several,
         )  # fmt: skip
 
     def _errors(self, truth: Any, found: Any) -> Diagnosis:

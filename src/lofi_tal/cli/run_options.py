@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, get_type_hints
 from lofi_tal.cli.common import (
     CompileOption,
     DeviceOption,
+    FromOption,
     MemoryOption,
     OutputOption,
     OverwriteOption,
@@ -40,6 +41,7 @@ class RunOptions:
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
     compiling: CompileOption = None
+    start_from: FromOption = None
     resume: ResumeOption = False
     overwrite: OverwriteOption = False
     memory: MemoryOption = None
@@ -68,11 +70,14 @@ class RunOptions:
             step_down=self.step_down,
             patience=patience,
             compile=self.compiling,
+            start_from=self.start_from,
         )
         if run.plan is not None and run.plan.recommended is not None and not self.quiet:
             say(f"Planned: {describe(run.plan.recommended, run.plan)}")
         if not self.quiet:
             say(f"{loaded.name}: {describe_device(run.fabric)}; seed {loaded.seed}; {run.output}")
+            if run.origin is not None:
+                say(f"Starts from {run.origin}." + ("" if loaded.features else " Stage 1 is skipped."))
         return run
 
 

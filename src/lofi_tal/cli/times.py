@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from lofi_tal.cli.changes import outlook_json, show_outlook
 from lofi_tal.cli.common import complain, print_json, print_table, say
 from lofi_tal.errors import LofiError
 from lofi_tal.launch import started_size
@@ -48,13 +49,15 @@ def foresee(options: RunOptions, budget: str | None) -> tuple[RunOptions, Foreca
 
     seconds = None if budget is None else parse_duration(budget)
     say("A few steps of every stage are timed first.")
+    loaded = load_recipe(options.recipe, tuple(options.settings or ()))
     found = forecast(
-        load_recipe(options.recipe, tuple(options.settings or ())),
-        output=options.output,
+        loaded,
+        output=options.output or Path("runs") / loaded.name,
         device=options.device,
         precision=options.precision,
         compile=options.compiling,
         memory=None if options.memory is None else parse_memory(options.memory),
+        start_from=options.start_from,
     )
     if seconds is None:
         return options, found
@@ -78,6 +81,10 @@ def dry_run(options: RunOptions, budget: str | None, *, as_json: bool) -> None:
         typer.Exit: With status 4 if videos cannot be used.
     """
     options, found = foresee(options, budget)
+    if found.outlook is not None and not as_json:
+        output = options.output or Path("runs") / found.recipe.name
+        annotations = found.recipe.data.annotations
+        show_outlook(found.outlook, output, annotations, options.recipe, asked=options.overwrite)
     show(found, as_json=as_json, settings=options.settings or [])
     for name, reason in found.lost.items():
         complain(f"{name} would be left out: {reason}")
@@ -183,6 +190,7 @@ def _document(found: Forecast, settings: list[str]) -> dict[str, Any]:
         "predicted_peak_bytes": found.predicted,
         "settings": settings,
         "failed": found.lost,
+        **({} if found.outlook is None else {"outlook": outlook_json(found.outlook)}),
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lofi_tal.cli.changes import tell_changes
 from lofi_tal.cli.common import (
     DeviceOption,
     JsonOption,
@@ -72,6 +73,7 @@ def run(
     options = times.prepared(options, budget)
     run = options.open_run()
     with _opened(run):
+        tell_changes(run, options.recipe)
         with live_report(run, command_line(), replaced=True):
             results = run.run()
         page = on_first(lambda: write_run_report(run, results, command=command_line()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lofi_tal.cli.changes import show_changes
 from lofi_tal.cli.common import JsonOption, percent, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -45,19 +45,8 @@ def diff(
     if as_json:
         print_json({"changes": [vars(change) for change in changes], "agreement": _agreement_json(agreed)})
         return
-    for change in changes if everything else changes[:_MOST]:
-        say(f"{change.video_id}: {change.kind}: {change.text}" if " " not in change.kind else f"{change.video_id}: "
-            f"{change.text}")  # fmt: skip
-    if len(changes) > _MOST and not everything:
-        say(f"... and {len(changes) - _MOST} more (--all).")
-    counts = Counter(change.kind for change in changes)
-    touched = len({change.video_id for change in changes})
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    say(
-        f"{touched} of {len(before.videos.keys() | now.videos.keys())} videos differ: {told}."
-        if changes
-        else "No difference."
-    )
+    videos = len(before.videos.keys() | now.videos.keys())
+    show_changes(changes, videos, most=None if everything else _MOST, more="--all")
     if agreed is not None and changes:
         show_agreement(agreed)
 

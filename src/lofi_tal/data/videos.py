@@ -6,7 +6,7 @@ N: segments of one video.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -219,10 +219,18 @@ def _tell_lost(lost: Segments, file: VideoFile) -> None:
         )
 
 
-def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tuple[list[TruthVideo], list[TruthVideo]]:
+def split_selection(
+    videos: Sequence[TruthVideo], share: float, seed: int, seen: Collection[str] = ()
+) -> tuple[list[TruthVideo], list[TruthVideo]]:
     """Split training videos into those that stages train on and those on which choices are made.
 
     Videos are drawn class by class (by their first label), so that small sets keep every class on the training side.
+
+    Args:
+        videos: Training videos.
+        share: Of those on which choices are made.
+        seed: Of the draw.
+        seen: Ids of videos on which the first weights have been trained: they are drawn last.
     """
     if share <= 0:
         return list(videos), []
@@ -232,10 +240,14 @@ def split_selection(videos: Sequence[TruthVideo], share: float, seed: int) -> tu
     wanted = share * len(videos)
     ranked = []
     for label, group in groups.items():
-        order = np.random.default_rng(derive_seed(seed, "selection", label)).permutation(len(group))
+        drawn = np.random.default_rng(derive_seed(seed, "selection", label)).permutation(len(group)).tolist()
+        order = sorted(drawn, key=lambda i: group[i].video_id in seen)
         # the last video of a class always stays with the training side
-        ranked += [((rank + 0.5) / len(group), label, int(i)) for rank, i in enumerate(order[: len(group) - 1])]
-    chosen = {groups[label][i].video_id for _, label, i in sorted(ranked)[: round(wanted)]}
+        ranked += [
+            (group[i].video_id in seen, (rank + 0.5) / len(group), label, i)
+            for rank, i in enumerate(order[: len(group) - 1])
+        ]
+    chosen = {groups[label][i].video_id for *_, label, i in sorted(ranked)[: round(wanted)]}
     return [v for v in videos if v.video_id not in chosen], [v for v in videos if v.video_id in chosen]
 
 

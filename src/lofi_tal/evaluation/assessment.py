@@ -92,6 +92,7 @@ def assess(
     threshold: float | None = None,
     tiou: Sequence[float] | None = None,
     replicates: int = 500,
+    several: bool = False,
 ) -> Assessment:
     """Say what a person sees of detections, how sure it is, what is wrong with it, and what to do.
 
@@ -102,13 +103,14 @@ def assess(
         threshold: One lowest score for all classes instead.
         tiou: Thresholds of mAP; ActivityNet's if not given.
         replicates: Of each bootstrap.
+        several: Classes overlap: a span is shown with all its labels, not with the best one alone.
     """
-    once = one_label(detections.only(detections.video >= 0))
-    verdicts = of_matched(match_detections(truth, once, [0.5]))
+    known = detections.only(detections.video >= 0)
+    verdicts = of_matched(match_detections(truth, known if several else one_label(known), [0.5]))
     thresholds, promised = _thresholds(verdicts, sheet, threshold, replicates)
     matched = match_detections(truth, detections, tiou)
     classes = class_intervals(matched, replicates)
-    mistakes = find_mistakes(truth, detections, thresholds)
+    mistakes = find_mistakes(truth, detections, thresholds, several=several)
     diagnosis = diagnose_arrays(matched)
     labels = [verdicts.labels[number] for number in verdicts.label]
     calibration = None if sheet is None else sheet.calibration
@@ -139,6 +141,7 @@ def assess_documents(
     exclude: Collection[str] = (),
     only: Collection[str] | None = None,
     ignore_ambiguous: bool = False,
+    several: bool = False,
 ) -> Assessment:
     """Assess a result file: see :func:`assess`, and :func:`lofi_tal.evaluation.evaluate_detections` for the rest.
 
@@ -148,7 +151,8 @@ def assess_documents(
     content, _ = load_document(detections)
     if sheet is not None:
         content = with_raw_scores(content)
-    return assess(truth, load_detections(content, truth), sheet=sheet, threshold=threshold, tiou=tiou_thresholds)
+    found = load_detections(content, truth)
+    return assess(truth, found, sheet=sheet, threshold=threshold, tiou=tiou_thresholds, several=several)
 
 
 def with_raw_scores(content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -123,16 +123,19 @@ class Sorted:
     placed: Indices
 
 
-def sort_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Sorted:
+def sort_mistakes(
+    truth: GroundTruth, detections: Detections, thresholds: Thresholds, tiou: float = TIOU, *, several: bool = False
+) -> Sorted:
     """Return what is wrong with each shown detection and each instance; arguments as :func:`find_mistakes`."""
-    best = one_label(detections.only(detections.video >= 0))
+    known = detections.only(detections.video >= 0)
+    best = known if several else one_label(known)
     limits = np.array([thresholds.of(label) for label in truth.labels])
     shown = best.only(best.score >= limits[best.label])
-    instance = _matches(truth, shown)  # (N,): -1 where none
+    instance = _matches(truth, shown, tiou)  # (N,): -1 where none
     right = instance >= 0
     free = np.ones(len(truth.label), dtype=bool)
     free[instance[right]] = False
-    wrong = _matches_without_labels(truth, free, shown, ~right)
+    wrong = _matches_without_labels(truth, free, shown, ~right, tiou)
     free[wrong[wrong >= 0]] = False
     rest = ~right & (wrong < 0)
     pairs = overlapping_pairs(shown.video, shown.segment, truth.video, truth.segment, MINIMUM_TIOU)
@@ -140,7 +143,7 @@ def sort_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresh
     near[pairs.detection[::-1]] = pairs.instance[::-1]  # by falling tIoU: the first of each stays
     near[~rest] = -1
     double = np.zeros(len(rest), dtype=bool)
-    double[pairs.detection[pairs.tiou >= TIOU]] = True
+    double[pairs.detection[pairs.tiou >= tiou]] = True
     placed = np.full(len(free), -1, dtype=np.int64)
     ours = rest[pairs.detection] & (shown.label[pairs.detection] == truth.label[pairs.instance])
     by_tiou = np.flatnonzero(ours)[np.argsort(pairs.tiou[ours], kind="stable")]
@@ -152,31 +155,35 @@ def sort_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresh
     return Sorted(shown, best, instance, wrong, near, rest & (near < 0), double & rest, state, placed)
 
 
-def find_mistakes(truth: GroundTruth, detections: Detections, thresholds: Thresholds) -> Mistakes:
+def find_mistakes(
+    truth: GroundTruth, detections: Detections, thresholds: Thresholds, tiou: float = TIOU, *, several: bool = False
+) -> Mistakes:
     """Return what is wrong with what thresholds show.
 
     Args:
         truth: The instances.
         detections: All of them, against this truth; each span is shown with its best label.
         thresholds: Lowest scores shown.
+        tiou: From which overlap on an instance is found.
+        several: Each span is shown with all its labels instead.
     """
-    one = sort_mistakes(truth, detections, thresholds)
+    one = sort_mistakes(truth, detections, thresholds, tiou, several=several)
     below = np.zeros(len(one.state), dtype=bool)
-    found = _matches(truth, one.best)
+    found = _matches(truth, one.best, tiou)
     below[found[found >= 0]] = True
     counted = _collect(truth, one.shown, one.state, (one.right, one.wrong, one.alarm, one.double))
     return replace(counted, below=int((below & (one.state == 2)).sum()))
 
 
-def _matches(truth: GroundTruth, shown: Detections) -> Indices:
+def _matches(truth: GroundTruth, shown: Detections, tiou: float) -> Indices:
     """Return the instance that each shown detection matches with its label, -1 for none: ``(N,)``."""
-    matched = match_detections(truth, shown, [TIOU])
+    matched = match_detections(truth, shown, [tiou])
     instance = np.full(len(shown.score), -1, dtype=np.int64)
     instance[matched.order] = matched.instance[:, 0]
     return instance
 
 
-def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask) -> Indices:
+def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, left: Mask, tiou: float) -> Indices:
     """Return the free instance that each detection that is left matches whatever its label: ``(N,)``."""
     places, rows = np.flatnonzero(free), np.flatnonzero(left)
     reduced = replace(
@@ -187,7 +194,7 @@ def _matches_without_labels(truth: GroundTruth, free: Mask, shown: Detections, l
         segment=truth.segment[places],
     )
     some = shown.only(rows)
-    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)))
+    found = _matches(reduced, replace(some, label=np.zeros(len(rows), np.int64)), tiou)
     instance = np.full(len(shown.score), -1, dtype=np.int64)
     instance[rows[found >= 0]] = places[found[found >= 0]]
     return instance

@@ -1,8 +1,8 @@
 """Which detections are right: verdicts at one tIoU, on what a person is shown.
 
-A span that carries several labels counts once, with the label that scores best. A detection is right if it matches an
-instance of its class at the tIoU and no better one has taken it. Detections of classes that the truth lacks are wrong:
-a person sees them.
+A span that carries several labels counts once, with the label that scores best, unless it is said that classes overlap.
+A detection is right if it matches an instance of its class at the tIoU and no better one has taken it. Detections of
+classes that the truth lacks are wrong: a person sees them.
 
 Legend: N detections, G instances.
 """
@@ -85,7 +85,12 @@ class Verdicts:
 
 
 def judge(
-    detections: Sequence[Segments], truth: GroundTruth, labels: Sequence[str] = (), *, tiou: float = TIOU
+    detections: Sequence[Segments],
+    truth: GroundTruth,
+    labels: Sequence[str] = (),
+    *,
+    tiou: float = TIOU,
+    several: bool = False,
 ) -> Verdicts:
     """Return the verdicts on detections of videos whose truth is known.
 
@@ -94,10 +99,12 @@ def judge(
         truth: The instances.
         labels: All classes that the system knows, beside those of the truth.
         tiou: From which overlap on a detection is right.
+        several: A span counts with each of its labels.
     """
     names = tuple(dict.fromkeys([*truth.labels, *labels, *(name for one in detections for name in one.label)]))
     known = replace(truth, labels=names)
-    return _verdicts(known, detections_of([segments.one_label() for segments in detections], known), tiou)
+    shown = list(detections) if several else [segments.one_label() for segments in detections]
+    return _verdicts(known, detections_of(shown, known), tiou)
 
 
 def judge_documents(

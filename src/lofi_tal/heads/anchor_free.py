@@ -111,6 +111,8 @@ class AnchorFree(Head):
         self.branches = nn.ModuleList(block() for _ in range(levels - 1))
         self.norms = nn.ModuleList(_ChannelNorm(hidden) for _ in range(levels))
         self.classify = _branch(hidden, head_layers, 1 if num_classes is None else num_classes)
+        last = len(self.classify) - 1
+        self.class_tensors = (f"classify.{last}.weight", f"classify.{last}.bias")
         self.locate = _branch(hidden, head_layers, 2)
         self.scales = nn.Parameter(torch.ones(levels))
         nn.init.constant_(_last_bias(self.classify), -math.log((1 - _PRIOR) / _PRIOR))

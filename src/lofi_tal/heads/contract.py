@@ -51,6 +51,8 @@ class Head(nn.Module, abc.ABC):
     lengths; segments are shares of a video's valid snippets then."""
     num_classes: int | None = None
     """Number of classes the head tells apart; None if its proposals have no labels."""
+    class_tensors: tuple[str, ...] = ()
+    """Names of the tensors in the state whose first dimension is the classes; none if all classes share all of them."""
 
     def __init__(self, *, in_channels: int, config: dict[str, Any]) -> None:
         super().__init__()

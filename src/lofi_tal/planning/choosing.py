@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 
 import torch
 
-from lofi_tal.annotations import load_annotations
+from lofi_tal.annotations import parse_annotations, read_labels
 from lofi_tal.config import LofiSection, Recipe
 from lofi_tal.encoders import adapt_encoder, create_encoder
 from lofi_tal.errors import LofiError
@@ -124,7 +124,9 @@ def _segments(recipe: Recipe) -> tuple[int, list[float]]:
     lengths: list[float] = []
     if not recipe.data.annotations.exists():
         return 1, lengths
-    videos = load_annotations(recipe.data.annotations, strict=False).clean()[0].subset(recipe.data.train_subset)
+    labels = read_labels(recipe.data.annotations, recipe.data.events)
+    loaded = parse_annotations(labels, recipe.data.annotations, strict=False)
+    videos = loaded.clean()[0].subset(recipe.data.train_subset)
     for video in videos:
         whole = recipe.snippets.window or video.duration
         if whole:

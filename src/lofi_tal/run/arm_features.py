@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,11 +74,8 @@ class ArmFeatures:
             The features, the videos that have them, and the reason for each other video.
         """
         context, provenance = self.context, self.made_from
-        videos = context.data().videos
-        folder = arm_folder(context.output, self.name) / "features"
-        if context.folder.shared is not None:
-            folder = context.folder.shared / f"features-{hash_object(provenance)}"
-        store = FeatureStore(folder, provenance)
+        videos, store = context.data().videos, self._store()
+        folder = store.folder
         facts = on_first(lambda: context.folder.begin_features(folder))
         on_first(lambda: _tell_missing(store, videos, facts))
         with context.folder.alone_in(folder), context.folder.leases(folder) as leases:
@@ -96,6 +94,29 @@ class ArmFeatures:
             if context.first and (figures["new"] or not facts.exists()):
                 write_json(facts, sealed({**figures, "provenance": provenance, "failed": failed}))
         return store, usable(videos, failed), failed
+
+    def _store(self) -> FeatureStore:
+        folder = arm_folder(self.context.output, self.name) / "features"
+        if self.context.folder.shared is not None:
+            folder = self.context.folder.shared / f"features-{hash_object(self.made_from)}"
+        return FeatureStore(folder, self.made_from)
+
+    def look_at_features(self) -> tuple[str, int]:
+        """Return the hash of what the features come from, and how many videos have them; nothing is made.
+
+        Raises:
+            OutOfDateError: If the encoder is not up to date, in a run that only looks.
+        """
+        videos = self.context.data().videos
+        if self.name == "features":
+            return settled_features(self.context.recipe, videos).provenance, len(videos)
+        store, noted = self._store(), dict[str, Any]()
+        with contextlib.suppress(DataError):
+            noted = read_record(store.folder.with_suffix(".json"))
+        if "provenance" not in noted or hash_object(noted["provenance"]) != store.provenance:
+            return store.provenance, 0
+        failed = noted.get("failed", {})
+        return store.provenance, sum(store.stamp(video) is not None or video.video_id in failed for video in videos)
 
     def read(self) -> tuple[FeatureSet, str, dict[str, str]]:
         """Return the features of all videos: extracted with the arm's encoder, or published ones.

@@ -86,13 +86,8 @@ class ArmRun(ArmFeatures):
         """Run stage 3: features, head, detections, mAP, localiser."""
         data, external = self.context.data(), read_class_scores(self.context.recipe, self.context.data())
         features, provenance, failed = self.read()
-        inputs = self._inputs(provenance)
-        evaluation = self.context.folder.evaluation(
-            self.folder / "evaluation",
-            f"evaluation of {self.name}",
-            self.context.stage_inputs({**inputs, **self._evaluation_inputs()}),
-            self._contents(),
-        )
+        inputs = self.inputs(provenance)
+        evaluation = self.evaluation(inputs)
         model = self.folder / "model"
         if evaluation.record and (model / "localizer.json").exists():
             result = evaluation.record.result
@@ -113,13 +108,23 @@ class ArmRun(ArmFeatures):
 
         return ArmResult(self.name, on_first(finish), chosen, model, failed)
 
-    def _inputs(self, provenance: str) -> dict[str, Any]:
+    def evaluation(self, inputs: dict[str, Any]) -> StageFolder:
+        """Open the evaluation; ``inputs`` are what every head depends on."""
+        return self.context.folder.evaluation(
+            self.folder / "evaluation",
+            f"evaluation of {self.name}",
+            self.context.stage_inputs({**inputs, **self._evaluation_inputs()}),
+            self._contents(),
+        )
+
+    def inputs(self, provenance: str) -> dict[str, Any]:
         """Return what every head depends on."""
         context, data = self.context, self.context.data()
         inputs: dict[str, Any] = {
             "features": provenance,
             "head": context.recipe.head.model_dump(mode="json", exclude={"lrs", "refit"}),
             "data": content_hash([*data.train, *data.selection]),
+            **context.origin_inputs(),
         }
         if context.recipe.balance.sampling:
             inputs["balance"] = {"sampling": True}
@@ -168,7 +173,7 @@ class ArmRun(ArmFeatures):
         return Search(
             self.folder / "head",
             context.exact,
-            lambda: context.new_head(channels),
+            lambda: context.first_head(channels),
             windows=context.windows,
             labels=context.data().labels,
             section=recipe.head,
@@ -182,12 +187,14 @@ class ArmRun(ArmFeatures):
             tracking=context.folder.tracking,
             balance=recipe.balance,
             quiet=context.quiet,
+            make_refit=None if context.origin is None else lambda: context.first_head(channels, final=True),
         )
 
     def _localizer(
         self, head: Head, classifier: ProposalClassifier, chosen: dict[str, Any], sheet: ScoreSheet | None
     ) -> Localizer:
         context, recipe = self.context, self.context.recipe
+        origin = {} if context.origin is None else {"from": context.origin.facts}
         return Localizer(
             encoder=None if self.name == "features" else self.encoder(),
             encoder_name=recipe.encoder.name if recipe.second is None else "joined",
@@ -200,7 +207,7 @@ class ArmRun(ArmFeatures):
             threshold=chosen["threshold"],
             sheet=sheet,
             decoder=context.cache.decoder,
-            facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, "chosen": chosen},
+            facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, **origin, "chosen": chosen},
             device=context.device,
             precision=context.precision,
         )

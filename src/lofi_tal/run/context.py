@@ -12,15 +12,16 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, adapt_encoder, create_encoder, load_encoder, weights_file
+from lofi_tal.encoders import Encoder, create_encoder, load_encoder, weights_file
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.files import hash_file, plain_file
 from lofi_tal.heads import Head, create_head, with_classes
 from lofi_tal.planning.work import arms_of
-from lofi_tal.recipes.encoder import arguments_of, full_of, outline_of, start_of
+from lofi_tal.recipes.encoder import full_of, start_of
 from lofi_tal.run.data import Clips, RunData, read_clips, read_data
 from lofi_tal.run.folder import RunFolder, caches_beside
+from lofi_tal.run.origin import Origin
 from lofi_tal.runtime import compile_module, derive_seed, fastest_way, make_fabric, on_first
 from lofi_tal.snippets import Windows
 from lofi_tal.video import FrameCache, VideoManifest
@@ -39,6 +40,7 @@ class Context:
         compile: Whether encoders are compiled.
         quiet: No progress.
         known: Another one on the same data, whose videos and clips are not read again.
+        origin: Weights of a run that this one starts from.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Context:
         compile: str = "off",
         quiet: bool = False,
         known: Context | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.origin = recipe, folder, origin
         self.device, self.precision, self.compile, self.quiet = device, precision, compile, quiet
         self.fabric: Fabric = make_fabric(device, precision)  # of what runs an encoder
         self.exact: Fabric = make_fabric(device, "fp32")  # of heads alone: small, and their losses want digits
@@ -60,7 +63,7 @@ class Context:
         self.cache = FrameCache(
             cache if recipe.data.cache_gib else None,
             limit_bytes=int(recipe.data.cache_gib * 2**30),
-            others=() if folder.shared is not None else caches_beside(folder.path),
+            others=_other_caches(folder, origin),
             decoder=recipe.data.decoder,
         )
         manifest = recipe.data.manifest or folder.common / "videos.jsonl"
@@ -72,10 +75,14 @@ class Context:
         """Return the videos, after all checks that need no training; they are read at the first call.
 
         Raises:
-            DataError: If a subset has no truth or no readable video.
+            DataError: If a subset has no truth or readable video, or evaluated videos were trained on by the origin.
         """
         if self._data is None:
-            self._data = on_first(lambda: read_data(self.recipe, self.manifest))
+            seen = None if self.origin is None else self.origin.seen
+            self._data = on_first(lambda: read_data(self.recipe, self.manifest, seen or ()))
+            if self.origin is not None:
+                self.origin.check_videos(self._data)
+                logger.info("%s", self.origin.classes_told(self._data.labels, self.recipe.head.name))
         return self._data
 
     def clips(self) -> Clips:
@@ -147,7 +154,11 @@ class Context:
 
     def stage_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return what a stage depends on: its own inputs, the seed, and what all stages depend on."""
-        return {**inputs, "seed": self.recipe.seed, **self.provenance()}
+        return {**inputs, "seed": self.recipe.seed, **self.origin_inputs(), **self.provenance()}
+
+    def origin_inputs(self) -> dict[str, Any]:
+        """Return what stages depend on that start from the weights of a run; nothing without them."""
+        return {} if self.origin is None else {"from": self.origin.hash, "classes": list(self.data().labels)}
 
     def encoder_inputs(self) -> dict[str, Any]:
         """Return what a new encoder depends on."""
@@ -169,34 +180,26 @@ class Context:
 
     def new_head(self, channels: int) -> Head:
         """Return the recipe's head with random weights."""
-        return self._head(channels, len(self.data().labels))
+        return self.head_for(channels, len(self.data().labels))
 
-    def _head(self, channels: int, classes: int) -> Head:
+    def first_head(self, channels: int, *, final: bool = False) -> Head:
+        """Return the head from which a training starts: with the weights of the origin, if there is one.
+
+        Args:
+            channels: Of the features.
+            final: The training sees the selection videos.
+        """
+        head = self.new_head(channels)
+        if self.origin is not None:
+            self.origin.give(head, self.data().labels, self.recipe.head.name, final=final)
+        return head
+
+    def head_for(self, channels: int, classes: int) -> Head:
+        """Return the recipe's head with random weights for so many channels and classes."""
         section = self.recipe.head
         head = create_head(section.name, channels, **with_classes(section.name, section.options, classes))
         _check_length(head, self.windows)
         return head
-
-    def check_parts(self) -> None:
-        """Build encoder and head once, so that what is wrong with them is said before any training.
-
-        Raises:
-            LofiError: If an option is not one of theirs, or the head's checkpoint does not fit.
-        """
-        encoder, head = self.recipe.encoder, self.recipe.head
-        if self.recipe.features is not None:
-            return
-        _ = self.full  # which refuses snippets that the encoder does not take
-        if encoder.weights is not None and (encoder.weights / "encoder.json").is_file():
-            if encoder.adapting():
-                adapt_encoder(self.saved_encoder(encoder.weights), **encoder.adapting())
-            return
-        made = create_encoder(**arguments_of(encoder)) if encoder.adapting() else outline_of(encoder)
-        adapt_encoder(made, **encoder.adapting())
-        channels = made.channels
-        built = self._head(channels * (1 if self.recipe.second is None else 2), classes=1)
-        if head.weights is not None:
-            built.load_official(head.weights)
 
     def ready(self, encoder: Encoder) -> Encoder:
         """Return an encoder as this run executes it."""
@@ -230,6 +233,13 @@ class Context:
 def arm_folder(output: Path, arm: str) -> Path:
     """Return the folder of an arm."""
     return output / "arms" / arm
+
+
+def _other_caches(folder: RunFolder, origin: Origin | None) -> tuple[Path, ...]:
+    """Return the caches of other runs in which decoded frames are looked for: that of the origin first."""
+    first = () if origin is None or origin.cache is None else (origin.cache,)
+    beside = () if folder.shared is not None else caches_beside(folder.path)
+    return tuple(dict.fromkeys((*first, *beside)))
 
 
 def _hash_of_weights(path: Path | None) -> str | None:

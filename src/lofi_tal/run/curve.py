@@ -22,7 +22,7 @@ from lofi_tal.run.run import Run
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first, open_stage
 from lofi_tal.stages.extract import usable
 from lofi_tal.stages.head import fit_on, train_head
-from lofi_tal.stages.localise import fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse, localise
 from lofi_tal.stages.scoring import evaluate
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -59,7 +59,7 @@ class CurveRun(ArmRun):
         train = features.of(usable([*data.train, *data.selection], failed))
         evaluated = features.of(usable(data.evaluation, failed))
         counts = sorted({max(1, round(share * len(train.videos))) for share in shares})
-        inputs = {**self._inputs(provenance), **self._evaluation_inputs()}
+        inputs = {**self.inputs(provenance), **self._evaluation_inputs()}
         found = []
         for draw in range(draws):
             order = stratified(train.videos, derive_seed(self._seed, f"curve {draw}"))
@@ -103,8 +103,10 @@ class CurveRun(ArmRun):
             balanced=recipe.balance.sampling, quiet=context.quiet,
         )  # fmt: skip
         head = head.cpu().eval()
-        classifier = fit_on(part, len(labels), recipe.classifier, seed, recipe.balance.weights)
-        found = localise(head, evaluated.features, context.windows, recipe.detect)
+        several, weights = recipe.detect.multi_label, recipe.balance.weights
+        classifier = fit_on(part, len(labels), recipe.classifier, seed, weights, multi_label=several)
+        scorer = ClassScorer(classifier, chosen["pooling"])
+        found = localise(head, evaluated.features, context.windows, recipe.detect, scorer=scorer)
         fused = [
             fuse(video.video_id, video.clock, one, proposals, classifier, labels, recipe.detect, chosen["pooling"])
             for video, one, proposals in zip(evaluated.videos, evaluated.features, found, strict=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from lofi_tal.annotations import (
     Annotations,
@@ -16,7 +16,7 @@ from lofi_tal.annotations import (
     judge_mirroring,
     load_clip_list,
     parse_annotations,
-    read_document,
+    read_labels,
     require_truth,
     require_usable,
 )
@@ -45,6 +45,7 @@ class RunData:
         truth: The instances of the evaluated subset, as they stand in the annotation file.
         dropped: Segments and ignored parts of both subsets that lie outside their video or have no length.
         findings: What `lofi data check` would say besides.
+        annotations: All of them, as the file had them.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +56,7 @@ class RunData:
     truth: GroundTruth
     dropped: tuple[Change, ...] = ()
     findings: tuple[FindingLine, ...] = ()
+    annotations: Annotations = field(default_factory=lambda: Annotations({}))
 
     @property
     def videos(self) -> list[TruthVideo]:
@@ -107,15 +109,20 @@ def settled_features(recipe: Recipe, videos: Sequence[TruthVideo]) -> PublishedF
     return features
 
 
-def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
+def read_data(recipe: Recipe, manifest: VideoManifest, seen: Collection[str] = ()) -> RunData:
     """Read annotations and join them with the files, after all checks that need no training.
+
+    Args:
+        recipe: Says where they lie.
+        manifest: What is known of the files.
+        seen: Ids of videos on which the first weights have been trained: choices are made on others where there are.
 
     Raises:
         DataError: If a subset has no truth or no readable video, a class has no truth that lies in its videos, or too
             many videos are lost.
     """
     section = recipe.data
-    document = read_document(section.annotations)
+    document = read_labels(section.annotations, section.events)
     annotations = parse_annotations(document, section.annotations)
     subsets = [require_truth(annotations, name) for name in (section.train_subset, section.eval_subset)]
     index = None if recipe.features is not None or section.videos is None else find_videos(section.videos)
@@ -134,7 +141,7 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
         raise DataError(f"No readable video of subset {section.train_subset!r} has a segment; nothing to train on.")
     if section.flip and recipe.features is None and (mirroring := judge_mirroring(labels)).contradicted:
         logger.warning("data.flip is true, but %s. Set data.flip: false.", mirroring.reason)
-    kept, selection = split_selection(train, section.selection_share, recipe.seed)
+    kept, selection = split_selection(train, section.selection_share, recipe.seed, seen)
     _tell_unused(recipe, len(negatives))
     if section.background:
         kept += negatives
@@ -143,7 +150,8 @@ def read_data(recipe: Recipe, manifest: VideoManifest) -> RunData:
     for line in others:
         logger.warning("%s", line)
     truth = load_ground_truth(document, section.eval_subset)
-    return RunData(labels, kept, selection, evaluation, failed, truth, tuple(changes.values()), tuple(others))
+    dropped, findings = tuple(changes.values()), tuple(others)
+    return RunData(labels, kept, selection, evaluation, failed, truth, dropped, findings, annotations)
 
 
 def _tell_unused(recipe: Recipe, count: int) -> None:

@@ -3,9 +3,11 @@
 A run folder holds:
 
     recipe.yaml, environment.json, command.txt   what was asked for, and where it ran
+    origin/                                       weights that it started from, if it started from those of a run
     videos.jsonl, cache/                          what is known of the files, decoded frames
     pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
+    labels.json                                   the annotations, as they were
     data.json                                     which videos and annotations are used, and which are not and why
     report.html, report.json
 """
@@ -24,11 +26,11 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_object, sweep
 from lofi_tal.leases import PATIENCE, Leases
 from lofi_tal.locks import locked
-from lofi_tal.runtime import StageFolder, fault, on_first, open_stage
+from lofi_tal.runtime import StageFolder, fault, look_at_stage, on_first, open_stage
 from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
-_TRACES = ("recipe.yaml", "environment.json", "pretrain", "lofi", "arms")
+_TRACES = ("recipe.yaml", "origin", "environment.json", "pretrain", "lofi", "arms")
 """What tells that a folder holds a run, even if some of it is gone."""
 _OF_FILES = ("cache", "data", "features", "tensorboard")  # folders with many files, and no stage
 _MOST_BESIDE = 20  # caches of other runs that are looked into
@@ -45,6 +47,7 @@ class RunFolder:
         resume: Go on with interrupted stages.
         overwrite: Replace stages that were made from other inputs.
         tracking: Loggers of the metrics with their options.
+        looks: Look at stages without changing anything; one that is not up to date is an :class:`OutOfDateError`.
 
     Raises:
         LofiError: If there is nothing to resume, or ``overwrite`` is asked of processes that share their work.
@@ -59,15 +62,14 @@ class RunFolder:
         resume: bool,
         overwrite: bool,
         tracking: Mapping[str, Mapping[str, Any]],
+        looks: bool = False,
     ) -> None:
-        if resume and not any((path / name).exists() for name in _TRACES):
+        if resume and not holds_run(path):
             raise LofiError(f"There is nothing to resume in {path}; leave --resume away to begin.")
         if patience is not None and overwrite:
-            raise LofiError(
-                "--share and --overwrite exclude each other: one process cannot replace what others work on."
-            )
+            raise LofiError("--share and --overwrite exclude each other: one process cannot replace what others use.")
         self.path, self.shared, self.patience = path, shared, patience
-        self.resume, self.overwrite, self.tracking = resume, overwrite, tracking
+        self.resume, self.overwrite, self.tracking, self.looks = resume, overwrite, tracking, looks
         self.skipped: set[Path] = set()
         self.opened: dict[str, Path] = {}
         """Folders of the stages that train an encoder, once they have been opened."""
@@ -190,6 +192,8 @@ class RunFolder:
     def _open(
         self, folder: Path, stage: str, inputs: dict[str, Any], overwrite: bool, contents: Contents | None
     ) -> StageFolder:
+        if self.looks:
+            return on_first(lambda: look_at_stage(folder, stage, inputs))
         opened = on_first(
             lambda: open_stage(
                 folder,
@@ -232,6 +236,11 @@ class RunFolder:
     def interrupted(self) -> bool:
         """Whether something has been begun that another run goes on with only if it is told to resume."""
         return self.shared is None and any(not record.exists() for record in self.begun)
+
+
+def holds_run(path: Path) -> bool:
+    """Say whether a folder holds a run, even if some of it is gone."""
+    return any((path / name).exists() for name in _TRACES)
 
 
 def _drop_damaged(record: Path) -> None:

@@ -18,7 +18,12 @@ from lofi_tal.planning.budget import fit_budget
 from lofi_tal.planning.work import Amounts, Estimate, estimate
 from lofi_tal.recipes.encoder import full_of
 from lofi_tal.run.context import Context
+from lofi_tal.run.folder import RunFolder
 from lofi_tal.run.memory import predicted_peak
+from lofi_tal.run.origin import Origin
+from lofi_tal.run.origin_files import origin_of, read_origin
+from lofi_tal.run.outlook import Outlook, outlook
+from lofi_tal.run.parts import check_parts
 from lofi_tal.run.run import Run
 from lofi_tal.run.timing import Trial, amounts_of, clips_of
 from lofi_tal.run.training import held_out_looks
@@ -37,6 +42,7 @@ class Forecast:
         predicted: Bytes that stage 2 is predicted to hold, where it was not measured; 0 otherwise.
         cache: Bytes of the frame cache.
         lost: Reason for each video or clip that cannot be used.
+        outlook: What a run in the folder would do again, if there is one or it starts from another.
     """
 
     recipe: Recipe
@@ -46,6 +52,7 @@ class Forecast:
     predicted: float
     cache: int
     lost: dict[str, str]
+    outlook: Outlook | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -79,6 +86,7 @@ def forecast(
     precision: str = "auto",
     compile: str | None = None,
     memory: int | None = None,
+    start_from: Path | None = None,
 ) -> Forecast:
     """Measure a few real steps of every stage in a scratch folder; everything that can be checked is checked first.
 
@@ -89,11 +97,14 @@ def forecast(
         precision: As of the run.
         compile: As of the run.
         memory: As of the run.
+        start_from: As of the run.
 
     Raises:
         LofiError: If something is wrong with the recipe, or several processes are at work.
         DataError: If something is wrong with the data.
     """
+    asked, origin = recipe, _origin(recipe, output, start_from)
+    recipe = recipe if origin is None else recipe.model_copy(update={"pretrain": None, "finetune": None})
     with tempfile.TemporaryDirectory(prefix="lofi-trial-") as scratch:
         known = recipe.data.manifest or (None if output is None else output / "videos.jsonl")
         if known is not None and known.exists():
@@ -105,16 +116,35 @@ def forecast(
         run = Run(recipe, Path(scratch) / "run", quiet=True, memory=memory, **options)  # type: ignore[arg-type]
         if run.fabric.world_size > 1:
             raise LofiError("Times are measured by one process: start the command without torchrun or srun.")
+        run.origin = origin
         began = time.perf_counter()
         lost, amounts = run.data().failed, amounts_of(run)  # examines every file that is not known yet
         examined = time.perf_counter() - began
-        run.check_parts()
+        check_parts(run)
         trial = Trial(run, Path(scratch) / "trial").run()
         trains = run.recipe.lofi is not None and run.recipe.features is None
         predicted = predicted_peak(run.recipe, run.fabric) if trains and "lofi" not in trial.peak else 0.0
         files = amounts.videos + amounts.clips + amounts.clip_checks
         seconds = {"files": examined / max(1, files), **trial.seconds}
-        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache_bytes(run), dict(lost))
+        cache, looked = cache_bytes(run), _looked(run, output, asked)
+        return Forecast(run.recipe, amounts, seconds, trial.peak, predicted, cache, dict(lost), looked)
+
+
+def _looked(run: Run, output: Path | None, recipe: Recipe) -> Outlook | None:
+    """Return what a run in ``output`` would do again, if there is one or it starts from another."""
+    if output is None or (run.origin is None and not (output / "recipe.yaml").exists()):
+        return None
+    return outlook(run, output, recipe, run.origin)
+
+
+def _origin(recipe: Recipe, output: Path | None, start_from: Path | None) -> Origin | None:
+    """Return the weights that a run in ``output`` would start from; nothing is written."""
+    if output is None:
+        return None if start_from is None else read_origin(start_from.absolute())
+    folder = RunFolder(
+        output, shared=None, patience=None, resume=False, overwrite=False, tracking=recipe.tracking, looks=True
+    )
+    return origin_of(folder, start_from)
 
 
 def within(found: Forecast, budget: float) -> tuple[list[str], Forecast]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lofi_tal.evaluation import (
     THRESHOLDS,
@@ -36,21 +36,25 @@ class ArmOutput:
         result: Of its stage 3.
         detections: By video id.
         sheet: What its scores mean, if its model knows.
+        several: Classes overlap: a span is shown with all its labels.
     """
 
     result: ArmResult
     detections: dict[str, Segments]
     sheet: ScoreSheet | None
+    several: bool = False
 
     @property
     def shown(self) -> Shown:
         """What of its detections is shown."""
-        return Shown(self.result.chosen["threshold"]) if self.sheet is None else self.sheet.shown()
+        shown = Shown(self.result.chosen["threshold"]) if self.sheet is None else self.sheet.shown()
+        return replace(shown, one_label=not self.several)
 
 
 def read_output(run: Run, result: ArmResult) -> ArmOutput:
     """Read what an arm has left."""
-    return ArmOutput(result, run.detections(result.arm), load_sheet(result.model))
+    several = run.recipe.detect.multi_label
+    return ArmOutput(result, run.detections(result.arm), load_sheet(result.model), several)
 
 
 def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
@@ -77,6 +81,7 @@ def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
                 threshold=None if one.sheet else one.result.chosen["threshold"],
                 tiou=tiou,
                 replicates=replicates,
+                several=run.recipe.detect.multi_label,
             )
             for one in outputs
         },

@@ -202,6 +202,7 @@ def run_facts(run: Run, command: str) -> dict[str, str]:
     return {
         "command": command,
         "seed": str(run.recipe.seed),
+        **({} if run.origin is None else {"starts from": str(run.origin)}),
         "device": describe_device(run.fabric),
         "processor": f"{machine['processor']}, {machine['cores']} cores",
         "videos": f"{len(data.train)} training, {len(data.selection)} selection, {len(data.evaluation)} evaluation",
@@ -222,6 +223,8 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         yield f"{video_id} was left out: {reason}"
     yield from tell_dropped(data)
     yield from map(str, data.findings)
+    if run.origin is not None and (caution := run.origin.caution(data)):
+        yield caution
     for line in damaged_curves(run):
         logger.warning("%s.", line)
         yield line

@@ -19,7 +19,10 @@ from lofi_tal.recipes.writing import save_recipe, with_absolute_paths
 from lofi_tal.run.arms import ArmResult, ArmRun, Classification, read_detections
 from lofi_tal.run.context import Context, arm_folder
 from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.labels import note_labels
 from lofi_tal.run.memory import fitting_recipe
+from lofi_tal.run.origin_files import copy_origin, origin_of
+from lofi_tal.run.parts import check_parts
 from lofi_tal.run.training import Training, held_out_looks
 from lofi_tal.runtime import (
     COMPILE,
@@ -55,10 +58,12 @@ class Run(Context):
             must be finished.
         compile: Whether encoders are compiled: ``off``, ``on``, ``graphs`` or ``auto`` (the fastest, by a trial). None
             and ``auto`` are what the run in ``output`` has taken, if there is one; None is ``off`` otherwise.
+        start_from: Folder of a finished run, of an arm of it, or of a model: stage 2 and the head start from its
+            weights, and stage 1 is skipped. None goes on as the run in ``output`` began.
 
     Raises:
-        LofiError: If there is nothing to resume, nothing fits into ``memory``, or ``step_down`` is asked of several
-            processes.
+        LofiError: If there is nothing to resume, nothing fits into ``memory``, ``step_down`` is asked of several
+            processes, or nothing finished lies in ``start_from``.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Run(Context):
         shared: Path | None = None,
         patience: float | None = None,
         compile: str | None = None,
+        start_from: Path | str | None = None,
     ) -> None:
         check_tracking(recipe.tracking)
         folder = RunFolder(
@@ -92,7 +98,10 @@ class Run(Context):
             compile = folder.noted("compile", COMPILE) or compile
         compile = compile or "off"
         check_compile(compile, "plain" if recipe.lofi is None else recipe.lofi.strategy)
-        super().__init__(recipe, folder, device=device, precision=precision, compile=compile, quiet=quiet)
+        origin = origin_of(folder, start_from)
+        super().__init__(
+            recipe, folder, device=device, precision=precision, compile=compile, quiet=quiet, origin=origin
+        )
         if step_down and self.fabric.world_size > 1:
             raise LofiError(
                 f"--step-down needs a run of one process, this one has {self.fabric.world_size}: a process that runs "
@@ -127,7 +136,9 @@ class Run(Context):
             if self.compile == "auto" and trains:
                 self.compile = on_first(self.fastest_way)
             if trains:
-                self.check_parts()
+                check_parts(self)
+            if (origin := self.origin) is not None:  # before anything else is written there
+                self.origin = on_first(lambda: copy_origin(origin, self))
             if trains and not self.folder.exists:
                 self._note(command)
             yield
@@ -140,7 +151,11 @@ class Run(Context):
         if self.first:
             write_text(self.folder.path / "recipe.yaml", save_recipe(with_absolute_paths(self.recipe)))
             facts = {**environment(), "precision": precision_of(self.fabric), "compile": self.compile}
+            if self.origin is not None:
+                facts["from"] = self.origin.facts
             write_json(self.folder.path / "environment.json", sealed(facts))
+            if (data := self.known_data) is not None:
+                note_labels(self.output, data)
             if command:
                 write_text(self.folder.path / "command.txt", command + "\n")
 
@@ -176,7 +191,8 @@ class Run(Context):
 
     def run(self) -> list[ArmResult]:
         """Run everything that is not up to date and return the arms."""
-        self.data()  # what is wrong with the data is said before any training
+        data = self.data()  # what is wrong with the data is said before any training
+        on_first(lambda: note_labels(self.output, data, first=True))
         return [self.head(arm) for arm in self.arms]
 
     def detections(self, arm: str, *, external: bool = False) -> dict[str, Segments]:

@@ -30,7 +30,7 @@ from lofi_tal.run.training import adapted, clip_dataset, segment_clips
 from lofi_tal.runtime import StageFolder, open_stage, precision_of, read_metrics
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.head import fit_on, train_head
-from lofi_tal.stages.localise import fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse, localise
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.stages.pretrain import ClipClassifier, evaluate_clips, pretrain
 from lofi_tal.stages.scoring import best_threshold, evaluate, truth_of
@@ -220,9 +220,10 @@ class Trial:
             self._note_peak("head", outcome.peak_memory_bytes, True)
         some = features(train[: 4 * _FEW])
         short_fit = recipe.classifier.model_copy(update={"epochs": 2})
-        took = _seconds(lambda: fit_on(some, len(data.labels), short_fit, 0), tries=2)
+        several = recipe.detect.multi_label
+        took = _seconds(lambda: fit_on(some, len(data.labels), short_fit, 0, multi_label=several), tries=2)
         self.seconds["classifier"] = took / 3 * (recipe.classifier.epochs + 1) / len(some.videos)
-        classifier = fit_on(some, len(data.labels), short_fit, 0)
+        classifier = fit_on(some, len(data.labels), short_fit, 0, multi_label=several)
         self.seconds |= _decisions(context, head.cpu().eval(), features(data.evaluation[:_FEW]), classifier)
 
     def _steps(self, name: str, stage: StageFolder, began: float) -> list[_Step]:
@@ -264,7 +265,8 @@ def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -
     truth, videos = truth_of(some.videos, labels, "trial"), some.videos
 
     def proposals() -> Any:
-        return localise(head, some.features, context.windows, detect)
+        scorer = ClassScorer(classifier, POOLINGS[0])
+        return localise(head, some.features, context.windows, detect, scorer=scorer)
 
     found = proposals()
 

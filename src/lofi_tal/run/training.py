@@ -62,14 +62,14 @@ class Training:
                 (stage 1 after ACP+, if the recipe has it), or ``lofi`` (stage 2).
 
         Raises:
-            RunError: If stage 2 runs out of memory; the message says what was predicted, what was used, and what would
-                fit.
+            RunError: If stage 2 runs out of memory; the message says what was predicted, used, and would fit.
         """
         if name not in self.made:
             make = {"pretrain": self._pretrain, "second": self._second, "finetune": self._finetune, "lofi": self._lofi}
             if name not in make:
                 raise LofiError(f"stage {name!r} trains no encoder; these do: {', '.join(make)}.")
-            self.made[name] = make[name]()
+            origin = self.context.origin if name in ("pretrain", "finetune") else None
+            self.made[name] = (origin and origin.encoder) or make[name]()
         return self.made[name]
 
     def start(self) -> Path:
@@ -219,7 +219,7 @@ class Training:
                 stage,
                 context.fabric,
                 encoder,
-                context.new_head(encoder.channels),
+                context.first_head(encoder.channels),
                 videos=context.stage2_videos(),
                 classes=len(data.labels),
                 full=context.full,

@@ -25,7 +25,15 @@ from lofi_tal.runtime.parallel import (
     rank_and_size,
     share_of_batch,
 )
-from lofi_tal.runtime.records import Outcome, StageFolder, StageRecord, fault, open_stage
+from lofi_tal.runtime.records import (
+    Outcome,
+    OutOfDateError,
+    StageFolder,
+    StageRecord,
+    fault,
+    look_at_stage,
+    open_stage,
+)
 from lofi_tal.runtime.seeding import derive_seed
 from lofi_tal.runtime.training import InterruptedRunError, Step, TrainingRun, cosine, falling
 
@@ -33,6 +41,7 @@ __all__ = [
     "COMPILE",
     "PRECISIONS",
     "InterruptedRunError",
+    "OutOfDateError",
     "Outcome",
     "PeakMemory",
     "StageFolder",
@@ -54,6 +63,7 @@ __all__ = [
     "free_unused",
     "gather",
     "is_parallel",
+    "look_at_stage",
     "make_fabric",
     "make_optimizer",
     "on_first",

@@ -19,6 +19,7 @@ _NAMED = 3  # files that each of them names
 _RECIPE = {"flip": "data.flip", "search": "head", "class_scores": "classifier.scores", "tiou": "data.tiou"}
 _HASHES = {
     "start": "the encoder that it starts from",
+    "from": "the weights that it starts from (--from)",
     "features": "the features",
     "weights": "the file of weights",
     "truth": "the annotation file",

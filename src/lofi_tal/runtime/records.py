@@ -173,6 +173,23 @@ def open_stage(
     return _begun(asked, contents, anew=overwrite, broken=broken)
 
 
+class OutOfDateError(LofiError):
+    """A stage that was only looked at is not finished, damaged, or made from other inputs."""
+
+
+def look_at_stage(path: Path, stage: str, inputs: dict[str, Any]) -> StageFolder:
+    """Return a stage that is complete and up to date; unlike :func:`open_stage`, nothing is changed.
+
+    Raises:
+        OutOfDateError: If it is not.
+    """
+    record, _ = _finished(path)
+    fingerprint = hash_object({"stage": stage, "inputs": inputs})
+    if record is None or record.fingerprint != fingerprint or damage(path, record.files):
+        raise OutOfDateError(f"Stage {stage!r} in {path} is not up to date.")
+    return StageFolder(path, stage, fingerprint, inputs, False, record)
+
+
 def fault(path: Path) -> str:
     """Return why a folder does not hold a finished stage with all that it made; an empty string if it does."""
     record, broken = _finished(path)

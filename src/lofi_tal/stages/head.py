@@ -26,7 +26,7 @@ from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.evaluation import Verdicts, judge
 from lofi_tal.features import FeatureSet, stack_features
-from lofi_tal.heads import HEAD_FILES, Head, load_head, save_head
+from lofi_tal.heads import HEAD_FILES, Head, Proposals, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
     StageFolder,
@@ -40,7 +40,7 @@ from lofi_tal.runtime import (
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.end_to_end import video_generator
 from lofi_tal.stages.head_rate import head_optimizer, rate_at_step
-from lofi_tal.stages.localise import fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse, localise
 from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_of
 
 logger = logging.getLogger("lofi_tal")
@@ -128,9 +128,18 @@ def _batches(run: TrainingRun, count: int, batch: int, shares: NDArray[np.float6
 
 
 def fit_on(
-    data: FeatureSet, classes: int, section: ClassifierSection, seed: int, weights: str | None = None
+    data: FeatureSet,
+    classes: int,
+    section: ClassifierSection,
+    seed: int,
+    weights: str | None = None,
+    *,
+    multi_label: bool = False,
 ) -> ProposalClassifier:
-    """Fit the class scores to the true segments of some videos; ``weights`` as in the recipe's `balance.weights`."""
+    """Fit the class scores to the true segments of some videos.
+
+    ``weights`` as in the recipe's `balance.weights`, ``multi_label`` as in its `detect.multi_label`.
+    """
     labels = [video.labels for video in data.videos]
     counts = torch.bincount(torch.cat([torch.zeros(0, dtype=torch.long), *labels]), minlength=classes).tolist()
     return fit_classifier(
@@ -144,6 +153,7 @@ def fit_on(
         dropout=section.dropout,
         seed=seed,
         class_weights=None if weights is None else class_weights(counts, weights).tolist(),
+        multi_label=multi_label,
     )
 
 
@@ -154,7 +164,7 @@ class Search:
     Args:
         folder: Holds one stage folder for each training.
         fabric: Device, precision and processes.
-        make_head: Builds a head with random weights.
+        make_head: Builds the head from which trainings start.
         windows: How videos are cut.
         labels: Class names.
         section: Of the head's training.
@@ -168,6 +178,7 @@ class Search:
         tracking: Loggers of the metrics with their options.
         balance: What is done for rare classes.
         quiet: No progress.
+        make_refit: Builds the head from which the refit starts, if it is another one.
     """
 
     folder: Path
@@ -186,6 +197,7 @@ class Search:
     tracking: Mapping[str, Mapping[str, Any]]
     balance: BalanceSection = field(default_factory=BalanceSection)
     quiet: bool = False
+    make_refit: Callable[[], Head] | None = None
     records: list[StageRecord] = field(default_factory=list)
     trainings: list[Path] = field(default_factory=list)
     """Folders of the trainings that were needed."""
@@ -211,18 +223,23 @@ class Search:
             lr, head = None, self.make_head().eval()
             head.load_official(self.section.weights)
             chosen = {"weights": str(self.section.weights), "pooling": "proposal", "threshold": 0.0}
-        classifier = fit_on(train, len(self.labels), self.classifier, self.seed, self.balance.weights)
+        classifier = self._fitted(train)
         if judge:
             chosen |= self._best_pooling(head, classifier, selection)
         if self.section.refit and len(selection.videos):
             everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
             head = head if lr is None else self._trained("refit", everything, lr)
-            classifier = fit_on(everything, len(self.labels), self.classifier, self.seed, self.balance.weights)
+            classifier = self._fitted(everything)
         cost = {
             "seconds": sum((record.seconds for record in self.records), 0.0),
             "peak_memory_bytes": max((record.peak_memory_bytes for record in self.records), default=0),
         }
         return head, classifier, {**chosen, **cost}
+
+    def _fitted(self, data: FeatureSet) -> ProposalClassifier:
+        """Return class scores that were fitted to some videos."""
+        weights, several = self.balance.weights, self.detect.multi_label
+        return fit_on(data, len(self.labels), self.classifier, self.seed, weights, multi_label=several)
 
     def _best_rate(
         self, train: FeatureSet, selection: FeatureSet, judge: bool
@@ -254,10 +271,9 @@ class Search:
 
     def _best_pooling(self, head: Head, classifier: ProposalClassifier, selection: FeatureSet) -> dict[str, Any]:
         """Return how class scores are pooled best, from which score on a detection is worth showing, and why."""
-        proposals = localise(head, selection.features, self.windows, self.detect)
         truth = truth_of(selection.videos, self.labels, "selection")
         results = {}
-        for pooling in POOLINGS:
+        for pooling, proposals in self._by_pooling(head, classifier, selection).items():
             fused = [
                 fuse(video.video_id, video.clock, features, proposed, classifier, self.labels, self.detect, pooling)
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
@@ -266,11 +282,23 @@ class Search:
             results[pooling] = (scores, fused)
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)
         fused = results[pooling][1]
-        self.verdicts = judge(fused, truth, self.labels)
+        self.verdicts = judge(fused, truth, self.labels, several=self.detect.multi_label)
         return {
             "pooling": pooling,
             "threshold": best_threshold(fused, selection.videos, self.labels),
             "selection_mAP": {name: result[0].summary() for name, result in results.items()},
+        }
+
+    def _by_pooling(
+        self, head: Head, classifier: ProposalClassifier, selection: FeatureSet
+    ) -> dict[str, list[Proposals]]:
+        """Return the proposals for each pooling of class scores: the same unless classes may overlap."""
+        if not self.detect.multi_label:
+            return dict.fromkeys(POOLINGS, localise(head, selection.features, self.windows, self.detect))
+        scorers = {pooling: ClassScorer(classifier, pooling) for pooling in POOLINGS}
+        return {
+            pooling: localise(head, selection.features, self.windows, self.detect, scorer=scorer)
+            for pooling, scorer in scorers.items()
         }
 
     def _scores(self, head: Head, selection: FeatureSet) -> Scores:
@@ -298,7 +326,7 @@ class Search:
                 raise DivergedError(told)
             return load_head(stage.path, trusted=self.section.name)
         torch.manual_seed(derive_seed(self.seed, "head"))  # the same initial weights for every learning rate
-        head = self.make_head()
+        head = self.make_refit() if name == "refit" and self.make_refit else self.make_head()
         try:
             outcome = train_head(
                 stage,

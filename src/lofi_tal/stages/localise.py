@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +30,47 @@ SLACK = 2.0
 """Snippets by which a window must see a proposal better than another one to have it alone."""
 
 
+MOST_SCORED = 2000
+"""Most pairs of a proposal and a class, of one window, that suppression looks at (as ActionFormer before its NMS)."""
+
+
+class ClassScorer(NamedTuple):
+    """What gives proposals their classes before suppression, so that each class is suppressed by itself.
+
+    Args:
+        classifier: Fitted with ``multi_label``; None for a head whose proposals carry labels.
+        pooling: Over what the class scores are taken; one of :data:`~lofi_tal.classifier.POOLINGS`.
+    """
+
+    classifier: ProposalClassifier | None
+    pooling: str
+
+    def __call__(self, features: Tensor, proposals: Proposals, most: int = MOST_SCORED) -> Proposals:
+        """Return the best pairs of a proposal and a class, score × probability of the class, by falling score.
+
+        Args:
+            features: ``(C, L)`` of the video, on the CPU.
+            proposals: Of the video; those with labels are returned as they are.
+            most: How many pairs.
+        """
+        if proposals.labels is not None or self.classifier is None:
+            return proposals
+        segments, scores = proposals.segments, proposals.scores
+        table = class_probabilities(self.classifier, features, segments, scores, self.pooling) * scores[:, None]
+        best = table.flatten().sort(descending=True, stable=True)
+        row, label = best.indices[:most] // table.shape[1], best.indices[:most] % table.shape[1]
+        return Proposals(segments[row], best.values[:most], label)
+
+
 @torch.inference_mode()
 def localise(
-    head: Head, features: Sequence[Tensor], windows: Windows, options: DetectSection, *, batch: int = 32
+    head: Head,
+    features: Sequence[Tensor],
+    windows: Windows,
+    options: DetectSection,
+    *,
+    scorer: ClassScorer | None = None,
+    batch: int = 32,
 ) -> list[Proposals]:
     """Return the proposals of each video after soft-NMS, as shares of the video, by falling score.
 
@@ -40,6 +79,8 @@ def localise(
         features: ``(C, S)`` on the CPU for each video; moved to the head's device batch by batch.
         windows: How videos are cut.
         options: Decoding preset, soft-NMS.
+        scorer: Gives classes before soft-NMS if ``options.multi_label``; without it, proposals stay as the head made
+            them.
         batch: Windows at once; one if videos keep their numbers of snippets, for then each is seen as a whole.
     """
     device = next(head.parameters()).device
@@ -55,7 +96,11 @@ def localise(
     for parts in cut:
         merged.append(merge_windows(seen[: len(parts)], parts))
         del seen[: len(parts)]
-    return suppress(merged, [parts[0].of / parts[0].count for parts in cut], options)
+    lengths = [parts[0].of / parts[0].count for parts in cut]
+    if scorer is not None and options.multi_label:
+        most = [math.ceil(MOST_SCORED * max(1.0, length)) for length in lengths]
+        merged = [scorer(*video) for video in zip(features, merged, most, strict=True)]
+    return suppress(merged, lengths, options)
 
 
 def merge_windows(by_window: Sequence[Proposals], windows: Sequence[Window]) -> Proposals:

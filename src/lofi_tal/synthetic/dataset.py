@@ -21,6 +21,7 @@ from lofi_tal.synthetic.plans import (
     find_preset,
     plan_clip,
     plan_video,
+    with_overlap,
 )
 from lofi_tal.video import write_video
 from lofi_tal.video.readers import read_in_processes
@@ -56,6 +57,7 @@ def make_dataset(
     preset: str = "small",
     seed: int = 0,
     clips: bool = True,
+    overlap: bool = False,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> SyntheticDataset:
@@ -69,6 +71,7 @@ def make_dataset(
         preset: ``tiny`` (tests), ``small`` (demonstration), ``bench`` or ``bench_broad`` (experiments).
         seed: Of all chance, at least 0.
         clips: Make the trimmed clips too; a later call makes what an earlier one left out.
+        overlap: In every video two objects act, each in a class of its own, and some of their actions overlap.
         workers: Processes that render; 1 renders in this one.
         progress: Called with (files done, files in all) whenever a file is there.
 
@@ -85,8 +88,9 @@ def make_dataset(
         raise LofiError(f"workers {workers} is too few; allowed: 1 or more.")
     chosen = find_preset(preset)
     dataset = dataset_paths(out)
-    _claim(out, _identity(chosen, seed))
+    _claim(out, _identity(chosen, seed) | ({"overlap": True} if overlap else {}))
     videos, trimmed = plan_dataset(chosen, seed)
+    videos = [with_overlap(plan, chosen) for plan in videos] if overlap else videos
     jobs = [(plan, dataset.videos / f"{plan.id}.mp4") for plan in videos]
     if clips:
         jobs += [(plan, dataset.clips / plan.label / f"{plan.id}.mp4") for plan in trimmed]
@@ -120,7 +124,7 @@ def plan_dataset(preset: Preset, seed: int) -> tuple[list[Plan], list[Plan]]:
 
 def annotation_document(videos: Sequence[Plan]) -> dict[str, Any]:
     """Return the ActivityNet document of planned videos; times are frame numbers divided by the frame rate."""
-    labels = sorted({plan.label for plan in videos})
+    labels = sorted({str(span.label) for plan in videos for span in plan.instances})
     return {
         "version": f"lofi-tal synthetic {VERSION}",
         "taxonomy": [
@@ -136,7 +140,7 @@ def annotation_document(videos: Sequence[Plan]) -> dict[str, Any]:
                 "subset": plan.subset,
                 "resolution": f"{SIZE * plan.scale}x{SIZE * plan.scale}",
                 "annotations": [
-                    {"segment": [span.start / FPS, span.end / FPS], "label": plan.label} for span in plan.instances
+                    {"segment": [span.start / FPS, span.end / FPS], "label": span.label} for span in plan.instances
                 ],
             }
             for plan in videos
@@ -183,8 +187,9 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         stored = read_json(path)
         if stored != identity:
             stored = stored if isinstance(stored, dict) else {}
-            named = [f"{key} {stored.get(key)!r} (wanted {identity[key]!r})" for key in identity]
-            different = [text for key, text in zip(identity, named, strict=True) if stored.get(key) != identity[key]]
+            keys = [*identity, *(key for key in stored if key not in identity)]
+            named = [f"{key} {stored.get(key)!r} (wanted {identity.get(key)!r})" for key in keys]
+            different = [text for key, text in zip(keys, named, strict=True) if stored.get(key) != identity.get(key)]
             raise LofiError(f"{out} holds another data set: {', '.join(different) or 'unknown fields'}. {advice}")
         return
     if out.exists() and not out.is_dir():

@@ -5,8 +5,8 @@ A plan depends on (seed, role, index) alone, so it is the same whatever else is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ SUBSETS = ("training", "validation")
 ROLES = ("training", "validation", "clip_training", "clip_validation")
 BYSTANDERS = 1
 BYSTANDER_RADIUS = (7.0, 10.0)  # pixels
+_DRAWS = 1000  # plans of which one must overlap
+_FAR = 5_040_000  # beyond all indices of a preset, and a multiple of any number of classes up to 10
 ACTOR_RADIUS = (10.0, 13.0)
 HOMES = (25.0, 39.0)  # where the acting object stays, in pixels
 
@@ -103,6 +105,7 @@ class Plan:
         spans: What the acting object does, frame 0 to the end; the spans with a label are the instances.
         like: Classes that the class-less motion resembles in kind.
         scale: Pixels of a frame for each of :data:`SIZE`; all lengths of a plan are in units of these.
+        others: What a second acting object does meanwhile, of another class; none in a video of one class.
     """
 
     seed: int
@@ -113,6 +116,7 @@ class Plan:
     spans: tuple[Span, ...]
     like: tuple[str, ...]
     scale: int = 1
+    others: tuple[Span, ...] = ()
 
     @property
     def id(self) -> str:
@@ -136,8 +140,8 @@ class Plan:
 
     @property
     def instances(self) -> tuple[Span, ...]:
-        """The spans that show the class."""
-        return tuple(span for span in self.spans if span.label is not None)
+        """The spans that show a class."""
+        return tuple(span for span in (*self.spans, *self.others) if span.label is not None)
 
     def render(self) -> Iterator[Frames]:
         """Yield the frames ``(SIZE · scale, SIZE · scale, 3)``."""
@@ -170,6 +174,34 @@ def plan_video(preset: Preset, seed: int, role: str, index: int) -> Plan:
     spans += _background(rng, spans[-1].end, frames)
     like = (label, label, *preset.targets)
     return Plan(seed, role, index, label, index // preset.classes, tuple(spans), like, preset.scale)
+
+
+def with_overlap(plan: Plan, preset: Preset) -> Plan:
+    """Return a planned video in which a second object acts too, in another class; one action of each overlaps.
+
+    The second object does what the first of another plan of the same length would do, drawn until actions of both share
+    time.
+    """
+    classes = preset.classes
+    other = (preset.targets.index(plan.label) + 1 + plan.scene % (classes - 1)) % classes
+    seconds = plan.frames / FPS
+    alike = replace(preset, seconds=(seconds, seconds))
+    for attempt in range(_DRAWS):
+        index = (attempt + 1) * _FAR + plan.index // classes * classes + other
+        drawn = plan_video(alike, plan.seed, plan.role, index).spans
+        if _share_time(plan.spans, drawn):
+            return replace(plan, others=drawn, like=(*plan.like, preset.targets[other], preset.targets[other]))
+    raise AssertionError("no plan overlaps: every video is up to a half action")  # pragma: no cover
+
+
+def _share_time(first: Sequence[Span], second: Sequence[Span]) -> bool:
+    """Say whether an action of each shares at least half of the shorter one."""
+    acts = [[span for span in spans if span.label is not None] for spans in (first, second)]
+    return any(
+        2 * (min(a.end, b.end) - max(a.start, b.start)) >= min(a.end - a.start, b.end - b.start)
+        for a in acts[0]
+        for b in acts[1]
+    )
 
 
 def _background(rng: np.random.Generator, start: int, end: int) -> list[Span]:
@@ -215,6 +247,8 @@ def build_scene(plan: Plan) -> Scene:
     poses[:, :2] += home + 6 * np.sin(2 * np.pi * (time[:, None] / rng.uniform(35, 90, 2) + rng.uniform(size=2)))
     poses[:, :2] *= scale
     actors.append(Actor(sprites[-1], poses))
+    if plan.others:
+        actors.append(_second_actor(plan, home, ground))
     return Scene(
         background=background,
         camera=_camera(rng, plan.frames) * scale,
@@ -224,6 +258,18 @@ def build_scene(plan: Plan) -> Scene:
         noise=noise,
         windows=rng.integers(0, size, (plan.frames, 2)),
     )
+
+
+def _second_actor(plan: Plan, home: NDArray[np.float64], ground: float) -> Actor:
+    """Draw the other acting object; from streams of its own, so that all else stays as it is without it."""
+    rng = _generator(plan.seed, plan.role, plan.scene, 3)
+    radius = float(rng.uniform(*ACTOR_RADIUS))
+    sprite = draw_sprite(rng, plan.subset, radius=radius * plan.scale, ground=ground)
+    rng = _generator(plan.seed, plan.role, plan.index, 4)
+    poses = perform(rng, plan.others, like=plan.like, radius=radius)
+    poses[:, :2] += _distant(rng, home)
+    poses[:, :2] *= plan.scale
+    return Actor(sprite, poses)
 
 
 def _distant(rng: np.random.Generator, home: NDArray[np.float64]) -> NDArray[np.float64]:

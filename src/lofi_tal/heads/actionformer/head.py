@@ -63,6 +63,7 @@ class ActionFormer(Head):
 
     name = "actionformer"
     takes_mask = True
+    class_tensors = ("cls_head.cls_head.conv.weight", "cls_head.cls_head.conv.bias")
     running: Tensor
 
     def __init__(

@@ -1,0 +1,135 @@
+"""SoccerNet's files of point events: ``Labels-v2.json`` and ``results_spotting.json``.
+
+A game has two halves, each a video of its own, ``1_...`` and ``2_...``. Both files lie in the folder of the game:
+``{"UrlLocal": "league/season/game/", "annotations": [{"gameTime": "1 - 05:38", "label": "Goal", "position": "338000",
+"team": "home", "visibility": "visible"}]}``, with ``predictions`` and ``confidence`` in results. ``position`` counts
+milliseconds within the half. In files of the ball events there may be one half alone.
+
+Source: SoccerNet/sn-spotting, ``README.md``, and the package SoccerNet, ``Evaluation/ActionSpotting.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lofi_tal.errors import DataError
+from lofi_tal.files import read_json, write_json
+from lofi_tal.segments import Segments
+
+RESULTS = "results_spotting.json"
+_GAME_TIME = re.compile(r"\s*(\d+)\s*-\s*(\d+):(\d{1,2})\s*")
+
+
+def read_game(path: Path, game: str = "") -> dict[str, Segments]:
+    """Return the events of one file by video id, ``<game>/<half>``; both halves of a game are there.
+
+    Args:
+        path: ``Labels-v2.json``, ``Labels-ball.json`` or ``results_spotting.json``.
+        game: Id of the game; the file's ``UrlLocal`` without it.
+
+    Raises:
+        DataError: If the file is malformed; the message says which entry.
+    """
+    content = read_json(path)
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path}: expected an object with annotations or predictions (SoccerNet's layout).")
+    key = "predictions" if "predictions" in content else "annotations"
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        raise DataError(f'{path}: expected a list of events under "annotations" or "predictions".')
+    game = game or str(content.get("UrlLocal", path.parent.name)).strip("/")
+    halves: dict[int, list[tuple[float, str, float]]] = {1: [], 2: []}
+    for number, entry in enumerate(entries):
+        try:
+            half, time, label = _moment(entry)
+            score = float(entry["confidence"]) if key == "predictions" else 1.0
+            if not math.isfinite(score):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                f'{path}: {key}[{number}] is {str(entry)[:200]}; expected {{"gameTime": "1 - 05:38", "label": name, '
+                '"position": milliseconds}' + (', "confidence": number}' if key == "predictions" else "}.")
+            ) from error
+        halves.setdefault(half, []).append((time, label, score))
+    return {f"{game}/{half}": _segments(f"{game}/{half}", events) for half, events in halves.items()}
+
+
+def read_games(folder: Path, name: str) -> dict[str, Segments]:
+    """Return the events of every game below a folder, by ``<game>/<half>``; a game is the path of its folder.
+
+    Args:
+        folder: Holds ``<league>/<season>/<game>/<name>``.
+        name: Of the files.
+
+    Raises:
+        DataError: If there is none, or one is malformed.
+    """
+    paths = sorted(folder.rglob(name))
+    if not paths:
+        raise DataError(f"{folder} has no file {name}: give the folder that holds league/season/game.")
+    games = [read_game(path, path.parent.relative_to(folder).as_posix()) for path in paths]
+    return {video: events for game in games for video, events in game.items()}
+
+
+def write_results(folder: Path, detections: Mapping[str, Segments]) -> list[Path]:
+    """Write ``<folder>/<game>/results_spotting.json`` for each game, each in one atomic step.
+
+    Args:
+        folder: Of the results.
+        detections: By ``<game>/<half>``; the middle of a segment is the time of its event.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: If an id does not end with a half, or would leave the folder.
+    """
+    games: dict[str, list[dict[str, Any]]] = {}
+    for video_id, segments in detections.items():
+        game, _, half = video_id.rpartition("/")
+        if not game or not half.isdigit() or Path(game).is_absolute() or ".." in Path(game).parts:
+            raise DataError(f"video {video_id!r} names no half of a game: SoccerNet's ids are <game>/1 and <game>/2.")
+        games.setdefault(game, []).extend(_prediction(int(half), *event) for event in segments)
+    paths = []
+    for game, predictions in games.items():
+        paths.append(folder / game / RESULTS)
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        write_json(paths[-1], {"UrlLocal": game, "predictions": predictions})
+    return paths
+
+
+def _prediction(half: int, start: float, end: float, label: str, score: float) -> dict[str, Any]:
+    milliseconds = max(0, round((start + end) * 500))
+    minutes, seconds = divmod(milliseconds // 1000, 60)
+    return {
+        "gameTime": f"{half} - {minutes:02d}:{seconds:02d}",
+        "label": label,
+        "position": str(milliseconds),
+        "half": str(half),
+        "confidence": str(score),
+    }
+
+
+def _moment(entry: Mapping[str, Any]) -> tuple[int, float, str]:
+    """Return half, seconds and label of an entry; without a position, the game time counts."""
+    read = _GAME_TIME.fullmatch(entry["gameTime"])
+    label = entry["label"]
+    if read is None or not isinstance(label, str):
+        raise ValueError
+    half, minutes, seconds = map(int, read.groups())
+    time = float(entry["position"]) / 1000 if "position" in entry else 60.0 * minutes + seconds
+    if not math.isfinite(time) or time < 0 or half < 1:
+        raise ValueError
+    return half, time, label
+
+
+def _segments(video_id: str, events: list[tuple[float, str, float]]) -> Segments:
+    times = np.array([time for time, _, _ in events], dtype=np.float64)
+    scores = np.array([score for _, _, score in events], dtype=np.float64)
+    return Segments(video_id, times, times, tuple(label for _, label, _ in events), scores)

@@ -1,0 +1,91 @@
+"""`lofi evaluate --events`: result files of point events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lofi_tal.annotations import load_annotations
+from lofi_tal.annotations.soccernet import RESULTS, read_games
+from lofi_tal.cli.common import complain, percent, print_json, print_table
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.evaluation.documents import load_document
+from lofi_tal.evaluation.spotting import TOLERANCES, SpottingResult, evaluate_events
+from lofi_tal.segments import Segments
+
+LABELS = ("Labels-v2.json", "Labels-ball.json", "Labels.json")
+"""What SoccerNet calls its files of labels."""
+
+
+def run_events(truth: Path, detections: Path, subset: str, tolerances: str, *, as_json: bool) -> None:
+    """Print the mAP of point events.
+
+    Args:
+        truth: ActivityNet-style JSON, or a folder of SoccerNet's games.
+        detections: Result JSON, or a folder of SoccerNet's games.
+        subset: Of the JSON.
+        tolerances: ``tight``, ``loose``, ``close`` or seconds with commas.
+        as_json: Print JSON instead of a table.
+
+    Raises:
+        LofiError: If the tolerances cannot be read.
+        DataError: If a file is malformed.
+    """
+    events, found = _truth(truth, subset), _detections(detections)
+    result = evaluate_events(events, found, parse_tolerances(tolerances))
+    if as_json:
+        print_json(result.to_json())
+        return
+    _show(result, len(events))
+
+
+def parse_tolerances(text: str) -> tuple[float, ...]:
+    """Return tolerances in seconds by name, or as numbers with commas.
+
+    >>> parse_tolerances("1,2,5")
+    (1.0, 2.0, 5.0)
+    """
+    if text in TOLERANCES:
+        return TOLERANCES[text]
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise LofiError(f"--events {text!r}: allowed are {', '.join(TOLERANCES)}, or seconds such as 1,2,5.") from None
+
+
+def _truth(path: Path, subset: str) -> dict[str, Segments]:
+    if not path.is_dir():
+        return {video.video_id: video.segments for video in load_annotations(path).subset(subset)}
+    name = next((one for one in LABELS if next(path.rglob(one), None) is not None), None)
+    if name is None:
+        raise DataError(f"{path} holds none of {', '.join(LABELS)}: give the folder that holds league/season/game.")
+    return read_games(path, name)
+
+
+def _detections(path: Path) -> dict[str, Segments]:
+    if path.is_dir():
+        return read_games(path, RESULTS)
+    content, _ = load_document(path)
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise DataError(f'{path}: expected {{"results": {{id: [{{"label", "score", "segment"}}]}}}}.')
+    try:
+        return {name: Segments.from_activitynet(name, records) for name, records in results.items()}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f'{path}: a result is not {{"label", "score", "segment": [start, end]}}.') from error
+
+
+def _show(result: SpottingResult, videos: int) -> None:
+    events = sum(result.events.values())
+    names = [f"{delta:g} s" for delta in result.tolerances]
+    overall = [*map(percent, result.mAP), percent(result.average_mAP), str(events)]
+    rows = [
+        [label, *map(percent, one), percent(result.averages[label]), str(result.events[label])]
+        for label, one in result.per_class.items()
+    ]
+    print_table(
+        f"{videos} videos, {events} events, {result.detections} detections; AP by tolerance",
+        ["class", *names, "average", "events"],
+        [["all", *overall], *rows],
+    )
+    if result.without_events:
+        complain(f"Classes without an event do not count: {', '.join(result.without_events)}.")
