@@ -15,7 +15,8 @@ _PAGE = """
 import json, os, signal, subprocess, sys, threading, urllib.request
 
 folder, count, how = sys.argv[1], int(sys.argv[2]), getattr(signal, sys.argv[3])
-server = subprocess.Popen([sys.executable, "-m", "lofi_tal.cli", "studio", folder, "--no-browser"], stdout=subprocess.PIPE)
+command = [sys.executable, "-m", "lofi_tal.cli", "studio", folder, "--no-browser"]
+server = subprocess.Popen(command, stdout=subprocess.PIPE)
 address, _, token = server.stdout.readline().decode().strip().partition("?token=")
 headers = {"Authorization": f"token {token}", "X-Lofi-Studio": "1", "Content-Type": "application/json"}
 
@@ -27,12 +28,15 @@ def put(revision, number):
         return json.load(answer)["revision"]
 
 acknowledged = revision = 0
-for number in range(1, count + 1):
-    revision = put(revision, number)
-    acknowledged = number
-threading.Thread(target=lambda: put(revision, count + 1), daemon=True).start()  # the last key press
-os.kill(server.pid, how)
-print(acknowledged, server.wait())
+try:
+    for number in range(1, count + 1):
+        revision = put(revision, number)
+        acknowledged = number
+    threading.Thread(target=lambda: put(revision, count + 1), daemon=True).start()  # the last key press
+    os.kill(server.pid, how)
+    print(acknowledged, server.wait(60), flush=True)
+finally:
+    server.kill()
 os._exit(0)
 """
 

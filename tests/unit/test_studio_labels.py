@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from lofi_tal.annotations import load_annotations
-from lofi_tal.errors import DataError
+from lofi_tal.cli.app import app
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.studio.contents import Content
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.journal import Journal
+from lofi_tal.studio.place import Place, list_states, restore
 from tests.studio import action, client_of, desk_of, folder_of, on_disk, put
 
 
@@ -304,17 +307,34 @@ def test_a_video_whose_last_action_goes_leaves_the_file_if_it_was_not_in_it(fold
 
 
 def test_a_second_studio_on_the_same_labels_says_who_has_them(folder, tmp_path):
-    from lofi_tal.errors import LofiError
-    from lofi_tal.locks import locked
-    from lofi_tal.studio.desk import work_folder
-    from lofi_tal.studio.server import serve
+    place = Place(folder, folder / "labels.json")
+    said = r"Another lofi studio has .*labels.json open\. It is held by process"
+    with place.held(), pytest.raises(LofiError, match=said), place.held():
+        pass
 
-    options = {"model": None, "device": "cpu", "recursive": False, "host": "127.0.0.1", "port": 0, "browser": False}
-    with (
-        locked(work_folder(folder / "labels.json") / "lock", ""),
-        pytest.raises(LofiError, match=r"Another lofi studio has .*labels.json open\. It is held by process"),
-    ):
-        serve(folder, folder / "labels.json", say=print, warn=print, **options)
+
+def test_any_state_can_be_brought_back_and_that_can_be_undone(folder):
+    client = client_of(desk_of(folder))
+    put(client, "a", action("1", 1, 2), did="Mark")
+    put(client, "a", action("1", 1, 3), did="Drag")
+    put(client, "b", action("1", 1, 2), state="checked", did="Mark")
+    put(client, "a", did="Delete")
+    place = Place(folder, folder / "labels.json")
+    assert [(one.number, one.did, one.videos) for one in list_states(place)] == [
+        (1, "Mark", ("a",)), (2, "Drag", ("a",)), (3, "Mark", ("b",)), (4, "Delete", ("a",)),
+    ]  # fmt: skip
+    assert restore(place, 2) == 2
+    assert list(load_annotations(place.labels).videos) == ["a"]
+    desk = desk_of(folder)
+    assert (rows(desk.entry("a")), rows(desk.entry("b"))) == ([(1, 3, "jump")], [])
+    assert rows(desk.undo("b", desk.entry("b")["revision"])) == [(1, 2, "jump")]
+    assert restore(place, 0) == 2
+    assert json.loads(place.labels.read_text())["database"] == {}
+    with pytest.raises(LofiError, match="there are states 0 to 7"):
+        restore(place, 8)
+    shown = CliRunner().invoke(app, ["studio", str(folder), "--history"])
+    assert shown.exit_code == 0
+    assert "Restore state 2" in shown.output
 
 
 def test_the_list_has_videos_without_labels_and_labels_without_videos(folder):

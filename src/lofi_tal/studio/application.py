@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,13 +11,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from lofi_tal.errors import LofiError
 from lofi_tal.report.theme import fill_page
 from lofi_tal.studio.answers import say_error, say_http_error
 from lofi_tal.studio.desk import Desk, MissingError
 from lofi_tal.studio.media_routes import ROUTES as MEDIA_ROUTES
+from lofi_tal.studio.model_routes import ROUTES as MODEL_ROUTES
+from lofi_tal.studio.models import ModelSide
 from lofi_tal.studio.security import Guard
 from lofi_tal.studio.serving import send_file
 from lofi_tal.studio.video_routes import ROUTES as VIDEO_ROUTES
@@ -49,43 +50,32 @@ async def static_file(request: Request) -> Response:
     return await send_file(request, path, _KINDS[path.suffix])
 
 
-def create_app(desk: Desk, *, token: str, host: str, port: int) -> Guard:
+def create_app(desk: Desk, models: ModelSide | None = None, *, token: str, host: str, port: int) -> Guard:
     """Return the application.
 
     Args:
         desk: Videos and labels.
+        models: What models do with them.
         token: What each request must know.
         host: Where the server is bound.
         port: Where the server is bound.
     """
-    routes: list[BaseRoute] = [*VIDEO_ROUTES, *MEDIA_ROUTES]
-    has_models = importlib.util.find_spec("lofi_tal.studio.model_routes") is not None
-    if has_models:
-        from lofi_tal.studio.model_routes import ROUTES as MODEL_ROUTES
-
-        routes += MODEL_ROUTES
-    routes += [Route("/static/{name}", static_file), Route("/", static_file)]
+    pages = [Route("/static/{name}", static_file), Route("/", static_file)]
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(desk.start)
-        if has_models:
-            await run_in_threadpool(app.state.models.start)
+        await run_in_threadpool(app.state.models.start)
         try:
             yield
         finally:
-            if has_models:
-                await run_in_threadpool(app.state.models.close)
+            await run_in_threadpool(app.state.models.close)
             await run_in_threadpool(desk.close)
 
     app = Starlette(
-        routes=routes,
+        routes=[*VIDEO_ROUTES, *MEDIA_ROUTES, *MODEL_ROUTES, *pages],
         lifespan=lifespan,
         exception_handlers={LofiError: say_error, HTTPException: say_http_error},
     )
-    app.state.desk = desk
-    if has_models:
-        from lofi_tal.studio.models import ModelSide
-
-        app.state.models = ModelSide(desk)
+    app.state.desk, app.state.models = desk, models or ModelSide(desk)
     return Guard(app, token=token, host=host, port=port)

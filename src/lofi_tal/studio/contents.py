@@ -136,13 +136,22 @@ def read_content(body: Mapping[str, Any], now: Content, clock: Clock | None) -> 
     return content
 
 
-def read_drafts(found: Sequence[Mapping[str, Any]]) -> list[Draft]:
-    """Return drafts that another part of the program made, checked alike.
+def with_drafts(content: Content, found: Sequence[Mapping[str, Any]], kind: str) -> Content:
+    """Return a content with other drafts of one kind of source; a new video becomes one with drafts.
+
+    Args:
+        content: What was said before.
+        found: The drafts, as :class:`Draft` has them.
+        kind: What the sources of those that go begin with, before a colon.
 
     Raises:
         LofiError: If one cannot be used.
     """
-    return [_draft(one, f"drafts[{i}]", {}) for i, one in enumerate(found)]
+    new = [_draft(one, f"drafts[{i}]", {}) for i, one in enumerate(found)]
+    names = {one.id for one in new}
+    kept = [one for one in content.drafts if not one.source.startswith(f"{kind}:") and one.id not in names]
+    state = "draft" if new and content.state == "new" else content.state
+    return replace(content, state=state, drafts=in_order([*kept, *new]))
 
 
 def read_label(value: Any, where: str) -> str:

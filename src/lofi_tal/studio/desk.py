@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lofi_tal.annotations import VideoAnnotation
 from lofi_tal.errors import LofiError
 from lofi_tal.files import is_companion
 from lofi_tal.studio.book import Book
-from lofi_tal.studio.contents import Content, in_order, read_content, read_drafts
+from lofi_tal.studio.contents import Content, read_content, with_drafts
 from lofi_tal.studio.events import Bell
 from lofi_tal.studio.media import Media
 from lofi_tal.studio.shelf import Film, Shelf
-
-logger = logging.getLogger("lofi_tal")
-
-_DELAY = 0.5  # seconds from a change to its place in the labels file
-_LOOKS = 1.0  # between two looks at whether somebody else has changed it
-_SCANS = 10.0  # between two looks at the folder
-_PATIENCE = 5.0  # before a write that failed is tried again
+from lofi_tal.studio.upkeep import Upkeep
 
 
 class ConflictError(LofiError):
@@ -66,10 +59,8 @@ class Desk:
         )
         self.media = Media(self.shelf, self.work, self.bell)
         self._lock = threading.RLock()
-        self._writing = threading.Lock()
         self._book = Book(self.labels, self.work / "journal", self._facts)
-        self._pace = _DELAY
-        self.problem = ""
+        self._upkeep = Upkeep(self._book, self._lock, self.shelf, self.bell)
 
     def files(self) -> Mapping[str, Path]:
         """Return the files of all videos that may be opened."""
@@ -95,23 +86,10 @@ class Desk:
             content, history = self._book.content(video_id), self._book.histories.get(video_id)
             record = self._book.document.videos.get(video_id)
             revision = self._book.revision(video_id)
-            can = (history.can_undo, history.can_redo) if history else (False, False)
-        film = self.shelf.find(video_id)
-        clock = None if film is None else film.clock
-        return {
-            "id": video_id,
-            "revision": revision,
-            "state": content.state,
-            "subset": content.subset,
-            "segments": [_plain(one) for one in content.segments],
-            "drafts": [one.to_json() for one in content.drafts],
-            "ignored": [] if record is None else record.ignored.tolist(),
-            "duration": clock.end if clock else None if record is None else record.duration,
-            "fps": film.fps if film and film.fps else None if record is None else record.fps,
-            "clock": None if clock is None else {"start": clock.start, "end": clock.end},
-            "can_undo": can[0],
-            "can_redo": can[1],
-        }
+            can = {"can_undo": bool(history and history.can_undo), "can_redo": bool(history and history.can_redo)}
+        told = {"id": video_id, "revision": revision, "state": content.state, "subset": content.subset}
+        spans = {"segments": [_plain(one) for one in content.segments], "drafts": [d.to_json() for d in content.drafts]}
+        return {**told, **spans, **_facts_of(record, self.shelf.find(video_id)), **can}
 
     def change(self, video_id: str, revision: Any, body: Mapping[str, Any], did: str = "Change") -> dict[str, Any]:
         """Replace what is said of a video, and return its entry.
@@ -162,12 +140,7 @@ class Desk:
             for name, drafts in found.items():
                 if (video_id := self.resolve(name)) is None:
                     continue
-                before = self._book.content(video_id)
-                new = read_drafts(drafts)
-                names = {one.id for one in new}
-                kept = [one for one in before.drafts if not one.source.startswith(f"{kind}:") and one.id not in names]
-                state = "draft" if new and before.state == "new" else before.state
-                contents[video_id] = Content(state, before.subset, before.segments, in_order([*kept, *new]))
+                contents[video_id] = with_drafts(self._book.content(video_id), drafts, kind)
             self.apply(contents, "Drafts")
 
     @property
@@ -180,96 +153,37 @@ class Desk:
         """Held while several things of the labels are read together."""
         return self._lock
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the labels file, in words; empty if nothing is."""
+        return self._upkeep.problem
+
     def flush(self) -> None:
         """Write what the labels file does not have yet.
 
         Raises:
             RunError: If it cannot be written.
         """
-        with self._writing:
-            begun = time.monotonic()
-            with self._lock:
-                writing = self._book.prepare()
-            if writing is not None and writing.write():
-                with self._lock:
-                    self._book.finish(writing)
-            self._pace = max(_DELAY, 4 * (time.monotonic() - begun))  # a file of many megabytes is not always written
+        self._upkeep.flush()
 
     def look_outside(self) -> None:
         """Take what somebody else has changed in the labels file, and tell all pages."""
-        try:
-            with self._writing, self._lock:
-                changed = self._book.outside()
-        except LofiError as error:
-            self._say_problem(f"The labels file is left alone until it can be read: {error}")
-            return
-        if changed is not None:
-            self._say_problem("")
-            self.bell.tell({"kind": "labels"})
+        self._upkeep.look_outside()
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Tell all pages."""
         self.bell.tell(event)
 
     def start(self) -> None:
-        """Begin to look after the labels file and the folder, until :meth:`close`."""
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._keep, name="labels", daemon=True),
-            threading.Thread(target=self._examine, name="videos", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        """Begin what goes on in the background, until :meth:`close`."""
+        self._upkeep.start()
         self.media.start()
 
     def close(self) -> None:
         """Write everything and end what :meth:`start` began."""
-        self._stop.set()
         self.bell.close()
         self.media.close()
-        self._threads[0].join()
-        self.look_outside()
-        self.flush()
-
-    def _keep(self) -> None:
-        tried = 0.0
-        while not self._stop.wait(min(_LOOKS, self._pace) / 2):
-            self.look_outside()
-            if time.monotonic() - tried < (_PATIENCE if self.problem else self._pace / 2):
-                continue
-            tried = time.monotonic()
-            try:
-                self.flush()
-            except (LofiError, OSError) as error:
-                self._say_problem(f"The labels file cannot be written, and the journal has all changes: {error}")
-
-    def _examine(self) -> None:
-        pause = _SCANS
-        while True:
-            try:
-                self.shelf.examine(self._seen, self._stop)
-                if self._stop.wait(pause):
-                    return
-                begun = time.monotonic()
-                if self.shelf.scan():
-                    self.bell.tell({"kind": "videos"})
-                pause = max(_SCANS, 20 * (time.monotonic() - begun))  # of many files, not all the time
-            except LofiError as error:
-                logger.warning("%s", error)
-                if self._stop.wait(_SCANS):
-                    return
-
-    def _seen(self, video_id: str) -> None:
-        if self._stop.is_set():
-            raise SystemExit  # ends the thread, and the processes that read for it
-        self.bell.tell({"kind": "videos"})
-
-    def _say_problem(self, problem: str) -> None:
-        if problem != self.problem:
-            self.problem = problem
-            if problem:
-                logger.warning("%s", problem)
-            self.bell.tell({"kind": "problem", "text": problem})
+        self._upkeep.close()
 
     def _tell(self, video_ids: Iterable[str], *, classes: bool = False) -> None:
         changed = list(video_ids)
@@ -311,6 +225,17 @@ class Desk:
         if film is None or film.clock is None:
             return {}
         return {"duration": round(film.clock.end, 6)} | ({"fps": round(film.fps, 6)} if film.fps else {})
+
+
+def _facts_of(record: VideoAnnotation | None, film: Film | None) -> dict[str, Any]:
+    """Return what the labels file and the video file say of a video; the latter knows better."""
+    clock = None if film is None else film.clock
+    return {
+        "ignored": [] if record is None else record.ignored.tolist(),
+        "duration": clock.end if clock else None if record is None else record.duration,
+        "fps": film.fps if film and film.fps else None if record is None else record.fps,
+        "clock": None if clock is None else {"start": clock.start, "end": clock.end},
+    }
 
 
 def _plain(one: Any) -> dict[str, Any]:

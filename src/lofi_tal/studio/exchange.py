@@ -85,6 +85,9 @@ def export_labels(desk: Desk, target: str) -> Download:
             f"format {shown(target)} is unknown; allowed: {', '.join(WRITERS)}.{nearest(target, WRITERS)}"
         )
     with desk.lock:
+        names = list(annotations_of(desk.book).videos)
+    desk.shelf.examine_now(names)
+    with desk.lock:
         labelled = annotations_of(desk.book)
     if not len(labelled):
         raise DataError("There is nothing to export yet: no video has an action or is checked.")

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable
-from pathlib import Path
 
 import uvicorn
 
 from lofi_tal.errors import LofiError
-from lofi_tal.locks import locked
 from lofi_tal.studio.application import create_app
-from lofi_tal.studio.desk import Desk, work_folder
+from lofi_tal.studio.desk import Desk
+from lofi_tal.studio.models import ModelSide
+from lofi_tal.studio.place import Place
+from lofi_tal.studio.security import Guard
 
 _HEADERS = 32 * 1024  # bytes of the head of a request
 _CONNECTIONS = 200
 _PATIENCE = 3  # seconds that open connections have at the end
+_OWN = ("127.0.0.1", "::1", "localhost")
 
 Say = Callable[[str], None]
 
 
-def serve(
-    folder: Path,
-    labels: Path,
-    *,
-    model: Path | None,
-    device: str,
-    recursive: bool,
-    host: str,
-    port: int,
-    browser: bool,
-    say: Say,
-    warn: Say,
-) -> None:
+def serve(place: Place, *, host: str, port: int, browser: bool, say: Say, warn: Say) -> None:
     """Serve the studio until it is interrupted.
 
     Args:
-        folder: Of the videos.
-        labels: The labels file.
-        model: Run or model folder that suggests drafts.
-        device: Where it runs.
-        recursive: Search all folders in ``folder``.
+        place: Where it works.
         host: Address to listen at.
         port: Port; 0 takes a free one.
         browser: Open the page.
@@ -52,40 +40,47 @@ def serve(
     Raises:
         LofiError: If the folder or the labels cannot be read, or the port is taken.
     """
-    if not folder.is_dir():
-        raise LofiError(f"{folder} is no folder: give the folder of the videos.")
-    work = work_folder(labels.resolve())
-    with locked(work / "lock", f"Another lofi studio has {labels} open."):
-        desk = Desk(folder, labels, model=model, device=device, recursive=recursive)
-        listening = _listen(host, port)
+    with place.held() as desk, contextlib.closing(_listen(host, port)) as listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(32)
-        name = f"[{host}]" if ":" in host else host
-        address = f"http://{name}:{port}/?token={token}"
-        if host not in ("127.0.0.1", "::1", "localhost"):
+        if host not in _OWN:
             warn(
-                f"{host}: everybody who can reach this machine and knows the address can read the videos and change "
-                "the labels; nothing is encrypted. Leave out --host to keep it to this machine."
+                f"{host}: everybody who can reach this machine and knows the address can read the videos, change the "
+                "labels and start trainings; nothing is encrypted. Leave out --host to keep it to this machine."
             )
-        app = create_app(desk, token=token, host=host, port=port)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            h11_max_incomplete_event_size=_HEADERS,
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_PATIENCE,
-        )
-        print_address(address)
-        say(f"{len(desk.video_ids())} videos; labels in {labels}. Ctrl-C ends it; everything is saved at once.")
+        models = ModelSide(desk)
+        app = create_app(desk, models, token=token, host=host, port=port)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
+        _print_address(address)
+        say(f"{len(desk.video_ids())} videos; labels in {place.labels}. Ctrl-C ends it; everything is saved at once.")
         if browser:
             webbrowser.open(address)
-        server = _Server(config, desk)
-        server.run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended in order
+            _Server(_configuration(app), desk).run(sockets=[listening])
+        _say_goodbye(desk, models, say, warn)
+
+
+def _say_goodbye(desk: Desk, models: ModelSide, say: Say, warn: Say) -> None:
+    if desk.problem:
+        warn(f"{desk.problem} The next start goes on from the journal.")
+    else:
         say("Everything is saved.")
+    for job in models.running():
+        say(f"Still running: {job.command}. The next start of lofi studio shows how it goes.")
+
+
+def _configuration(app: Guard) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        h11_max_incomplete_event_size=_HEADERS,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_PATIENCE,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -101,22 +96,20 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def print_address(address: str) -> None:
+def _print_address(address: str) -> None:
     """Print the address at once: who started the command may be a program."""
-    import sys
-
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens: who opens the address as soon as it is printed is not refused."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family[0], socket.SOCK_STREAM)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(family[4])
-        listening.listen(_CONNECTIONS)  # who opens the address as soon as it is printed is not refused
+        listening.bind(address)
+        listening.listen(_CONNECTIONS)
     except OSError as error:
         raise LofiError(f"{host}:{port} cannot be used: {error.strerror}. --port 0 takes a free port.") from error
-    listening.set_inheritable(False)
     return listening

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import plain_file
+from lofi_tal.files import file_stamp, plain_file
 from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, everywhere, find_videos
 
 _WORKERS = 2  # processes that examine files
 _BATCH = 64  # files that are examined before new ones are looked for
+
+
+class _StoppedError(Exception):
+    """Files are no longer to be examined."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Shelf:
             if not paths:
                 continue
             before = self.films.get(video_id)
-            same = before is not None and before.record is not None and before.path == paths[0]
+            same = before is not None and before.path == paths[0] and _is_as_it_was(before)
             films[video_id] = before if before is not None and same else self._judged(paths, inside)
         changed = films.keys() != self.films.keys() or any(
             films[video_id].path != film.path for video_id, film in self.films.items()
@@ -119,12 +123,17 @@ class Shelf:
         """
         todo = {film.path: video_id for video_id, film in self.films.items() if self._is_new(film)}
         paths = list(todo)
-        for first in range(0, len(paths), _BATCH):
+
+        def learn(path: Path, record: VideoRecord) -> None:
             if stop.is_set():
-                return
-            self._manifest.examine(
-                paths[first : first + _BATCH], seen=lambda path, record: self._learn(todo[path], path, record, seen)
-            )
+                raise _StoppedError
+            self._learn(todo[path], path, record, seen)
+
+        try:
+            for first in range(0, len(paths), _BATCH):
+                self._manifest.examine(paths[first : first + _BATCH], seen=learn)
+        except _StoppedError:  # which ends the processes that read
+            return
 
     def examine_now(self, video_ids: Iterable[str]) -> None:
         """Examine some videos, if they are not known yet."""
@@ -173,6 +182,13 @@ class Shelf:
             some = ", ".join(str(other.relative_to(self.folder)) for other in others[:3])
             return Film(path, name, None, f"{some} has the same name and is not used: rename it.")
         return Film(path, name)
+
+
+def _is_as_it_was(film: Film) -> bool:
+    try:
+        return film.record is not None and film.record.stamp == file_stamp(film.path)
+    except OSError:
+        return False
 
 
 def _nobody(video_id: str) -> None:
