@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lofi_tal.errors import DataError
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.showing import Shown
-from lofi_tal.studio.contents import read_drafts as checked
+from lofi_tal.studio.contents import Content, with_drafts
 from lofi_tal.studio.drafts import MOST, drafts_of, read_drafts
 
 
@@ -129,4 +129,4 @@ def test_whatever_a_file_holds_it_is_read_or_refused(document):
 
 def test_the_desk_takes_them():
     found = read_drafts({"a": EVENTS}, "a name " * 60, ["a"])
-    assert [one.label for one in checked(found["a"])] == ["run", "jump"]
+    assert [one.label for one in with_drafts(Content(), found["a"], "import").drafts] == ["run", "jump"]
