@@ -1,9 +1,10 @@
 """Make the pictures of the site from a real run, in a headless Chromium.
 
     python docs/pictures.py runs/demo
+    python docs/pictures.py runs/demo --only studio
 
 Any finished `lofi demo` or `lofi run` does: the timeline shows the first validation video that has actions, with its
-ground truth and what the run found in it. Pictures are PNG files of less than 200 kB each in docs/pictures.
+ground truth and what the run found in it. Pictures are files of less than 200 kB each in docs/pictures.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from studio_pictures import photograph_studio
+
 from lofi_tal.annotations import load_annotations
 from lofi_tal.files import read_json
-from lofi_tal.localizer import find_model
+from lofi_tal.model_folders import find_model
 from lofi_tal.recipes import load_recipe
 from lofi_tal.report import write_timeline
 from lofi_tal.segments import Segments
@@ -74,25 +77,37 @@ def write_first_timeline(run: Path, page: Path) -> None:
     write_timeline(page, detections=found, truth=truth.segments, video=video, threshold=threshold)
 
 
-def main() -> None:
+def _photograph_pages(run: Path, scratch: Path) -> list[Path]:
     """Photograph a timeline page and the report of a run."""
+    timeline = scratch / "timeline.html"
+    write_first_timeline(run, timeline)
+    pages = ((timeline, "timeline", 750), (run / "report.html", "report", 900))
+    for page, name, height in pages:
+        photograph(page, PICTURES / f"{name}.png", 1200, height)
+    return [PICTURES / f"{name}.png" for _, name, _ in pages]
+
+
+def main() -> None:
+    """Photograph the pages of a run and the studio on its videos."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished `lofi demo` or `lofi run`")
-    run = parser.parse_args().run
-    report = run / "report.html"
-    if not report.exists():
-        sys.exit(f"{report} does not exist: give the folder of a finished `lofi demo` or `lofi run`.")
+    parser.add_argument("--only", choices=("pages", "studio"), help="only these pictures")
+    arguments = parser.parse_args()
+    run: Path = arguments.run
+    if not (run / "report.html").exists():
+        sys.exit(f"{run / 'report.html'} does not exist: give the folder of a finished `lofi demo` or `lofi run`.")
     PICTURES.mkdir(exist_ok=True)
+    pictures: list[Path] = []
     with tempfile.TemporaryDirectory() as scratch:
-        timeline = Path(scratch) / "timeline.html"
-        write_first_timeline(run, timeline)
-        for page, name, height in ((timeline, "timeline", 750), (report, "report", 900)):
-            picture = PICTURES / f"{name}.png"
-            photograph(page, picture, 1200, height)
-            size = picture.stat().st_size
-            print(f"{picture}: {size / 1000:.0f} kB")
-            if size > MOST_BYTES:
-                sys.exit(f"{picture} is larger than {MOST_BYTES / 1000:.0f} kB: photograph less of the page.")
+        if arguments.only != "studio":
+            pictures += _photograph_pages(run, Path(scratch))
+        if arguments.only != "pages":
+            pictures += photograph_studio(run, Path(scratch), PICTURES)
+    for picture in pictures:
+        size = picture.stat().st_size
+        print(f"{picture}: {size / 1000:.0f} kB")
+        if size > MOST_BYTES:
+            sys.exit(f"{picture} is larger than {MOST_BYTES / 1000:.0f} kB: photograph less of the page.")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,14 +22,15 @@ from lofi_tal.files import (
 from lofi_tal.folders import read_whole
 from lofi_tal.launch import started_rank, started_size
 from lofi_tal.leases import Leases
-from lofi_tal.localizer import RECORD, Localizer, find_model
+from lofi_tal.localizer import Localizer
+from lofi_tal.model_folders import RECORD, find_model
 from lofi_tal.progress import Progress
 from lofi_tal.report import write_timeline
 from lofi_tal.runtime import make_fabric, precision_of
 from lofi_tal.segments import Segments
 from lofi_tal.showing import EVERYTHING, Shown
 from lofi_tal.video import EVERYWHERE, VideoError, VideoManifest, list_videos
-from lofi_tal.writers import DEFAULT_FORMATS, PAGE, check_formats, detection_files, write_detections
+from lofi_tal.writers import DEFAULT_FORMATS, PAGE, check_formats, detection_files, unique_names, write_detections
 
 
 def detect_files(
@@ -80,7 +80,7 @@ def detect_files(
     if patience is not None and out is None:
         raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
     files = _video_files(videos)
-    named = dict(zip(files, _unique_names(files), strict=True))
+    named = dict(zip(files, unique_names(files), strict=True))
     rank, ranks = started_rank(), started_size()
     if ranks > 1 or patience is not None:  # the largest first, each process its share
         files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
@@ -224,17 +224,6 @@ def _video_files(videos: Sequence[Path]) -> list[Path]:
     if not files:
         raise DataError(f"There is no video file in {', '.join(map(str, videos))}.")
     return list(dict.fromkeys(files))
-
-
-def _unique_names(files: Sequence[Path]) -> list[str]:
-    names: dict[str, None] = {}
-    for path in files:
-        stem = os.fsencode(path.stem).decode(errors="replace")  # a name of other bytes is no text for a JSON file
-        name, number = stem, 2
-        while name in names:
-            name, number = f"{stem}-{number}", number + 1
-        names[name] = None
-    return list(names)
 
 
 def _write(segments: Segments, video: Path, out: Path, shown: Shown, formats: Sequence[str]) -> None:

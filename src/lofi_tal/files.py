@@ -27,6 +27,7 @@ _COMPANIONS = frozenset((
 _PART = ".part"
 _DAY = 86400.0
 _UNFINISHED = (_PART, ".partial", ".crdownload", ".ytdl", ".tmp", ".!qb", "~", ".lrv", ".lrf", ".thm")
+_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _NOT_PLAIN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -110,8 +111,17 @@ def json_text(value: Any) -> str:
 
     What steers a terminal, and bytes of a name that are no UTF-8, are escaped: reading gives them back.
     """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return escaped(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def json_line(value: Any) -> str:
+    """Return ``value`` as JSON on one line, without an end; what :func:`json_text` escapes is escaped here too."""
+    return escaped(_LINE.encode(value))
+
+
+def escaped(text: str) -> str:
+    """Return JSON in which what steers a terminal, and bytes of a name that are no UTF-8, are escapes."""
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,10 +140,15 @@ def write_json_once(path: Path, value: Any) -> Any:
     return read_json(path)
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, *, sync: bool = False) -> None:
     """Append a line to a text file, which several processes may do; its folder is made.
 
     A last line that was cut short, by a crash or a full disk, is ended first: it is lost, but not the new one.
+
+    Args:
+        path: The file.
+        line: Without its end.
+        sync: Return when it is on the disk.
 
     Raises:
         RunError: If the file cannot be written.
@@ -148,6 +163,9 @@ def append_line(path: Path, line: str) -> None:
             handle.seek(max(0, size - 1))
             whole = handle.read(1) in (b"", b"\n")
             handle.write((f"{line}\n" if whole else f"\n{line}\n").encode())
+            if sync:
+                handle.flush()
+                os.fsync(handle.fileno())
     except OSError as error:
         raise _not_written(path, error) from error
 

@@ -21,9 +21,10 @@ from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import SHEET, ScoreSheet, load_sheet, save_sheet
 from lofi_tal.files import write_json
-from lofi_tal.folders import read_whole, replaced, settled
+from lofi_tal.folders import read_whole, replaced
 from lofi_tal.heads import Head, Proposals, load_head, save_head
 from lofi_tal.model_files import ComponentFile, Description, read_description
+from lofi_tal.model_folders import OWN_FILES, RECORD, find_model
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
@@ -33,13 +34,6 @@ from lofi_tal.stages.localise import ClassScorer, fuse, localise
 from lofi_tal.video import Clock, VideoError, VideoInfo, check_decoder, probe_video
 
 FORMAT = 1
-RECORD = "localizer.json"
-OWN_FILES = (
-    RECORD,
-    *(f"{part}.{kind}" for part in ("encoder", "head", "classifier") for kind in ("safetensors", "json")),
-    SHEET,
-)
-"""All that a model folder holds; other files in it are left alone."""
 _MOST_ANCHORS = 2**22  # 2,048 snippets with anchors of every length
 WINDOWS_AT_ONCE = 4
 """Windows of one video that go through the head together; it bounds the memory."""
@@ -274,18 +268,6 @@ def _shown_without_sheet(threshold: float, precision: float | None) -> Shown:
         "This model does not know its precision: it has no scores.json. Train stage 3 again with videos for selection "
         "(data.selection_share), or set a score: threshold=0.3, or --threshold 0.3."
     )
-
-
-def find_model(folder: Path) -> Path:
-    """Return the model folder in a run folder (the `lofi` arm before the baseline), or ``folder`` itself."""
-    folder = folder.parent if folder.name == "localizer.json" else folder
-    candidates = [folder, folder / "model", *(folder / "arms" / arm / "model" for arm in ("lofi", "baseline"))]
-    return next((path for path in candidates if _holds_model(settled(path))), folder)
-
-
-def _holds_model(folder: Path) -> bool:
-    """Say whether a folder holds a file of a model: one that lacks others is refused, and no other taken for it."""
-    return any((folder / name).exists() for name in OWN_FILES)
 
 
 def _settings_of(localizer: Localizer) -> dict[str, Any]:

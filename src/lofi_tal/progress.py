@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Protocol
 
 from lofi_tal.errors import one_line
 
 logger = logging.getLogger("lofi_tal")
+_LINE = re.compile(r"(\S.{0,200}?) (\d{1,12})/(\d{1,12}) [\d:]+ ETA ([\d:]+)(?: |$)")
 
 
 def duration_text(seconds: float) -> str:
@@ -33,6 +36,33 @@ def spoken(seconds: float) -> str:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a line of the log tells of the progress of a task.
+
+    Args:
+        title: What is done.
+        done: Units that are done.
+        total: All units.
+        left: Time until the task ends, as text.
+    """
+
+    title: str
+    done: int
+    total: int
+    left: str
+
+
+def told(line: str) -> Told | None:
+    """Return what a line of the log, which another process may have written, tells of progress; None if nothing.
+
+    >>> told("lofi 60/120 1:18 ETA 1:20 epoch 6/12 loss 2.803")
+    Told(title='lofi', done=60, total=120, left='1:20')
+    """
+    found = _LINE.match(line)
+    return None if found is None else Told(found[1], int(found[2]), int(found[3]), found[4])
 
 
 class Expected:
@@ -160,7 +190,7 @@ class Progress:
             elapsed = now - self.started
             left = duration_text(elapsed / max(1, self.done - self.first) * (self.total - self.done))
             done = f"{self.title} {self.done}/{self.total} {duration_text(elapsed)}"
-            logger.info("%s ETA %s %s%s", done, left, overall, detail)
+            logger.info("%s ETA %s %s%s", done, left, overall, detail)  # `told` reads it
 
     def _tell(self, detail: str) -> None:
         for follow in _Shown.followers:

@@ -6,6 +6,7 @@ Other packages add formats as entry points of the group ``lofi_tal.writers``: a 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,18 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
             raise LofiError(f"The formats {suffixes[suffix]!r} and {name!r} both write *{suffix} files: choose one.")
         suffixes[suffix] = name
     return tuple(suffixes.values())
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """Return what the results of video files are called: their stems, with a number where they are equal."""
+    names: dict[str, None] = {}
+    for path in files:
+        stem = os.fsencode(path.stem).decode(errors="replace")  # a name of other bytes is no text for a JSON file
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names[name] = None
+    return list(names)
 
 
 def detection_files(out: Path, video_id: str, formats: Sequence[str]) -> list[Path]:

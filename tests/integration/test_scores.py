@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from conftest import lofi
 
+from lofi_tal.annotations import load_annotations
 from lofi_tal.evaluation import Verdicts, load_sheet, make_sheet
 from lofi_tal.files import read_json
 from lofi_tal.localizer import Localizer
+from lofi_tal.studio.run_mistakes import KINDS, VideoLabels, mistakes_of
+from lofi_tal.studio.runs import find_runs
 
 
 def said(result):
@@ -137,3 +140,19 @@ def test_evaluate_states_rates_and_what_to_do(finished_run, calibrated, benchmar
     assert "What is taken for what" in page.read_text()
     both = lofi("evaluate", *files, "--model", calibrated, "--threshold", 0.2)
     assert both.exit_code == 2
+
+
+def test_the_studio_shows_the_mistakes_that_the_report_counts(finished_run, benchmark_set):
+    run, _ = finished_run
+    (facts,) = (one for one in find_runs([run.output.parent]).values() if one.path == run.output)
+    assert facts.finished
+    videos = load_annotations(benchmark_set.annotations).subset("validation")
+    counted = read_json(run.output / "report.json")["judgement"]["assessments"]
+    names = {"wrong label": "mislabelled", "boundaries": "misplaced", "false alarm": "false", "double": "doubled"}
+    for arm in facts.arms:
+        labels = [VideoLabels(one.video_id, [row[:3] for row in one.segments]) for one in videos]
+        found = mistakes_of(*facts.detections(arm), labels)
+        expected = counted[arm]["mistakes"]
+        assert found["counts"] == {names.get(kind, kind): count for kind, count in expected["counts"].items()}
+        totals = {one["id"]: sum(len(one[kind]) for kind in KINDS) for one in found["videos"]}
+        assert totals == {one["video_id"]: sum(one["counts"].values()) for one in expected["videos"]}

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from lofi_tal import __version__
-from lofi_tal.cli import compare, curve, data, detect, evaluate, models, plan, reproduce, train
+from lofi_tal.cli import compare, curve, data, detect, evaluate, models, plan, reproduce, studio, train
 from lofi_tal.cli.common import VERBOSE, complain, with_home
 from lofi_tal.cli.log import show_log
 from lofi_tal.errors import DiskFullError, LofiError
@@ -35,6 +35,7 @@ app = typer.Typer(
 data.register(app)
 train.register(app)
 detect.register(app)
+studio.register(app)
 evaluate.register(app)
 compare.register(app)
 curve.register(app)

@@ -144,7 +144,7 @@ def _which_precision(wanted: float | None, arithmetic: str) -> tuple[float | Non
 def _expected(model: Path, threshold: float | None, wanted: float | None, *, everything: bool) -> OperatingPoint | None:
     """Return what share of what is shown is right, as far as the model knows."""
     from lofi_tal.evaluation import load_sheet, operating_point
-    from lofi_tal.localizer import find_model
+    from lofi_tal.model_folders import find_model
 
     if threshold is not None or everything:
         return None

@@ -252,7 +252,7 @@ def read_sheet(model: Path, threshold: float | None) -> ScoreSheet:
         LofiError: If it knows nothing, or there is a threshold besides.
     """
     from lofi_tal.evaluation import load_sheet
-    from lofi_tal.localizer import find_model
+    from lofi_tal.model_folders import find_model
 
     if threshold is not None:
         raise LofiError("--threshold and --model exclude each other: the model brings its own thresholds.")

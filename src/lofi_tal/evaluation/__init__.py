@@ -28,8 +28,9 @@ from lofi_tal.evaluation.operating import (
 )
 from lofi_tal.evaluation.proposals import ProposalResult, evaluate_proposals, score_proposals
 from lofi_tal.evaluation.protocols import PROTOCOLS, protocol_videos, require_protocol
-from lofi_tal.evaluation.score_sheet import SHEET, ScoreSheet, load_sheet, make_sheet, save_sheet
+from lofi_tal.evaluation.score_sheet import ScoreSheet, load_sheet, make_sheet, save_sheet
 from lofi_tal.evaluation.verdicts import TIOU, Verdicts, judge, judge_documents
+from lofi_tal.model_folders import SHEET
 
 __all__ = [
     "ACTIVITYNET_THRESHOLDS",

@@ -21,10 +21,10 @@ from lofi_tal.evaluation.calibration import Calibration, Curve, fit_calibration
 from lofi_tal.evaluation.operating import Thresholds, choose_thresholds
 from lofi_tal.evaluation.verdicts import TIOU, Verdicts
 from lofi_tal.files import read_json, write_json
+from lofi_tal.model_folders import SHEET
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
 
-SHEET = "scores.json"
 FORMAT = 1
 MOST = 200_000
 """Verdicts, and instances, that a sheet may hold."""

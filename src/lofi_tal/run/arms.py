@@ -18,7 +18,8 @@ from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
 from lofi_tal.heads import HEAD_FILES, Head
-from lofi_tal.localizer import OWN_FILES, Localizer
+from lofi_tal.localizer import Localizer
+from lofi_tal.model_folders import OWN_FILES
 from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import arm_folder

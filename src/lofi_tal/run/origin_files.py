@@ -16,8 +16,9 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import hash_file, hash_object, write_json
 from lofi_tal.folders import replaced
 from lofi_tal.heads import HEAD_FILES, load_head, save_head
-from lofi_tal.localizer import RECORD, LocalizerFile
+from lofi_tal.localizer import LocalizerFile
 from lofi_tal.model_files import read_description
+from lofi_tal.model_folders import RECORD
 from lofi_tal.planning.work import arms_of
 from lofi_tal.recipes import load_recipe
 from lofi_tal.run.context import Context

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import weakref
@@ -68,6 +69,16 @@ def read_in_processes(
         crew.end()
 
 
+_starting = threading.Lock()
+
+
+def _start_anew() -> None:
+    """Let a process that another thread makes meanwhile start processes of its own."""
+    global _starting
+    _starting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_start_anew)
 _crews: weakref.WeakSet[_Crew[Any, Any]] = weakref.WeakSet()
 
 
@@ -93,16 +104,17 @@ class _Reader:
 
     def __init__(self, read: Callable[[Any], Any], begin: Callable[[], object]) -> None:
         self.slot, self.given = watch.Slot(), deque[int]()
-        self.pipe, theirs = multiprocessing.Pipe()
-        try:
-            self.process = multiprocessing.Process(
-                target=_serve, args=(theirs, self.slot, read, begin), name="reader", daemon=True
-            )
-            self.process.start()
-        except OSError as error:
-            raise RunError(f"No process can be started to read videos: {error.strerror}.") from error
-        finally:
-            theirs.close()  # now its death ends the pipe
+        with _starting:  # or the process that another thread starts would hold their end of the pipe too
+            self.pipe, theirs = multiprocessing.Pipe()
+            try:
+                self.process = multiprocessing.Process(
+                    target=_serve, args=(theirs, self.slot, read, begin), name="reader", daemon=True
+                )
+                self.process.start()
+            except OSError as error:
+                raise RunError(f"No process can be started to read videos: {error.strerror}.") from error
+            finally:
+                theirs.close()  # now its death ends the pipe
 
     def give(self, number: int, key: Any, given_up: dict[Path, str]) -> None:
         self.given.append(number)

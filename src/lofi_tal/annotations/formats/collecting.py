@@ -80,10 +80,11 @@ class VideoFolder:
         if not paths:
             return
         records = VideoManifest(None, workers=_WORKERS).examine(paths.values())
-        self._known |= {video_id: _facts(records[path]) for video_id, path in paths.items()}
+        self._known |= {video_id: facts_of(records[path]) for video_id, path in paths.items()}
 
 
-def _facts(record: VideoRecord) -> VideoFacts | VideoError:
+def facts_of(record: VideoRecord) -> VideoFacts | VideoError:
+    """Return what a record of a video file says to importers and exporters, or why the file cannot be used."""
     if record.error:
         return VideoError(record.error)
     rate = record.frames / record.duration

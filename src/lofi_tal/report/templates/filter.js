@@ -1,4 +1,3 @@
-"use strict";
 // The table of videos with mistakes: two menus choose rows, and the timelines of the first of them are shown.
 (() => {
   const MOST = 3;

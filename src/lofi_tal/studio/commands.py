@@ -1,0 +1,252 @@
+"""What the page can have started: the equivalent `lofi` commands, made from checked values, never from text."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lofi_tal.annotations import check_annotations, group_findings, load_annotations
+from lofi_tal.annotations.values import shown
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.files import json_text
+from lofi_tal.studio.runs import RUNS, RunFacts
+
+Commands = list[list[str]]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+_SETTING = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z][a-z0-9_]{0,39}){0,3}")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+_BUDGET = re.compile(r"[0-9]{1,4}(\.[0-9]{1,2})?(s|min|h)|\d{1,3}:\d\d:\d\d")
+MOST_ARGUMENTS = 1_000_000
+"""Bytes of the files that a command names: systems allow two million in all, and more."""
+_OPTIONS = ("device", "settings", "budget", "resume", "overwrite", "unchecked")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie.
+
+    Args:
+        folder: Of the videos.
+        labels: Labels file.
+        work: Work folder.
+        nested: Whether videos lie in folders below ``folder``, too.
+        device: What commands run on, where a request does not say it.
+    """
+
+    folder: Path
+    labels: Path
+    work: Path
+    nested: bool = False
+    device: str = "auto"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of new runs."""
+        return self.labels.parent / RUNS
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that can start.
+
+    Args:
+        commands: Arguments of each ``lofi`` command.
+        output: Run folder.
+        notes: What the check of the labels says besides.
+    """
+
+    commands: Commands
+    output: Path
+    notes: tuple[str, ...]
+
+
+def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, RunFacts]) -> Training:
+    """Return the commands of a training: check the data, propose a recipe, run it.
+
+    Args:
+        places: Where things lie.
+        body: ``output``: name of the run; ``recipe``: None for a new one, or the name of a run whose recipe is taken,
+            or of a YAML file beside the labels; ``options``: see :data:`_OPTIONS`. With ``unchecked`` the check of the
+            videos, which an error ends, is left out.
+        runs: Runs by name.
+
+    Raises:
+        LofiError: If a value is not allowed.
+        DataError: If the labels cannot be trained on, as ``lofi data check`` says.
+    """
+    output = _output(places, body.get("output"))
+    options = _mapping(body.get("options"), "options")
+    if unknown := sorted(set(options) - set(_OPTIONS)):
+        raise LofiError(f"options: {shown(unknown[0])} is unknown; allowed: {', '.join(_OPTIONS)}.")
+    resume, overwrite, unchecked = (_flag(options, name) for name in ("resume", "overwrite", "unchecked"))
+    begun = (output / "recipe.yaml").exists()
+    if begun and not (resume or overwrite):
+        raise LofiError(f"Run {output.name!r} exists: give another name, or resume or overwrite it.")
+    if resume and not begun:
+        raise LofiError(f"There is no run {output.name!r} to resume.")
+    notes = check_labels(places.labels)
+    videos = ["--videos", str(places.folder), *(["--recursive"] if places.nested else [])]
+    commands: Commands = []
+    if not unchecked:
+        manifest = str(places.work / "videos.jsonl")
+        commands.append(["data", "check", str(places.labels), *videos, "--manifest", manifest, "--workers", "2"])
+    recipe, made = _recipe(places, body.get("recipe"), output, runs, resume=resume)
+    if made:
+        commands.append(["init", "--annotations", str(places.labels), *videos, "-o", str(recipe), "--overwrite"])
+    run = ["run", str(recipe), "-o", str(output), "--device", _device(options.get("device"), places)]
+    if not (made or resume):  # a recipe of other labels
+        data = places.folder / "**" if places.nested else places.folder
+        run += ["--set", _set("data.annotations", str(places.labels)), "--set", _set("data.videos", str(data))]
+    run += [part for setting in _settings(options.get("settings")) for part in ("--set", setting)]
+    run += _budget(options.get("budget"))
+    run += [f"--{name}" for name, on in (("resume", resume), ("overwrite", overwrite and begun)) if on]
+    return Training([*commands, run], output, notes)
+
+
+def check_labels(labels: Path) -> tuple[str, ...]:
+    """Return the warnings of ``lofi data check`` about the labels alone, which takes no time.
+
+    Raises:
+        DataError: With its errors, if there are any, or there are no labels yet.
+    """
+    if not labels.exists():
+        raise DataError(f"{labels.name} does not exist yet: label some videos first.")
+    report = check_annotations(load_annotations(labels), None)
+    lines = group_findings(report.findings)
+    if not report.ok:
+        raise DataError("Nothing can be trained yet. " + " ".join(str(one) for one in lines if one.severity == "error"))
+    return tuple(map(str, lines))
+
+
+def plan_detection(
+    places: Places, model: Path, files: Sequence[Path], found: Path, device: Any = None, threshold: Any = None
+) -> list[str]:
+    """Return the command that detects in video files.
+
+    Args:
+        places: Where things lie.
+        model: Model or run folder.
+        files: The videos.
+        found: Folder for what is found, a JSON file for each video.
+        device: What it runs on, as a request says it.
+        threshold: Lowest score of drafts; the model's own thresholds if None.
+
+    Raises:
+        LofiError: If there is no video, there are more than :func:`fitting` says, or a value is not allowed.
+    """
+    if not files:
+        raise LofiError("There is no video to detect in: choose some that are not checked.")
+    command = ["detect", *(str(path) for path in files), "--model", str(model)]
+    command += ["--out", str(found), "--format", "json", "--device", _device(device, places)]
+    if threshold is not None:
+        command += ["--threshold", f"{read_threshold(threshold):g}"]
+    if (most := fitting(files)) < len(files):
+        raise LofiError(f"{len(files)} videos are too many for one command: choose {most}, and more afterwards.")
+    return command
+
+
+def fitting(files: Sequence[Path]) -> int:
+    """Return how many of the first files one command can name."""
+    sizes = itertools.accumulate(len(os.fsencode(path)) + 1 for path in files)
+    return sum(size <= MOST_ARGUMENTS for size in sizes)
+
+
+def read_threshold(value: Any) -> float:
+    """Return a lowest score.
+
+    Raises:
+        LofiError: If it is no number from 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise LofiError(f"threshold: {shown(value)} is no score; allowed: a number from 0 to 1.")
+    return float(value)
+
+
+def recipes_beside(labels: Path) -> dict[str, Path]:
+    """Return the YAML files beside the labels and among their runs, by name; links that lead out are left out."""
+    root = labels.parent.resolve()
+    found = {}
+    for folder in (root, root / RUNS):
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+            if path.is_file() and path.resolve().is_relative_to(root):
+                found[path.relative_to(root).as_posix()] = path
+    return found
+
+
+def _output(places: Places, name: Any) -> Path:
+    """Return the run folder of a name, which lies in the folder of runs."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name.removeprefix(f"{RUNS}/")):
+        raise LofiError(
+            f"output: {shown(name)} is no name of a run; allowed: letters, digits, and - _ . after the first."
+        )
+    path = places.runs / name.removeprefix(f"{RUNS}/")
+    if not path.resolve().is_relative_to(places.labels.parent.resolve()):
+        raise LofiError(f"output: {path} is a link that leads out of {places.labels.parent}: remove it.")
+    return path
+
+
+def _recipe(
+    places: Places, name: Any, output: Path, runs: Mapping[str, RunFacts], *, resume: bool
+) -> tuple[Path, bool]:
+    """Return the recipe to run, and whether ``lofi init`` is to make it."""
+    if resume:
+        return output / "recipe.yaml", False
+    if name is None:
+        return places.runs / f"{output.name}.yaml", True
+    known = recipes_beside(places.labels) | {run: one.path / "recipe.yaml" for run, one in runs.items()}
+    if not isinstance(name, str) or name not in known:
+        raise LofiError(f"recipe: {shown(name)} is unknown; allowed: {', '.join(known) or 'none yet'}.")
+    return known[name], False
+
+
+def _settings(settings: Any) -> list[str]:
+    """Return settings of a recipe as ``section.key=value``; only numbers and flags, since a text may be a path."""
+    found = []
+    for key, value in _mapping(settings, "settings").items():
+        if not isinstance(key, str) or not _SETTING.fullmatch(key):
+            raise LofiError(f"settings: {shown(key)} is no key of a recipe, such as lofi.epochs.")
+        if not isinstance(value, bool | int | float):
+            raise LofiError(f"settings, {key}: {shown(value)} is no number, true or false; put others into a recipe.")
+        found.append(_set(key, value))
+    return found
+
+
+def _set(key: str, value: Any) -> str:
+    return f"{key}={json_text(value).strip()}"
+
+
+def _budget(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, str) or not _BUDGET.fullmatch(value):
+        raise LofiError(f"budget: {shown(value)} is no time; allowed: such as 30min, 2h or 1:30:00.")
+    return ["--budget", value]
+
+
+def _device(value: Any, places: Places) -> str:
+    if value is None:
+        return places.device
+    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
+        raise LofiError(f"device: {shown(value)} is unknown; allowed: auto, cpu, cuda, cuda:N, mps.")
+    return value
+
+
+def _flag(options: Mapping[str, Any], name: str) -> bool:
+    value = options.get(name, False)
+    if not isinstance(value, bool):
+        raise LofiError(f"options, {name}: {shown(value)} is neither true nor false.")
+    return value
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise LofiError(f"{where}: expected an object, found {shown(value)}.")
+    return value

@@ -1,0 +1,100 @@
+"""Follow jobs while the server runs: tell the pages how they go, and bring in what they find."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from lofi_tal.studio.bringing import DETECT, Bringing
+from lofi_tal.studio.drafts import MODEL
+from lofi_tal.studio.jobs import Job, Jobs
+
+logger = logging.getLogger("lofi_tal")
+NEWS = 1.0
+"""Seconds between two looks at the jobs."""
+
+
+class Desk(Protocol):
+    """What the model side needs of the rest of the studio; all of it from any thread."""
+
+    folder: Path
+    labels: Path
+    work: Path
+    model: Path | None
+    device: str
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the file of each video by its id."""
+
+    def entries(self) -> Iterable[Mapping[str, Any]]:
+        """Return what is said of each video: ``id``, ``state``, ``segments`` and more."""
+
+    def put_drafts(self, found: Mapping[str, list[dict[str, Any]]], kind: str) -> None:
+        """Give videos drafts; those that they have of sources of this kind are replaced."""
+
+    def flush(self) -> None:
+        """Write the labels file, if it is not as the memory is."""
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Tell the pages what happened."""
+
+
+class Follower:
+    """Looks at the jobs from a thread of its own.
+
+    Args:
+        desk: What takes the drafts and tells the pages.
+        jobs: The jobs.
+        bringing: What was brought in.
+    """
+
+    def __init__(self, desk: Desk, jobs: Jobs, bringing: Bringing) -> None:
+        self.desk, self.jobs, self.bringing = desk, jobs, bringing
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._told: dict[str, tuple[str, float | None, str]] = {}
+
+    def start(self) -> None:
+        """Begin."""
+        self._over.clear()
+        self._thread = threading.Thread(target=self._follow, name="studio jobs", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; the jobs go on."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _follow(self) -> None:
+        while True:
+            try:
+                self.look()
+            except Exception as error:  # a full disk, say; the next look may do better, and the server goes on
+                logger.warning("Jobs cannot be followed: %s: %s", type(error).__name__, error)
+            if self._over.wait(NEWS):
+                return
+
+    def look(self) -> None:
+        """Bring in what jobs have found since the last look, and tell of those that have changed."""
+        for job in self.jobs.all():
+            said = (job.state, job.share, job.text)
+            if self._told.get(job.id) == said and job.state != "running":
+                continue
+            if job.kind == DETECT:
+                self._bring(job)
+            if self._told.get(job.id) != said:
+                self._told[job.id] = said
+                self.desk.tell({"kind": "job", "id": job.id})
+
+    def _bring(self, job: Job) -> None:
+        """Make drafts of what a job has found so far."""
+        for drafts in self.bringing.news(job, self._checked):
+            self.desk.put_drafts(drafts, MODEL)
+
+    def _checked(self) -> set[str]:
+        return {one["id"] for one in self.desk.entries() if one["state"] == "checked"}
