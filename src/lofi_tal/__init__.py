@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds these to the ta
     from lofi_tal.postprocess import soft_nms as soft_nms
     from lofi_tal.recipes import load_recipe as load_recipe
     from lofi_tal.run import Run as Run
+    from lofi_tal.run.comparing import compare_runs as compare_runs
     from lofi_tal.segments import Segment as Segment
     from lofi_tal.segments import Segments as Segments
     from lofi_tal.stages.end_to_end import EndToEnd as EndToEnd
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "Batch": "lofi_tal.data",
     "batches": "lofi_tal.api",
+    "compare_runs": "lofi_tal.run.comparing",
     "create_encoder": "lofi_tal.encoders",
     "create_head": "lofi_tal.heads",
     "create_schedule": "lofi_tal.fidelity",

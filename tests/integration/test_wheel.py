@@ -139,11 +139,24 @@ import importlib, pkgutil
 import lofi_tal
 optional = {"lofi_tal.cli.__main__", "lofi_tal.video.torchcodec"}
 for module in pkgutil.walk_packages(lofi_tal.__path__, "lofi_tal."):
-    if module.name not in optional:
-        importlib.import_module(module.name)
+    try:
+        if module.name not in optional:
+            importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        if not module.name.startswith("lofi_tal.studio.") or error.name.split(".")[0] not in ("starlette", "uvicorn"):
+            raise
 print(*(name for name in lofi_tal.__all__ if getattr(lofi_tal, name).__module__.startswith("lofi_tal.")))
 """
     assert installed.python(code).split() == lofi_tal.__all__
+
+
+def test_without_its_extra_the_studio_says_what_to_install(installed):
+    code = """
+from typer.testing import CliRunner
+from lofi_tal.cli.app import app
+print(CliRunner().invoke(app, ["studio", "."]).exception)
+"""
+    assert "pip install 'lofi-tal[studio]'" in installed.python(code)
 
 
 def test_the_version_needs_no_installation(described, tmp_path):

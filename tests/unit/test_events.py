@@ -250,3 +250,16 @@ def test_checks_and_statistics_accept_events_if_they_are_told(tmp_path):
     told = run("stats", labels, "--events", "2", "--json")
     assert told.exit_code == 0
     assert json.loads(told.stdout)["instances"] == 15
+
+
+def test_the_tight_average_is_that_of_the_published_code_on_the_same_draw():
+    """The figure is that of ``average_mAP`` of the package SoccerNet 0.2.0, on a grid of two cells a second."""
+    draw, cells, truth, found = np.random.default_rng(39), 300, {}, {}
+    for name in ("v0", "v1"):
+        events, detections = [], []
+        for label in ("c0", "c1", "c2"):
+            events += [(cell / 2, label, 1.0) for cell in draw.choice(cells, 8, replace=False)]
+            places = draw.choice(cells, 25, replace=False)
+            detections += [(cell / 2, label, score) for cell, score in zip(places, draw.random(25), strict=True)]
+        truth[name], found[name] = (at(name, *zip(*rows, strict=True)) for rows in (events, detections))
+    assert evaluate_events(truth, found, TIGHT).average_mAP == pytest.approx(0.0642609025384145, abs=1e-12)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from lofi_tal import __version__
-from lofi_tal.cli import curve, data, detect, evaluate, models, plan, reproduce, studio, train
+from lofi_tal.cli import compare, curve, data, detect, evaluate, models, plan, reproduce, studio, train
 from lofi_tal.cli.common import VERBOSE, complain, with_home
 from lofi_tal.cli.log import show_log
 from lofi_tal.errors import DiskFullError, LofiError
@@ -37,6 +37,7 @@ train.register(app)
 detect.register(app)
 studio.register(app)
 evaluate.register(app)
+compare.register(app)
 curve.register(app)
 models.register(app)
 plan.register(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +41,32 @@ def ground_truth_of(videos: Sequence[Segments], subset: str = "") -> GroundTruth
 def as_one_class(truth: GroundTruth) -> GroundTruth:
     """Return a ground truth in which all labels count as one."""
     return replace(truth, labels=(ANY_LABEL,), label=np.zeros_like(truth.label), class_agnostic=True)
+
+
+def restricted(truth: GroundTruth, videos: Collection[str], labels: Collection[str]) -> GroundTruth:
+    """Return the part of a ground truth that lies in some videos and is of some classes, in the order that it has.
+
+    Classes without an instance there are left out; ambiguous parts are not carried over.
+    """
+    kept = [name for name in truth.videos if name in videos]
+    place = {name: number for number, name in enumerate(kept)}
+    video = np.array([place.get(name, -1) for name in truth.videos], dtype=np.int64)[truth.video]
+    rows = (video >= 0) & np.array([name in labels for name in truth.labels], dtype=bool)[truth.label]
+    there = set(truth.label[rows].tolist())
+    names = [number for number in range(len(truth.labels)) if number in there]
+    index = np.full(len(truth.labels), -1, dtype=np.int64)
+    index[names] = np.arange(len(names))
+    return replace(
+        truth,
+        videos=tuple(kept),
+        labels=tuple(truth.labels[number] for number in names),
+        video=video[rows],
+        label=index[truth.label[rows]],
+        segment=truth.segment[rows],
+        duration=np.array([truth.duration[i] for i, name in enumerate(truth.videos) if name in place]),
+        ambiguous_video=np.zeros(0, dtype=np.int64),
+        ambiguous_segment=np.zeros((0, 2)),
+    )
 
 
 def detections_of(videos: Sequence[Segments], truth: GroundTruth) -> Detections:

@@ -144,17 +144,41 @@ def bootstrap_matched(
     """Return the intervals of one system, or of the first minus the second."""
     value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
     samples = _difference([replicated_map(system, replicates, seed) for system in systems])
-    samples += value - samples.mean(axis=0)
+    return of_replicates(value, samples, systems[0], confidence)
+
+
+def of_replicates(value: Floats, samples: Floats, matched: Matched, confidence: float = 0.95) -> BootstrapResult:
+    """Return the intervals of mAP, or of its difference, from replicates that are there already.
+
+    Args:
+        value: ``(T,)`` on the videos as they are.
+        samples: ``(R, T)``, of :func:`replicated_map` or the difference of two.
+        matched: Whose thresholds and videos they are.
+        confidence: Share of the replicates within each interval.
+    """
+    samples = samples + (value - samples.mean(axis=0))
     average = samples.mean(axis=1)
     return BootstrapResult(
         average_mAP=_interval(float(value.mean()), average, confidence),
         mAP=tuple(_interval(float(v), s, confidence) for v, s in zip(value, samples.T, strict=True)),
-        tiou_thresholds=tuple(systems[0].thresholds.tolist()),
+        tiou_thresholds=tuple(matched.thresholds.tolist()),
         confidence=confidence,
-        replicates=replicates,
-        videos=len(systems[0].truth.videos),
+        replicates=len(samples),
+        videos=len(matched.truth.videos),
         positive=float((average > 0).mean()),
     )
+
+
+def shifted_interval(value: float, samples: Floats, confidence: float = 0.95) -> Interval:
+    """Return the interval of a figure from its replicates ``(R,)``, shifted to have the figure as their mean.
+
+    Replicates that are NaN have nothing to count and are passed over. Without two others nothing is known: a difference
+    of shares lies between -1 and 1.
+    """
+    draws = samples[np.isfinite(samples)]
+    if len(draws) < 2:
+        return Interval(value, -1.0, 1.0, 0.0)
+    return _interval(value, draws + (value - draws.mean()), confidence)
 
 
 def replicated_map(matched: Matched, replicates: int, seed: int = 0) -> Floats:
@@ -215,16 +239,28 @@ def class_intervals(
     matched: Matched, replicates: int = 500, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
     """Return the interval of the average AP of each class, by label; over the draws in which it has an instance."""
-    samples: dict[str, list[Floats]] = {label: [] for label in matched.truth.labels}
-    for weights in draw_videos(len(matched.truth.videos), replicates, seed):
-        for label, (ap, drawn) in zip(samples, weighted_class_ap(matched, weights), strict=True):
-            samples[label].append(ap[drawn].mean(axis=1))
+    samples = replicated_classes(matched, replicates, seed)
     values = class_average_precision(matched)[0].mean(axis=1).tolist()
     found = {}
-    for (label, parts), value in zip(samples.items(), values, strict=True):
-        draws = np.concatenate(parts)
+    for label, column, value in zip(matched.truth.labels, samples.T, values, strict=True):
+        draws = column[np.isfinite(column)]
         found[label] = _interval(value, draws, confidence) if len(draws) > 1 else Interval(value, 0.0, 1.0, 0.0)
     return found
+
+
+def replicated_classes(matched: Matched, replicates: int, seed: int = 0) -> Floats:
+    """Return the average AP of each class on draws of the videos ``(R, C)``; NaN where a class has no instance.
+
+    The draws are those of :func:`replicated_map`.
+    """
+    draws = draw_videos(len(matched.truth.videos), replicates, seed)
+    parts = [
+        np.stack(
+            [np.where(drawn, ap.mean(axis=1), np.nan) for ap, drawn in weighted_class_ap(matched, weights)], axis=1
+        )
+        for weights in draws
+    ]
+    return np.concatenate(parts)
 
 
 def _weighted_ap(weight: Floats, hit: Mask, counted: Mask | None) -> Floats:

@@ -181,7 +181,12 @@ def score_detections(
     truth: GroundTruth, detections: Detections, tiou_thresholds: Sequence[float] | None = None, *, ties: str = "stable"
 ) -> DetectionResult:
     """Evaluate detections that are arrays already; see :func:`evaluate_detections`."""
-    matched = match_detections(truth, detections, tiou_thresholds, ties=ties)
+    return result_of(match_detections(truth, detections, tiou_thresholds, ties=ties))
+
+
+def result_of(matched: Matched) -> DetectionResult:
+    """Return the mAP of detections that are matched already."""
+    truth, detections = matched.truth, matched.detections
     ap, counts = class_average_precision(matched)
     instances = np.bincount(truth.label, minlength=len(truth.labels))
     with_instances = {truth.videos[i] for i in np.unique(truth.video)}

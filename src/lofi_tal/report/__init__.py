@@ -4,6 +4,7 @@ Nothing is loaded from a network: styles, scripts and figures are inside the pag
 relative to it.
 """
 
+from lofi_tal.report.compared import ComparisonPage, write_comparison
 from lofi_tal.report.contact_sheet import SheetAction, SheetItem, write_contact_sheet
 from lofi_tal.report.content import Arm, Judgement, Report, StageSummary, TimelineEntry
 from lofi_tal.report.dataset import write_statistics
@@ -14,6 +15,7 @@ from lofi_tal.report.timeline import write_timeline
 
 __all__ = [
     "Arm",
+    "ComparisonPage",
     "Judgement",
     "Report",
     "SheetAction",
@@ -24,6 +26,7 @@ __all__ = [
     "evaluation_json",
     "report_page",
     "status_html",
+    "write_comparison",
     "write_contact_sheet",
     "write_evaluation",
     "write_report",

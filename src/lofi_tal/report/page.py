@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def report_page(path: Path, report: Report, *, json_name: str = "", status: str 
         **judgement_parts(report.judgement),
         stages=stage_rows(report.stages),
         classes=class_table(fused),
-        viewers=_viewers(path, report),
+        viewers=viewers_of(path, report.timelines, {arm.name: series_colour(i) for i, arm in enumerate(report.arms)}),
         **_pictures(report, fused),
     )
 
@@ -107,11 +108,18 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _viewers(path: Path, report: Report) -> list[tuple[str, dict[str, Any]]]:
-    """Return a title and a viewer for each video, with a lane for each arm."""
-    colours = {arm.name: series_colour(i) for i, arm in enumerate(report.arms)}
+def viewers_of(
+    path: Path, timelines: Sequence[TimelineEntry], colours: Mapping[str, str]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the id and a viewer for each video, with a lane for each arm.
+
+    Args:
+        path: Where the page will lie.
+        timelines: Entries of the same video share a viewer.
+        colours: Of the arms.
+    """
     by_video: dict[str, list[TimelineEntry]] = {}
-    for entry in report.timelines:
+    for entry in timelines:
         by_video.setdefault(entry.video_id, []).append(entry)
     viewers = []
     for video_id, entries in by_video.items():

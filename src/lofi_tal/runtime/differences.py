@@ -9,7 +9,7 @@ was made from. Stages of earlier versions have no contents; their hashes are sho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Contents = Mapping[str, Mapping[str, Any]]
@@ -54,6 +54,27 @@ def _told(before: Mapping[str, Any], now: Mapping[str, Any], then: Contents, con
         else:
             first, *rest = key.split(".")
             yield f"{'.'.join([_RECIPE.get(first, first), *rest])}: {old!r} -> {new!r}"
+
+
+def differing(contents: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """Return the values of several settings that are not the same everywhere, by ``section.key``.
+
+    A key that one of them lacks is None there. A section that is off is shown by its keys where it is on. What
+    has no settings at all is not known and differs from nothing; its values are None.
+
+    >>> differing([{"lofi": {"lr": 1, "epochs": 2}}, {"lofi": {"lr": 3, "epochs": 2}}])
+    {'lofi.lr': (1, 3)}
+    """
+    flat = [dict(_flatten(one)) for one in contents]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    sections = {key.rsplit(".", depth)[0] for key in keys for depth in range(1, key.count(".") + 1)}
+    found = {}
+    for key in keys:
+        values = tuple(one.get(key) for one in flat)
+        known = [value for value, one in zip(values, flat, strict=True) if one]
+        if any(value != known[0] for value in known) and not (key in sections and set(values) == {None}):
+            found[key] = values
+    return found
 
 
 def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -55,6 +55,7 @@ _STATUS = Path("/proc/self/statm")
 _MEMORY_SECONDS = 0.2  # between two looks at how large this process is
 
 _reading: Path | None = None
+_size_before: int | None = None  # bytes that this process held when it began to read that file, if memory is limited
 _signs = 0
 _given_up: Mapping[Path, str] = {}
 _slot: Slot | None = None
@@ -72,7 +73,9 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path | None) -> None:
-    global _reading
+    global _reading, _size_before
+    if _size_before is not None:
+        _size_before = _resident_size()
     _reading = path
     note_sign_of_life()
     if _slot is not None:
@@ -128,14 +131,12 @@ def limit_memory(most: int) -> None:
 
     A decoder may keep many frames of any size that a file claims.
     """
+    global _size_before
+    _size_before = _resident_size()
 
     def watch() -> None:
-        path, before = None, 0
         while True:
-            size = _resident_size()
-            if _reading is None or _reading != path:
-                path, before = _reading, size
-            elif size - before > most:
+            if _reading is not None and _resident_size() - (_size_before or 0) > most:
                 os._exit(TOO_LARGE)
             time.sleep(_MEMORY_SECONDS)
 

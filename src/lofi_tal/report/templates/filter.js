@@ -26,7 +26,7 @@
     const shown = new Set(picked ? [picked] : found.filter((one) => cases.has(one.video)).slice(0, MOST).map((one) => one.video));
     if (!rows.length) for (const video of [...cases.keys()].slice(0, MOST)) shown.add(video);
     for (const [video, node] of cases) node.hidden = !shown.has(video);
-    filter.querySelector(".found").textContent = `${found.length} of ${rows.length} videos with mistakes; ` +
+    filter.querySelector(".found").textContent = `${found.length} of ${rows.length} ${filter.dataset.what || "videos with mistakes"}; ` +
       `${picked ? "the timeline of the chosen one" : "the timelines of the first"} below`;
     dispatchEvent(new Event("resize")); // what was hidden has a width now
   }

@@ -229,6 +229,7 @@
     root.classList.toggle("no-truth", !truth.length);
     root.classList.toggle("one-system", data.sources.filter((source) => !source.truth).length < 2);
     addEventListener("resize", axis);
+    root.addEventListener("jump", (event) => { root.scrollIntoView({ block: "nearest" }); seek(event.detail); });
     draw();
     return { root, seek, toggle, now };
   }
@@ -236,6 +237,11 @@
   const viewers = [...document.querySelectorAll(".viewer")].map(start);
   const always = "alone" in document.body.dataset ? viewers[0] : undefined; // elsewhere, space scrolls the page
   let active = always;
+  document.addEventListener("click", (event) => { // a button beside a viewer that names a moment
+    const button = event.target.closest("[data-jump]");
+    const viewer = button && button.closest(".case").querySelector(".viewer");
+    if (viewer) viewer.dispatchEvent(new CustomEvent("jump", { detail: Number(button.dataset.jump) }));
+  });
   for (const kind of ["pointerdown", "focusin"]) {
     document.addEventListener(kind, (event) => {
       active = viewers.find((viewer) => viewer.root.contains(event.target)) || always;
