@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from lofi_tal.studio.contents import Content
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.journal import Journal
 from lofi_tal.studio.place import Place, list_states, restore
-from tests.studio import action, client_of, desk_of, folder_of, on_disk, put
+from tests.studio import PORT, action, client_of, desk_of, folder_of, on_disk, put
 
 
 @pytest.fixture
@@ -229,13 +230,14 @@ def test_what_cannot_be_is_refused_in_words(folder, body, said):
 
 
 def test_odd_actions_of_a_file_can_stay_as_they_are(folder):
-    odd = [{"segment": [3, 9], "label": "two  blanks"}, {"segment": [1, 2], "label": "jump"}]
+    odd = [{"segment": [3, 9], "label": "two  blanks"}, {"segment": [4, 3.5], "label": "back"}]
+    odd.append({"segment": [1, 2], "label": "jump"})
     desk = desk_of(folder, {"a": {"subset": "training", "annotations": odd}})
     desk.shelf.examine_now(["a"])
     client = client_of(desk)
     entry = client.get("/api/videos/a/entry").json()
-    answer = put(client, "a", {**entry["segments"][0], "end": 2.5}, entry["segments"][1])
-    assert rows(answer.json()) == [(1, 2.5, "jump"), (3, 9, "two  blanks")]
+    answer = put(client, "a", {**entry["segments"][0], "end": 2.5}, *entry["segments"][1:])
+    assert rows(answer.json()) == [(1, 2.5, "jump"), (3, 9, "two  blanks"), (4, 3.5, "back")]
 
 
 def test_classes_are_added_renamed_merged_and_deleted(folder):
@@ -272,6 +274,7 @@ def test_split_follows_the_rule_of_the_command_and_leaves_tests_alone(tmp_path):
     subsets = [one["subset"] for one in on_disk(desk).values()]
     assert {name: subsets.count(name) for name in set(subsets)} == {"training": 8, "validation": 2, "testing": 1}
     assert client.post("/api/split", json={"train": 2}).status_code == 400
+    assert client.post("/api/split", json={"revision": None}).status_code == 409
 
 
 def test_drafts_replace_those_of_their_kind_and_stay_out_of_the_labels_file(folder):
@@ -360,6 +363,17 @@ def test_a_start_from_contents_of_thousands_of_videos_gives_the_same_file(folder
     changed = on_disk(desk)
     assert changed == {**database, "video 5": {"subset": "validation", "annotations": []}}
     assert list(changed) == list(database)
+
+
+@pytest.mark.parametrize("name", ["a/entry", "?x=1#y", "two\nlines", "../a", "%2", "\u202e", "é", "a b+c", "__proto__"])
+def test_a_video_can_have_any_name(folder, name):
+    desk = desk_of(folder, {name: {"subset": "training", "annotations": []}})
+    address = f"http://127.0.0.1:{PORT}/api/videos/{quote(name, safe='')}/entry"
+    client = client_of(desk)
+    answer = client.put(address, json={"revision": 0, "segments": [action("1", 1, 2)]})
+    assert answer.json()["id"] == name
+    assert client.get(address).json() == answer.json()
+    assert list(on_disk(desk)) == [name]
 
 
 def test_hostile_names_go_through_unchanged(folder):

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from lofi_tal.annotations.values import shown
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import json_line
-from lofi_tal.studio.desk import ConflictError, Desk, MissingError
+from lofi_tal.studio.desk import Desk
+from lofi_tal.studio.refusals import ConflictError, MissingError, TooLargeError
 
 CHANGE_BYTES = 2**20
 """Largest body of a change."""
@@ -20,8 +22,19 @@ UPLOAD_BYTES = 16 * 2**20
 """Largest body at all."""
 
 
-class TooLargeError(LofiError):
-    """A body beyond the limit."""
+class _VideoId(Convertor[str]):
+    """Any text in an address: names of files may hold slashes, and even line breaks."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("video", _VideoId())
 
 
 class Json(Response):
@@ -93,7 +106,7 @@ def _no_number(name: str) -> Any:
 async def say_error(request: Request, error: Exception) -> Json:
     """Answer an error of this package."""
     extra: dict[str, Any] = {}
-    if isinstance(error, ConflictError):
+    if isinstance(error, ConflictError) and "id" in request.path_params:
         extra = {"entry": desk_of(request).entry(request.path_params["id"])}
     return Json({"error": str(error), **extra}, status_of(error))
 

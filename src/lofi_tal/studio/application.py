@@ -16,10 +16,11 @@ from starlette.routing import Route
 from lofi_tal.errors import LofiError
 from lofi_tal.report.theme import fill_page
 from lofi_tal.studio.answers import say_error, say_http_error
-from lofi_tal.studio.desk import Desk, MissingError
+from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.media_routes import ROUTES as MEDIA_ROUTES
 from lofi_tal.studio.model_routes import ROUTES as MODEL_ROUTES
 from lofi_tal.studio.models import ModelSide
+from lofi_tal.studio.refusals import MissingError
 from lofi_tal.studio.security import Guard
 from lofi_tal.studio.serving import send_file
 from lofi_tal.studio.video_routes import ROUTES as VIDEO_ROUTES

@@ -193,8 +193,9 @@ def _distinct(spans: list[Any], where: str) -> list[Any]:
 def _action(one: Mapping[str, Any], where: str, held: Mapping[str, Action], clock: Clock | None) -> Action:
     name = _name(one.get("id"), f"{where}, id", _LONGEST_NAME)
     before = held.get(name)
-    start, end = _span(one, where)
+    start, end = _times(one, where)
     if before is None or (before.start, before.end) != (start, end):
+        _check_order(start, end, where)
         _check_within(start, end, where, clock)
     label = one.get("label")
     if before is None or label != before.label:
@@ -205,18 +206,21 @@ def _action(one: Mapping[str, Any], where: str, held: Mapping[str, Action], cloc
 def _draft(one: Mapping[str, Any], where: str, known: Mapping[str, Draft]) -> Draft:
     name = _name(one.get("id"), f"{where}, id", _LONGEST_NAME)
     before = known.get(name)
-    start, end = _span(one, where)
+    start, end = _times(one, where)
+    _check_order(start, end, where)
     score = _number(one.get("score", before.score if before else None), f"{where}, score", "a number")
     source = _name(one.get("source", before.source if before else "import:"), f"{where}, source", _LONGEST_LABEL)
     return Draft(name, start, end, read_label(one.get("label"), f"{where}, label"), score, source)
 
 
-def _span(one: Mapping[str, Any], where: str) -> tuple[float, float]:
+def _times(one: Mapping[str, Any], where: str) -> tuple[float, float]:
     start = _number(one.get("start"), f"{where}, start", "seconds")
-    end = _number(one.get("end"), f"{where}, end", "seconds")
+    return start, _number(one.get("end"), f"{where}, end", "seconds")
+
+
+def _check_order(start: float, end: float, where: str) -> None:
     if not start < end:
         raise LofiError(f"{where}: [{start:g}, {end:g}] s does not end after its start.")
-    return start, end
 
 
 def _number(value: Any, where: str, what: str) -> float:

@@ -8,22 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.annotations import VideoAnnotation
-from lofi_tal.errors import LofiError
 from lofi_tal.files import is_companion
 from lofi_tal.studio.book import Book
 from lofi_tal.studio.contents import Content, read_content, with_drafts
 from lofi_tal.studio.events import Bell
 from lofi_tal.studio.media import Media
+from lofi_tal.studio.refusals import ConflictError, MissingError
 from lofi_tal.studio.shelf import Film, Shelf
 from lofi_tal.studio.upkeep import Upkeep
-
-
-class ConflictError(LofiError):
-    """A change of something that is no longer as the page knows it."""
-
-
-class MissingError(LofiError):
-    """Something that is not there."""
 
 
 class Desk:

@@ -30,7 +30,8 @@ from lofi_tal.errors import DataError, LofiError, nearest
 from lofi_tal.files import read_json
 from lofi_tal.studio.classes import annotations_of
 from lofi_tal.studio.contents import Action, Content, in_order
-from lofi_tal.studio.desk import Desk, MissingError
+from lofi_tal.studio.desk import Desk
+from lofi_tal.studio.refusals import MissingError
 from lofi_tal.studio.shelf import Shelf
 from lofi_tal.video import VideoError
 

@@ -79,11 +79,11 @@ def _seconds(request: Request, name: str) -> float:
 
 
 ROUTES = [
-    Route("/api/videos/{id:path}/media", get_media, methods=["GET"]),
-    Route("/api/videos/{id:path}/media", post_media, methods=["POST"]),
-    Route("/api/videos/{id:path}/frames", get_frames),
-    Route("/media/{id:path}", get_file),
-    Route("/proxy/{id:path}", get_proxy),
-    Route("/thumb/{id:path}", get_thumbnail),
-    Route("/strip/{id:path}", get_strip),
+    Route("/api/videos/{id:video}/media", get_media, methods=["GET"]),
+    Route("/api/videos/{id:video}/media", post_media, methods=["POST"]),
+    Route("/api/videos/{id:video}/frames", get_frames),
+    Route("/media/{id:video}", get_file),
+    Route("/proxy/{id:video}", get_proxy),
+    Route("/thumb/{id:video}", get_thumbnail),
+    Route("/strip/{id:video}", get_strip),
 ]

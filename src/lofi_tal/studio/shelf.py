@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import LofiError
 from lofi_tal.files import file_stamp, plain_file
+from lofi_tal.studio.refusals import MissingError
 from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, everywhere, find_videos
 
 _WORKERS = 2  # processes that examine files
@@ -106,11 +107,12 @@ class Shelf:
         """Return the real path of a video's file.
 
         Raises:
-            DataError: If there is none, it leads out of the folder, or it is no plain file.
+            MissingError: If there is none.
+            DataError: If it leads out of the folder, or is no plain file.
         """
         film = self.find(video_id)
         if film is None:
-            raise DataError(f"There is no video file for {video_id!r} in {self.folder}.")
+            raise MissingError(f"There is no video file for {video_id!r} in {self.folder}.")
         plain_file(film.path, self.folder)
         return film.path.resolve()
 

@@ -57,8 +57,8 @@ class Upkeep:
     def close(self) -> None:
         """End the threads, and write what is left; what cannot be written is in the journal."""
         self._stop.set()
-        if self._threads:
-            self._threads[0].join()
+        for thread in self._threads:
+            thread.join(_PATIENCE)  # one that waits for a file that hangs ends with the process
         self.look_outside()
         self._try_to_flush()
 

@@ -88,7 +88,7 @@ async def post_import(request: Request) -> Response:
 
 
 def _on_video(what: str, handler: Any, methods: list[str]) -> Route:
-    return Route(f"/api/videos/{{id:path}}/{what}", handler, methods=methods)
+    return Route(f"/api/videos/{{id:video}}/{what}", handler, methods=methods)
 
 
 ROUTES = [

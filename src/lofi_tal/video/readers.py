@@ -224,15 +224,15 @@ class _Crew(Generic[_Key, _Item]):
         """End the processes; those that are idle leave, the others are told to, and then ended."""
         if os.getpid() != self.owner:  # a process that reads collects what it has inherited
             return
-        for reader in self.readers:
+        readers, self.readers = self.readers, []  # at the exit, a thread may end its own at the same time
+        for reader in readers:
             with contextlib.suppress(OSError):
                 reader.process.terminate() if reader.given else reader.pipe.send(None)
         limit = time.monotonic() + _SECONDS_TO_LEAVE
-        for reader in self.readers:
+        for reader in readers:
             reader.process.join(max(0.0, limit - time.monotonic()))
             reader.process.kill()
             reader.end()
-        self.readers = []
 
 
 def _how_it_ended(status: int | None) -> str:

@@ -1,14 +1,15 @@
-"""Write a video that every browser and decoder plays: H.264 in MP4, and the same bytes from run to run."""
+"""Write a video that every browser and decoder plays: H.264 in MP4."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from lofi_tal.errors import LofiError, RunError
 from lofi_tal.files import atomic_path
 
+TICKS = 90_000
+"""Units a second of the times in :func:`write_timed_video`: frame rates in use divide it, and no frame is shorter."""
 _BT601 = 6  # AVCOL_*_SMPTE170M: matrix, primaries and transfer of the conversion below
 
 
@@ -61,6 +64,53 @@ def write_video(
             raise RunError(f"{path} cannot be encoded: {error.strerror}.") from error
         if not written:
             raise LofiError(f"{path}: there are no frames to write.")
+
+
+def write_timed_video(
+    path: Path | str,
+    frames: Iterable[NDArray[np.uint8]],
+    ticks: Sequence[int],
+    *,
+    crf: int = 23,
+    gop: int = 24,
+    preset: str = "veryfast",
+) -> None:
+    """Encode frames that appear at given times, as :func:`write_video` does it for a constant rate.
+
+    Args:
+        path: File to write.
+        frames: ``(H, W, 3)`` uint8 RGB, all of one size, taken one at a time.
+        ticks: When each of them appears, in units of 1 / :data:`TICKS` seconds, rising from 0; and when the last ends.
+        crf: Quality, as there.
+        gop: Largest distance between key frames, in frames.
+        preset: As there.
+
+    Raises:
+        LofiError: If a frame has another shape or type, or a side is odd.
+        RunError: If the file cannot be written.
+    """
+    options = {"crf": str(crf), "preset": preset, "g": str(gop), "bf": "0"}  # without B-frames, the first one is at 0
+    with atomic_path(Path(path)) as temporary:
+        try:
+            with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                stream = container.add_stream("libx264", options=options)
+                stream.time_base = Fraction(1, TICKS)
+                for number, picture in enumerate(frames):
+                    if number == 0:
+                        _begin(stream, picture, Fraction(TICKS))
+                    frame = _to_yuv(stream, picture, number)
+                    frame.pts = ticks[number]
+                    container.mux([_timed(packet, ticks) for packet in stream.encode(frame)])
+                container.mux([_timed(packet, ticks) for packet in stream.encode(None)])
+        except av.error.FFmpegError as error:
+            raise RunError(f"{path} cannot be encoded: {error.strerror}.") from error
+
+
+def _timed(packet: Packet[VideoStream], ticks: Sequence[int]) -> Packet[VideoStream]:
+    """Give a packet its length: that of the last frame is known from nothing else."""
+    number = int(np.searchsorted(ticks, packet.pts or 0))
+    packet.duration = ticks[number + 1] - ticks[number]
+    return packet
 
 
 def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction, options: dict[str, str]) -> bool:
