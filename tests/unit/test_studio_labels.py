@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +17,7 @@ from lofi_tal.errors import DataError, LofiError
 from lofi_tal.studio.contents import Content
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.journal import Journal
+from lofi_tal.studio.listing import list_videos
 from lofi_tal.studio.place import Place, list_states, restore
 from tests.studio import PORT, action, client_of, desk_of, folder_of, on_disk, put
 
@@ -351,6 +355,34 @@ def test_the_list_has_videos_without_labels_and_labels_without_videos(folder):
     assert "no video file" in videos["gone"]["problem"]
     assert "broken.mp4" in videos["broken"]["problem"]
     assert (videos["gone"]["playable"], videos["broken"]["playable"]) == (False, False)
+
+
+def test_the_list_looks_at_no_file_and_its_work_grows_as_the_number_of_videos(folder, monkeypatch):
+    desk = desk_of(folder)
+    desk.shelf.examine_now(["a"])
+    film, calls = desk.shelf.films["a"], []
+
+    def work(count):
+        names = [f"video {i}" for i in range(count)]
+        desk.shelf.films = {name: replace(film, path=folder / f"{name}.mp4", name=f"{name}.mp4") for name in names}
+        calls.clear()
+        sys.setprofile(lambda frame, event, what: calls.append(event))
+        try:
+            listed = list_videos(desk)["videos"]
+        finally:
+            sys.setprofile(None)
+        assert [one["id"] for one in listed] == names
+        assert {one["duration"] for one in listed} == {4.0}
+        return len(calls)
+
+    looks = []
+    with monkeypatch.context() as patched:
+        for name in ("stat", "lstat", "open", "scandir"):
+            patched.setattr(os, name, lambda *args, **more: looks.append(args))
+        few, many = work(200), work(2000)
+    assert looks == []
+    assert many < 11 * few
+    assert many < 100 * 2000
 
 
 def test_a_start_from_contents_of_thousands_of_videos_gives_the_same_file(folder):

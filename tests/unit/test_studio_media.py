@@ -228,6 +228,16 @@ def test_frames_that_are_nearly_at_one_time_stay_apart(tmp_path):
     assert (np.diff(ticks) > 0).all()
 
 
+def test_a_link_within_the_folder_plays_as_its_file_does(folder):
+    (folder / "link.mp4").symlink_to(folder / "a.mp4")
+    desk = desk_of(folder)
+    desk.shelf.examine_now(["a", "link"])
+    client = client_of(desk)
+    assert client.get("/api/videos/link/media").json()["state"] == "original"
+    assert client.get("/media/link").content == (folder / "a.mp4").read_bytes()
+    assert {one["id"]: one["playable"] for one in client.get("/api/videos").json()["videos"]}["link"] is True
+
+
 def test_a_strip_shows_frames_side_by_side(folder, tmp_path):
     answer = client_of(desk_of(folder)).get("/strip/a?from=0&to=4&count=4")
     (tmp_path / "strip.jpg").write_bytes(answer.content)

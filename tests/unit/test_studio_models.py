@@ -25,6 +25,7 @@ from lofi_tal.studio.application import create_app
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.jobs import Jobs
 from lofi_tal.studio.models import ModelSide
+from lofi_tal.studio.server import _say_goodbye
 
 LOFI = """
 import json, sys
@@ -284,13 +285,18 @@ def test_of_too_many_videos_those_are_taken_that_a_command_can_name(folder, open
     assert "choose 2, and more afterwards" in refused.json()["error"]
 
 
-def test_one_detection_at_a_time(folder, open_studio):
+def test_one_detection_at_a_time_which_the_studio_names_when_it_ends(folder, open_studio):
     make_run(folder / "runs" / "first")
     client = open_studio((sys.executable, "-S", "-c", "import time; time.sleep(60)"))
     models = client.app.app.state.models
     job = post(client, "/api/drafts").json()
     assert post(client, "/api/drafts").status_code == 409
     assert [one.id for one in models.running()] == [job["id"]]
+    said, warned = [], []
+    _say_goodbye(client.app.app.state.desk, models, said.append, warned.append)
+    assert said[0] == "Everything is saved."
+    assert said[1].startswith(f"Still running: {job['command']}.")
+    assert (len(said), warned) == (2, [])
     assert post(client, f"/api/jobs/{job['id']}/stop").status_code == 200
     assert wait_for(client, job["id"])["state"] == "stopped"
 

@@ -51,7 +51,7 @@ class Media:
         self.proxies, self.thumbs = work / "proxies", work / "thumbnails"
         self._lock = threading.Lock()
         self._reading = threading.Semaphore(_AT_ONCE)
-        self._makes: dict[tuple[str, str], Make | LofiError] = {}
+        self._makes: dict[tuple[Path, str], Make | LofiError] = {}
         self._times: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._tasks: dict[Path, _Task] = {}
         self._forced: set[str] = set()
@@ -88,8 +88,8 @@ class Media:
         """
         path = self.shelf.open_path(video_id)
         stamp = file_stamp(path)
-        make = self._make(path, stamp)
         film = self.shelf.find(video_id)
+        make = self._make(path if film is None else film.path, path)
         clock = None if film is None else film.clock
         odd = film is not None and film.record is not None and bool(film.record.notes)
         output = inside(self.proxies, f"{video_id}-{stamp}", ".mp4")
@@ -116,7 +116,7 @@ class Media:
             return False
         if film.record is None:
             return None
-        make = self._makes.get((str(film.path.resolve()), film.record.stamp))
+        make = self._makes.get((film.path, film.record.stamp))
         return plays_everywhere(make, film.path.suffix) if isinstance(make, Make) else None
 
     def proxy_path(self, video_id: str) -> Path:
@@ -169,8 +169,9 @@ class Media:
 
         return float(np.frombuffer(self._frames(path, stamp)[:8], "<f8")[0])
 
-    def _make(self, path: Path, stamp: str) -> Make:
-        key = (str(path), stamp)
+    def _make(self, name: Path, path: Path) -> Make:
+        """Return how a file is made: ``name`` in the folder, which may be a link to ``path`` there."""
+        key = (name, file_stamp(name))
         if key not in self._makes:
             try:
                 self._makes[key] = self._read(look_into, path)
