@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.text import Text
 
 import lofi_tal
 from lofi_tal.config import Recipe, make_recipe
@@ -73,6 +74,13 @@ def test_commands_and_options_in_the_text_exist(page):
         named = command is not command_tree() or not rest or rest[0].startswith("-") or rest[0].isupper()
         wrong += [token.content] if unknown or not named else []
     assert not wrong, f"{name_of(page)}: no such command or option: {wrong}"
+
+
+def test_the_help_in_a_terminal_loses_no_word_in_brackets():
+    helps = [one for _, command in GENERATED.walk_commands() for one in (command, *command.params)]
+    texts = [one.help for one in helps if getattr(one, "help", None)]
+    assert len(texts) > 100
+    assert [text for text in texts if Text.from_markup(text).plain != text] == []
 
 
 @pages

@@ -41,7 +41,7 @@ def studio(
 ) -> None:
     """Label videos in the browser, correct a model's drafts, train, and see what went wrong.
 
-    Everything stays on this machine. Needs the extra: pip install 'lofi-tal[studio]'
+    Everything stays on this machine. Needs the extra named studio: without it, the command says what to install.
 
     Example: lofi studio videos/ --labels labels.json --model runs/mine
     """
