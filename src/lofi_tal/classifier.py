@@ -151,13 +151,12 @@ def fit_classifier(
     Raises:
         DataError: If no video has a segment.
     """
-    target = torch.cat(list(labels))
-    if not len(target):
+    if not any(map(len, labels)):
         raise DataError("The class scores cannot be fitted: no training video has a segment.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        size = {"hidden": hidden, "dropout": dropout}
-        model = ProposalClassifier(features[0].shape[0], classes, **size, multi_label=multi_label)  # type: ignore[arg-type]
+        channels = features[0].shape[0]
+        model = ProposalClassifier(channels, classes, hidden=hidden, dropout=dropout, multi_label=multi_label)
         plain = _pool_all(features, segments)
         model.mean.copy_(plain.mean(0))
         model.std.copy_(plain.std(0, correction=0).clamp(min=1e-4))

@@ -314,3 +314,27 @@ def detections_to_activitynet(detections: Iterable[Segments]) -> dict[str, Any]:
         "results": {segments.video_id: segments.to_activitynet() for segments in detections},
         "external_data": {},
     }
+
+
+def detections_from_activitynet(document: Any, name: str) -> list[Segments]:
+    """Return the detections in a result document, ``{"results": {id: [{"label", "score", "segment"}]}}``, by video.
+
+    Raises:
+        DataError: If it has no results, or a record is faulty; the message says where.
+    """
+    results = document.get("results") if isinstance(document, Mapping) else None
+    if not isinstance(results, Mapping):
+        raise DataError(
+            f'{name} has no \'results\': expected {{"results": {{id: [{{"label", "score", "segment"}}]}}}}.'
+        )
+    found = []
+    for video_id, records in results.items():
+        try:
+            found.append(Segments.from_activitynet(str(video_id), records))
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+            raise DataError(
+                f'{name}, results[{video_id!r}]: {error!r}; expected [{{"label", "score", "segment": [start, end]}}].'
+            ) from error
+    return found

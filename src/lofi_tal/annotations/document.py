@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lofi_tal.errors import DataError, nearest, nearest_id
 from lofi_tal.segments import Floats, Segments
-from lofi_tal.video import Clock
+from lofi_tal.video import Clock, known_as
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +96,8 @@ class Annotations:
         Raises:
             DataError: If there is no such video.
         """
-        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
-            if name in self.videos:
-                return self.videos[name]
+        if (name := known_as(video_id, self.videos)) is not None:
+            return self.videos[name]
         raise DataError(f"The annotations have no video {video_id!r}.{nearest_id(video_id, self.videos)}")
 
     @cached_property

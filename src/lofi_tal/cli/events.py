@@ -10,7 +10,7 @@ from lofi_tal.cli.common import complain, percent, print_json, print_table
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.documents import load_document
 from lofi_tal.evaluation.spotting import TOLERANCES, SpottingResult, evaluate_events
-from lofi_tal.segments import Segments
+from lofi_tal.segments import Segments, detections_from_activitynet
 
 LABELS = ("Labels-v2.json", "Labels-ball.json", "Labels.json")
 """What SoccerNet calls its files of labels."""
@@ -65,13 +65,7 @@ def _detections(path: Path) -> dict[str, Segments]:
     if path.is_dir():
         return read_games(path, RESULTS)
     content, _ = load_document(path)
-    results = content.get("results") if isinstance(content, dict) else None
-    if not isinstance(results, dict):
-        raise DataError(f'{path}: expected {{"results": {{id: [{{"label", "score", "segment"}}]}}}}.')
-    try:
-        return {name: Segments.from_activitynet(name, records) for name, records in results.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f'{path}: a result is not {{"label", "score", "segment": [start, end]}}.') from error
+    return {one.video_id: one for one in detections_from_activitynet(content, str(path))}
 
 
 def _show(result: SpottingResult, videos: int) -> None:

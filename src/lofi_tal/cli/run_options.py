@@ -26,6 +26,7 @@ from lofi_tal.cli.common import (
 from lofi_tal.cli.log import show_log
 
 if TYPE_CHECKING:
+    from lofi_tal.config import Recipe
     from lofi_tal.run import Run
 
 Others = ParamSpec("Others")
@@ -48,6 +49,10 @@ class RunOptions:
     step_down: StepDownOption = False
     quiet: QuietOption = False
 
+    def folder_of(self, recipe: Recipe) -> Path:
+        """Return the folder of the run: the one that was asked for, or that of the recipe's name."""
+        return self.output or Path("runs") / recipe.name
+
     def open_run(self, *, patience: float | None = None) -> Run:
         """Return the run, and say what it does."""
         from lofi_tal.cli.plan import describe
@@ -60,7 +65,7 @@ class RunOptions:
         loaded = load_recipe(self.recipe, tuple(self.settings or ()))
         run = Run(
             loaded,
-            self.output or Path("runs") / loaded.name,
+            self.folder_of(loaded),
             device=self.device,
             precision=self.precision,
             resume=self.resume,

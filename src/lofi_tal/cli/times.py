@@ -52,7 +52,7 @@ def foresee(options: RunOptions, budget: str | None) -> tuple[RunOptions, Foreca
     loaded = load_recipe(options.recipe, tuple(options.settings or ()))
     found = forecast(
         loaded,
-        output=options.output or Path("runs") / loaded.name,
+        output=options.folder_of(loaded),
         device=options.device,
         precision=options.precision,
         compile=options.compiling,
@@ -82,7 +82,7 @@ def dry_run(options: RunOptions, budget: str | None, *, as_json: bool) -> None:
     """
     options, found = foresee(options, budget)
     if found.outlook is not None and not as_json:
-        output = options.output or Path("runs") / found.recipe.name
+        output = options.folder_of(found.recipe)
         annotations = found.recipe.data.annotations
         show_outlook(found.outlook, output, annotations, options.recipe, asked=options.overwrite)
     show(found, as_json=as_json, settings=options.settings or [])
@@ -103,7 +103,7 @@ def prepared(options: RunOptions, budget: str | None) -> RunOptions:
 
     if budget is None and (options.quiet or started_size() > 1 or not Console(stderr=True).is_terminal):
         return options
-    output = options.output or Path("runs") / load_recipe(options.recipe, tuple(options.settings or ())).name
+    output = options.folder_of(load_recipe(options.recipe, tuple(options.settings or ())))
     begun = (output / "recipe.yaml").exists() and not options.overwrite
     if budget is None:
         if not begun:

@@ -29,6 +29,7 @@ from lofi_tal.features.axes import Layout, Shape, decide_layout
 from lofi_tal.features.grid import FeatureGrid
 from lofi_tal.features.reading import READERS, Array, array_shape, read_array
 from lofi_tal.files import atomic_path, file_stamp, hash_object, is_companion
+from lofi_tal.video import known_as
 
 RESIZES = ("interpolate", "roi_align", "bmn")
 """How T features become L: as G-TAD's loader, OpenTAD and BMN's authors do it."""
@@ -283,9 +284,8 @@ class _Source:
         self.places = {normalize("NFC", name): place for name, place in places.items()}
 
     def find(self, video_id: str) -> tuple[Path, str] | None:
-        plain = normalize("NFC", video_id)
-        names = (plain, f"v_{plain}", plain.removeprefix("v_"))
-        return next((self.places[name] for name in names if name in self.places), None)
+        name = known_as(normalize("NFC", video_id), self.places)
+        return None if name is None else self.places[name]
 
 
 def _open_source(path: Path) -> _Source:

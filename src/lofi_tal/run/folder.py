@@ -238,6 +238,11 @@ class RunFolder:
         return self.shared is None and any(not record.exists() for record in self.begun)
 
 
+def looked_at(path: Path, tracking: Mapping[str, Mapping[str, Any]]) -> RunFolder:
+    """Return a folder of which the stages are looked at, and nothing is changed."""
+    return RunFolder(path, shared=None, patience=None, resume=False, overwrite=False, tracking=tracking, looks=True)
+
+
 def holds_run(path: Path) -> bool:
     """Say whether a folder holds a run, even if some of it is gone."""
     return any((path / name).exists() for name in _TRACES)

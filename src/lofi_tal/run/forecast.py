@@ -18,9 +18,9 @@ from lofi_tal.planning.budget import fit_budget
 from lofi_tal.planning.work import Amounts, Estimate, estimate
 from lofi_tal.recipes.encoder import full_of
 from lofi_tal.run.context import Context
-from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.folder import looked_at
 from lofi_tal.run.memory import predicted_peak
-from lofi_tal.run.origin import Origin
+from lofi_tal.run.origin import REPLACED, Origin
 from lofi_tal.run.origin_files import origin_of, read_origin
 from lofi_tal.run.outlook import Outlook, outlook
 from lofi_tal.run.parts import check_parts
@@ -104,7 +104,7 @@ def forecast(
         DataError: If something is wrong with the data.
     """
     asked, origin = recipe, _origin(recipe, output, start_from)
-    recipe = recipe if origin is None else recipe.model_copy(update={"pretrain": None, "finetune": None})
+    recipe = recipe if origin is None else recipe.model_copy(update=dict.fromkeys(REPLACED))
     with tempfile.TemporaryDirectory(prefix="lofi-trial-") as scratch:
         known = recipe.data.manifest or (None if output is None else output / "videos.jsonl")
         if known is not None and known.exists():
@@ -141,9 +141,7 @@ def _origin(recipe: Recipe, output: Path | None, start_from: Path | None) -> Ori
     """Return the weights that a run in ``output`` would start from; nothing is written."""
     if output is None:
         return None if start_from is None else read_origin(start_from.absolute())
-    folder = RunFolder(
-        output, shared=None, patience=None, resume=False, overwrite=False, tracking=recipe.tracking, looks=True
-    )
+    folder = looked_at(output, recipe.tracking)
     return origin_of(folder, start_from)
 
 

@@ -81,7 +81,7 @@ def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
                 threshold=None if one.sheet else one.result.chosen["threshold"],
                 tiou=tiou,
                 replicates=replicates,
-                several=run.recipe.detect.multi_label,
+                several=one.several,
             )
             for one in outputs
         },

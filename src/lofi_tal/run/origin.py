@@ -23,6 +23,8 @@ from lofi_tal.recipes.encoder import outline_of
 from lofi_tal.run.data import RunData
 
 logger = logging.getLogger("lofi_tal")
+REPLACED = ("pretrain", "finetune")
+"""Stages in whose place the weights come."""
 _NAMED = 3  # videos that a message names
 
 

@@ -13,9 +13,9 @@ from lofi_tal.evaluation.agreement import LabelChange
 from lofi_tal.files import hash_object, json_text
 from lofi_tal.run.arms import ArmRun
 from lofi_tal.run.context import Context
-from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.folder import looked_at
 from lofi_tal.run.labels import LABELS, changes_since
-from lofi_tal.run.origin import Origin
+from lofi_tal.run.origin import REPLACED, Origin
 from lofi_tal.run.training import Training
 from lofi_tal.runtime import COMPILE, PRECISIONS, OutOfDateError, StageRecord, fault, precision_of
 
@@ -70,9 +70,7 @@ def outlook(context: Context, output: Path, recipe: Recipe, origin: Origin | Non
 
 def _looking(context: Context, output: Path, recipe: Recipe, origin: Origin | None) -> Context:
     """Return what looks at the stages in a folder as a run there would open them."""
-    folder = RunFolder(
-        output, shared=None, patience=None, resume=False, overwrite=False, tracking=recipe.tracking, looks=True
-    )
+    folder = looked_at(output, recipe.tracking)
     data = recipe.data.model_copy(update={"cache_gib": 0.0, "manifest": context.manifest.path})  # nothing is written
     return Context(
         recipe.model_copy(update={"data": data}),
@@ -91,7 +89,7 @@ def _looked(context: Context) -> Iterator[tuple[str, str, bool]]:
     recipe, training = context.recipe, Training(context)
     if recipe.features is None:
         for name, what in _STAGES.items():
-            replaced = context.origin is not None and name in ("pretrain", "finetune")
+            replaced = context.origin is not None and name in REPLACED
             if getattr(recipe, name) is not None and not replaced:
                 yield what, name, _is_done(training, name)
     for arm in context.arms:

@@ -30,6 +30,7 @@ from lofi_tal.run.context import Context
 from lofi_tal.run.data import Clips, RunData
 from lofi_tal.run.first_batch import show_clips, show_videos
 from lofi_tal.run.memory import is_out_of_memory, smaller_recipe
+from lofi_tal.run.origin import REPLACED
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, free_unused
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.stages.pretrain import pretrain
@@ -68,7 +69,7 @@ class Training:
             make = {"pretrain": self._pretrain, "second": self._second, "finetune": self._finetune, "lofi": self._lofi}
             if name not in make:
                 raise LofiError(f"stage {name!r} trains no encoder; these do: {', '.join(make)}.")
-            origin = self.context.origin if name in ("pretrain", "finetune") else None
+            origin = self.context.origin if name in REPLACED else None
             self.made[name] = (origin and origin.encoder) or make[name]()
         return self.made[name]
 

@@ -22,6 +22,8 @@ from lofi_tal.studio.journal import Journal
 from lofi_tal.studio.steps import Change, History, Replay, change_between, replayed
 
 Facts = Callable[[str], Mapping[str, float]]
+KEYS = "123456789"
+"""Keys that a class may have."""
 
 
 class Book:
@@ -78,10 +80,6 @@ class Book:
     def redo(self, video_id: str) -> bool:
         """Do again what was undone last; say whether there was something."""
         return self._step(video_id, "redo")
-
-    def set_classes(self, classes: list[dict[str, Any]], contents: Mapping[str, Content], did: str) -> list[str]:
-        """Replace the class list, and what is said of videos in the same change."""
-        return self.apply(contents, did, classes=classes)
 
     def outside(self) -> list[str] | None:
         """Take what somebody else wrote into the labels file; return the videos that differ, None if it is as it was.
@@ -255,7 +253,7 @@ class Writing:
 def new_class(name: str, others: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a class with the next colour, and the first number key that is free."""
     taken = {one["key"] for one in others}
-    key = next((key for key in "123456789" if key not in taken), "")
+    key = next((key for key in KEYS if key not in taken), "")
     return {"name": name, "key": key, "colour": series_colour(len(others))}
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.sureness import MEASURES, Doubt, measure_doubt
 from lofi_tal.files import inside, read_json, write_json
-from lofi_tal.segments import Segments
+from lofi_tal.segments import Segments, detections_from_activitynet
 from lofi_tal.showing import Shown
-from lofi_tal.studio.drafts import MODEL, drafts_of, read_detections, read_shown, source_of
+from lofi_tal.studio.drafts import MODEL, drafts_of, read_shown, source_of
 from lofi_tal.studio.jobs import Job
 from lofi_tal.writers import unique_names
 
@@ -83,7 +83,7 @@ class Bringing:
                 drafts = {}
                 for video_id, path in some:
                     with contextlib.suppress(LofiError):
-                        for segments in read_detections(read_json(path), path.name)[:1]:
+                        for segments in detections_from_activitynet(read_json(path), path.name)[:1]:
                             self._all()[video_id] = {"job": job.id, "values": measure_doubt(segments, task.shown)}
                             if video_id not in done:
                                 drafts[video_id] = drafts_of(segments, task.asked, task.source)

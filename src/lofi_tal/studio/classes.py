@@ -12,13 +12,11 @@ from lofi_tal.annotations import Annotations, VideoAnnotation, split_annotations
 from lofi_tal.annotations.values import shown
 from lofi_tal.errors import LofiError, nearest
 from lofi_tal.segments import Segments
-from lofi_tal.studio.book import Book, new_class
+from lofi_tal.studio.book import KEYS, Book, new_class
 from lofi_tal.studio.contents import Content, in_order, read_label
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.refusals import ConflictError
 
-KEYS = "123456789"
-"""Keys that a class may have."""
 _DIVIDED = ("training", "validation")
 _LARGEST_SEED = 2**53
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lofi_tal.studio.media import Media
 from lofi_tal.studio.refusals import ConflictError, MissingError
 from lofi_tal.studio.shelf import Film, Shelf
 from lofi_tal.studio.upkeep import Upkeep
+from lofi_tal.video import known_as
 
 
 class Desk:
@@ -195,11 +197,7 @@ class Desk:
 
     def resolve(self, video_id: str) -> str | None:
         """Return the id that a video has here, which may lack or have ActivityNet's ``v_``; None if there is none."""
-        known = self._book.contents
-        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
-            if name in known or name in self.shelf.films:
-                return name
-        return None
+        return known_as(video_id, ChainMap[str, Any](self._book.contents, self.shelf.films))
 
     def _require(self, video_id: str) -> None:
         if video_id not in self._book.contents and video_id not in self.shelf.films:

@@ -20,7 +20,7 @@ from lofi_tal.artefacts import read_record
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import ScoreSheet, load_sheet
 from lofi_tal.model_folders import RECORD
-from lofi_tal.segments import Segments
+from lofi_tal.segments import Segments, detections_from_activitynet
 from lofi_tal.showing import Shown
 from lofi_tal.studio.contents import read_label
 
@@ -29,30 +29,6 @@ MODEL, IMPORT = "model", "import"
 MOST = 300
 """Drafts of a video; the best are kept."""
 _LONGEST_SOURCE = 150
-
-
-def read_detections(document: Any, name: str) -> list[Segments]:
-    """Return the detections in a result document, ``{"results": {id: [{"label", "score", "segment"}]}}``, by video.
-
-    Raises:
-        DataError: If it has no results, or a record is faulty; the message says where.
-    """
-    results = document.get("results") if isinstance(document, Mapping) else None
-    if not isinstance(results, Mapping):
-        raise DataError(
-            f'{name} has no \'results\': expected {{"results": {{id: [{{"label", "score", "segment"}}]}}}}.'
-        )
-    found = []
-    for video_id, records in results.items():
-        try:
-            found.append(Segments.from_activitynet(str(video_id), records))
-        except DataError:
-            raise
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
-            raise DataError(
-                f'{name}, results[{video_id!r}]: {error!r}; expected [{{"label", "score", "segment": [start, end]}}].'
-            ) from error
-    return found
 
 
 def shown_by(model: Path, sheet: ScoreSheet | None = None) -> Shown:
@@ -138,7 +114,7 @@ def read_drafts(document: Any, name: str, known: Iterable[str] | None = None) ->
     """
     source, asked = source_of(IMPORT, name), Shown(-math.inf)
     if isinstance(document, Mapping) and "results" in document:
-        found = {one.video_id: one for one in read_detections(document, name)}
+        found = {one.video_id: one for one in detections_from_activitynet(document, name)}
         if "shown" in document:
             asked = replace(read_shown(document["shown"]), one_label=True)
     else:

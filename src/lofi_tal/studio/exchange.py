@@ -31,6 +31,7 @@ from lofi_tal.files import read_json
 from lofi_tal.studio.classes import annotations_of
 from lofi_tal.studio.contents import Action, Content, in_order
 from lofi_tal.studio.desk import Desk
+from lofi_tal.studio.drafts import IMPORT, read_drafts, source_of
 from lofi_tal.studio.refusals import MissingError
 from lofi_tal.studio.shelf import Shelf
 from lofi_tal.video import VideoError
@@ -86,7 +87,7 @@ def export_labels(desk: Desk, target: str) -> Download:
             f"format {shown(target)} is unknown; allowed: {', '.join(WRITERS)}.{nearest(target, WRITERS)}"
         )
     with desk.lock:
-        names = list(annotations_of(desk.book).videos)
+        names = [video_id for video_id in desk.book.contents if desk.book.shown(video_id) is not None]
     desk.shelf.examine_now(names)
     with desk.lock:
         labelled = annotations_of(desk.book)
@@ -199,8 +200,6 @@ def _unpacked(folder: Path, name: str, data: bytes) -> list[Path]:
 
 def _detections(paths: list[Path], name: str, kind: str, desk: Desk) -> dict[str, list[dict[str, Any]]] | None:
     """Return drafts that a model made; None if it is a file of labels."""
-    from lofi_tal.studio.drafts import read_drafts
-
     if kind not in ("auto", "detections") or len(paths) != 1 or paths[0].suffix.lower() != ".json":
         return None
     document = read_json(paths[0])
@@ -215,7 +214,7 @@ def _holds_events(document: Any) -> bool:
 
 
 def _as_drafts(labelled: Annotations, name: str) -> dict[str, list[dict[str, Any]]]:
-    source = f"import:{name[-100:]}"
+    source = source_of(IMPORT, name)
     return {
         video.video_id: [
             {"id": f"i{number}", "start": one.start, "end": one.end, "label": one.label, "score": 1.0, "source": source}
@@ -236,7 +235,7 @@ def _take_drafts(desk: Desk, found: Mapping[str, list[dict[str, Any]]], notes: l
     notes = [*notes, *_unknown(unknown)]
     if not known:
         raise DataError(f"None of the videos of the file is here. {' '.join(notes[:1])}")
-    desk.put_drafts(known, "import")
+    desk.put_drafts(known, IMPORT)
     return _answer(sum(map(len, known.values())), len(known), 0, notes)
 
 

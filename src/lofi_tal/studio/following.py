@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
 
 from lofi_tal.studio.bringing import DETECT, Bringing
+from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.drafts import MODEL
 from lofi_tal.studio.jobs import Job, Jobs
 
 logger = logging.getLogger("lofi_tal")
 NEWS = 1.0
 """Seconds between two looks at the jobs."""
-
-
-class Desk(Protocol):
-    """What the model side needs of the rest of the studio; all of it from any thread."""
-
-    folder: Path
-    labels: Path
-    work: Path
-    model: Path | None
-    device: str
-
-    def files(self) -> Mapping[str, Path]:
-        """Return the file of each video by its id."""
-
-    def entries(self) -> Iterable[Mapping[str, Any]]:
-        """Return what is said of each video: ``id``, ``state``, ``segments`` and more."""
-
-    def put_drafts(self, found: Mapping[str, list[dict[str, Any]]], kind: str) -> None:
-        """Give videos drafts; those that they have of sources of this kind are replaced."""
-
-    def flush(self) -> None:
-        """Write the labels file, if it is not as the memory is."""
-
-    def tell(self, event: dict[str, Any]) -> None:
-        """Tell the pages what happened."""
 
 
 class Follower:

@@ -26,6 +26,7 @@ from lofi_tal.files import read_json, write_json
 from lofi_tal.processes import is_gone, is_here, this_process
 from lofi_tal.progress import told
 from lofi_tal.studio.keeper import FINE, JOB, LOG, STATE
+from lofi_tal.studio.refusals import MissingError
 
 LOFI = (sys.executable, "-m", "lofi_tal.cli")
 SILENT = 90.0
@@ -83,7 +84,7 @@ def as_line(commands: Sequence[Sequence[str]]) -> str:
     return " && ".join(shlex.join(["lofi", *arguments]) for arguments in commands)
 
 
-class UnknownJobError(LofiError):
+class UnknownJobError(MissingError):
     """There is no such job."""
 
 

@@ -15,16 +15,8 @@ from starlette.routing import Route
 
 from lofi_tal.errors import LofiError, one_line
 from lofi_tal.studio.answers import Json, read_body, status_of
-from lofi_tal.studio.jobs import UnknownJobError
-from lofi_tal.studio.models import BusyError, ModelSide, UnknownModelError
-from lofi_tal.studio.runs import UnknownRunError
+from lofi_tal.studio.models import ModelSide
 
-_STATUS: dict[type[LofiError], int] = {
-    UnknownJobError: 404,
-    UnknownRunError: 404,
-    UnknownModelError: 404,
-    BusyError: 409,
-}
 _MOST_COMPARED = 12
 
 
@@ -39,7 +31,7 @@ def _answering(handle: Callable[..., Any], *, takes_body: bool = False) -> Calla
             extra = (await read_body(request),) if takes_body else ()
             return Json(await run_in_threadpool(handle, request.app.state.models, request, *extra))
         except LofiError as error:
-            return Json({"error": one_line(str(error))}, _STATUS.get(type(error)) or status_of(error))
+            return Json({"error": one_line(str(error))}, status_of(error))
 
     return answer
 

@@ -12,9 +12,11 @@ from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing, doubt_of
 from lofi_tal.studio.commands import Places, fitting, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.drafts import shown_by
-from lofi_tal.studio.following import Desk, Follower
+from lofi_tal.studio.following import Follower
 from lofi_tal.studio.jobs import Job, Jobs, as_line
+from lofi_tal.studio.refusals import ConflictError, MissingError
 from lofi_tal.studio.run_mistakes import VideoLabels, mistakes_of
 from lofi_tal.studio.runs import RunFacts, find_runs, require_run, side_by_side
 
@@ -204,9 +206,9 @@ class ModelSide:
         return job.to_json() | {"notes": notes}
 
 
-class BusyError(LofiError):
+class BusyError(ConflictError):
     """Something like it is at work."""
 
 
-class UnknownModelError(LofiError):
+class UnknownModelError(MissingError):
     """There is no such model."""

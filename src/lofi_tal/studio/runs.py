@@ -20,9 +20,10 @@ from lofi_tal.errors import DataError, LofiError, nearest
 from lofi_tal.evaluation import load_sheet
 from lofi_tal.files import is_companion, plain_file, read_json
 from lofi_tal.model_folders import find_model, holds_model
-from lofi_tal.segments import Segments
+from lofi_tal.segments import Segments, detections_from_activitynet
 from lofi_tal.showing import Shown
-from lofi_tal.studio.drafts import read_detections, shown_by
+from lofi_tal.studio.drafts import shown_by
+from lofi_tal.studio.refusals import MissingError
 
 RUNS = "runs"
 """Folder beside the labels into which new runs go."""
@@ -34,7 +35,7 @@ _MOST_SETTINGS = 2000
 _MOST_DETECTIONS = 2 * 2**30  # bytes
 
 
-class UnknownRunError(LofiError):
+class UnknownRunError(MissingError):
     """There is no such run."""
 
 
@@ -138,7 +139,7 @@ class RunFacts:
         folder = self.path / "arms" / (arm or known[0])
         if plain_file(folder / "detections.json", self.path).st_size > _MOST_DETECTIONS:
             raise DataError(f"{folder / 'detections.json'} has more than {_MOST_DETECTIONS:,} bytes.")
-        found = read_detections(read_json(folder / "detections.json"), str(folder / "detections.json"))
+        found = detections_from_activitynet(read_json(folder / "detections.json"), str(folder / "detections.json"))
         sheet = load_sheet(folder / "model")
         return [one if sheet is None else sheet.calibrated(one) for one in found], shown_by(folder / "model", sheet)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from lofi_tal.errors import LofiError
 from lofi_tal.files import file_stamp, plain_file
 from lofi_tal.studio.refusals import MissingError
-from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, everywhere, find_videos
+from lofi_tal.video import Clock, VideoError, VideoManifest, VideoRecord, everywhere, find_videos, known_as
 
 _WORKERS = 2  # processes that examine files
 _BATCH = 64  # files that are examined before new ones are looked for
@@ -98,10 +98,8 @@ class Shelf:
     def find(self, video_id: str) -> Film | None:
         """Return the file of a video: its stem is the id, or the id with or without ActivityNet's ``v_``."""
         films = self.films
-        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
-            if name in films:
-                return films[name]
-        return None
+        name = known_as(video_id, films)
+        return None if name is None else films[name]
 
     def open_path(self, video_id: str) -> Path:
         """Return the real path of a video's file.
@@ -139,8 +137,8 @@ class Shelf:
 
     def examine_now(self, video_ids: Iterable[str]) -> None:
         """Examine some videos, if they are not known yet."""
-        films = {id: film for id in video_ids if (film := self.find(id)) is not None and self._is_new(film)}
-        names = {film.path: next(name for name, one in self.films.items() if one is film) for film in films.values()}
+        wanted = {film.path for id in video_ids if (film := self.find(id)) is not None and self._is_new(film)}
+        names = {film.path: name for name, film in self.films.items() if film.path in wanted} if wanted else {}
         self._manifest.examine(names, seen=lambda path, record: self._learn(names[path], path, record, _nobody))
 
     def record(self, video_id: str) -> VideoRecord:

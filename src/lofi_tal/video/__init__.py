@@ -12,7 +12,16 @@ from lofi_tal.video.decode import (
     stream_frames,
 )
 from lofi_tal.video.frame_times import VideoInfo, probe_video
-from lofi_tal.video.index import EVERYWHERE, SUFFIXES, VideoIndex, everywhere, find_videos, is_video, list_videos
+from lofi_tal.video.index import (
+    EVERYWHERE,
+    SUFFIXES,
+    VideoIndex,
+    everywhere,
+    find_videos,
+    is_video,
+    known_as,
+    list_videos,
+)
 from lofi_tal.video.manifest import VideoManifest, VideoRecord
 from lofi_tal.video.pictures import Picture
 from lofi_tal.video.writing import write_video
@@ -37,6 +46,7 @@ __all__ = [
     "everywhere",
     "find_videos",
     "is_video",
+    "known_as",
     "list_videos",
     "probe_video",
     "stream_frames",

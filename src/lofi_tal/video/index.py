@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lofi_tal.errors import nearest_id
@@ -24,6 +24,16 @@ EVERYWHERE = "**"
 
 _Rank = tuple[bool, int, int, str]
 _SUGGESTED = 50  # missing ids that are compared with all names, which takes a while for each
+
+
+def known_as(video_id: str, known: Container[str]) -> str | None:
+    """Return the name under which a video is known: its id, or the id with or without ActivityNet's ``v_``.
+
+    >>> known_as("abc", {"v_abc": 1}), known_as("v_abc", {"abc": 1}), known_as("abc", {})
+    ('v_abc', 'abc', None)
+    """
+    names = (video_id, f"v_{video_id}", video_id.removeprefix("v_"))
+    return next((name for name in names if name in known), None)
 
 
 class VideoIndex(Mapping[str, Path]):

@@ -231,7 +231,7 @@ export class App {
 
   // The action or draft before or after the chosen one, or the playhead.
   beside(way) {
-    const all = [...this.entry.segments, ...this.drafts()].sort((a, b) => a.start - b.start || a.end - b.end);
+    const all = [...this.entry.segments, ...this.drafts()].sort(edits.byStart);
     const at = all.findIndex((one) => one.id === this.selected);
     const now = this.player.now;
     const next = at >= 0 ? all[at + way] : way > 0 ? all.find((one) => one.start >= now) : all.findLast((one) => one.start <= now);

@@ -2,7 +2,7 @@
 let count = 0;
 export const freshId = () => `${Date.now().toString(36)}-${(count += 1).toString(36)}-${Math.random().toString(36).slice(2, 8)}`;
 
-const byStart = (a, b) => a.start - b.start || a.end - b.end;
+export const byStart = (a, b) => a.start - b.start || a.end - b.end;
 const round = (time) => Math.round(time * 1e6) / 1e6;
 
 // The action or draft with this id, and which of the two it is.
@@ -35,7 +35,8 @@ export function split(entry, id, time) {
   const { one, kind } = find(entry, id);
   if (kind !== "action" || time <= one.start || time >= one.end) return null;
   const right = { ...one, id: freshId(), start: round(time) };
-  return withSegments(change(entry, id, { end: time }), [...change(entry, id, { end: time }).segments, right]);
+  const left = change(entry, id, { end: time });
+  return withSegments(left, [...left.segments, right]);
 }
 
 // One action from this one and the next of its class.

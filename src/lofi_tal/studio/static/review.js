@@ -14,7 +14,7 @@ export class Review {
 
   next(after = this.app.chosen.one) {
     const { app } = this;
-    const drafts = app.drafts().sort((a, b) => a.start - b.start || a.end - b.end);
+    const drafts = app.drafts().sort(edits.byStart);
     const from = after || { start: app.player.now - 1e-9, end: -1 };
     const later = (one) => one.id !== from.id && (one.start > from.start || (one.start === from.start && one.end > from.end));
     const next = drafts.find(later) || drafts[0];

@@ -254,7 +254,7 @@ export class Training {
         body.append(row);
       }
     }
-    if (!body.children.length) body.append(Object.assign(make("tr"), {})), body.lastChild.append(Object.assign(make("td", "muted", "No error of this kind."), { colSpan: 7 }));
+    if (!body.children.length) body.appendChild(make("tr")).append(Object.assign(make("td", "muted", "No error of this kind."), { colSpan: 7 }));
     return table;
   }
 
