@@ -18,10 +18,11 @@ SEGMENTS = [torch.tensor([[0.1, 0.5], [0.6, 1.0]]), torch.zeros(0, 2)]
 LABELS = [torch.tensor([0, 2]), torch.zeros(0, dtype=torch.long)]
 
 
-@pytest.fixture(params=list_heads())
+@pytest.fixture(params=[*list_heads(), "actionformer, trident"])
 def head(request):
     torch.manual_seed(0)
-    return create_head(request.param, 12, **SMALL[request.param])
+    name = request.param.split(",")[0]
+    return create_head(name, 12, **SMALL[name], **({"bins": 4} if "trident" in request.param else {}))
 
 
 def test_every_head_has_a_small_variant_here():
@@ -189,7 +190,7 @@ def test_what_belongs_to_a_class_is_named(head):
     if head.num_classes is None:
         assert head.class_tensors == ()
         return
-    larger = create_head(head.name, 12, **{**SMALL[head.name], "num_classes": 5}).state_dict()
+    larger = create_head(head.name, **{**head.config, "num_classes": 5}).state_dict()
     differ = {name for name, value in head.state_dict().items() if value.shape != larger[name].shape}
     assert differ == set(head.class_tensors)
     for name in differ:
@@ -198,7 +199,7 @@ def test_what_belongs_to_a_class_is_named(head):
 
 def test_classes_keep_their_weights_by_name_and_new_ones_their_first_ones(head):
     before = {name: value.clone() for name, value in head.state_dict().items()}
-    other = create_head(head.name, 12, **{**SMALL[head.name], **({"num_classes": 4} if head.num_classes else {})})
+    other = create_head(head.name, **{**head.config, **({"num_classes": 4} if head.num_classes else {})})
     first = {name: value.clone() for name, value in other.state_dict().items()}
     transfer_head(other, ["new", "c", "a", "other"], head, ["a", "b", "c"])
     after = other.state_dict()
@@ -215,6 +216,6 @@ def test_weights_that_do_not_fit_are_refused_with_both_values(head):
     with pytest.raises(LofiError, match="its features have 24 channels, those of the recipe 12"):
         transfer_head(head, ["a"], create_head(head.name, 24, **SMALL[head.name]), ["a"])
     key = next(key for key in ("hidden_1d", "hidden", "width") if key in SMALL[head.name])
-    wide = create_head(head.name, 12, **{**SMALL[head.name], key: 32})
+    wide = create_head(head.name, **{**head.config, key: 32})
     with pytest.raises(LofiError, match=f"its head has {key}=32, that of the recipe {key}=16"):
         transfer_head(head, ["a"], wide, ["a"])

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lofi_tal.heads import ActionFormer
+
 
 class Case(NamedTuple):
     """A model, the lengths of a batch, and its actions ``(start, end, class)`` in steps of the features."""
@@ -66,6 +68,31 @@ def fill(model: nn.Module) -> None:
 def features_of(case: Case, channels: int) -> list[Tensor]:
     """Return the features ``(C, T)`` of each video."""
     return [filled(f"features {index}", (channels, length), 1.0) for index, length in enumerate(case.lengths)]
+
+
+def build(case: Case, **options: Any) -> ActionFormer:
+    """Return the filled model of a case, without stochastic depth."""
+    head: ActionFormer = getattr(ActionFormer, case.variant)(**case.options, drop_path=0.0, **options)
+    fill(head)
+    return head
+
+
+def batch(case: Case, channels: int) -> tuple[Tensor, Tensor]:
+    """Return features ``(B, C, T)`` and mask, filled up to the longest video."""
+    videos = features_of(case, channels)
+    longest = max(case.lengths)
+    features = torch.stack([nn.functional.pad(video, (0, longest - video.shape[1])) for video in videos])
+    return features, torch.arange(longest) < torch.tensor(case.lengths)[:, None]
+
+
+def truth(case: Case) -> tuple[list[Tensor], list[Tensor]]:
+    """Return segments as shares of each video, and classes."""
+    segments = [
+        (torch.tensor([action[:2] for action in actions], dtype=torch.float64).reshape(-1, 2) + 0.5) / length
+        for actions, length in zip(case.actions, case.lengths, strict=True)
+    ]
+    labels = [torch.tensor([action[2] for action in actions], dtype=torch.long) for actions in case.actions]
+    return [one.float() for one in segments], labels
 
 
 def samples(levels: list[Tensor], lengths: tuple[int, ...]) -> list[float]:

@@ -6,38 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from lofi_tal.errors import DataError
 from lofi_tal.heads import ActionFormer, create_head
-from tests.parity.actionformer_cases import CASES, SHOWN, features_of, fill, samples
+from tests.parity.actionformer_cases import CASES, SHOWN, batch, build, samples, truth
 
 EXPECTED = json.loads((Path(__file__).parent / "actionformer.json").read_text())
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/actionformer"
-
-
-def build(case, **options):
-    head = getattr(ActionFormer, case.variant)(**case.options, drop_path=0.0, **options)
-    fill(head)
-    return head
-
-
-def batch(case, channels):
-    """Return features ``(B, C, T)`` and mask, filled up to the longest video."""
-    videos = features_of(case, channels)
-    longest = max(case.lengths)
-    features = torch.stack([nn.functional.pad(video, (0, longest - video.shape[1])) for video in videos])
-    return features, torch.arange(longest) < torch.tensor(case.lengths)[:, None]
-
-
-def truth(case):
-    """Return segments as shares of each video, and classes."""
-    segments = [
-        (torch.tensor([action[:2] for action in actions], dtype=torch.float64).reshape(-1, 2) + 0.5) / length
-        for actions, length in zip(case.actions, case.lengths, strict=True)
-    ]
-    labels = [torch.tensor([action[2] for action in actions], dtype=torch.long) for actions in case.actions]
-    return [one.float() for one in segments], labels
 
 
 @pytest.mark.parametrize("name", CASES)

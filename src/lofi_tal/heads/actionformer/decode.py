@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lofi_tal.heads.actionformer.trident import Borders, expected_distances
 from lofi_tal.heads.contract import Proposals
 
 
@@ -20,15 +21,39 @@ class ActionFormerOutputs(NamedTuple):
 
     Args:
         logits: For each level ``(B, T_l, K)``.
-        offsets: For each level ``(B, T_l, 2)``: distances to start and end in strides of the level, not negative.
+        offsets: For each level ``(B, T_l, 2)``: distances to start and end in strides of the level, not negative. With
+            trident regression ``(B, T_l, 2, n + 1)``: scores of the bins.
         masks: For each level ``(B, T_l)``, true at valid points; None where all are.
         lengths: Valid steps of each video, which its segments are shares of.
+        borders: Of the trident regression, None without it.
     """
 
     logits: list[Tensor]
     offsets: list[Tensor]
     masks: list[Tensor] | None
     lengths: list[int]
+    borders: Borders | None = None
+
+    def distances(self, video: Tensor, point: Tensor, label: Tensor) -> Tensor:
+        """Return the distances ``(N, 2)`` of N pairs of a point and a class, in strides of the point's level.
+
+        Args:
+            video: ``(N,)``.
+            point: ``(N,)``, counted over all levels.
+            label: ``(N,)``; only the trident regression tells classes apart.
+        """
+        if self.borders is None:
+            return torch.cat(self.offsets, dim=1)[video, point]
+        return expected_distances(self.offsets, self.borders, video, point, label)
+
+    def on_cpu(self) -> ActionFormerOutputs:
+        """Return the same without gradients, on the CPU."""
+
+        def moved(levels: list[Tensor]) -> list[Tensor]:
+            return [level.detach().cpu() for level in levels]
+
+        masks, borders = self.masks and moved(self.masks), self.borders and Borders(*map(moved, self.borders))
+        return ActionFormerOutputs(moved(self.logits), moved(self.offsets), masks, self.lengths, borders)
 
 
 def decode(outputs: ActionFormerOutputs, *, max_proposals: int, min_score: float, min_length: float) -> list[Proposals]:
@@ -40,23 +65,24 @@ def decode(outputs: ActionFormerOutputs, *, max_proposals: int, min_score: float
         min_score: Points that score less propose nothing.
         min_length: Steps; shorter segments are not proposed.
     """
+    outputs = outputs.on_cpu()
     found: list[list[Proposals]] = [[] for _ in outputs.lengths]
-    for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True)):
-        scores = logits.detach().sigmoid()
+    first = 0
+    for level, logits in enumerate(outputs.logits):
+        scores = logits.sigmoid()
         if outputs.masks is not None:
             scores = scores * outputs.masks[level][:, :, None]
-        scores, reach = scores.cpu(), offsets.detach().cpu()
-        time = torch.arange(reach.shape[1])
-        edges = torch.stack([time - reach[..., 0], time + reach[..., 1]], dim=2) * 2**level
         for index, length in enumerate(outputs.lengths):
             best = scores[index].flatten().topk(min(max_proposals, scores[index].numel()))
             points, classes = best.indices // scores.shape[2], best.indices % scores.shape[2]
-            steps = edges[index, points]
+            reach = outputs.distances(torch.full_like(points, index), first + points, classes)
+            steps = torch.stack([points - reach[:, 0], points + reach[:, 1]], dim=1) * 2**level
             segments = ((steps + 0.5) / length).clamp(0, 1)
             keep = (best.values > min_score) & (steps[:, 1] - steps[:, 0] > min_length)
             keep &= segments[:, 1] > segments[:, 0]
             labels = classes[keep] if scores.shape[2] > 1 else None
             found[index].append(Proposals(segments[keep], best.values[keep], labels))
+        first += logits.shape[1]
     return [_joined(parts) for parts in found]
 
 

@@ -18,16 +18,15 @@ from torch.nn import functional
 
 from lofi_tal.errors import LofiError
 from lofi_tal.heads.actionformer.decode import ActionFormerOutputs, decode
+from lofi_tal.heads.actionformer.loss import point_losses
 from lofi_tal.heads.actionformer.network import Backbone, ClassBranch, Neck, OffsetBranch
 from lofi_tal.heads.actionformer.options import check_options, pad_length
-from lofi_tal.heads.actionformer.points import Points, assign, focal_loss, level_points
-from lofi_tal.heads.anchor_free_losses import distance_loss
+from lofi_tal.heads.actionformer.trident import Borders
 from lofi_tal.heads.contract import Head, Proposals, check_preset
 from lofi_tal.heads.losses import Generators, global_counts, processes
 from lofi_tal.heads.official import load_published
 
 _MOMENTUM = 0.9  # of the running mean of positive points
-_DECIMALS = 4  # of times in steps: shares in fp32 have no more at T = 2,304
 
 
 class ActionFormer(Head):
@@ -53,6 +52,9 @@ class ActionFormer(Head):
         label_smoothing: Share of each class target that is spread over K + 1 classes.
         regression_weight: Of the distance loss.
         normaliser: Where the running mean of positive points, which the losses are divided by, starts.
+        bins: n of TriDet's trident regression (16 on THUMOS14, 12 on ActivityNet): distances are the mean over n + 1
+            bins of one stride. None for ActionFormer's plain distances.
+        iou_power: With bins: the class loss of a true class counts as much as its tIoU to this power (0.2 on THUMOS14).
         max_proposals: Most proposals of a level, before suppression.
         min_score: Points that score less propose nothing.
         min_length: Steps; shorter segments are not proposed.
@@ -63,7 +65,7 @@ class ActionFormer(Head):
 
     name = "actionformer"
     takes_mask = True
-    class_tensors = ("cls_head.cls_head.conv.weight", "cls_head.cls_head.conv.bias")
+    class_tensors: tuple[str, ...] = ("cls_head.cls_head.conv.weight", "cls_head.cls_head.conv.bias")
     running: Tensor
 
     def __init__(
@@ -82,6 +84,8 @@ class ActionFormer(Head):
         label_smoothing: float = 0.0,
         regression_weight: float = 1.0,
         normaliser: float = 100.0,
+        bins: int | None = None,
+        iou_power: float = 1.0,
         max_proposals: int = 2000,
         min_score: float = 0.001,
         min_length: float = 0.05,
@@ -93,8 +97,7 @@ class ActionFormer(Head):
         self.classes = num_classes or 1
         self.num_classes = num_classes if self.classes > 1 else None
         self.max_proposals, self.min_score, self.min_length = max_proposals, min_score, min_length
-        self.label_smoothing, self.regression_weight = label_smoothing, regression_weight
-        self.max_length = max_length
+        self.max_length, self.label_smoothing, self.regression_weight = max_length, label_smoothing, regression_weight
         self.windows = [windows] * levels if isinstance(windows, int) else windows
         self.backbone = Backbone(
             in_channels,
@@ -107,7 +110,13 @@ class ActionFormer(Head):
         )
         self.neck = Neck(width, levels)
         self.cls_head = ClassBranch(width, self.classes)
-        self.reg_head = OffsetBranch(width, levels)
+        self.reg_head = OffsetBranch(width, levels, bins)
+        self.bins, self.iou_power = bins, iou_power
+        if bins is not None:
+            self.start_head, self.end_head = (ClassBranch(width, self.classes, apart=True) for _ in "12")
+            self.class_tensors += tuple(
+                f"{side}_head.cls_head.conv.{part}" for side in ("start", "end") for part in ("weight", "bias")
+            )
         self.register_buffer("running", torch.tensor(float(normaliser)), persistent=False)
 
     @classmethod
@@ -159,7 +168,10 @@ class ActionFormer(Head):
             return [part[:, :count] for part, count in zip(parts, counts, strict=True)]
 
         masks = None if min(lengths) == steps else first([part for _, part in levels if part is not None])
-        return ActionFormerOutputs(first(self.cls_head(levels)), first(self.reg_head(levels)), masks, lengths)
+        borders = None
+        if self.bins is not None:
+            borders = Borders(first(self.start_head(levels)), first(self.end_head(levels)))
+        return ActionFormerOutputs(first(self.cls_head(levels)), first(self.reg_head(levels)), masks, lengths, borders)
 
     def loss(
         self,
@@ -176,21 +188,14 @@ class ActionFormer(Head):
         Raises:
             LofiError: If the head tells classes apart and there are no labels, or a label is out of range.
         """
-        points = _points(outputs)
-        classes = self._checked(segments, labels)
-        pairs = [
-            _targets(*video, points, self.classes) for video in zip(segments, classes, outputs.lengths, strict=True)
-        ]
-        class_target, distance_target = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        positive = class_target.sum(dim=2) > 0
-        target = class_target * (1 - self.label_smoothing) + self.label_smoothing / (self.classes + 1)
-        focal = focal_loss(torch.cat(outputs.logits, dim=1), target)
-        if outputs.masks is not None:
-            valid = torch.cat(outputs.masks, dim=1)
-            positive, focal = positive & valid, focal * valid[:, :, None]
-        divisor = self._divisor(positive)
-        located = distance_loss(torch.cat(outputs.offsets, dim=1)[positive], distance_target[positive])
-        terms = {"classification": focal.sum() / divisor, "regression": located.sum() / divisor}
+        terms = point_losses(
+            outputs,
+            segments,
+            _classes(self, segments, labels),
+            divisor=self._divisor,
+            smoothing=self.label_smoothing,
+            iou_power=self.iou_power,
+        )
         return {"total": terms["classification"] + self.regression_weight * terms["regression"], **terms}
 
     def proposals(self, outputs: ActionFormerOutputs, preset: str = "fixed") -> list[Proposals]:
@@ -209,19 +214,6 @@ class ActionFormer(Head):
         """
         load_published(self, Path(path), entry="state_dict_ema")
 
-    def _checked(self, segments: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Sequence[Tensor]:
-        """Return the classes of the segments of each video."""
-        if self.num_classes is None:
-            return [torch.zeros(len(video), dtype=torch.long, device=video.device) for video in segments]
-        if labels is None:
-            raise LofiError(f"{self.name} tells {self.num_classes} classes apart: its loss needs labels.")
-        for index, video in enumerate(labels):
-            if len(video) and not 0 <= int(video.min()) <= int(video.max()) < self.classes:
-                raise LofiError(
-                    f"labels of video {index} in the batch are not all in 0 ... {self.classes - 1}: {video.tolist()}."
-                )
-        return labels
-
     def _divisor(self, positive: Tensor) -> Tensor:
         """Return what this process divides its losses by, so that the processes' gradients average to the batch's."""
         ranks = processes()
@@ -230,6 +222,19 @@ class ActionFormer(Head):
         if self.training:
             self.running.copy_(mean)
         return mean / ranks
+
+
+def _classes(head: ActionFormer, segments: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Sequence[Tensor]:
+    """Return the classes of the segments of each video."""
+    if head.num_classes is None:
+        return [torch.zeros(len(video), dtype=torch.long, device=video.device) for video in segments]
+    if labels is None:
+        raise LofiError(f"{head.name} tells {head.num_classes} classes apart: its loss needs labels.")
+    for index, video in enumerate(labels):
+        if len(video) and not 0 <= int(video.min()) <= int(video.max()) < head.classes:
+            allowed = f"0 ... {head.classes - 1}"
+            raise LofiError(f"labels of video {index} in the batch are not all in {allowed}: {video.tolist()}.")
+    return labels
 
 
 def _lengths(mask: Tensor, features: Tensor) -> list[int]:
@@ -242,16 +247,3 @@ def _lengths(mask: Tensor, features: Tensor) -> list[int]:
     if min(lengths) < 1:
         raise LofiError(f"video {lengths.index(0)} of the batch has no valid step in its mask.")
     return lengths
-
-
-def _points(outputs: ActionFormerOutputs) -> Points:
-    return level_points([part.shape[1] for part in outputs.logits], outputs.logits[0].device)
-
-
-def _targets(segments: Tensor, labels: Tensor, length: int, points: Points, classes: int) -> tuple[Tensor, Tensor]:
-    """Return what the points of one video should say, on their device."""
-    steps = (segments.double().reshape(-1, 2) * length - 0.5).round(decimals=_DECIMALS).float()
-    lasting = steps[:, 1] > steps[:, 0]
-    where = points.time.device
-    steps, labels = (part[lasting].to(where, non_blocking=True) for part in (steps, labels))
-    return assign(steps, labels, points, classes)

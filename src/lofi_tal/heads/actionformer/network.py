@@ -124,30 +124,47 @@ class _Branch(nn.Module):
 
 
 class ClassBranch(_Branch):
-    """Class logits ``(B, T_l, K)`` of every level, in fp32."""
+    """Class logits ``(B, T_l, K)`` of every level, in fp32.
 
-    def __init__(self, width: int, classes: int) -> None:
+    Args:
+        width: H.
+        classes: K.
+        apart: Send no gradient to the pyramid.
+    """
+
+    def __init__(self, width: int, classes: int, *, apart: bool = False) -> None:
         super().__init__(width)
+        self.apart = apart
         self.cls_head = MaskedConvolution(width, classes, bias=True)
         assert self.cls_head.conv.bias is not None
         nn.init.constant_(self.cls_head.conv.bias, -math.log((1 - _PRIOR) / _PRIOR))
 
     def forward(self, levels: Sequence[tuple[Tensor, Mask]]) -> list[Tensor]:
         """Return the logits of every level."""
+        if self.apart:
+            levels = [(features.detach(), mask) for features, mask in levels]
         return [self.cls_head(self.hidden(features, mask), mask).float() for features, mask in levels]
 
 
 class OffsetBranch(_Branch):
-    """Distances ``(B, T_l, 2)`` to start and end in strides of the level, not negative, in fp32."""
+    """Distances ``(B, T_l, 2)`` to start and end in strides of the level, not negative, in fp32.
 
-    def __init__(self, width: int, levels: int) -> None:
+    Args:
+        width: H.
+        levels: Of the pyramid.
+        bins: n of the trident regression: then scores ``(B, T_l, 2, n + 1)`` of bins instead of distances.
+    """
+
+    def __init__(self, width: int, levels: int, bins: int | None) -> None:
         super().__init__(width)
+        self.bins = bins
         self.scale = nn.ModuleList(LearntScale() for _ in range(levels))
-        self.offset_head = MaskedConvolution(width, 2, bias=True)
+        self.offset_head = MaskedConvolution(width, 2 * ((bins or 0) + 1), bias=True)
 
     def forward(self, levels: Sequence[tuple[Tensor, Mask]]) -> list[Tensor]:
-        """Return the distances of every level."""
-        return [
+        """Return the distances, or the scores of the bins, of every level."""
+        found = [
             functional.relu(scale(self.offset_head(self.hidden(features, mask), mask).float()))
             for scale, (features, mask) in zip(self.scale, levels, strict=True)
         ]
+        return found if self.bins is None else [level.reshape(*level.shape[:2], 2, -1) for level in found]

@@ -38,16 +38,16 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         LofiError: If one is out of its range; the message says what is allowed.
     """
-    for key in ("in_channels", "num_classes", "width", "heads", "levels", "max_length", "max_proposals"):
+    for key in ("in_channels", "num_classes", "width", "heads", "levels", "max_length", "max_proposals", "bins"):
         value = options[key]
-        if not (_is_whole(value, 1) or (value is None and key in ("num_classes", "max_length"))):
+        if not (_is_whole(value, 1) or (value is None and key in ("num_classes", "max_length", "bins"))):
             raise LofiError(f"{key}={value!r} of {_NAME} must be a positive whole number.")
     if not _is_whole(options["stem_blocks"], 0):
         raise LofiError(f"stem_blocks={options['stem_blocks']!r} of {_NAME} must be a whole number, 0 or more.")
     for key, low, high in (("drop_path", 0, 1), ("label_smoothing", 0, 1), ("min_score", 0, 1)):
         if not low <= options[key] < high:
             raise LofiError(f"{key}={options[key]!r} of {_NAME} must be at least {low} and below {high}.")
-    for key in ("regression_weight", "normaliser"):
+    for key in ("regression_weight", "normaliser", "iou_power"):
         if not options[key] > 0:
             raise LofiError(f"{key}={options[key]!r} of {_NAME} must be above 0.")
     if options["width"] % options["heads"]:
