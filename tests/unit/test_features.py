@@ -216,6 +216,13 @@ def test_one_file_that_cannot_be_told_keeps_the_documented_order_and_says_so(tmp
     assert "Set features.axes if that is wrong" in caplog.text
 
 
+def test_extracted_features_say_themselves_which_way_they_lie(tmp_path, caplog):
+    for name in DURATIONS:  # 2,048 snippets of 64 channels, which otherwise look transposed
+        save_file({"features": np.zeros((2048, 64), np.float32)}, tmp_path / f"{name}.safetensors", {"provenance": "x"})
+    assert settled(tmp_path).read("v0").shape == (64, 8)
+    assert "features.axes" not in caplog.text
+
+
 def test_declared_axes_that_the_files_contradict_are_refused_by_name(tmp_path):
     folder = write_source(tmp_path / "source", [(2048, 3 * s) for s in SECONDS])
     with pytest.raises(DataError, match=r"all 6 arrays have 2048 features. Set features\.axes: CT"):

@@ -27,7 +27,7 @@ from lofi_tal.data import VideoFile
 from lofi_tal.errors import DataError, LofiError, nearest_id
 from lofi_tal.features.axes import Layout, Shape, decide_layout
 from lofi_tal.features.grid import FeatureGrid
-from lofi_tal.features.reading import READERS, Array, array_shape, read_array
+from lofi_tal.features.reading import READERS, Array, array_shape, is_extracted, read_array
 from lofi_tal.files import atomic_path, file_stamp, hash_object, is_companion
 from lofi_tal.video import known_as
 
@@ -175,7 +175,8 @@ class PublishedFeatures:
         """
         ids = list(durations)[:: -(-len(durations) // _SAMPLE) or 1]
         self.layouts = [
-            decide_layout(source.path, _shapes(source, ids), durations, self.axes) for source in self.sources
+            decide_layout(source.path, _shapes(source, ids), durations, self.axes or source.axes)
+            for source in self.sources
         ]
 
     def place(self, video_id: str) -> tuple[Path, str] | str:
@@ -282,6 +283,11 @@ class _Source:
     def __init__(self, path: Path, places: Mapping[str, tuple[Path, str]]) -> None:
         self.path = path
         self.places = {normalize("NFC", name): place for name, place in places.items()}
+
+    @property
+    def axes(self) -> str | None:
+        """Which way the arrays lie, if who wrote them is known."""
+        return "TC" if all(is_extracted(path) for path, _ in list(self.places.values())[:1]) else None
 
     def find(self, video_id: str) -> tuple[Path, str] | None:
         name = known_as(normalize("NFC", video_id), self.places)

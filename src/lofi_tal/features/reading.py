@@ -13,7 +13,7 @@ from typing import Any, cast
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lofi_tal.files import read_text, utf8_path
@@ -74,6 +74,17 @@ def array_shape(path: Path, key: str = "") -> tuple[int, ...]:
             shape: tuple[int, ...] = _dataset(handle, key).shape
             return shape
     return read_array(path, key).shape
+
+
+def is_extracted(path: Path) -> bool:
+    """Say whether ``lofi extract`` has written a file, whose array is (time steps, channels) then."""
+    if path.suffix.lower() != ".safetensors":
+        return False
+    try:
+        with utf8_path(path) as file, safe_open(file, framework="numpy") as handle:
+            return "provenance" in (handle.metadata() or {})
+    except (OSError, SafetensorError):
+        return False  # said when it is read
 
 
 def _one_name(names: list[str]) -> str:
