@@ -306,7 +306,7 @@ def test_a_folder_holds_everything_or_base_and_adapter_and_gives_the_same_featur
     encoder = create_encoder(known_vit, pretrained=tmp_path / "base")
     adapt_encoder(encoder, "adapter", {"name": adapter})
     if alone:
-        encoder.base = base_of(known_vit, pretrained=None, weights=tmp_path / "base")
+        encoder.base = base_of(encoder, tmp_path / "base")
     awake(encoder).eval()
     save_encoder(encoder, known_vit, tmp_path / "adapted")
     for again in (load_encoder(tmp_path / "adapted"), create_encoder(known_vit, pretrained=tmp_path / "adapted")):
@@ -322,7 +322,7 @@ def test_adapters_alone_need_their_own_weights(known_vit, tmp_path):
     save_encoder(create_encoder(known_vit), known_vit, tmp_path / "base")
     encoder = create_encoder(known_vit, pretrained=tmp_path / "base")
     adapt_encoder(encoder, "adapter")
-    encoder.base = base_of(known_vit, pretrained=None, weights=tmp_path / "base")
+    encoder.base = base_of(encoder, tmp_path / "base")
     save_encoder(awake(encoder), known_vit, tmp_path / "adapted")
     weights = tmp_path / "base" / "encoder.safetensors"
     content = weights.read_bytes()

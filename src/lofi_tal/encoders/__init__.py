@@ -1,8 +1,9 @@
 """Video encoders under one contract: clips in, a feature vector for each clip out."""
 
 from lofi_tal.encoders.adapters import ADAPTERS, TemporalAdapter, add_adapter, check_adapter
+from lofi_tal.encoders.bases import base_of, weights_file
 from lofi_tal.encoders.contract import BATCHNORM_MODES, BatchNorm, Encoder, batchnorms, set_batchnorm_mode
-from lofi_tal.encoders.create import create_encoder, encoder_options, outline_encoder, weights_file
+from lofi_tal.encoders.create import create_encoder, encoder_options, outline_encoder
 from lofi_tal.encoders.foundation import FOUNDATION
 from lofi_tal.encoders.identify import IdentifiedEncoder, identify_encoder
 from lofi_tal.encoders.joined import JoinedEncoder
@@ -13,7 +14,6 @@ from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 from lofi_tal.encoders.weights import (
     ENCODER_FILES,
     LoadReport,
-    base_of,
     load_encoder,
     load_weights,
     save_encoder,

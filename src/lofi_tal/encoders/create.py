@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lofi_tal.encoders.bases import weights_file
 from lofi_tal.encoders.checkpoints import checkpoint_folder, checkpoint_options, is_checkpoint, load_checkpoint
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.foundation import FOUNDATION
-from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
 from lofi_tal.encoders.registry import build_encoder
 from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.timm_weights import load_public
@@ -22,7 +21,6 @@ from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
 
 logger = logging.getLogger("lofi_tal")
-_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def create_encoder(name: str, *, pretrained: str | Path | None = None, **options: Any) -> Encoder:
@@ -42,9 +40,7 @@ def create_encoder(name: str, *, pretrained: str | Path | None = None, **options
         DataError: If weights are missing, cannot be read or do not fit.
     """
     if name in FOUNDATION and pretrained is not None and not _is_own(pretrained):
-        checkpoint = load_checkpoint(name, checkpoint_folder(pretrained), options)
-        checkpoint.name = name
-        return checkpoint
+        return load_checkpoint(name, checkpoint_folder(pretrained), options)
     encoder = build_encoder(name, encoder_options(name, options, pretrained), dotted=True)
     if pretrained is None:
         return encoder
@@ -116,18 +112,3 @@ def _is_own(start: str | Path) -> bool:
     """Say whether weights of an encoder of transformers lie in a folder or file of this package."""
     path = Path(start)
     return (path.is_dir() and not is_checkpoint(path)) or path.is_file()
-
-
-def weights_file(pretrained: str | Path, name: str = "") -> Path:
-    """Return the file of weights: of a path, or of a name of public weights for the encoder ``name``.
-
-    Raises:
-        LofiError: If there are no such public weights.
-        DataError: If they are not there and cannot be downloaded.
-    """
-    path = Path(pretrained)
-    is_path = isinstance(pretrained, Path) or os.sep in pretrained or path.suffix in _SUFFIXES or path.exists()
-    if isinstance(pretrained, str) and (pretrained in PUBLIC_WEIGHTS or not is_path):
-        return public_weights(pretrained, name)
-    inside = "model.safetensors" if is_checkpoint(path) else "encoder.safetensors"
-    return path / inside if path.is_dir() else path
