@@ -101,6 +101,8 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         if proposed is None:
             logger.warning("No public weights can be proposed: %s.", "; ".join(rejected))
         else:
+            if rejected:
+                logger.info("Not proposed: %s.", "; ".join(rejected))
             facts = replace(facts, start=proposed.start)
     path = sources.annotations
     snippets = derivation.snippets(facts, reasons)
@@ -110,6 +112,7 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         "encoder": _encoder(facts, sources, proposed, reasons),
         "snippets": snippets,
         "pretrain": derivation.pretrain(facts, reasons),
+        "finetune": derivation.finetune(facts, proposed is not None and proposed.candidate.pictures, reasons),
         "lofi": derivation.fidelity(train, snippets["count"], reasons)
         | derivation.schedule(facts, reasons)
         | ({} if proposed is None else proposed.lofi),
@@ -164,7 +167,7 @@ def _heading(
 def _encoder(facts: Facts, sources: Sources, proposed: Proposed | None, reasons: dict[str, str]) -> dict[str, Any]:
     if proposed is not None:
         reasons |= proposed.reasons
-        return {"name": proposed.candidate.name, "pretrained": proposed.candidate.pretrained}
+        return proposed.candidate.encoder
     if facts.start is not None:
         reasons["encoder.name"] = f"that of {facts.start.weights.name}, as its tensors or its description say"
         options = {"options": facts.start.options} if facts.start.options else {}

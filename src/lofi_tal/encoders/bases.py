@@ -60,7 +60,7 @@ def base_of(encoder: Encoder, start: str | Path | None) -> dict[str, str] | None
     if not _is_public(start, name):
         path = weights_file(start, name).absolute()
         return {"weights": str(path), "hash": _hash(path)}
-    repository = _hub_name(name, encoder.config, str(start))
+    repository = hub_name(name, encoder.config, str(start))
     if repository is None:
         return {"pretrained": str(start), "hash": _hash(public_weights(str(start), name))}
     found = cached_weights(repository)
@@ -92,11 +92,20 @@ def _is_public(start: str | Path, name: str) -> bool:
     return name in FOUNDATION or (os.sep not in start and path.suffix not in _SUFFIXES)
 
 
-def _hub_name(name: str, config: Mapping[str, Any], pretrained: str) -> str | None:
-    """Return the name on the hub of public weights; None for those of torchvision."""
+def hub_name(name: str, options: Mapping[str, Any], pretrained: str) -> str | None:
+    """Return the name on the hub of public weights; None for those of torchvision.
+
+    Args:
+        name: Of the encoder.
+        options: Its arguments.
+        pretrained: As ``encoder.pretrained``.
+
+    Raises:
+        LofiError: If timm is not installed, has no such model, or keeps its weights elsewhere.
+    """
     if name in FOUNDATION:
         return pretrained
-    return timm_hub_name(str(config.get("model"))) if name == "timm" and pretrained == "imagenet" else None
+    return timm_hub_name(str(options.get("model"))) if name == "timm" and pretrained == "imagenet" else None
 
 
 def base_file(base: Base, name: str, config: Mapping[str, Any], folder: Path, *, fetch: bool) -> Path:
@@ -143,7 +152,7 @@ def _named(base: Base, name: str, config: Mapping[str, Any], folder: Path, *, fe
                 f"file into the folder as base{suffix}."
             )
         return recorded, recorded.parent
-    repository = _hub_name(name, config, base.pretrained)
+    repository = hub_name(name, config, base.pretrained)
     if repository is not None:
         if not is_hub_name(repository):
             raise DataError(f"{folder}: the weights {repository!r} are no name on the hub.")
