@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,27 +198,31 @@ def propose_encoder(
     """
     check_licence(licence)
     asked: dict[str, bool] = {}
-    rejected = []
+    rejected: dict[str, list[str]] = {}
+
+    def reject(candidate: Candidate, reason: str) -> None:
+        rejected.setdefault(reason, []).append(str(candidate))
+
     for candidate in candidates:
         if licence == "permissive" and not candidate.permissive:
-            rejected.append(f"{candidate}: its weights are {candidate.licence} (--licence any accepts them)")
+            reject(candidate, f"weights are {candidate.licence} (--licence any accepts them)")
             continue
         if gpu is None and not candidate.cpu:
-            rejected.append(f"{candidate}: too slow to train on a CPU")
+            reject(candidate, "too slow to train on a CPU")
             continue
         if candidate.package is not None and not installed(candidate.package):
-            rejected.append(f"{candidate}: needs {candidate.package}: pip install 'lofi-tal[encoders]'")
+            reject(candidate, f"{candidate.package} is missing: pip install 'lofi-tal[encoders]'")
             continue
         url, cache, there = candidate.source()
         host = url.split("/")[2]
         if not there and host not in asked:
             asked[host] = reachable(url)
         if not there and not asked[host]:
-            rejected.append(f"{candidate}: its weights are not in {cache}, and {host} cannot be reached")
+            reject(candidate, f"weights are not in {cache}, and {host} cannot be reached")
             continue
         lofi, memory = ({}, "small enough for a CPU") if gpu is None else _fitting(candidate, gpu, batch)
         if lofi is None:
-            rejected.append(f"{candidate}: {memory}")
+            reject(candidate, memory)
             continue
         source = f"in {cache}" if there else "downloaded once, at the first run"
         reasons = {
@@ -226,8 +230,13 @@ def propose_encoder(
             "encoder.pretrained": f"{source}; licence: {candidate.licence}",
             **({"encoder.train": _ADAPTERS} if candidate.train else {}),
         }
-        return Proposed(candidate, reasons, lofi), rejected
-    return None, rejected
+        return Proposed(candidate, reasons, lofi), _told(rejected)
+    return None, _told(rejected)
+
+
+def _told(rejected: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return each reason once, behind those for which it holds."""
+    return [f"{', '.join(names)}: {reason}" for reason, names in rejected.items()]
 
 
 def _fitting(candidate: Candidate, gpu: int, batch: int) -> tuple[dict[str, Any] | None, str]:

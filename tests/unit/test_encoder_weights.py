@@ -224,3 +224,14 @@ def test_a_recipe_that_names_one_path_lets_a_folder_name_no_other(tmp_path):
     assert load_encoder(tmp_path / "tsm_resnet18", trusted=trusted).config["parts"][0]["name"] == DOTTED
     with pytest.raises(DataError, match="is a path to code"):
         load_encoder(tmp_path / "tsm_resnet34", trusted=trusted)
+
+
+def test_what_a_file_gave_is_said_once_however_often_a_run_builds_its_encoder(tmp_path, caplog):
+    caplog.set_level("INFO", "lofi_tal")
+    state = create_encoder("tsm_resnet18", **SMALL).state_dict()
+    for name in ("first.pth", "second.pth"):
+        torch.save(state, tmp_path / name)
+        for _ in range(3):
+            create_encoder("tsm_resnet18", pretrained=tmp_path / name, **SMALL)
+    said = [line.rpartition("/")[2] for line in caplog.messages if "tensors loaded" in line]
+    assert said == [f"{name}: {len(state)} tensors loaded" for name in ("first.pth", "second.pth")]

@@ -18,12 +18,12 @@ from torch import Tensor
 from lofi_tal.encoders.extra import extra
 from lofi_tal.encoders.foundation import FOUNDATION, Family, FoundationEncoder
 from lofi_tal.encoders.hub import INDEX, WEIGHTS, called, is_hub_name
+from lofi_tal.encoders.telling import tell
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity.takes import RESIZE
 from lofi_tal.files import read_json
 from lofi_tal.tensor_files import check_finite, read_state_dict
 
-logger = logging.getLogger("lofi_tal")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 _NOT_ARCHITECTURE = frozenset(
     {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id",
@@ -102,7 +102,8 @@ def load_checkpoint(name: str, folder: Path, options: Mapping[str, Any] | None =
     encoder.name, path = name, checkpoint_weights(folder)
     load_tensors(encoder, read_checkpoint(path), path)
     if encoder.licence:
-        logger.warning("%s: the licence of these weights is %s.", called(folder), encoder.licence)
+        text = f"{called(folder)}: the licence of these weights is {encoder.licence}."
+        tell(str(folder.absolute()), text, logging.WARNING)
     return encoder
 
 
@@ -132,8 +133,8 @@ def load_tensors(encoder: FoundationEncoder, state: Mapping[str, Tensor], path: 
             raise DataError(f"{path} does not fit encoder {encoder.name!r}: {len(keys)} tensors {problem} ({shown}).")
     check_finite(path, found)
     encoder.base_model.load_state_dict(found)
-    told = f"{len(found)} tensors loaded" + (f", {len(state) - len(found)} of other parts" * (len(state) > len(found)))
-    logger.info("%s: %s", path, told)
+    others = f", {len(state) - len(found)} of other parts" * (len(state) > len(found))
+    tell(str(path), f"{path}: {len(found)} tensors loaded{others}")
 
 
 def _in_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

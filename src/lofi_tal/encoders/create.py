@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from lofi_tal.encoders.checkpoints import checkpoint_folder, checkpoint_options,
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.foundation import FOUNDATION
 from lofi_tal.encoders.registry import build_encoder
+from lofi_tal.encoders.telling import tell
 from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.timm_weights import load_public
 from lofi_tal.encoders.weights import is_adapted, load_encoder, load_weights
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
-
-logger = logging.getLogger("lofi_tal")
 
 
 def create_encoder(name: str, *, pretrained: str | Path | None = None, **options: Any) -> Encoder:
@@ -47,10 +45,11 @@ def create_encoder(name: str, *, pretrained: str | Path | None = None, **options
     if is_adapted(Path(pretrained)):
         return _adapted(Path(pretrained), encoder)
     if isinstance(encoder, TimmEncoder) and pretrained == "imagenet":
-        logger.info("%s: %s", encoder.config["model"], load_public(encoder))
+        model = encoder.config["model"]
+        tell(model, f"{model}: {load_public(encoder)}")
     else:
         path = weights_file(pretrained, name)
-        logger.info("%s: %s", path, load_weights(encoder, path))
+        tell(str(path), f"{path}: {load_weights(encoder, path)}")
     return encoder
 
 
