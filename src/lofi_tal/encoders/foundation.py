@@ -239,6 +239,10 @@ class VideoPrism(FoundationEncoder):
             ("end", model.layernorm2),
         ]
 
+    def token_order(self, block: nn.Module) -> str:
+        """Return where time is: the temporal layers see each place by itself."""
+        return "places" if any(block is layer for layer in self.base_model.temporal_layers) else ""
+
     def _tokens(self, clips: Tensor) -> Tensor:
         hidden: Tensor = self.base_model(clips, interpolate_pos_encoding=True).last_hidden_state
         return hidden
@@ -265,6 +269,10 @@ class TimeSformer(FoundationEncoder):
     @staticmethod
     def _build(transformers: Any, config: Any) -> nn.Module:
         return cast(nn.Module, transformers.TimesformerModel(config))
+
+    def token_order(self, block: nn.Module) -> str:
+        """Return where time is: the frames of a place stand in a row, behind the class token."""
+        return "time last"
 
     def _tokens(self, clips: Tensor) -> Tensor:
         config = self.base_model.config  # which its layers lay the tokens out by
