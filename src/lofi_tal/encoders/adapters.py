@@ -140,7 +140,7 @@ class _Layout:
         if order == "places":
             return adapter(tokens[:, :, None]).squeeze(2)  # type: ignore[no-any-return]
         if order == "time last":
-            places = tokens[:, 1:].unflatten(1, (-1, self.frames)).transpose(1, 2)
+            places = tokens[:, 1:].reshape(len(tokens), -1, self.frames, tokens.shape[-1]).transpose(1, 2)
             return torch.cat([tokens[:, :1], adapter(places).transpose(1, 2).flatten(1, 2)], 1)
         if tokens.ndim == 5 and len(tokens) == self.clips:
             return adapter(tokens.flatten(2, 3)).reshape(tokens.shape)  # type: ignore[no-any-return]

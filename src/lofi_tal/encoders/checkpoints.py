@@ -25,11 +25,6 @@ from lofi_tal.files import read_json
 from lofi_tal.tensor_files import check_finite, read_state_dict
 
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
-_NOT_ARCHITECTURE = frozenset(
-    {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id",
-     "num_labels", "problem_type", "_name_or_path", "_attn_implementation", "attn_implementation", "auto_map",
-     "output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward", "is_encoder_decoder"}
-)  # fmt: skip
 
 
 def is_checkpoint(start: Path) -> bool:
@@ -83,7 +78,8 @@ def checkpoint_options(name: str, folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder / 'config.json'} describes a model {kind!r}, not {family.model_types[0]!r}.{hint}")
     if kind != family.model_types[0]:  # a larger model, of which the encoder is a part
         content = content.get("vision_config") or {}
-    architecture = {key: value for key, value in content.items() if key not in _NOT_ARCHITECTURE}
+    known = FOUNDATION[name].settings()
+    architecture = {key: value for key, value in content.items() if key in known}
     return {"architecture": architecture, **_preprocessing(folder), "licence": _licence(folder, family)}
 
 
