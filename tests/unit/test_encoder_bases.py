@@ -65,6 +65,7 @@ def check(encoder, folder, name):
     for again in (load_encoder(folder), create_encoder(name, pretrained=folder, **model)):
         assert torch.equal(again.eval()(seen), expected)
         assert (again.base, again.adapter) == (encoder.base, encoder.adapter)
+        assert again.licence == encoder.licence != ""
     return json.loads((folder / "encoder.json").read_text())["base"]
 
 

@@ -164,6 +164,8 @@ def test_an_encoder_starts_from_public_weights_by_name(tmp_path, monkeypatch):
     for name in ("imagenet", "ResNet18_Weights.IMAGENET1K_V1"):
         encoder = create_encoder("tsm_resnet18", pretrained=name)
         assert torch.equal(encoder.state_dict()["base_model.conv1.weight"], source.conv1.weight)
+    save_encoder(encoder, "tsm_resnet18", tmp_path / "model")
+    assert load_encoder(tmp_path / "model").licence == encoder.licence == "BSD-3-Clause"  # it travels with them
     with pytest.raises(LofiError, match=r"'imagent' is unknown.*Did you mean 'imagenet'"):
         create_encoder("tsm_resnet18", pretrained="imagent")
 

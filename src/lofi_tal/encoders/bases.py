@@ -57,7 +57,7 @@ def base_of(encoder: Encoder, start: str | Path | None) -> dict[str, str] | None
     if start is None:
         return None
     name = encoder.name or ""
-    if not _is_public(start, name):
+    if not is_public(start, name):
         path = weights_file(start, name).absolute()
         return {"weights": str(path), "hash": _hash(path)}
     repository = hub_name(name, encoder.config, str(start))
@@ -77,14 +77,14 @@ def weights_file(start: str | Path, name: str = "") -> Path:
         DataError: If they are not there and cannot be downloaded.
     """
     path = Path(start)
-    if _is_public(start, name):
+    if is_public(start, name):
         return public_weights(str(start), name)
     if is_checkpoint(path):
         return checkpoint_weights(path)
     return path / "encoder.safetensors" if path.is_dir() else path
 
 
-def _is_public(start: str | Path, name: str) -> bool:
+def is_public(start: str | Path, name: str) -> bool:
     """Say whether weights are named as public ones, and not by a path."""
     path = Path(start)
     if isinstance(start, Path) or path.exists():

@@ -96,15 +96,15 @@ def load_checkpoint(name: str, folder: Path, options: Mapping[str, Any] | None =
     """
     encoder = FOUNDATION[name](**{**checkpoint_options(name, folder), **(options or {})})
     encoder.name, path = name, checkpoint_weights(folder)
-    load_tensors(encoder, read_checkpoint(path), path)
+    tell(str(path.absolute()), f"{path}: {load_tensors(encoder, read_checkpoint(path), path)}")
     if encoder.licence:
         text = f"{called(folder)}: the licence of these weights is {encoder.licence}."
         tell(str(folder.absolute()), text, logging.WARNING)
     return encoder
 
 
-def load_tensors(encoder: FoundationEncoder, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load the tensors of a checkpoint into an encoder.
+def load_tensors(encoder: FoundationEncoder, state: Mapping[str, Tensor], path: Path) -> str:
+    """Load the tensors of a checkpoint into an encoder, and return in words what was loaded.
 
     Args:
         encoder: Changed in place.
@@ -130,7 +130,7 @@ def load_tensors(encoder: FoundationEncoder, state: Mapping[str, Tensor], path: 
     check_finite(path, found)
     encoder.base_model.load_state_dict(found)
     others = f", {len(state) - len(found)} of other parts" * (len(state) > len(found))
-    tell(str(path), f"{path}: {len(found)} tensors loaded{others}")
+    return f"{len(found)} tensors loaded{others}"
 
 
 def _in_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from lofi_tal.encoders.bases import weights_file
+from lofi_tal.encoders.bases import is_public, weights_file
 from lofi_tal.encoders.checkpoints import checkpoint_folder, checkpoint_options, is_checkpoint, load_checkpoint
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.foundation import FOUNDATION
+from lofi_tal.encoders.public import LICENCES
 from lofi_tal.encoders.registry import build_encoder
 from lofi_tal.encoders.telling import tell
 from lofi_tal.encoders.timm_backbone import TimmEncoder
@@ -49,7 +50,9 @@ def create_encoder(name: str, *, pretrained: str | Path | None = None, **options
         tell(model, f"{model}: {load_public(encoder)}")
     else:
         path = weights_file(pretrained, name)
-        tell(str(path), f"{path}: {load_weights(encoder, path)}")
+        tell(str(path.absolute()), f"{path}: {load_weights(encoder, path)}")
+        if is_public(pretrained, name):
+            encoder.licence = LICENCES.get(name, "")
     return encoder
 
 

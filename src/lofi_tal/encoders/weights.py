@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
 
@@ -49,6 +50,7 @@ class EncoderFile(ComponentFile):
 
     adapter: Options | None = None
     base: Base | None = None
+    licence: Annotated[str, Field(max_length=200)] = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, 
     description: dict[str, Any] = {"name": name, "config": encoder.config, "facts": dict(facts or {})}
     if name in (outside := ENCODERS.outside()):
         description["package"] = outside[name]
+    if encoder.licence and "licence" not in encoder.config:
+        description["licence"] = encoder.licence
     if encoder.adapter is not None:
         description["adapter"] = encoder.adapter
     base = None if encoder.adapter is None else encoder.base
@@ -122,6 +126,7 @@ def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
     report = _load(encoder, weights, wanted)
     if report.missing or report.unused:
         raise DataError(f"{weights} does not fit {name!r}: {report}.")
+    encoder.licence = described.licence or encoder.licence
     return encoder
 
 
