@@ -235,7 +235,7 @@ def _unfit(candidate: Candidate, licence: str, gpu: int | None, installed: Calla
 
 def _reasons(candidate: Candidate, cache: str, memory: str) -> dict[str, str]:
     """Return the reasons for a candidate by setting; ``cache`` is where its weights are, if they are in one."""
-    source = f"in {cache}" if cache else "downloaded once, at the first run"
+    source = f"in {cache}" if cache else "downloaded once, when first needed"
     return {
         "encoder.name": f"{candidate.why}; {memory}",
         "encoder.pretrained": f"{source}; licence: {candidate.licence}",
