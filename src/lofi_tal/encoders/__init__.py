@@ -1,7 +1,7 @@
 """Video encoders under one contract: clips in, a feature vector for each clip out."""
 
 from lofi_tal.encoders.adapters import ADAPTERS, TemporalAdapter, add_adapter, check_adapter
-from lofi_tal.encoders.bases import base_of, hub_name, weights_file
+from lofi_tal.encoders.bases import base_of, hash_weights, hub_name, weights_file
 from lofi_tal.encoders.contract import BATCHNORM_MODES, BatchNorm, Encoder, batchnorms, set_batchnorm_mode
 from lofi_tal.encoders.create import create_encoder, encoder_options, outline_encoder
 from lofi_tal.encoders.foundation import FOUNDATION
@@ -46,6 +46,7 @@ __all__ = [
     "check_part",
     "create_encoder",
     "encoder_options",
+    "hash_weights",
     "hub_address",
     "hub_cache",
     "hub_name",

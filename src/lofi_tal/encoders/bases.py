@@ -59,14 +59,14 @@ def base_of(encoder: Encoder, start: str | Path | None) -> dict[str, str] | None
     name = encoder.name or ""
     if not is_public(start, name):
         path = weights_file(start, name).absolute()
-        return {"weights": str(path), "hash": _hash(path)}
+        return {"weights": str(path), "hash": hash_weights(path)}
     repository = hub_name(name, encoder.config, str(start))
     if repository is None:
-        return {"pretrained": str(start), "hash": _hash(public_weights(str(start), name))}
+        return {"pretrained": str(start), "hash": hash_weights(public_weights(str(start), name))}
     found = cached_weights(repository)
     if found is None:
         raise DataError(f"{repository} is not in the hub's cache, {hub_cache()}, so that adapters cannot name it.")
-    return {"pretrained": str(start), "revision": found.parent.name, "hash": _hash(found)}
+    return {"pretrained": str(start), "revision": found.parent.name, "hash": hash_weights(found)}
 
 
 def weights_file(start: str | Path, name: str = "") -> Path:
@@ -132,7 +132,7 @@ def base_file(base: Base, name: str, config: Mapping[str, Any], folder: Path, *,
     plain_file(path, root)
     for part in weights_parts(path) if index else ():
         plain_file(part, root)
-    if (found := _hash(path)) != base.hash:
+    if (found := hash_weights(path)) != base.hash:
         wanted = f" `hf download` has a --revision: it was {base.revision}." if base.revision else ""
         raise DataError(
             f"{folder} holds adapters for other weights than those in {path} (hash {found}, not {base.hash}).{wanted}"
@@ -175,7 +175,7 @@ def _named(base: Base, name: str, config: Mapping[str, Any], folder: Path, *, fe
     return path, path.parent
 
 
-def _hash(path: Path) -> str:
+def hash_weights(path: Path) -> str:
     """Return a hash of the weights in a file, or in the files that an index names."""
     parts = weights_parts(path)
     return hash_file(path) if parts == [path] else hash_object([hash_file(part) for part in parts])
