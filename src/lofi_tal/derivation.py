@@ -203,6 +203,31 @@ def pretrain(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
     }
 
 
+def finetune(facts: Facts, pictures: bool, reasons: dict[str, str]) -> dict[str, Any] | None:
+    """Return section ``finetune`` (ACP+) where nothing else teaches the encoder motion, or None.
+
+    Args:
+        facts: Of the data.
+        pictures: The encoder starts from weights of pictures.
+        reasons: Added to.
+    """
+    if not pictures or facts.clips is not None:
+        return None
+    steps = math.ceil(sum(len(video.labels) for video in facts.train) / 16)
+    reasons["finetune.epochs"] = (
+        "ACP+, about 400 steps: weights of pictures know no motion, so the encoder first learns the classes from your "
+        "segments, as on the real gestures of docs/encoders.md"
+    )
+    return {
+        "epochs": int(np.clip(math.ceil(400 / max(1, steps)), 10, 60)),
+        "batch": 16,
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.02,
+        "dropout": 0.3,
+    }
+
+
 def head(facts: Facts, reasons: dict[str, str]) -> dict[str, Any]:
     """Return section ``head``."""
     videos = len(facts.train)

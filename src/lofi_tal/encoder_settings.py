@@ -23,7 +23,8 @@ class EncoderSection(LaterSection):
     weights: Path | None = None
     """Weights file or encoder folder to start from; random weights without it."""
     pretrained: str | None = None
-    """Public weights through torchvision instead: imagenet, kinetics400, or its name of the weights."""
+    """Public weights instead: imagenet or kinetics400 (torchvision's, or timm's of the model), torchvision's name of
+    weights, or for encoders of transformers a name on the Hugging Face hub."""
     train: Annotated[str, AfterValidator(check_part)] | None = None
     """full (or unset), last N (the N groups of layers nearest to the output), adapter, or frozen: in stage 2 and ACP+,
     and in stage 1 if it starts from weights."""

@@ -95,13 +95,8 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
     reasons: dict[str, str] = {}
     facts, proposed = Facts(train, torch.cuda.is_available(), start, clips), None
     if start is None:
-        proposed, rejected = propose_encoder(
-            sources.licence, gpu=gpu_memory(), batch=derivation.schedule(facts, {})["batch"]
-        )
-        if proposed is None:
-            logger.warning("No public weights can be proposed: %s.", "; ".join(rejected))
-        else:
-            facts = replace(facts, start=proposed.start)
+        proposed = _propose(facts, sources.licence)
+        facts = facts if proposed is None else replace(facts, start=proposed.start)
     path = sources.annotations
     snippets = derivation.snippets(facts, reasons)
     content: dict[str, Any] = {
@@ -110,6 +105,7 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         "encoder": _encoder(facts, sources, proposed, reasons),
         "snippets": snippets,
         "pretrain": derivation.pretrain(facts, reasons),
+        "finetune": derivation.finetune(facts, proposed is not None and proposed.candidate.pictures, reasons),
         "lofi": derivation.fidelity(train, snippets["count"], reasons)
         | derivation.schedule(facts, reasons)
         | ({} if proposed is None else proposed.lofi),
@@ -121,6 +117,16 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
     for warning in warnings:
         logger.warning("%s", warning)
     return Proposal(make_recipe(content), reasons, _heading(sources, annotations, train, len(failed), warnings))
+
+
+def _propose(facts: Facts, licence: str) -> Proposed | None:
+    """Return the encoder with public weights to start from, if there is one, and say why those before it are not."""
+    proposed, rejected = propose_encoder(licence, gpu=gpu_memory(), batch=derivation.schedule(facts, {})["batch"])
+    if proposed is None:
+        logger.warning("No public weights can be proposed: %s.", "; ".join(rejected))
+    elif rejected:
+        logger.info("Not proposed: %s.", "; ".join(rejected))
+    return proposed
 
 
 def _checked_videos(sources: Sources, manifest: VideoManifest) -> tuple[list[TruthVideo], Annotations, dict[str, str]]:
@@ -164,7 +170,7 @@ def _heading(
 def _encoder(facts: Facts, sources: Sources, proposed: Proposed | None, reasons: dict[str, str]) -> dict[str, Any]:
     if proposed is not None:
         reasons |= proposed.reasons
-        return {"name": proposed.candidate.name, "pretrained": proposed.candidate.pretrained}
+        return proposed.candidate.encoder
     if facts.start is not None:
         reasons["encoder.name"] = f"that of {facts.start.weights.name}, as its tensors or its description say"
         options = {"options": facts.start.options} if facts.start.options else {}

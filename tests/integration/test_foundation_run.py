@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 
 from lofi_tal.config import make_recipe
-from lofi_tal.encoders import encoder_options
-from lofi_tal.errors import LofiError
+from lofi_tal.encoders import encoder_options, load_encoder
+from lofi_tal.encoders.adapters import is_of_an_adapter
+from lofi_tal.errors import DataError, LofiError
 from lofi_tal.localizer import Localizer
 from lofi_tal.run import Run
 from tests.encoders import TINY
@@ -41,6 +43,23 @@ def test_stage_2_trains_it_at_whole_patches_and_the_model_needs_no_checkpoint(ch
     assert localizer.encoder.licence == "MIT (L), Apache-2.0 (H, g)"
     assert localizer.encoder.takes.resize == 70 / 64
     assert localizer.encoder.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+
+
+def test_adapters_alone_are_saved_with_the_name_of_the_checkpoint(changed, checkpoint, tmp_path):
+    encoder = {"name": "vjepa2", "options": {}, "pretrained": str(checkpoint), "train": "adapter", "save": "adapter"}
+    recipe = changed(
+        encoder=encoder, snippets={"count": 8, "frames": 2, "stride": 2, "size": 64}, pretrain=None, baseline=False,
+        lofi={"epochs": 1, "optimizer": "adamw", "lr": 1e-2, "watch": 0},
+    )  # fmt: skip
+    with (run := Run(recipe, tmp_path / "run", device="cpu", quiet=True)).open():
+        folder = run.ensure("lofi")
+    saved = load_file(folder / "encoder.safetensors")
+    assert saved
+    assert all(map(is_of_an_adapter, saved))
+    assert load_encoder(folder).base["weights"] == str(checkpoint / "model.safetensors")
+    checkpoint.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"are not at .*checkpoint/model\.safetensors"):
+        load_encoder(folder)
 
 
 def test_a_recipe_whose_size_it_does_not_take_is_refused_before_anything_runs(changed, checkpoint, tmp_path):

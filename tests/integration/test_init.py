@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import lofi_tal.initialise
@@ -16,6 +17,7 @@ from lofi_tal.recipes import load_recipe
 from lofi_tal.run import Run
 from lofi_tal.trial import LEAST_JUDGED, Verdict, judged, try_class_loss
 from lofi_tal.video import write_video
+from tests.hub import hub  # noqa: F401 (a fixture)
 
 
 def init(folder, data, *options):
@@ -88,8 +90,25 @@ def test_public_weights_in_the_cache_are_proposed_before_random_ones(data, tmp_p
     recipe = load_recipe(tmp_path / "recipe.yaml")
     assert (recipe.encoder.name, recipe.encoder.pretrained, recipe.snippets.size) == ("tsm_resnet18", "imagenet", 112)
     assert recipe.lofi.encoder_lr == 2e-4  # a trained encoder has much to lose
+    assert (recipe.finetune.epochs, recipe.finetune.batch) == (60, 16)  # of pictures: ACP+ first
+    assert "weights of pictures know no motion" in (tmp_path / "recipe.yaml").read_text()
     assert "licence: BSD-3-Clause (torchvision)" in (tmp_path / "recipe.yaml").read_text()
     assert init(tmp_path, data, "--overwrite", "--licence", "mine").status == 2
+
+
+def test_weights_of_timm_in_the_hubs_cache_are_proposed_with_what_they_need(data, tmp_path, hub):  # noqa: F811
+    timm = pytest.importorskip("timm")
+    (tmp_path / "weights").mkdir()
+    save_file(timm.create_model("mobilenetv2_100").state_dict(), tmp_path / "weights" / "model.safetensors")
+    hub("timm/mobilenetv2_100.ra_in1k", tmp_path / "weights")
+    result = init(tmp_path, data)
+    assert result.status == 0, result.said
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.encoder.options == {"model": "mobilenetv2_100", "temporal": "shift"}
+    assert (recipe.encoder.name, recipe.encoder.pretrained, recipe.snippets.size) == ("timm", "imagenet", 112)
+    assert recipe.finetune is not None
+    run = Run(recipe, tmp_path / "run", quiet=True)
+    assert run.new_encoder().licence == "apache-2.0"  # loaded, without a network
 
 
 def test_the_recipe_is_there_before_the_trial_which_goes_on_where_it_stopped(data, tmp_path, monkeypatch):

@@ -1,17 +1,21 @@
 """Compiled encoders: the same weights and names, the fastest way by measurement, and one choice for a run."""
 
+import copy
 import time
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from lofi_tal.config import make_recipe
-from lofi_tal.encoders import create_encoder
+from lofi_tal.encoders import adapt_encoder, create_encoder
+from lofi_tal.encoders.adapters import is_of_an_adapter
 from lofi_tal.errors import LofiError
 from lofi_tal.files import write_json
 from lofi_tal.run import Run
 from lofi_tal.runtime import check_compile, compile_module, compiling, fastest_way, make_fabric, precision_of
+from tests.small_vits import SmallViT
 
 
 @pytest.fixture
@@ -36,6 +40,54 @@ def test_a_compiled_encoder_gives_the_same_features_gradients_and_names():
         one.square().mean().backward()
     for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, atol=1e-5)
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize(
+    ("make", "train", "adapter"),
+    [
+        (partial(create_encoder, "tsm_resnet18_narrow", width=8), "last 2", None),
+        (partial(create_encoder, "tsm_resnet18_narrow", width=8), "frozen", None),
+        (SmallViT, "adapter", {"name": "temporal"}),
+        (SmallViT, "adapter", {"name": "lora", "rank": 2}),
+    ],
+)
+def test_a_compiled_part_gives_the_same_features_and_gradients_and_leaves_the_rest_frozen(make, train, adapter):
+    if adapter is not None and adapter["name"] == "lora":
+        pytest.importorskip("peft")
+    torch.manual_seed(0)
+    plain, compiled = make(), make()
+    for encoder in (plain, compiled):
+        adapt_encoder(encoder, train, adapter)
+        encoder.train()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            if is_of_an_adapter(name):  # which begin as the identity
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    compiled.load_state_dict(plain.state_dict())
+    before = copy.deepcopy(compiled.state_dict())
+    compile_module(compiled, "on")
+    assert compiled.state_dict().keys() == plain.state_dict().keys() == before.keys()
+    for size in (32, 24):  # as the phases of stage 2 change it
+        clips = torch.randint(0, 256, (2, 4, 3, size, size), dtype=torch.uint8, generator=generator)
+        ours, theirs = compiled(clips), plain(clips)
+        assert torch.allclose(ours, theirs, atol=1e-5)
+        if train == "frozen":
+            assert not ours.requires_grad
+            continue
+        for one in (ours, theirs):
+            one.square().mean().backward()
+    trained = {name for name, one in plain.named_parameters() if one.requires_grad}
+    for (name, one), other in zip(compiled.named_parameters(), plain.parameters(), strict=True):
+        assert (one.grad is not None) == (other.grad is not None) == (name in trained), name
+        assert one.grad is None or torch.allclose(one.grad, other.grad, atol=1e-5), name
+    if trained:
+        torch.optim.SGD([one for one in compiled.parameters() if one.requires_grad], lr=0.1).step()
+    moved = {name for name, tensor in compiled.state_dict().items() if not torch.equal(tensor, before[name])}
+    owners = {name.rpartition(".")[0] for name in trained}
+    assert trained <= moved
+    assert {name.rpartition(".")[0] for name in moved} <= owners  # statistics of BatchNorm too
 
 
 class Slow(nn.Module):

@@ -27,6 +27,7 @@ from lofi_tal.planning.accounting import encoder_memory
 from lofi_tal.stages.end_to_end import EndToEnd
 from lofi_tal.stages.lofi import parameter_groups
 from lofi_tal.stages.strategies import Strategy, encode
+from tests.encoders import tiny
 from tests.small_vits import SmallViT
 
 DATA = {"annotations": "a.json", "videos": "v"}
@@ -210,6 +211,29 @@ def test_the_temporal_adapter_sees_time_and_nothing_of_other_snippets(options):
             assert not torch.allclose(backwards, before, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["videomae", "videoprism", "timesformer"])
+def test_the_temporal_adapter_knows_where_time_is_in_each_video_transformer(name):
+    """Frames of one colour each, without positions: tokens of a frame are alike, and those of two frames are not."""
+    encoder = tiny(name).eval()
+    add_adapter(encoder)
+    with torch.no_grad():
+        for key, tensor in [*encoder.named_parameters(), *encoder.named_buffers()]:
+            if key.endswith(("positions", "position_embeddings", "time_embeddings")):
+                tensor.zero_()
+    seen = []
+    for block in encoder.blocks():
+        block.temporal_adapter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    frames, size = encoder.takes.nearest_frames(4), encoder.takes.nearest_size(64)
+    colours = torch.randint(0, 256, (3, frames, 3, 1, 1), dtype=torch.uint8)
+    encoder(colours.expand(-1, -1, -1, size, size).contiguous())
+    assert len(seen) == len(encoder.blocks())
+    steps = frames // encoder.takes.frame_multiple
+    for tokens in seen:  # (N, T', P, C), or (N·P, T', 1, C)
+        assert tokens.shape[1] == steps
+        assert torch.allclose(tokens, tokens[:, :, :1], atol=1e-5)
+        assert (tokens[:, 1:] - tokens[:, :-1]).abs().amax((2, 3)).min() > 1e-3
+
+
 def awake_temporal(encoder):
     add_adapter(encoder)
     return awake(encoder).eval()
@@ -306,7 +330,7 @@ def test_a_folder_holds_everything_or_base_and_adapter_and_gives_the_same_featur
     encoder = create_encoder(known_vit, pretrained=tmp_path / "base")
     adapt_encoder(encoder, "adapter", {"name": adapter})
     if alone:
-        encoder.base = base_of(known_vit, pretrained=None, weights=tmp_path / "base")
+        encoder.base = base_of(encoder, tmp_path / "base")
     awake(encoder).eval()
     save_encoder(encoder, known_vit, tmp_path / "adapted")
     for again in (load_encoder(tmp_path / "adapted"), create_encoder(known_vit, pretrained=tmp_path / "adapted")):
@@ -322,7 +346,7 @@ def test_adapters_alone_need_their_own_weights(known_vit, tmp_path):
     save_encoder(create_encoder(known_vit), known_vit, tmp_path / "base")
     encoder = create_encoder(known_vit, pretrained=tmp_path / "base")
     adapt_encoder(encoder, "adapter")
-    encoder.base = base_of(known_vit, pretrained=None, weights=tmp_path / "base")
+    encoder.base = base_of(encoder, tmp_path / "base")
     save_encoder(awake(encoder), known_vit, tmp_path / "adapted")
     weights = tmp_path / "base" / "encoder.safetensors"
     content = weights.read_bytes()

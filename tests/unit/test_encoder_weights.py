@@ -164,6 +164,8 @@ def test_an_encoder_starts_from_public_weights_by_name(tmp_path, monkeypatch):
     for name in ("imagenet", "ResNet18_Weights.IMAGENET1K_V1"):
         encoder = create_encoder("tsm_resnet18", pretrained=name)
         assert torch.equal(encoder.state_dict()["base_model.conv1.weight"], source.conv1.weight)
+    save_encoder(encoder, "tsm_resnet18", tmp_path / "model")
+    assert load_encoder(tmp_path / "model").licence == encoder.licence == "BSD-3-Clause"  # it travels with them
     with pytest.raises(LofiError, match=r"'imagent' is unknown.*Did you mean 'imagenet'"):
         create_encoder("tsm_resnet18", pretrained="imagent")
 
@@ -224,3 +226,14 @@ def test_a_recipe_that_names_one_path_lets_a_folder_name_no_other(tmp_path):
     assert load_encoder(tmp_path / "tsm_resnet18", trusted=trusted).config["parts"][0]["name"] == DOTTED
     with pytest.raises(DataError, match="is a path to code"):
         load_encoder(tmp_path / "tsm_resnet34", trusted=trusted)
+
+
+def test_what_a_file_gave_is_said_once_however_often_a_run_builds_its_encoder(tmp_path, caplog):
+    caplog.set_level("INFO", "lofi_tal")
+    state = create_encoder("tsm_resnet18", **SMALL).state_dict()
+    for name in ("first.pth", "second.pth"):
+        torch.save(state, tmp_path / name)
+        for _ in range(3):
+            create_encoder("tsm_resnet18", pretrained=tmp_path / name, **SMALL)
+    said = [line.rpartition("/")[2] for line in caplog.messages if "tensors loaded" in line]
+    assert said == [f"{name}: {len(state)} tensors loaded" for name in ("first.pth", "second.pth")]

@@ -1,9 +1,11 @@
 """Video encoders under one contract: clips in, a feature vector for each clip out."""
 
 from lofi_tal.encoders.adapters import ADAPTERS, TemporalAdapter, add_adapter, check_adapter
+from lofi_tal.encoders.bases import base_of, hash_weights, hub_name, weights_file
 from lofi_tal.encoders.contract import BATCHNORM_MODES, BatchNorm, Encoder, batchnorms, set_batchnorm_mode
-from lofi_tal.encoders.create import create_encoder, encoder_options, outline_encoder, weights_file
+from lofi_tal.encoders.create import create_encoder, encoder_options, outline_encoder
 from lofi_tal.encoders.foundation import FOUNDATION
+from lofi_tal.encoders.hub import cached_weights, hub_address, hub_cache
 from lofi_tal.encoders.identify import IdentifiedEncoder, identify_encoder
 from lofi_tal.encoders.joined import JoinedEncoder
 from lofi_tal.encoders.parts import adapt_encoder, check_part, layer_groups, layer_rates, trainable
@@ -13,7 +15,6 @@ from lofi_tal.encoders.tsm import TSMResNet, temporal_shift
 from lofi_tal.encoders.weights import (
     ENCODER_FILES,
     LoadReport,
-    base_of,
     load_encoder,
     load_weights,
     save_encoder,
@@ -40,10 +41,15 @@ __all__ = [
     "base_of",
     "batchnorms",
     "build_encoder",
+    "cached_weights",
     "check_adapter",
     "check_part",
     "create_encoder",
     "encoder_options",
+    "hash_weights",
+    "hub_address",
+    "hub_cache",
+    "hub_name",
     "identify_encoder",
     "layer_groups",
     "layer_rates",

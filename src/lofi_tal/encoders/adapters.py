@@ -130,12 +130,18 @@ class _Layout:
         """Note T' of the tokens ``(N, C, T', H', W')`` that a 3-D patch embedding returns."""
         self.steps = tokens.shape[2]
 
-    def adapted(self, adapter: nn.Module, tokens: Tensor) -> Tensor:
+    def adapted(self, adapter: nn.Module, tokens: Tensor, order: str) -> Tensor:
         """Return what an adapter makes of the tokens that a block returned.
 
-        They are ``(N, T', H', W', C)``, ``(N, T'·P, C)`` (perhaps behind some that belong to no frame), or those of
-        frames: ``(N·T, P, C)`` or ``(N·T, H', W', C)``.
+        They are in one of the orders that an encoder names (``token_order``), or else ``(N, T', H', W', C)``,
+        ``(N, T'·P, C)`` (perhaps behind some that belong to no frame), or those of frames: ``(N·T, P, C)`` or
+        ``(N·T, H', W', C)``.
         """
+        if order == "places":
+            return adapter(tokens[:, :, None]).squeeze(2)  # type: ignore[no-any-return]
+        if order == "time last":
+            places = tokens[:, 1:].reshape(len(tokens), -1, self.frames, tokens.shape[-1]).transpose(1, 2)
+            return torch.cat([tokens[:, :1], adapter(places).transpose(1, 2).flatten(1, 2)], 1)
         if tokens.ndim == 5 and len(tokens) == self.clips:
             return adapter(tokens.flatten(2, 3)).reshape(tokens.shape)  # type: ignore[no-any-return]
         if tokens.ndim in (3, 4) and len(tokens) == self.clips * self.frames and not (self.steps and self.frames == 1):
@@ -170,7 +176,7 @@ def _add_temporal(encoder: Encoder, ratio: float = 0.25, kernel: int = 3) -> Non
         channels = next(layer.normalized_shape[-1] for layer in block.modules() if isinstance(layer, nn.LayerNorm))
         device = next(block.parameters()).device
         block.temporal_adapter = TemporalAdapter(channels, ratio=ratio, kernel=int(kernel)).to(device)
-        block.token_layout = layout  # type: ignore[assignment]
+        block.token_layout, block.token_order = layout, encoder.token_order(block)  # type: ignore[assignment]
         block.__class__ = _adapted(type(block))  # type: ignore[arg-type]
 
 
@@ -185,8 +191,8 @@ def _adapted(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, *inputs: Any, **options: Any) -> Any:
         outputs = kind.forward(self, *inputs, **options)
         if isinstance(outputs, tuple):
-            return (self.token_layout.adapted(self.temporal_adapter, outputs[0]), *outputs[1:])
-        return self.token_layout.adapted(self.temporal_adapter, outputs)
+            return (self.token_layout.adapted(self.temporal_adapter, outputs[0], self.token_order), *outputs[1:])
+        return self.token_layout.adapted(self.temporal_adapter, outputs, self.token_order)
 
     return type(f"Adapted{kind.__name__}", (kind,), {"forward": forward, "__doc__": kind.__doc__})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,14 @@ from torch import Tensor
 
 from lofi_tal.encoders.extra import extra
 from lofi_tal.encoders.foundation import FOUNDATION, Family, FoundationEncoder
+from lofi_tal.encoders.hub import INDEX, WEIGHTS, called, is_hub_name
+from lofi_tal.encoders.telling import tell
 from lofi_tal.errors import DataError
 from lofi_tal.fidelity.takes import RESIZE
 from lofi_tal.files import read_json
-from lofi_tal.tensor_files import read_state_dict
+from lofi_tal.tensor_files import check_finite, read_state_dict
 
-logger = logging.getLogger("lofi_tal")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_NOT_ARCHITECTURE = frozenset(
-    {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id",
-     "num_labels", "problem_type", "_name_or_path", "_attn_implementation", "attn_implementation", "auto_map",
-     "output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward", "is_encoder_decoder"}
-)  # fmt: skip
 
 
 def is_checkpoint(start: Path) -> bool:
@@ -47,7 +42,7 @@ def checkpoint_folder(start: str | Path) -> Path:
     path = Path(start)
     if path.is_dir():
         return path
-    if path.is_absolute() or str(start).startswith((".", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(start)):
+    if not is_hub_name(str(start)):
         raise DataError(f"{start} is no folder, and no name on the hub such as MCG-NJU/videomae-base.")
     hub = extra("huggingface_hub", f"weights from the hub ({start})")
     try:
@@ -83,7 +78,8 @@ def checkpoint_options(name: str, folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder / 'config.json'} describes a model {kind!r}, not {family.model_types[0]!r}.{hint}")
     if kind != family.model_types[0]:  # a larger model, of which the encoder is a part
         content = content.get("vision_config") or {}
-    architecture = {key: value for key, value in content.items() if key not in _NOT_ARCHITECTURE}
+    known = FOUNDATION[name].settings()
+    architecture = {key: value for key, value in content.items() if key in known}
     return {"architecture": architecture, **_preprocessing(folder), "licence": _licence(folder, family)}
 
 
@@ -99,7 +95,25 @@ def load_checkpoint(name: str, folder: Path, options: Mapping[str, Any] | None =
         DataError: If a tensor is missing, has another shape, or belongs to nothing that is known.
     """
     encoder = FOUNDATION[name](**{**checkpoint_options(name, folder), **(options or {})})
-    state, where = _read(folder)
+    encoder.name, path = name, checkpoint_weights(folder)
+    tell(str(path.absolute()), f"{path}: {load_tensors(encoder, read_checkpoint(path), path)}")
+    if encoder.licence:
+        text = f"{called(folder)}: the licence of these weights is {encoder.licence}."
+        tell(str(folder.absolute()), text, logging.WARNING)
+    return encoder
+
+
+def load_tensors(encoder: FoundationEncoder, state: Mapping[str, Tensor], path: Path) -> str:
+    """Load the tensors of a checkpoint into an encoder, and return in words what was loaded.
+
+    Args:
+        encoder: Changed in place.
+        state: Names of transformers, and tensors.
+        path: Where they are from.
+
+    Raises:
+        DataError: If a tensor is missing, has another shape, belongs to nothing that is known, or is not finite.
+    """
     own = dict(encoder.base_model.state_dict())
     found = _in_own_names(state, own, encoder.family)
     missing = [key for key in own if key not in found]
@@ -112,13 +126,11 @@ def load_checkpoint(name: str, folder: Path, options: Mapping[str, Any] | None =
     ):
         if keys:
             shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
-            raise DataError(f"{where} does not fit encoder {name!r}: {len(keys)} tensors {problem} ({shown}).")
+            raise DataError(f"{path} does not fit encoder {encoder.name!r}: {len(keys)} tensors {problem} ({shown}).")
+    check_finite(path, found)
     encoder.base_model.load_state_dict(found)
-    told = f"{len(found)} tensors loaded" + (f", {len(state) - len(found)} of other parts" * (len(state) > len(found)))
-    logger.info("%s: %s", where, told)
-    if encoder.licence:
-        logger.warning("%s: the licence of these weights is %s.", folder.name, encoder.licence)
-    return encoder
+    others = f", {len(state) - len(found)} of other parts" * (len(state) > len(found))
+    return f"{len(found)} tensors loaded{others}"
 
 
 def _in_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
@@ -141,23 +153,44 @@ def _renamed(name: str, own: Mapping[str, Tensor], family: Family) -> str:
     return name
 
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], Path]:
-    """Return all tensors of a folder, from one file or from several with an index."""
-    for name in _WEIGHTS:
-        index = folder / f"{name}.index.json"
+def checkpoint_weights(folder: Path) -> Path:
+    """Return the file of a checkpoint's tensors, or the index of several.
+
+    Raises:
+        DataError: If there is none.
+    """
+    for name in WEIGHTS:
         if (folder / name).is_file():
-            return read_state_dict(folder / name), folder / name
-        if index.is_file():
-            return _joined(folder, read_json(index).get("weight_map", {}).values()), index
-    raise DataError(f"{folder} holds no weights: expected {' or '.join(_WEIGHTS)}.")
+            return folder / name
+    raise DataError(f"{folder} holds no weights: expected {' or '.join(WEIGHTS[::2])}.")
 
 
-def _joined(folder: Path, names: Iterable[Any]) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    for name in sorted({str(name) for name in names}):
+def weights_parts(path: Path) -> list[Path]:
+    """Return the files that hold the tensors of a file of weights, or of an index of several.
+
+    Raises:
+        DataError: If an index names files that are not in its folder.
+    """
+    if not path.name.endswith(INDEX):
+        return [path]
+    content = read_json(path)
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    for name in names:
         if Path(name).name != name:
-            raise DataError(f"{folder}: the index of the weights names {name!r}, which is not a file of this folder.")
-        state |= read_state_dict(folder / name)
+            raise DataError(f"{path} names {name!r}, which is not a file of this folder.")
+    return [path.parent / name for name in names]
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a file of weights, or of the files that an index names.
+
+    Raises:
+        DataError: If a file cannot be read safely.
+    """
+    state: dict[str, Tensor] = {}
+    for part in weights_parts(path):
+        state |= read_state_dict(part)
     return state
 
 

@@ -110,6 +110,14 @@ class Encoder(nn.Module, abc.ABC):
         """
         return grouped(self, self.blocks())
 
+    def token_order(self, block: nn.Module) -> str:
+        """Return how a transformer block lays out its tokens, where their shape alone does not say where time is.
+
+        ``places`` is ``(N·P, T', C)``, each of the P places by itself; ``time last`` is ``(N, 1 + P·T', C)``, a class
+        token and then the steps of each place in a row; empty: time comes before the places.
+        """
+        return ""
+
     @abc.abstractmethod
     def encode(self, frames: Tensor, frames_per_clip: int) -> Tensor:
         """Return features ``(N, C)`` of normalised frames ``(N·T, 3, H, W)``."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lofi_tal.encoders.bases import is_public, weights_file
 from lofi_tal.encoders.checkpoints import checkpoint_folder, checkpoint_options, is_checkpoint, load_checkpoint
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.foundation import FOUNDATION
-from lofi_tal.encoders.public import PUBLIC_WEIGHTS, public_weights
+from lofi_tal.encoders.public import LICENCES
 from lofi_tal.encoders.registry import build_encoder
+from lofi_tal.encoders.telling import tell
 from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.timm_weights import load_public
 from lofi_tal.encoders.weights import is_adapted, load_encoder, load_weights
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json
-
-logger = logging.getLogger("lofi_tal")
-_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def create_encoder(name: str, *, pretrained: str | Path | None = None, **options: Any) -> Encoder:
@@ -42,19 +39,20 @@ def create_encoder(name: str, *, pretrained: str | Path | None = None, **options
         DataError: If weights are missing, cannot be read or do not fit.
     """
     if name in FOUNDATION and pretrained is not None and not _is_own(pretrained):
-        checkpoint = load_checkpoint(name, checkpoint_folder(pretrained), options)
-        checkpoint.name = name
-        return checkpoint
+        return load_checkpoint(name, checkpoint_folder(pretrained), options)
     encoder = build_encoder(name, encoder_options(name, options, pretrained), dotted=True)
     if pretrained is None:
         return encoder
     if is_adapted(Path(pretrained)):
         return _adapted(Path(pretrained), encoder)
     if isinstance(encoder, TimmEncoder) and pretrained == "imagenet":
-        logger.info("%s: %s", encoder.config["model"], load_public(encoder))
+        model = encoder.config["model"]
+        tell(model, f"{model}: {load_public(encoder)}")
     else:
         path = weights_file(pretrained, name)
-        logger.info("%s: %s", path, load_weights(encoder, path))
+        tell(str(path.absolute()), f"{path}: {load_weights(encoder, path)}")
+        if is_public(pretrained, name):
+            encoder.licence = LICENCES.get(name, "")
     return encoder
 
 
@@ -116,18 +114,3 @@ def _is_own(start: str | Path) -> bool:
     """Say whether weights of an encoder of transformers lie in a folder or file of this package."""
     path = Path(start)
     return (path.is_dir() and not is_checkpoint(path)) or path.is_file()
-
-
-def weights_file(pretrained: str | Path, name: str = "") -> Path:
-    """Return the file of weights: of a path, or of a name of public weights for the encoder ``name``.
-
-    Raises:
-        LofiError: If there are no such public weights.
-        DataError: If they are not there and cannot be downloaded.
-    """
-    path = Path(pretrained)
-    is_path = isinstance(pretrained, Path) or os.sep in pretrained or path.suffix in _SUFFIXES or path.exists()
-    if isinstance(pretrained, str) and (pretrained in PUBLIC_WEIGHTS or not is_path):
-        return public_weights(pretrained, name)
-    inside = "model.safetensors" if is_checkpoint(path) else "encoder.safetensors"
-    return path / inside if path.is_dir() else path

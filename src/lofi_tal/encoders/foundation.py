@@ -12,6 +12,7 @@ Shapes: N clips, T frames, H × W pixels, C channels, K tokens.
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
@@ -23,7 +24,7 @@ from torch.nn import functional
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.extra import extra
 from lofi_tal.encoders.tsm import IMAGENET_MEAN, IMAGENET_STD
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, nearest
 from lofi_tal.fidelity.takes import RESIZE, Takes
 
 
@@ -74,6 +75,13 @@ class FoundationEncoder(Encoder):
     ) -> None:
         settings = dict(architecture or {})
         transformers = extra("transformers", f"encoder {self.family.model_types[0]!r}")
+        known = self.settings()
+        for key in settings:
+            if key not in known:
+                raise LofiError(
+                    f"architecture of {self.family.model_types[0]!r}: there is no setting {key!r}."
+                    f"{nearest(str(key), known)}"
+                )
         try:
             config = transformers.AutoConfig.for_model(self.family.model_types[0], **settings)
         except Exception as error:  # its checks raise errors of their own kinds
@@ -84,6 +92,21 @@ class FoundationEncoder(Encoder):
         self.licence = licence
         self.takes = self._takes(config, resize)
         self.base_model = self._build(transformers, config)
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """Return the settings of the model itself, which an architecture may have.
+
+        Those of every model of transformers are left out: some make it fetch code from the hub (a named implementation
+        of attention).
+
+        Raises:
+            LofiError: If transformers is not installed.
+        """
+        transformers = extra("transformers", f"encoder {cls.family.model_types[0]!r}")
+        own = inspect.signature(transformers.CONFIG_MAPPING[cls.family.model_types[0]]).parameters.values()
+        common = inspect.signature(transformers.PreTrainedConfig).parameters
+        return [one.name for one in own if one.name not in common and one.kind is not one.VAR_KEYWORD]
 
     @classmethod
     def _takes(cls, config: Any, resize: float) -> Takes:
@@ -128,6 +151,11 @@ class VideoMAE(FoundationEncoder):
         licence="CC-BY-NC-4.0",
     )  # fmt: skip
     positions: Tensor
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """Return the settings of the model; ``qkv_bias`` is what checkpoints of earlier releases call ``qv_bias``."""
+        return [*super().settings(), "qkv_bias"]
 
     @staticmethod
     def _build(transformers: Any, config: Any) -> nn.Module:
@@ -239,6 +267,10 @@ class VideoPrism(FoundationEncoder):
             ("end", model.layernorm2),
         ]
 
+    def token_order(self, block: nn.Module) -> str:
+        """Return where time is: the temporal layers see each place by itself."""
+        return "places" if any(block is layer for layer in self.base_model.temporal_layers) else ""
+
     def _tokens(self, clips: Tensor) -> Tensor:
         hidden: Tensor = self.base_model(clips, interpolate_pos_encoding=True).last_hidden_state
         return hidden
@@ -265,6 +297,10 @@ class TimeSformer(FoundationEncoder):
     @staticmethod
     def _build(transformers: Any, config: Any) -> nn.Module:
         return cast(nn.Module, transformers.TimesformerModel(config))
+
+    def token_order(self, block: nn.Module) -> str:
+        """Return where time is: the frames of a place stand in a row, behind the class token."""
+        return "time last"
 
     def _tokens(self, clips: Tensor) -> Tensor:
         config = self.base_model.config  # which its layers lay the tokens out by

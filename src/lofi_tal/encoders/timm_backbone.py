@@ -10,7 +10,7 @@ Shapes: N clips, T frames, H × W pixels, C channels.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -96,14 +96,8 @@ class TimmEncoder(Encoder):
         return features.float().view(-1, frames_per_clip, self.channels).mean(1)
 
 
-def build_backbone(model: str, *, drop_path: float = 0.0, img_size: int | None = None, pretrained: bool = False) -> Any:
-    """Return a model of timm without its classifier, for frames of any size where it can be had.
-
-    Args:
-        model: Name, with or without a tag.
-        drop_path: Stochastic depth.
-        img_size: Side in pixels, for networks that fix it.
-        pretrained: With its public weights, which timm downloads.
+def known_model(model: str) -> Any:
+    """Return what timm says of the public weights of a model, by its name with or without a tag.
 
     Raises:
         LofiError: If timm is not installed or has no such model.
@@ -113,9 +107,38 @@ def build_backbone(model: str, *, drop_path: float = 0.0, img_size: int | None =
     if not timm.is_model(base):  # nor a path or an address: timm would read them
         known = timm.list_models()
         raise LofiError(f"timm has no model {model!r}, out of {len(known)}.{nearest(base, known)}")
+    try:
+        return timm.get_pretrained_cfg(model)
+    except RuntimeError as error:  # its way to refuse a tag
+        raise LofiError(f"timm cannot build {model!r}: {' '.join(str(error).split())}.") from error
+
+
+def build_backbone(
+    model: str,
+    *,
+    drop_path: float = 0.0,
+    img_size: int | None = None,
+    pretrained: bool = False,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Any:
+    """Return a model of timm without its classifier, for frames of any size where it can be had.
+
+    Args:
+        model: Name, with or without a tag.
+        drop_path: Stochastic depth.
+        img_size: Side in pixels, for networks that fix it.
+        pretrained: With its public weights, which timm downloads.
+        weights: These public weights, if they need no download.
+
+    Raises:
+        LofiError: If timm is not installed or has no such model.
+    """
+    fixed = getattr(known_model(model), "fixed_input_size", False)
+    timm = extra("timm", "encoder 'timm'")
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    if weights is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
     options |= ({"drop_path_rate": drop_path} if drop_path else {}) | ({"img_size": img_size} if img_size else {})
-    fixed = timm.get_pretrained_cfg(base).fixed_input_size
     ways: list[dict[str, Any]] = [{"dynamic_img_size": True}, {}] if fixed and img_size is None else [{}]
     for way in ways:
         try:

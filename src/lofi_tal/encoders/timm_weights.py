@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
-from lofi_tal.encoders.timm_backbone import TimmEncoder, build_backbone
-from lofi_tal.errors import DataError
+from lofi_tal.encoders.timm_backbone import TimmEncoder, build_backbone, known_model
+from lofi_tal.errors import DataError, LofiError
+from lofi_tal.tensor_files import check_finite
 
 _TENSORFLOW = ("_conv_stem.", "_bn0.", "_blocks.")
 """How names begin in files for efficientnet_pytorch, all of which were converted from TensorFlow."""
 
 
-def load_public(encoder: TimmEncoder) -> str:
+def load_public(encoder: TimmEncoder, weights: Mapping[str, Tensor] | None = None) -> str:
     """Load timm's weights of the model and its tag, and say what was loaded.
 
+    Args:
+        encoder: Changed in place.
+        weights: As timm publishes them, where they are at hand; by default timm gets them.
+
     Raises:
-        DataError: If timm has none, or they are not in its cache and cannot be downloaded.
+        DataError: If timm has none, they are not in its cache and cannot be downloaded, or those given do not fit.
     """
     config = encoder.config
     try:
-        source = build_backbone(config["model"], img_size=config.get("img_size"), pretrained=True)
+        source = build_backbone(config["model"], img_size=config.get("img_size"), pretrained=True, weights=weights)
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if weights is not None:
+            raise DataError(f"The weights do not fit timm's model {config['model']!r}: {reason}") from error
         raise DataError(
             f"timm's weights of {config['model']!r} are not cached and cannot be downloaded ({reason}). On a machine "
             "with a network save them (timm.create_model(..., pretrained=True).state_dict()) and give the file with "
@@ -32,8 +40,21 @@ def load_public(encoder: TimmEncoder) -> str:
     encoder.licence = str(source.pretrained_cfg.get("license") or "")
     own = encoder.state_dict()
     state = timm_names(source.state_dict(), own)
+    check_finite(Path(config["model"]), state)
     encoder.load_state_dict({key: state.get(key, value) for key, value in own.items()})
     return f"{len(state)} tensors of timm's weights loaded, their licence is {encoder.licence or 'not known'}"
+
+
+def timm_hub_name(model: str) -> str:
+    """Return where on the hub timm's weights of a model are.
+
+    Raises:
+        LofiError: If timm is not installed, has no such model, or keeps its weights elsewhere.
+    """
+    found = getattr(known_model(model), "hf_hub_id", None)
+    if not found:
+        raise LofiError(f"timm keeps the weights of {model!r} outside the hub, where adapters alone cannot name them.")
+    return str(found)
 
 
 def timm_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,15 +20,17 @@ from torch import Tensor
 from lofi_tal.artefacts import check_files
 from lofi_tal.bounds import Options
 from lofi_tal.encoders.adapters import add_adapter, is_of_an_adapter
+from lofi_tal.encoders.bases import Base, base_file
+from lofi_tal.encoders.checkpoints import load_tensors, read_checkpoint
 from lofi_tal.encoders.contract import Encoder
-from lofi_tal.encoders.public import public_source, public_weights
+from lofi_tal.encoders.foundation import FoundationEncoder
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
-from lofi_tal.encoders.timm_weights import check_origin, names_in_order, timm_names
+from lofi_tal.encoders.timm_backbone import TimmEncoder
+from lofi_tal.encoders.timm_weights import check_origin, load_public, names_in_order, timm_names
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import hash_file, plain_file, write_bytes, write_json
+from lofi_tal.files import write_bytes, write_json
 from lofi_tal.model_files import (
     ComponentFile,
-    Description,
     build_for,
     check_tensors,
     read_description,
@@ -40,16 +42,7 @@ from lofi_tal.tensor_files import check_finite, read_state_dict
 
 ENCODER_FILES = ("encoder.safetensors", "encoder.json")
 """What :func:`save_encoder` writes."""
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 _CLASSIFIERS = re.compile(r"^(fc|new_fc|cls_head|classifier|head)\.")
-
-
-class Base(Description):
-    """The weights that saved adapters belong to: public ones by name, or a file."""
-
-    pretrained: Annotated[str, Field(max_length=200)] | None = None
-    weights: Annotated[str, Field(max_length=4096)] | None = None
-    hash: Annotated[str, Field(max_length=200)]
 
 
 class EncoderFile(ComponentFile):
@@ -57,6 +50,7 @@ class EncoderFile(ComponentFile):
 
     adapter: Options | None = None
     base: Base | None = None
+    licence: Annotated[str, Field(max_length=200)] = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +82,8 @@ def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, 
     description: dict[str, Any] = {"name": name, "config": encoder.config, "facts": dict(facts or {})}
     if name in (outside := ENCODERS.outside()):
         description["package"] = outside[name]
+    if encoder.licence and "licence" not in encoder.config:
+        description["licence"] = encoder.licence
     if encoder.adapter is not None:
         description["adapter"] = encoder.adapter
     base = None if encoder.adapter is None else encoder.base
@@ -96,22 +92,6 @@ def save_encoder(encoder: Encoder, name: str, folder: Path, facts: Mapping[str, 
         state = {key: value for key, value in state.items() if is_of_an_adapter(key)}
     write_bytes(folder / "encoder.safetensors", save(state, metadata=base))
     write_json(folder / "encoder.json", description)
-
-
-def base_of(name: str, *, pretrained: str | None, weights: Path | None) -> dict[str, str] | None:
-    """Return what names the weights that adapters are put on, for ``encoder.base``; None for random ones.
-
-    Args:
-        name: Of the encoder.
-        pretrained: Name of public weights.
-        weights: File, or folder of an encoder.
-    """
-    if pretrained is not None:
-        return {"pretrained": pretrained, "hash": hash_file(public_weights(pretrained, name))}
-    if weights is None:
-        return None
-    file = (weights / "encoder.safetensors" if weights.is_dir() else weights).absolute()
-    return {"weights": str(file), "hash": hash_file(file)}
 
 
 def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
@@ -146,6 +126,7 @@ def load_encoder(folder: Path, *, trusted: Collection[str] = ()) -> Encoder:
     report = _load(encoder, weights, wanted)
     if report.missing or report.unused:
         raise DataError(f"{weights} does not fit {name!r}: {report}.")
+    encoder.licence = described.licence or encoder.licence
     return encoder
 
 
@@ -165,16 +146,26 @@ def _built(described: EncoderFile, folder: Path, trusted: Collection[str]) -> En
             return encoder
 
         return build_for(weights, name, with_adapters)
-    base = _base_file(described.base, name, folder, fetch=name in trusted)
-    state = read_state_dict(base)
+    base = base_file(described.base, name, described.config, folder, fetch=name in trusted)
+    state = read_checkpoint(base)
     with SizeLimit(name, {key: tuple(value.shape) for key, value in state.items()}, base):
         encoder = build()
-    load_weights(encoder, base)
+        _load_base(encoder, state, base, public=described.base.pretrained is not None)
     if described.adapter is not None:
         with SizeLimit(f"the adapters of {name}", read_shapes(weights), weights):
             add_adapter(encoder, **described.adapter)
     encoder.base = described.base.model_dump(exclude_none=True)
     return encoder
+
+
+def _load_base(encoder: Encoder, state: Mapping[str, Tensor], path: Path, *, public: bool) -> None:
+    """Load what adapters belong to, under the names of whoever has published it or under our own."""
+    if isinstance(encoder, FoundationEncoder) and not encoder.state_dict().keys() <= state.keys():
+        load_tensors(encoder, state, path)
+    elif isinstance(encoder, TimmEncoder) and public:
+        load_public(encoder, state)
+    else:
+        _fill(encoder, state, path, lambda key: True)
 
 
 def is_adapted(folder: Path) -> bool:
@@ -185,41 +176,6 @@ def is_adapted(folder: Path) -> bool:
     """
     path = folder / ENCODER_FILES[1]
     return path.is_file() and read_description(path, EncoderFile).adapter is not None
-
-
-def _base_file(base: Base, name: str, folder: Path, *, fetch: bool) -> Path:
-    """Return the file of the weights that saved adapters belong to: public, beside them, or where it was.
-
-    Public ones are downloaded only with ``fetch``: what a stranger's folder says opens no connection.
-
-    Raises:
-        DataError: If it is not there, or is another one.
-    """
-    if base.pretrained is not None:
-        path = public_source(base.pretrained, name)[1]
-        if not fetch and not path.is_file():
-            raise DataError(
-                f"{path.name} is not in {path.parent}, and what a folder says downloads nothing: fetch it once, with "
-                f"create_encoder({name!r}, pretrained={base.pretrained!r})."
-            )
-        path = public_weights(base.pretrained, name)
-    else:
-        recorded = Path(base.weights or "none")
-        beside = folder / f"base{recorded.suffix}"
-        path = beside if beside.is_file() else recorded
-        if not path.is_file():
-            raise DataError(
-                f"{folder} holds adapters alone, and the weights that they belong to are not at {recorded}: put that "
-                f"file into the folder as {beside.name}."
-            )
-    plain_file(path, path.parent)
-    if path.suffix not in _SUFFIXES:  # the folder may be a stranger's, who names any file of this machine
-        raise DataError(f"{path} is no file of weights: expected a name that ends in {', '.join(_SUFFIXES)}.")
-    if (found := hash_file(path)) != base.hash:
-        raise DataError(
-            f"{folder} holds adapters for other weights than those in {path} (hash {found}, not {base.hash})."
-        )
-    return path
 
 
 def load_weights(encoder: Encoder, path: Path) -> LoadReport:
@@ -241,8 +197,12 @@ def _load(encoder: Encoder, path: Path, wanted: Callable[[str], bool]) -> LoadRe
     """Load the tensors whose names are wanted; see :func:`load_weights`."""
     if path.name == ENCODER_FILES[0]:
         check_files(path.parent, path.name)
+    return _fill(encoder, read_state_dict(path), path, wanted)
+
+
+def _fill(encoder: Encoder, given: Mapping[str, Tensor], path: Path, wanted: Callable[[str], bool]) -> LoadReport:
+    """Load the tensors whose names are wanted; ``path`` is where they are from."""
     own = {key: value for key, value in encoder.state_dict().items() if wanted(key)}
-    given = read_state_dict(path)
     check_origin(encoder, given)
     state, in_order = _translated(given, own)
     if any(is_of_an_adapter(key) and key not in own for key in state):

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from lofi_tal.config import Recipe
 from lofi_tal.data import SnippetDataset, TruthVideo, as_clips, training_windows
-from lofi_tal.encoders import Encoder, create_encoder, load_encoder, weights_file
+from lofi_tal.encoders import Encoder, create_encoder, hash_weights, load_encoder, weights_file
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.files import hash_file, plain_file
@@ -248,7 +248,7 @@ def _hash_of_weights(path: Path | None) -> str | None:
         return None if path is None else hash_file(path)
     file = weights_file(path)
     plain_file(file, path)
-    return hash_file(file)
+    return hash_weights(file)
 
 
 def _check_length(head: Head, windows: Windows) -> None:

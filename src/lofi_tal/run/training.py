@@ -26,6 +26,7 @@ from lofi_tal.encoders import ENCODER_FILES, Encoder, adapt_encoder, base_of, sa
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS
 from lofi_tal.files import hash_file, hash_object
+from lofi_tal.recipes.encoder import start_of
 from lofi_tal.run.context import Context
 from lofi_tal.run.data import Clips, RunData
 from lofi_tal.run.first_batch import show_clips, show_videos
@@ -257,7 +258,7 @@ def adapted(context: Context, make: Callable[[], Encoder], *, untrained: bool = 
         torch.manual_seed(derive_seed(context.recipe.seed, "adapter"))
         adapt_encoder(encoder, **section.adapting())
         if section.save == "adapter" and encoder.base is None:
-            encoder.base = base_of(section.name, pretrained=section.pretrained, weights=section.weights)
+            encoder.base = base_of(encoder, start_of(section))
     return encoder
 
 
