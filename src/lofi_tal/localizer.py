@@ -20,11 +20,12 @@ from lofi_tal.data import VideoFile, stream_snippets
 from lofi_tal.encoders import Encoder, load_encoder, save_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import SHEET, ScoreSheet, load_sheet, save_sheet
-from lofi_tal.files import write_json
+from lofi_tal.files import write_json, write_text
 from lofi_tal.folders import read_whole, replaced
 from lofi_tal.heads import Head, Proposals, load_head, save_head
+from lofi_tal.model_card import model_card
 from lofi_tal.model_files import ComponentFile, Description, read_description
-from lofi_tal.model_folders import OWN_FILES, RECORD, find_model
+from lofi_tal.model_folders import CARD, OWN_FILES, RECORD, find_model
 from lofi_tal.runtime import make_fabric
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
@@ -112,15 +113,19 @@ class Localizer:
         return f"Localizer({seen}, {self.head.name}, {len(self.labels)} classes, {self.grid.snippets}×{self.size}px)"
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights as safetensors and settings as JSON.
+        """Write weights as safetensors, settings as JSON, and a card (``README.md``) for people.
 
         A model that is in the folder is replaced as a whole: who reads it at that moment gets the old one or the new.
         Other files in the folder stay.
         """
-        with replaced(Path(folder), OWN_FILES, RECORD) as new:
+        with replaced(Path(folder), (*OWN_FILES, CARD), RECORD) as new:
             _write_parts(self, new)
             files = check_words(new, sorted(path.name for path in new.iterdir()))
-            write_json(new / RECORD, sealed({**_settings_of(self), "files": files}))
+            settings = _settings_of(self)
+            write_json(new / RECORD, sealed({**settings, "files": files}))
+            calibrated = self.sheet is not None and self.sheet.calibration is not None
+            card = model_card(settings, self.encoder, self.encoder_name, self.head, calibrated=calibrated)
+            write_text(new / CARD, card)
 
     def predict(
         self,

@@ -8,6 +8,8 @@ from lofi_tal.folders import settled
 
 RECORD = "localizer.json"
 SHEET = "scores.json"
+CARD = "README.md"
+"""For people; never read, and anybody may change it."""
 OWN_FILES = (
     RECORD,
     *(f"{part}.{kind}" for part in ("encoder", "head", "classifier") for kind in ("safetensors", "json")),
