@@ -1,4 +1,4 @@
-"""The studio as a process: what it has acknowledged is there after ``kill -9``, and Ctrl-C and SIGTERM end it in order."""
+"""The studio as a process: what it acknowledged is there after ``kill -9``; Ctrl-C and SIGTERM end it in order."""
 
 from __future__ import annotations
 

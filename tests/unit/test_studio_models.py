@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from lofi_tal.artefacts import sealed
 from lofi_tal.evaluation.sureness import MEASURES
-from lofi_tal.files import write_json, write_text
+from lofi_tal.files import read_json, write_json, write_text
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.studio.application import create_app
 from lofi_tal.studio.desk import Desk
@@ -188,6 +188,25 @@ def test_a_recipe_of_a_run_is_given_the_labels_and_videos_at_hand(folder, open_s
                          "--device", "auto", "--resume"]  # fmt: skip
 
 
+def test_a_training_starts_from_a_finished_run_and_says_what_changed_since(folder, open_studio):
+    run = make_run(folder / "runs" / "first")
+    before = read_json(folder / "labels.json")
+    before["database"]["d"]["annotations"].pop()
+    write_json(run / "labels.json", before)
+    client = open_studio()
+    body = {"kind": "train", "output": "again", "options": {"from": "runs/first", "unchecked": True}}
+    shown = post(client, "/api/jobs", **body, preview=True).json()
+    words = shlex.split(shown["command"])
+    assert words[:3] == ["lofi", "run", str(run / "recipe.yaml")], "its recipe, with the labels at hand"
+    assert words[words.index("--from") + 1] == str(run)
+    assert "Labels changed since runs/first: 1 of 2 videos differ: 1 added." in shown["notes"]
+    job = post(client, "/api/jobs", **body).json()
+    assert job["command"] == shown["command"]
+    assert wait_for(client, job["id"])["state"] == "done"
+    write_json(run / "labels.json", read_json(folder / "labels.json"))
+    assert "The labels are those of runs/first." in post(client, "/api/jobs", **body, preview=True).json()["notes"]
+
+
 def test_a_recipe_beside_the_labels_may_be_taken_but_no_link_out(folder, open_studio):
     write_text(folder / "own.yaml", "seed: 1\n")
     write_text(folder.parent / "outside.yaml", "seed: 1\n")
@@ -219,6 +238,7 @@ TRAIN = {"kind": "train", "output": "x"}
         ("jobs", TRAIN | {"options": {"settings": {"lofi.epochs=1 --set x": 1}}}, 400, "no key"),
         ("jobs", TRAIN | {"options": {"device": "cpu; rm"}}, 400, "device"),
         ("jobs", TRAIN | {"options": {"budget": "--help"}}, 400, "budget"),
+        ("jobs", TRAIN | {"options": {"from": "/etc"}}, 400, "no finished run; allowed: runs/first."),
         ("jobs", TRAIN | {"options": {"shell": True}}, 400, "unknown"),
         ("jobs", TRAIN | {"options": []}, 400, "expected an object"),
         ("jobs", TRAIN | {"options": {"resume": 1}}, 400, "neither true nor false"),

@@ -61,11 +61,13 @@ export class Training {
     known.id = "known-recipes";
     known.append(...runs.map((run) => new Option(run.name, run.name)));
     recipe.setAttribute("list", known.id);
+    const starts = runs.filter((run) => run.finished && run.model).map((run) => [run.name, run.name]);
+    const from = choice([["", "new weights"], ...starts], "");
     const [anyway, unchecked] = tick("train even if some videos cannot be read");
     const budget = input("text", "", { placeholder: "such as 30min or 2h", spellcheck: false });
     const words = command(this.app.state.commands?.run || "");
     const found = make("div", "said");
-    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
+    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(from.value ? { from: from.value } : {}), ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
     const preview = async () => {
       try {
         const answer = await post("/api/jobs", { ...body(), preview: true });
@@ -79,8 +81,8 @@ export class Training {
       await this.show("jobs", job.id);
       this.app.toast((job.notes || []).join(" ") || "The training has begun.");
     });
-    for (const node of [name, recipe, budget, unchecked]) node.addEventListener("change", preview);
-    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
+    for (const node of [name, recipe, from, budget, unchecked]) node.addEventListener("change", preview);
+    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Start from", from, "The weights of a finished run: stage 1 is skipped. Without a recipe, that of the run is taken."), field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
     this.body.replaceChildren(make("p", "", "Checks the videos, proposes a recipe and runs it, as a process of its own: you can close this page, or stop the studio."), form);
     await preview();
   }
