@@ -115,6 +115,20 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
     return Training([*commands, run], output, (*notes, *_label_changes(since, places.labels)))
 
 
+def plan_comparison(places: Places, runs: Sequence[RunFacts], page: Path) -> list[str]:
+    """Return the command that compares runs by the labels as they are now, and writes the page.
+
+    Raises:
+        LofiError: If there are fewer than two runs, or one is not finished.
+    """
+    if len(runs) < 2:
+        raise LofiError("Give two runs or more to compare.")
+    if lacking := [run.name for run in runs if not run.arms]:
+        raise LofiError(f"Run {lacking[0]!r} has no finished arm: finish it first.")
+    paths = [str(run.path) for run in runs]
+    return ["compare", *paths, "--annotations", str(places.labels), "--output", str(page)]
+
+
 def check_labels(labels: Path) -> tuple[str, ...]:
     """Return the warnings of ``lofi data check`` about the labels alone, which takes no time.
 

@@ -13,6 +13,7 @@ const KINDS = {
 const percent = (share) => (typeof share === "number" ? `${(100 * share).toFixed(1)} %` : "–");
 const size = (bytes) => (bytes ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : "–");
 const spell = (value, unit) => (unit === "mAP" ? percent(value) : unit === "s" ? (value ? clock(value, 0) : "–") : unit === "bytes" ? size(value) : value === null || value === undefined ? "–" : String(value));
+const TITLES = { train: "Training", detect: "Finding drafts", compare: "Comparison" };
 const best = (run) => run.map?.lofi?.fused ?? Object.values(run.map || {})[0]?.fused ?? null;
 
 export class Training {
@@ -109,7 +110,7 @@ export class Training {
 
   #job(job) {
     const row = make("div", `job ${job.state}`);
-    const name = button(job.output || (job.kind === "train" ? "Training" : "Drafts"), () => this.#follow(job.id), "name");
+    const name = button(job.output || TITLES[job.kind] || job.kind, () => this.#follow(job.id), "name");
     name.setAttribute("aria-current", String(job.id === this.log.id));
     row.append(name, make("span", `state ${job.state}`, job.state));
     if (job.state === "running") {
@@ -121,6 +122,11 @@ export class Training {
     }
     if (job.kind === "train" && ["stopped", "failed", "lost"].includes(job.state)) row.append(button("Resume", () => this.#resume(job)));
     if (job.state === "done" && job.kind === "train") row.append(button("See the errors", () => this.show("runs").then(() => this.#mistakes(job.output))));
+    if (job.state === "done" && job.kind === "compare") {
+      const page = make("a", "", "Open the page");
+      Object.assign(page, { href: `/api/jobs/${encodeURIComponent(job.id)}/page`, target: "_blank", rel: "noopener" });
+      row.append(page);
+    }
     row.append(make("p", "muted", job.text || ""));
     return row;
   }
@@ -167,7 +173,7 @@ export class Training {
     if (this.dialog.open && this.tab === "jobs") {
       if (this.list?.isConnected) this.#drawJobs(jobs);
       else await this.show("jobs", id);
-    } else if (job.state !== "running" && this.told === `${id} running`) this.app.toast(`${job.kind === "train" ? "Training" : "Finding drafts"}: ${job.state}.`);
+    } else if (job.state !== "running" && this.told === `${id} running`) this.app.toast(`${TITLES[job.kind] || job.kind}: ${job.state}.`);
     this.told = `${id} ${job.state}`;
     if (job.state === "done" && document.getElementById("sort").value.startsWith("sure:")) this.app.list.order();
     const running = jobs.filter((one) => one.state === "running").length;
@@ -219,7 +225,14 @@ export class Training {
       for (const row of settings) add(row.name, row.values, "");
       const box = make("div", "scroll card");
       box.append(table);
-      this.detail.replaceChildren(make("h3", "", "Side by side"), box);
+      const full = button("Compare in full", async () => {
+        try {
+          await this.app.saver.settled();
+          await this.show("jobs", (await post("/api/jobs", { kind: "compare", runs })).id);
+        } catch (problem) { this.app.toast(problem.message); }
+      });
+      const hint = make("p", "muted", "As each run was evaluated. In full: by the labels as they are now, with intervals, classes, errors, and what was fixed and broken by video.");
+      this.detail.replaceChildren(make("h3", "", "Side by side"), box, hint, full);
     } catch (problem) { this.detail.replaceChildren(make("p", "notice", problem.message)); }
   }
 
