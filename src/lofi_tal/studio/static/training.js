@@ -186,7 +186,7 @@ export class Training {
       this.body.replaceChildren(make("p", "muted", "There is no run yet."));
       return;
     }
-    const table = make("table");
+    const table = make("table", "runs");
     table.append(headRow(["Compare", "Run", "mAP", "Time", "Memory", ""], [2, 3, 4]));
     const rows = table.appendChild(make("tbody"));
     for (const run of runs) {
