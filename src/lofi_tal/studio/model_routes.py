@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from lofi_tal.errors import LofiError, one_line
 from lofi_tal.studio.answers import Json, read_body, status_of
-from lofi_tal.studio.models import MOST_COMPARED, ModelSide
+from lofi_tal.studio.comparisons import MOST_COMPARED, page_of
+from lofi_tal.studio.models import ModelSide
 from lofi_tal.studio.serving import send_file
 
 _PAGE = (
@@ -100,8 +101,9 @@ def _compare(models: ModelSide, request: Request) -> dict[str, Any]:
 
 async def _page(request: Request) -> Response:
     """Answer with the page of a comparison."""
-    path = await run_in_threadpool(request.app.state.models.page_of, request.path_params["id"])
-    answer = await send_file(request, path, "text/html; charset=utf-8")
+    models: ModelSide = request.app.state.models
+    job = await run_in_threadpool(models.jobs.get, request.path_params["id"])
+    answer = await send_file(request, page_of(models.desk.work, job), "text/html; charset=utf-8")
     answer.headers["Content-Security-Policy"] = _PAGE
     return answer
 

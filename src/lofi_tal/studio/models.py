@@ -12,6 +12,7 @@ from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing, doubt_of
 from lofi_tal.studio.commands import Places, fitting, plan_comparison, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.comparisons import COMPARE, PAGE, comparisons_of, read_names
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.drafts import shown_by
 from lofi_tal.studio.following import Follower
@@ -21,8 +22,6 @@ from lofi_tal.studio.run_mistakes import VideoLabels, mistakes_of
 from lofi_tal.studio.runs import RunFacts, find_runs, require_run, side_by_side
 
 TRAIN = "train"
-COMPARE = "compare"
-MOST_COMPARED = 12
 
 
 class ModelSide:
@@ -78,7 +77,7 @@ class ModelSide:
         files, left = self._files(body.get("videos", "new"))
         notes = [f"{left} new videos are left for the next time: a command cannot name more."] if left else []
         with self._starting:
-            found = self._new_folder(self.bringing.found.absolute())
+            found = _new_folder(self.bringing.found.absolute())
             command = plan_detection(self._places(), model, list(files.values()), found, body.get("device"), threshold)
             if body.get("preview") is True:
                 return {"command": as_line([command]), "notes": notes}
@@ -162,29 +161,14 @@ class ModelSide:
         Raises:
             LofiError: If there is no such run, or they cannot be compared.
         """
-        names = body.get("runs")
-        if not isinstance(names, list) or len(names) > MOST_COMPARED or not all(isinstance(one, str) for one in names):
-            raise LofiError(f"runs: expected a list of 2 to {MOST_COMPARED} names of runs.")
         self.desk.flush()
         with self._starting:
-            page = self._new_folder(self.desk.work.absolute() / "comparisons") / "page.html"
-            command = plan_comparison(self._places(), self._chosen(names), page)
+            page = _new_folder(comparisons_of(self.desk.work)) / PAGE
+            command = plan_comparison(self._places(), self._chosen(read_names(body)), page)
             if body.get("preview") is True:
                 return {"command": as_line([command]), "notes": []}
             page.parent.mkdir(parents=True)
             return self._begun(self.jobs.start(COMPARE, [command], {"page": page.parent.name}), [])
-
-    def page_of(self, name: str) -> Path:
-        """Return the page that a comparison has written.
-
-        Raises:
-            MissingError: If the job is none, or has written none.
-        """
-        job = self.jobs.get(name)
-        folder = str(job.facts.get("page", ""))
-        if job.kind != COMPARE or not (folder.isascii() and folder.isdigit()):
-            raise MissingError(f"Job {name!r} writes no page.")
-        return self.desk.work.absolute() / "comparisons" / folder / "page.html"
 
     def _chosen(self, names: Iterable[str]) -> list[RunFacts]:
         """Return runs by their names, the oldest first: the others are compared with it."""
@@ -233,17 +217,17 @@ class ModelSide:
             raise LofiError('videos: expected a list of ids, or "new".')
         return {one: files[one].absolute() for one in wanted}, 0
 
-    @staticmethod
-    def _new_folder(root: Path) -> Path:
-        """Return a folder for what a job writes, which nobody has used."""
-        number = 1
-        while (root / str(number)).exists():
-            number += 1
-        return root / str(number)
-
     def _begun(self, job: Job, notes: list[str]) -> dict[str, Any]:
         self.desk.tell({"kind": "job", "id": job.id})
         return job.to_json() | {"notes": notes}
+
+
+def _new_folder(root: Path) -> Path:
+    """Return a folder for what a job writes, which nobody has used."""
+    number = 1
+    while (root / str(number)).exists():
+        number += 1
+    return root / str(number)
 
 
 class BusyError(ConflictError):
