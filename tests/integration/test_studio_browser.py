@@ -161,6 +161,7 @@ def test_a_user_labels_corrects_trains_looks_and_takes_the_labels_elsewhere(stud
 
     _correct_drafts(studio, page, tmp_path)
     _split_and_train(studio, page, benchmark_set)
+    shutil.copytree(studio.home / "runs" / "first", studio.home / "runs" / "copy")
     _see_the_errors(page)
     _export_and_import(studio, page, tmp_path)
     assert page.hosts == {urlsplit(studio.address).netloc}
@@ -220,6 +221,28 @@ def _see_the_errors(page):
     first.query_selector("button").click()
     page.wait_for_function("name => document.getElementById('video-name').textContent === name", arg=video)
     assert page.wait_for_selector(".segment.mistake.picked").get_attribute("aria-label")
+    assert "Error of runs/first: " in page.locator(".editor").inner_text()
+    cut = "names => names.filter((one) => one.scrollHeight > one.clientHeight + 1).map((one) => one.title)"
+    assert page.locator(".names .name").evaluate_all(cut) == []
+    _compare_in_full(page)
+
+
+def _compare_in_full(page):
+    """Compare the run with a copy of it; the page of `lofi compare` shows, and may ask for nothing."""
+    page.click("#open-runs")
+    page.get_by_role("tab", name="Runs and errors").click()
+    for run in ("runs/first", "runs/copy"):
+        page.get_by_label(f"Compare {run}").check()
+    page.get_by_role("button", name="Compare in full").click()
+    page.wait_for_selector(".job.done >> text=Open the page", timeout=TRAINING)
+    with page.context.expect_page() as opened_page:
+        page.get_by_role("link", name="Open the page").click()
+    other = opened_page.value
+    other.wait_for_selector("h2 >> text=Fixed and broken")
+    assert "against" in other.title()
+    assert other.evaluate("fetch('/api/videos').then(() => 'asked', () => 'refused')") == "refused"
+    other.close()
+    press(page, "Escape")
 
 
 def _export_and_import(studio, page, tmp_path):

@@ -1,10 +1,12 @@
-"""The studio as a process: what it has acknowledged is there after ``kill -9``, and Ctrl-C ends it in order."""
+"""The studio as a process: what it acknowledged is there after ``kill -9``; Ctrl-C and SIGTERM end it in order."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+
+import pytest
 
 from lofi_tal.annotations import load_annotations
 from lofi_tal.studio.desk import Desk
@@ -63,10 +65,11 @@ def test_a_kill_in_the_middle_of_labelling_loses_at_most_the_last_key_press(tmp_
         assert len(entry["segments"]) == left
 
 
-def test_ctrl_c_writes_everything_and_ends_in_order(tmp_path):
+@pytest.mark.parametrize(("how", "ends"), [("SIGINT", 0), ("SIGTERM", 143)])
+def test_an_interruption_writes_everything_and_ends_in_order(tmp_path, how, ends):
     folder = folder_of(tmp_path / "videos", ["a"])
-    acknowledged, status, said = _label(folder, 3, "SIGINT")
-    assert (acknowledged, status) == (3, 0)
+    acknowledged, status, said = _label(folder, 3, how)
+    assert (acknowledged, status) == (3, ends)
     assert "Everything is saved." in said
     assert len(json.loads((folder / "labels.json").read_text())["database"]["a"]["annotations"]) in (3, 4)
     assert not [path for path in (folder / ".labels.json.studio").iterdir() if path.name.endswith(".part")]

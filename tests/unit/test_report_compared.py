@@ -10,6 +10,7 @@ from lofi_tal.evaluation import Thresholds, ground_truth_of
 from lofi_tal.evaluation.comparison import Candidate, compare
 from lofi_tal.report import ComparisonPage, TimelineEntry, write_comparison
 from lofi_tal.segments import Segments
+from lofi_tal.showing import Shown
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NASTY = "<b id=nasty>bend</b>"
@@ -78,3 +79,42 @@ def test_a_click_on_an_action_goes_there_and_menus_choose_videos(page, tmp_path)
     match = re.search(r'<pre id="seen">(.*?)</pre>', run.stdout, re.DOTALL)
     assert match, run.stdout[-2000:]
     assert match[1].split("|") == ["clip other", "0:02.00 / 0:10.00", "other", "1 of 2 videos with changes"]
+
+
+BESIDE = """() => [...document.querySelectorAll(".card")].filter((card) => card.offsetParent).flatMap((card) => {
+  const edge = card.getBoundingClientRect().right;
+  const wide = [...card.querySelectorAll("*")].filter((one) => !one.closest(".scroll, .lanes, .rows, svg, .hidden") &&
+    one.getBoundingClientRect().right > edge + 1).map((one) => `${card.className}: ${one.tagName} ${one.className}`);
+  return card.matches(".scroll") && innerWidth > 1000 && card.scrollWidth > card.clientWidth ? [...wide, card.innerText] : wide;
+})"""  # noqa: E501
+CUT = """() => [...document.querySelectorAll(".lane .name")].filter((one) => one.offsetParent)
+  .filter((one) => one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight + 1)
+  .map((one) => one.title)"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("count", [2, 3])
+def test_nothing_is_wider_than_its_card_and_lanes_name_what_differs(tmp_path, count):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    names = [f"demo_quick_gpu:{arm}" for arm in ("baseline", "lofi", "features")][:count]
+    found = dict(zip(names, (FOUND["one"], FOUND["two"], TRUTH), strict=False))
+    limits = Shown(0.5, {"turn": 0.4, NASTY: 0.3})
+    rows = [
+        TimelineEntry(truth.video_id, None, truth, one[number], name, shown=limits)
+        for number, truth in enumerate(TRUTH)
+        for name, one in found.items()
+    ]
+    candidates = [Candidate(name, one, Thresholds(0.5)) for name, one in found.items()]
+    comparison = compare(ground_truth_of(TRUTH, "validation"), candidates, replicates=10)
+    write_comparison(tmp_path / "page.html", ComparisonPage("three", comparison, timelines=rows))
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        for width in (1400, 420):
+            window = chromium.new_page(viewport={"width": width, "height": 900})
+            window.goto((tmp_path / "page.html").as_uri())
+            assert window.evaluate("document.documentElement.scrollWidth") <= width
+            assert window.evaluate(BESIDE) == []
+            assert window.evaluate(CUT) == []
+            called = set(window.locator(".lane .name").all_inner_texts())
+            assert {"truth", "baseline", "lofi"} <= called
+        chromium.close()

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from lofi_tal.artefacts import sealed
 from lofi_tal.evaluation.sureness import MEASURES
-from lofi_tal.files import write_json, write_text
+from lofi_tal.files import read_json, write_json, write_text
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.studio.application import create_app
 from lofi_tal.studio.desk import Desk
@@ -188,6 +188,25 @@ def test_a_recipe_of_a_run_is_given_the_labels_and_videos_at_hand(folder, open_s
                          "--device", "auto", "--resume"]  # fmt: skip
 
 
+def test_a_training_starts_from_a_finished_run_and_says_what_changed_since(folder, open_studio):
+    run = make_run(folder / "runs" / "first")
+    before = read_json(folder / "labels.json")
+    before["database"]["d"]["annotations"].pop()
+    write_json(run / "labels.json", before)
+    client = open_studio()
+    body = {"kind": "train", "output": "again", "options": {"from": "runs/first", "unchecked": True}}
+    shown = post(client, "/api/jobs", **body, preview=True).json()
+    words = shlex.split(shown["command"])
+    assert words[:3] == ["lofi", "run", str(run / "recipe.yaml")], "its recipe, with the labels at hand"
+    assert words[words.index("--from") + 1] == str(run)
+    assert "Labels changed since runs/first: 1 of 2 videos differ: 1 added." in shown["notes"]
+    job = post(client, "/api/jobs", **body).json()
+    assert job["command"] == shown["command"]
+    assert wait_for(client, job["id"])["state"] == "done"
+    write_json(run / "labels.json", read_json(folder / "labels.json"))
+    assert "The labels are those of runs/first." in post(client, "/api/jobs", **body, preview=True).json()["notes"]
+
+
 def test_a_recipe_beside_the_labels_may_be_taken_but_no_link_out(folder, open_studio):
     write_text(folder / "own.yaml", "seed: 1\n")
     write_text(folder.parent / "outside.yaml", "seed: 1\n")
@@ -219,6 +238,7 @@ TRAIN = {"kind": "train", "output": "x"}
         ("jobs", TRAIN | {"options": {"settings": {"lofi.epochs=1 --set x": 1}}}, 400, "no key"),
         ("jobs", TRAIN | {"options": {"device": "cpu; rm"}}, 400, "device"),
         ("jobs", TRAIN | {"options": {"budget": "--help"}}, 400, "budget"),
+        ("jobs", TRAIN | {"options": {"from": "/etc"}}, 400, "no finished run; allowed: runs/first."),
         ("jobs", TRAIN | {"options": {"shell": True}}, 400, "unknown"),
         ("jobs", TRAIN | {"options": []}, 400, "expected an object"),
         ("jobs", TRAIN | {"options": {"resume": 1}}, 400, "neither true nor false"),
@@ -336,8 +356,9 @@ def test_runs_are_listed_and_compared(folder, open_studio):
     assert runs["runs/first"]["map"] == {"lofi": {"fused": 0.25, "oracle": 0.5}}
     assert runs["runs/first"]["settings"]["lofi.epochs"] == 3
     table = client.get("/api/compare?runs=runs/first,runs/second").json()
-    assert {"name": "lofi, fused", "unit": "mAP", "values": [0.25, 0.375]} in table["rows"]
+    assert {"name": "lofi, own class scores", "unit": "mAP", "values": [0.25, 0.375]} in table["rows"]
     assert {"name": "time", "unit": "s", "values": [12.5, 12.5]} in table["rows"]
+    assert table["runs"] == ["runs/first", "runs/second"], "the oldest first"
     assert table["settings"] == [{"name": "seed", "values": [0, 7]}]
     assert client.get("/api/compare?runs=runs/first,nothing").status_code == 404
     assert client.get("/api/compare").status_code == 400
@@ -347,6 +368,36 @@ def test_runs_are_listed_and_compared(folder, open_studio):
     assert client.get("/api/order?by=luck").status_code == 400
     write_text(folder / "runs" / "first" / "arms" / "lofi" / "detections.json", '{"results": {"d": 5}}')
     assert client.get("/api/runs/runs/first/mistakes").status_code == 400, "a damaged file is said, not a fault"
+
+
+def test_the_full_comparison_is_a_job_whose_page_may_ask_for_nothing(folder, open_studio):
+    first, second = (make_run(folder / "runs" / name) for name in ("first", "second"))
+    program = """
+import sys
+from pathlib import Path
+Path(sys.argv[sys.argv.index("--output") + 1]).write_text("<title>compared</title>")
+"""
+    client = open_studio((sys.executable, "-S", "-c", program))
+    body = {"kind": "compare", "runs": ["runs/second", "runs/first"]}
+    shown = post(client, "/api/jobs", **body, preview=True).json()["command"]
+    job = post(client, "/api/jobs", **body).json()
+    assert job["command"] == shown
+    labels = str(folder / "labels.json")
+    assert shlex.split(shown)[:6] == ["lofi", "compare", str(first), str(second), "--annotations", labels]
+    assert wait_for(client, job["id"])["state"] == "done"
+    page = client.get(f"/api/jobs/{job['id']}/page")
+    assert page.text == "<title>compared</title>"
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("sandbox allow-scripts; default-src 'none'")
+    assert "allow-same-origin" not in policy
+    assert "sandbox" not in client.get("/").headers["Content-Security-Policy"]
+    jobs = client.app.app.state.models.jobs
+    facts = {"kind": "compare", "commands": [["compare"]], "created": 1.0, "starter": {}}
+    write_json(jobs.folder / "1" / "job.json", {**facts, "facts": {"page": "../../../outside"}})
+    write_json(jobs.folder / "1" / "state.json", {"state": "done", "ended": 2.0})
+    assert client.get("/api/jobs/1/page").status_code == 404
+    assert post(client, "/api/jobs", kind="compare", runs=["runs/first"]).status_code == 400
+    assert post(client, "/api/jobs", kind="compare", runs="runs/first").status_code == 400
 
 
 def test_a_run_that_is_a_link_out_of_the_folder_is_none(folder, open_studio, tmp_path):

@@ -1,6 +1,7 @@
 """The `lofi` command and what it does with errors.
 
-Exit status: 0 done; 1 the run failed; 2 usage or recipe; 3 data; 4 done, but some videos were lost; 130 interrupted.
+Exit status: 0 done; 1 the run failed; 2 usage or recipe; 3 data; 4 done, but some videos were lost; 130 interrupted;
+143 a studio that was terminated.
 """
 
 from __future__ import annotations

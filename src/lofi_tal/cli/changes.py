@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +25,14 @@ def show_changes(changes: Sequence[LabelChange], videos: int, *, most: int | Non
         most: Lines that are printed; None for all.
         more: Where to find the others.
     """
+    from lofi_tal.evaluation.agreement import changes_text
+
     for change in changes[:most]:
         kind = "" if " " in change.kind else f"{change.kind}: "
         say(f"{change.video_id}: {kind}{change.text}")
     if most is not None and len(changes) > most:
         say(f"... and {len(changes) - most} more ({more}).")
-    touched = len({change.video_id for change in changes})
-    told = ", ".join(f"{count} {kind}" for kind, count in Counter(change.kind for change in changes).items())
-    say(f"{touched} of {videos} videos differ: {told}." if changes else "No difference.")
+    say(changes_text(changes, videos))
 
 
 def tell_changes(run: Run, recipe: Path) -> None:

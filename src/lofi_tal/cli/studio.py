@@ -68,7 +68,8 @@ def _serve(place: Place, host: str, port: int, browser: bool) -> None:
         ) from error
     from lofi_tal.studio.server import serve
 
-    serve(place, host=host, port=port, browser=browser, say=say, warn=complain)
+    if status := serve(place, host=host, port=port, browser=browser, say=say, warn=complain):
+        raise typer.Exit(status)
 
 
 def _show_history(place: Place) -> None:

@@ -9,7 +9,7 @@ not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,19 @@ def label_changes(old: Annotations, new: Annotations, tiou: float = TIOU) -> Ite
         if before.subset != video.subset:
             yield LabelChange(video.video_id, "subset", f"from {before.subset} to {video.subset}")
         yield from _segment_changes(before, video, tiou)
+
+
+def changes_text(changes: Sequence[LabelChange], videos: int) -> str:
+    """Return how many of all videos of both versions differ, and the counts of each kind of change.
+
+    >>> changes_text([LabelChange("match", "subset", "from training to validation")], 3)
+    '1 of 3 videos differ: 1 subset.'
+    """
+    if not changes:
+        return "No difference."
+    touched = len({change.video_id for change in changes})
+    counts = ", ".join(f"{count} {kind}" for kind, count in Counter(change.kind for change in changes).items())
+    return f"{touched} of {videos} videos differ: {counts}."
 
 
 def _segment_changes(before: VideoAnnotation, now: VideoAnnotation, tiou: float) -> Iterator[LabelChange]:

@@ -49,6 +49,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it is found, copied and set in the reader's fonts
 }
 MARKERS = "osD^vP"
+_LETTERS = 14  # letters of a legend in an inch
 WIDE, NARROW = 5.0, 3.8
 """Inches. A page shows two or three in a row, so that their letters come out at one size."""
 
@@ -69,7 +70,9 @@ def legend_above(figure: Figure, axis: Axes, patches: Sequence[Artist] = ()) -> 
     lines: list[Artist] = list(axis.get_legend_handles_labels()[0])
     if len(lines) + len(patches) < 2:
         return
-    columns = min(3, max(len(lines), len(patches)))
+    longest = max(len(str(handle.get_label())) for handle in (*lines, *patches))
+    room = int(_LETTERS * figure.get_figwidth()) // (longest + 5)  # letters of a name and of its handle
+    columns = max(1, min(3, room, max(len(lines), len(patches))))
     blank = Patch(alpha=0, label="")
     rows = [[*some[i : i + columns]] for some in (lines, patches) for i in range(0, len(some), columns)]
     rows = [row + [blank] * (columns - len(row)) for row in rows]

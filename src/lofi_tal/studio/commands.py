@@ -13,7 +13,8 @@ from typing import Any
 from lofi_tal.annotations import check_annotations, group_findings, load_annotations
 from lofi_tal.annotations.values import shown
 from lofi_tal.errors import DataError, LofiError
-from lofi_tal.files import json_text
+from lofi_tal.evaluation.agreement import changes_text, label_changes
+from lofi_tal.files import json_text, plain_file
 from lofi_tal.studio.runs import RUNS, RunFacts
 
 Commands = list[list[str]]
@@ -24,7 +25,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 _BUDGET = re.compile(r"[0-9]{1,4}(\.[0-9]{1,2})?(s|min|h)|\d{1,3}:\d\d:\d\d")
 MOST_ARGUMENTS = 1_000_000
 """Bytes of the files that a command names: systems allow two million in all, and more."""
-_OPTIONS = ("device", "settings", "budget", "resume", "overwrite", "unchecked")
+_OPTIONS = ("from", "device", "settings", "budget", "resume", "overwrite", "unchecked")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
         places: Where things lie.
         body: ``output``: name of the run; ``recipe``: None for a new one, or the name of a run whose recipe is taken,
             or of a YAML file beside the labels; ``options``: see :data:`_OPTIONS`. With ``unchecked`` the check of the
-            videos, which an error ends, is left out.
+            videos, which an error ends, is left out. ``from`` names a run whose weights are the start; without a
+            recipe, its recipe is taken.
         runs: Runs by name.
 
     Raises:
@@ -96,17 +98,35 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
     if not unchecked:
         manifest = str(places.work / "videos.jsonl")
         commands.append(["data", "check", str(places.labels), *videos, "--manifest", manifest, "--workers", "2"])
-    recipe, made = _recipe(places, body.get("recipe"), output, runs, resume=resume)
+    start = None if resume else _start(options.get("from"), runs)
+    named = body.get("recipe") or (None if start is None else start.name)
+    recipe, made = _recipe(places, named, output, runs, resume=resume)
     if made:
         commands.append(["init", "--annotations", str(places.labels), *videos, "-o", str(recipe), "--overwrite"])
     run = ["run", str(recipe), "-o", str(output), "--device", _device(options.get("device"), places)]
     if not (made or resume):  # a recipe of other labels
         data = places.folder / "**" if places.nested else places.folder
         run += ["--set", _set("data.annotations", str(places.labels)), "--set", _set("data.videos", str(data))]
+    run += [] if start is None else ["--from", str(start.path)]
     run += [part for setting in _settings(options.get("settings")) for part in ("--set", setting)]
     run += _budget(options.get("budget"))
     run += [f"--{name}" for name, on in (("resume", resume), ("overwrite", overwrite and begun)) if on]
-    return Training([*commands, run], output, notes)
+    since = RunFacts(output.name, output) if begun else start
+    return Training([*commands, run], output, (*notes, *_label_changes(since, places.labels)))
+
+
+def plan_comparison(places: Places, runs: Sequence[RunFacts], page: Path) -> list[str]:
+    """Return the command that compares runs by the labels as they are now, and writes the page.
+
+    Raises:
+        LofiError: If there are fewer than two runs, or one is not finished.
+    """
+    if len(runs) < 2:
+        raise LofiError("Give two runs or more to compare.")
+    if lacking := [run.name for run in runs if not run.arms]:
+        raise LofiError(f"Run {lacking[0]!r} has no finished arm: finish it first.")
+    paths = [str(run.path) for run in runs]
+    return ["compare", *paths, "--annotations", str(places.labels), "--output", str(page)]
 
 
 def check_labels(labels: Path) -> tuple[str, ...]:
@@ -203,6 +223,33 @@ def _recipe(
     if not isinstance(name, str) or name not in known:
         raise LofiError(f"recipe: {shown(name)} is unknown; allowed: {', '.join(known) or 'none yet'}.")
     return known[name], False
+
+
+def _start(name: Any, runs: Mapping[str, RunFacts]) -> RunFacts | None:
+    """Return the run whose weights are the start of a training."""
+    if name is None:
+        return None
+    known = {run: one for run, one in runs.items() if one.finished and one.has_model}
+    if not isinstance(name, str) or name not in known:
+        raise LofiError(f"from: {shown(name)} is no finished run; allowed: {', '.join(known) or 'none yet'}.")
+    return known[name]
+
+
+def _label_changes(run: RunFacts | None, labels: Path) -> tuple[str, ...]:
+    """Return what changed in the labels since a run, in a line; nothing of a run that has not kept its labels."""
+    path = None if run is None else run.path / "labels.json"
+    if run is None or path is None or not path.is_file():
+        return ()
+    try:
+        plain_file(path, run.path)
+        before, now = load_annotations(path), load_annotations(labels)
+    except DataError:
+        return ()
+    videos = len(before.videos.keys() | now.videos.keys())
+    changes = list(label_changes(before, now))
+    if not changes:
+        return (f"The labels are those of {run.name}.",)
+    return (f"Labels changed since {run.name}: {changes_text(changes, videos)}",)
 
 
 def _settings(settings: Any) -> list[str]:

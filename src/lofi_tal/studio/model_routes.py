@@ -15,9 +15,15 @@ from starlette.routing import Route
 
 from lofi_tal.errors import LofiError, one_line
 from lofi_tal.studio.answers import Json, read_body, status_of
+from lofi_tal.studio.comparisons import MOST_COMPARED, page_of
 from lofi_tal.studio.models import ModelSide
+from lofi_tal.studio.serving import send_file
 
-_MOST_COMPARED = 12
+_PAGE = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Policy of a page that a command has written: it has an origin of its own, and may ask this server for nothing."""
 
 
 def _answering(handle: Callable[..., Any], *, takes_body: bool = False) -> Callable[[Request], Awaitable[Response]]:
@@ -51,8 +57,10 @@ def _jobs(models: ModelSide, request: Request) -> list[dict[str, Any]]:
 def _start(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[str, Any]:
     if body.get("kind") == "detect":
         return models.draft(body)
+    if body.get("kind") == "compare":
+        return models.start_comparison(body)
     if body.get("kind") != "train":
-        raise LofiError(f"kind: {body.get('kind')!r} is unknown; allowed: train, detect.")
+        raise LofiError(f"kind: {body.get('kind')!r} is unknown; allowed: train, detect, compare.")
     return models.train(body)
 
 
@@ -86,9 +94,18 @@ def _mistakes(models: ModelSide, request: Request) -> dict[str, Any]:
 
 def _compare(models: ModelSide, request: Request) -> dict[str, Any]:
     names = [name for name in request.query_params.get("runs", "").split(",") if name]
-    if not 1 <= len(names) <= _MOST_COMPARED:
-        raise LofiError(f"runs: {len(names)} names; give 1 to {_MOST_COMPARED}, separated by commas.")
+    if not 1 <= len(names) <= MOST_COMPARED:
+        raise LofiError(f"runs: {len(names)} names; give 1 to {MOST_COMPARED}, separated by commas.")
     return models.compare(names)
+
+
+async def _page(request: Request) -> Response:
+    """Answer with the page of a comparison."""
+    models: ModelSide = request.app.state.models
+    job = await run_in_threadpool(models.jobs.get, request.path_params["id"])
+    answer = await send_file(request, page_of(models.desk.work, job), "text/html; charset=utf-8")
+    answer.headers["Content-Security-Policy"] = _PAGE
+    return answer
 
 
 ROUTES = [
@@ -98,6 +115,7 @@ ROUTES = [
     Route("/api/jobs", _answering(_start, takes_body=True), methods=["POST"]),
     Route("/api/jobs/{id}", _answering(_job)),
     Route("/api/jobs/{id}/log", _answering(_log)),
+    Route("/api/jobs/{id}/page", _page),
     Route("/api/jobs/{id}/stop", _answering(_stop), methods=["POST"]),
     Route("/api/models", _answering(_models)),
     Route("/api/runs", _answering(_runs)),

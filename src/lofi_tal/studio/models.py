@@ -11,7 +11,8 @@ from lofi_tal.errors import LofiError, nearest
 from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing, doubt_of
-from lofi_tal.studio.commands import Places, fitting, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.commands import Places, fitting, plan_comparison, plan_detection, plan_training, read_threshold
+from lofi_tal.studio.comparisons import COMPARE, PAGE, comparisons_of, read_names
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.drafts import shown_by
 from lofi_tal.studio.following import Follower
@@ -76,7 +77,7 @@ class ModelSide:
         files, left = self._files(body.get("videos", "new"))
         notes = [f"{left} new videos are left for the next time: a command cannot name more."] if left else []
         with self._starting:
-            found = self._new_folder()
+            found = _new_folder(self.bringing.found.absolute())
             command = plan_detection(self._places(), model, list(files.values()), found, body.get("device"), threshold)
             if body.get("preview") is True:
                 return {"command": as_line([command]), "notes": notes}
@@ -149,8 +150,31 @@ class ModelSide:
         Raises:
             LofiError: If there is no such run.
         """
+        return side_by_side(self._chosen(names))
+
+    def start_comparison(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a comparison of ``runs`` (names) by the labels as they are now, which writes a page.
+
+        Returns:
+            The job; with ``preview``, only the command that would run.
+
+        Raises:
+            LofiError: If there is no such run, or they cannot be compared.
+        """
+        self.desk.flush()
+        with self._starting:
+            page = _new_folder(comparisons_of(self.desk.work)) / PAGE
+            command = plan_comparison(self._places(), self._chosen(read_names(body)), page)
+            if body.get("preview") is True:
+                return {"command": as_line([command]), "notes": []}
+            page.parent.mkdir(parents=True)
+            return self._begun(self.jobs.start(COMPARE, [command], {"page": page.parent.name}), [])
+
+    def _chosen(self, names: Iterable[str]) -> list[RunFacts]:
+        """Return runs by their names, the oldest first: the others are compared with it."""
         runs = self.runs()
-        return side_by_side([require_run(runs, name) for name in names])
+        wanted = {require_run(runs, name).name for name in names}
+        return [run for run in reversed(runs.values()) if run.name in wanted]
 
     def _labels(self) -> Iterator[VideoLabels]:
         """Yield the labels of the videos that a person has looked through, or that have actions."""
@@ -193,17 +217,17 @@ class ModelSide:
             raise LofiError('videos: expected a list of ids, or "new".')
         return {one: files[one].absolute() for one in wanted}, 0
 
-    def _new_folder(self) -> Path:
-        """Return a folder for what a detection finds, which nobody has used."""
-        root = self.bringing.found.absolute()
-        number = 1
-        while (root / str(number)).exists():
-            number += 1
-        return root / str(number)
-
     def _begun(self, job: Job, notes: list[str]) -> dict[str, Any]:
         self.desk.tell({"kind": "job", "id": job.id})
         return job.to_json() | {"notes": notes}
+
+
+def _new_folder(root: Path) -> Path:
+    """Return a folder for what a job writes, which nobody has used."""
+    number = 1
+    while (root / str(number)).exists():
+        number += 1
+    return root / str(number)
 
 
 class BusyError(ConflictError):

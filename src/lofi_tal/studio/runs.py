@@ -20,6 +20,7 @@ from lofi_tal.errors import DataError, LofiError, nearest
 from lofi_tal.evaluation import load_sheet
 from lofi_tal.files import is_companion, plain_file, read_json
 from lofi_tal.model_folders import find_model, holds_model
+from lofi_tal.report.page import WAYS
 from lofi_tal.segments import Segments, detections_from_activitynet
 from lofi_tal.showing import Shown
 from lofi_tal.studio.drafts import shown_by
@@ -94,7 +95,8 @@ class RunFacts:
 
     def cost(self) -> tuple[float, int]:
         """Return the seconds of all finished stages, and the largest peak memory of one in bytes."""
-        folders = [*_STAGES, *(f"arms/{arm}/evaluation" for arm in self.arms)]
+        heads = [path.parent.relative_to(self.path).as_posix() for path in self.path.glob("arms/*/head/*/stage.json")]
+        folders = [*_STAGES, *heads, *(f"arms/{arm}/evaluation" for arm in self.arms)]
         records = [self._record(folder) for folder in folders]
         seconds = [one.get("seconds") for one in records]
         peaks = [one.get("peak_memory_bytes") for one in records]
@@ -228,7 +230,11 @@ def side_by_side(runs: Sequence[RunFacts]) -> dict[str, Any]:
     maps = [run.map() for run in runs]
     keys = dict.fromkeys((arm, way) for one in maps for arm, ways in one.items() for way in ways)
     rows = [
-        {"name": f"{arm}, {way}", "unit": "mAP", "values": [one.get(arm, {}).get(way) for one in maps]}
+        {
+            "name": f"{arm}, {WAYS[way][0].lower() if way in WAYS else way}",
+            "unit": "mAP",
+            "values": [one.get(arm, {}).get(way) for one in maps],
+        }
         for arm, way in keys
     ]
     costs = [run.cost() for run in runs]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import uvicorn
 
@@ -21,13 +23,14 @@ from lofi_tal.studio.security import Guard
 _HEADERS = 32 * 1024  # bytes of the head of a request
 _CONNECTIONS = 200
 _PATIENCE = 3  # seconds that open connections have at the end
+_TERMINATED = 128 + signal.SIGTERM
 _OWN = ("127.0.0.1", "::1", "localhost")
 
 Say = Callable[[str], None]
 
 
-def serve(place: Place, *, host: str, port: int, browser: bool, say: Say, warn: Say) -> None:
-    """Serve the studio until it is interrupted.
+def serve(place: Place, *, host: str, port: int, browser: bool, say: Say, warn: Say) -> int:
+    """Serve the studio until it is interrupted, or terminated.
 
     Args:
         place: Where it works.
@@ -36,6 +39,9 @@ def serve(place: Place, *, host: str, port: int, browser: bool, say: Say, warn: 
         browser: Open the page.
         say: Tells what goes on.
         warn: Tells what is dangerous.
+
+    Returns:
+        The exit status: 0 after Ctrl-C, 143 after SIGTERM.
 
     Raises:
         LofiError: If the folder or the labels cannot be read, or the port is taken.
@@ -51,13 +57,33 @@ def serve(place: Place, *, host: str, port: int, browser: bool, say: Say, warn: 
         models = ModelSide(desk)
         app = create_app(desk, models, token=token, host=host, port=port)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
-        _print_address(address)
-        say(f"{len(desk.video_ids())} videos; labels in {place.labels}. Ctrl-C ends it; everything is saved at once.")
-        if browser:
-            webbrowser.open(address)
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended in order
-            _Server(_configuration(app), desk).run(sockets=[listening])
-        _say_goodbye(desk, models, say, warn)
+        count = len(desk.video_ids())
+        with _terminated_in_order() as asked:
+            with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended in order
+                _print_address(address)
+                say(f"{count} videos; labels in {place.labels}. Ctrl-C ends it; everything is saved at once.")
+                if browser:
+                    webbrowser.open(address)
+                _Server(_configuration(app), desk).run(sockets=[listening])
+            _say_goodbye(desk, models, say, warn)
+        return _TERMINATED if asked else 0
+
+
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[list[int]]:
+    """Let SIGTERM end the server as Ctrl-C does; yield a list that is empty until then."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say_goodbye(desk: Desk, models: ModelSide, say: Say, warn: Say) -> None:

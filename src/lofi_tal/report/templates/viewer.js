@@ -65,6 +65,13 @@
       return node;
     }
 
+    // What all systems begin with, such as the run of two arms, tells none of them apart: lanes leave it out.
+    const names = data.sources.filter((source) => !source.truth).map((source) => source.name);
+    const parts = (names.length > 1 && names[0].match(/.*?[:/]/g)) || [];
+    const common = parts.map((_, i) => parts.slice(0, i + 1).join("")).filter((start) =>
+      names.every((name) => name.startsWith(start) && name.length > start.length)).at(-1) || "";
+    const called = (source) => (source.truth ? source.name : source.name.slice(common.length));
+
     function lane(source, members) {
       const rows = stack(members);
       const height = rows.length <= 4 ? 15 : Math.max(4, 72 / rows.length);
@@ -73,7 +80,9 @@
       node.style.setProperty("--colour", `var(--${source.colour})`);
       track.style.height = `${rows.length * (height + 2) + 6}px`;
       rows.forEach((row, i) => row.forEach((one) => track.append(bar(one, 4 + i * (height + 2), height))));
-      node.append(make("div", "name", source.name), track);
+      const name = make("div", "name", called(source));
+      name.title = source.name;
+      node.append(name, track);
       return node;
     }
 

@@ -6,6 +6,9 @@ import { SPEEDS } from "./player.js";
 
 const byId = (id) => document.getElementById(id);
 
+const span = (one) => `${one.label}, ${clock(one.start)} – ${clock(one.end)}`;
+const said = (one, run) => `Error of ${run}: ${one.kind}: ${span(one)}.${one.truth ? ` The label is ${span(one.truth)}.` : ""} If the label is wrong, correct it.`;
+
 export class Panel {
   constructor(app) {
     this.app = app;
@@ -194,8 +197,9 @@ export class Panel {
     parts.action.hidden = kind !== "action";
     parts.draft.hidden = kind !== "draft";
     parts.hint.hidden = Boolean(one);
+    const mistake = app.timeline.mistakes?.list.find((other) => other.id === app.selected);
     parts.hint.textContent = app.mark === null
-      ? "Press I where an action starts and O where it ends, or choose one in the timeline."
+      ? mistake ? said(mistake, app.timeline.mistakes.run) : "Press I where an action starts and O where it ends, or choose one in the timeline."
       : `An action${app.label ? ` (${app.label})` : ""} starts at ${clock(app.mark, 3)}. Press O where it ends.`;
     if (!one) return;
     parts.name.textContent = one.label;

@@ -6,6 +6,7 @@ import { Overview } from "./overview.js";
 
 const HEIGHT = { action: 20, draft: 16, mistake: 16 };
 const GAP = 3;
+const [SHORT, TWO_LINES] = [10, 36]; // letters of a name that fits in one line; pixels of two
 const LEAST = 0.2; // seconds: the shortest part that can be shown
 
 export class Timeline {
@@ -111,6 +112,7 @@ export class Timeline {
         lane.height += HEIGHT[kind] + GAP;
       }
     }
+    if (label.length > SHORT) lane.height = Math.max(lane.height, TWO_LINES);
     return lane;
   }
 

@@ -13,6 +13,7 @@ const KINDS = {
 const percent = (share) => (typeof share === "number" ? `${(100 * share).toFixed(1)} %` : "–");
 const size = (bytes) => (bytes ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : "–");
 const spell = (value, unit) => (unit === "mAP" ? percent(value) : unit === "s" ? (value ? clock(value, 0) : "–") : unit === "bytes" ? size(value) : value === null || value === undefined ? "–" : String(value));
+const TITLES = { train: "Training", detect: "Finding drafts", compare: "Comparison" };
 const best = (run) => run.map?.lofi?.fused ?? Object.values(run.map || {})[0]?.fused ?? null;
 
 export class Training {
@@ -61,11 +62,13 @@ export class Training {
     known.id = "known-recipes";
     known.append(...runs.map((run) => new Option(run.name, run.name)));
     recipe.setAttribute("list", known.id);
+    const starts = runs.filter((run) => run.finished && run.model).map((run) => [run.name, run.name]);
+    const from = choice([["", "new weights"], ...starts], "");
     const [anyway, unchecked] = tick("train even if some videos cannot be read");
     const budget = input("text", "", { placeholder: "such as 30min or 2h", spellcheck: false });
     const words = command(this.app.state.commands?.run || "");
     const found = make("div", "said");
-    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
+    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(from.value ? { from: from.value } : {}), ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
     const preview = async () => {
       try {
         const answer = await post("/api/jobs", { ...body(), preview: true });
@@ -79,8 +82,8 @@ export class Training {
       await this.show("jobs", job.id);
       this.app.toast((job.notes || []).join(" ") || "The training has begun.");
     });
-    for (const node of [name, recipe, budget, unchecked]) node.addEventListener("change", preview);
-    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
+    for (const node of [name, recipe, from, budget, unchecked]) node.addEventListener("change", preview);
+    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Start from", from, "The weights of a finished run: stage 1 is skipped. Without a recipe, that of the run is taken."), field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
     this.body.replaceChildren(make("p", "", "Checks the videos, proposes a recipe and runs it, as a process of its own: you can close this page, or stop the studio."), form);
     await preview();
   }
@@ -107,7 +110,7 @@ export class Training {
 
   #job(job) {
     const row = make("div", `job ${job.state}`);
-    const name = button(job.output || (job.kind === "train" ? "Training" : "Drafts"), () => this.#follow(job.id), "name");
+    const name = button(job.output || TITLES[job.kind] || job.kind, () => this.#follow(job.id), "name");
     name.setAttribute("aria-current", String(job.id === this.log.id));
     row.append(name, make("span", `state ${job.state}`, job.state));
     if (job.state === "running") {
@@ -119,6 +122,11 @@ export class Training {
     }
     if (job.kind === "train" && ["stopped", "failed", "lost"].includes(job.state)) row.append(button("Resume", () => this.#resume(job)));
     if (job.state === "done" && job.kind === "train") row.append(button("See the errors", () => this.show("runs").then(() => this.#mistakes(job.output))));
+    if (job.state === "done" && job.kind === "compare") {
+      const page = make("a", "", "Open the page");
+      Object.assign(page, { href: `/api/jobs/${encodeURIComponent(job.id)}/page`, target: "_blank", rel: "noopener" });
+      row.append(page);
+    }
     row.append(make("p", "muted", job.text || ""));
     return row;
   }
@@ -165,7 +173,7 @@ export class Training {
     if (this.dialog.open && this.tab === "jobs") {
       if (this.list?.isConnected) this.#drawJobs(jobs);
       else await this.show("jobs", id);
-    } else if (job.state !== "running" && this.told === `${id} running`) this.app.toast(`${job.kind === "train" ? "Training" : "Finding drafts"}: ${job.state}.`);
+    } else if (job.state !== "running" && this.told === `${id} running`) this.app.toast(`${TITLES[job.kind] || job.kind}: ${job.state}.`);
     this.told = `${id} ${job.state}`;
     if (job.state === "done" && document.getElementById("sort").value.startsWith("sure:")) this.app.list.order();
     const running = jobs.filter((one) => one.state === "running").length;
@@ -178,7 +186,7 @@ export class Training {
       this.body.replaceChildren(make("p", "muted", "There is no run yet."));
       return;
     }
-    const table = make("table");
+    const table = make("table", "runs");
     table.append(headRow(["Compare", "Run", "mAP", "Time", "Memory", ""], [2, 3, 4]));
     const rows = table.appendChild(make("tbody"));
     for (const run of runs) {
@@ -217,7 +225,14 @@ export class Training {
       for (const row of settings) add(row.name, row.values, "");
       const box = make("div", "scroll card");
       box.append(table);
-      this.detail.replaceChildren(make("h3", "", "Side by side"), box);
+      const full = button("Compare in full", async () => {
+        try {
+          await this.app.saver.settled();
+          await this.show("jobs", (await post("/api/jobs", { kind: "compare", runs })).id);
+        } catch (problem) { this.app.toast(problem.message); }
+      });
+      const hint = make("p", "muted", "As each run was evaluated. In full: by the labels as they are now, with intervals, classes, errors, and what was fixed and broken by video.");
+      this.detail.replaceChildren(make("h3", "", "Side by side"), box, hint, full);
     } catch (problem) { this.detail.replaceChildren(make("p", "notice", problem.message)); }
   }
 
