@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lofi_tal.annotations import load_annotations
 from lofi_tal.annotations.soccernet import RESULTS, read_games
@@ -36,6 +38,22 @@ def run_events(truth: Path, detections: Path, subset: str, tolerances: str, *, a
         print_json(result.to_json())
         return
     _show(result, len(events))
+
+
+def show_run_events(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print the mAP of the events that the arms of a run have found: a table for each set of tolerances.
+
+    Args:
+        arms: ``SpottingResult.to_json()`` by arm and set of tolerances; an arm without events has none.
+    """
+    for name in dict.fromkeys(name for found in arms.values() for name in found):
+        results = {arm: found[name] for arm, found in arms.items() if name in found}
+        first = next(iter(results.values()))
+        print_table(
+            f"mAP of {sum(first['events'].values())} events, {name} tolerances",
+            ("arm", *(f"{delta:g} s" for delta in first["tolerances"]), "average"),
+            [(arm, *map(percent, one["mAP"]), percent(one["average_mAP"])) for arm, one in results.items()],
+        )
 
 
 def parse_tolerances(text: str) -> tuple[float, ...]:
