@@ -11,8 +11,9 @@ Source: SoccerNet/sn-spotting, ``README.md``, and the package SoccerNet, ``Evalu
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ import numpy as np
 
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, write_json
+from lofi_tal.locks import locked
 from lofi_tal.segments import Segments
 
 RESULTS = "results_spotting.json"
+_HALF = re.compile(r"([12])(?:_.*)?")
 _GAME_TIME = re.compile(r"\s*(\d+)\s*-\s*(\d+):(\d{1,2})\s*")
 
 
@@ -82,7 +85,7 @@ def write_results(folder: Path, detections: Mapping[str, Segments]) -> list[Path
 
     Args:
         folder: Of the results.
-        detections: By ``<game>/<half>``; the middle of a segment is the time of its event.
+        detections: By ``<game>/<half>``; the time of a segment without one is its middle.
 
     Returns:
         The files.
@@ -95,7 +98,8 @@ def write_results(folder: Path, detections: Mapping[str, Segments]) -> list[Path
         game, _, half = video_id.rpartition("/")
         if not game or not half.isdigit() or Path(game).is_absolute() or ".." in Path(game).parts:
             raise DataError(f"video {video_id!r} names no half of a game: SoccerNet's ids are <game>/1 and <game>/2.")
-        games.setdefault(game, []).extend(_prediction(int(half), *event) for event in segments)
+        events = zip(segments.times.tolist(), segments.label, segments.score.tolist(), strict=True)
+        games.setdefault(game, []).extend(_prediction(int(half), *event) for event in events)
     paths = []
     for game, predictions in games.items():
         paths.append(folder / game / RESULTS)
@@ -104,8 +108,53 @@ def write_results(folder: Path, detections: Mapping[str, Segments]) -> list[Path
     return paths
 
 
-def _prediction(half: int, start: float, end: float, label: str, score: float) -> dict[str, Any]:
-    milliseconds = max(0, round((start + end) * 500))
+def halves_of(videos: Mapping[Path, str], folders: Sequence[Path]) -> dict[Path, str]:
+    """Return which half of which game each video file is, ``<game>/<half>``.
+
+    ``1_224p.mkv`` and ``2.mp4`` are halves of the game of their folder, any other file is a game with one half.
+
+    Args:
+        videos: Names by file, for those that are no half.
+        folders: From which the folders of games are named: SoccerNet's ``league/season/game``.
+
+    Raises:
+        DataError: If two files are the same half.
+    """
+    found: dict[Path, str] = {}
+    taken: dict[str, Path] = {}
+    for path, name in videos.items():
+        half = _HALF.fullmatch(path.stem)
+        one = f"{_game(path.absolute().parent, folders)}/{half[1]}" if half else f"{name}/1"
+        if one in taken:
+            raise DataError(f"{taken[one]} and {path} are both half {one}: SoccerNet's results have one of each half.")
+        found[path] = one
+        taken[one] = path
+    return found
+
+
+def _game(folder: Path, folders: Sequence[Path]) -> str:
+    """Return the path of a game's folder below the nearest of some folders; its name if it is one, or below none."""
+    roots = [root for one in folders if folder.is_relative_to(root := one.absolute()) and folder != root]
+    name = str(folder.relative_to(max(roots, key=lambda root: len(root.parts)))) if roots else folder.name
+    return os.fsencode(name).decode(errors="replace")
+
+
+def add_results(folder: Path, half: str, detections: Segments) -> Path:
+    """Write the detections of a half, ``<game>/<half>``, beside those of the other half that are there.
+
+    Raises:
+        DataError: If a file that is there is malformed.
+    """
+    game = half.rpartition("/")[0]
+    with locked(folder / ".soccernet.lock", f"{folder} is being written to", wait=True):
+        path = folder / game / RESULTS
+        known = read_game(path, game) if path.exists() else {}
+        (written,) = write_results(folder, {**known, half: detections})
+    return written
+
+
+def _prediction(half: int, time: float, label: str, score: float) -> dict[str, Any]:
+    milliseconds = max(0, round(1000 * time))
     minutes, seconds = divmod(milliseconds // 1000, 60)
     return {
         "gameTime": f"{half} - {minutes:02d}:{seconds:02d}",

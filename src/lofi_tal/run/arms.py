@@ -198,6 +198,7 @@ class ArmRun(ArmFeatures):
             balance=recipe.balance,
             quiet=context.quiet,
             make_refit=None if context.origin is None else lambda: context.first_head(channels, final=True),
+            events=recipe.data.events,
         )
 
     def _localizer(
@@ -218,6 +219,7 @@ class ArmRun(ArmFeatures):
             sheet=sheet,
             decoder=context.cache.decoder,
             facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, **origin, "chosen": chosen},
+            events=recipe.data.events,
             device=context.device,
             precision=context.precision,
         )
@@ -235,9 +237,9 @@ class ArmRun(ArmFeatures):
         write_json(self.folder / "detections.json", detections_to_activitynet(fused))
         scores = evaluate(data.truth, validation.videos, found, fused, data.labels, self._tiou).to_json()
         if external is not None:
-            classes = self.context.recipe.detect.classes
+            detect, width = self.context.recipe.detect, self.context.recipe.data.events
             with_file = [
-                with_class_scores(video.video_id, video.clock, proposals, external, classes)
+                with_class_scores(video.video_id, video.clock, proposals, external, detect, width)
                 for video, proposals in zip(validation.videos, found, strict=True)
             ]
             write_json(self.folder / "detections-external.json", detections_to_activitynet(with_file))

@@ -108,7 +108,17 @@ class CurveRun(ArmRun):
         scorer = ClassScorer(classifier, chosen["pooling"])
         found = localise(head, evaluated.features, context.windows, recipe.detect, scorer=scorer)
         fused = [
-            fuse(video.video_id, video.clock, one, proposals, classifier, labels, recipe.detect, chosen["pooling"])
+            fuse(
+                video.video_id,
+                video.clock,
+                one,
+                proposals,
+                classifier,
+                labels,
+                recipe.detect,
+                chosen["pooling"],
+                recipe.data.events,
+            )
             for video, one, proposals in zip(evaluated.videos, evaluated.features, found, strict=True)
         ]
         scores = evaluate(context.data().truth, evaluated.videos, found, fused, labels, self._tiou)
