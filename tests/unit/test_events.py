@@ -9,7 +9,16 @@ import torch
 from typer.testing import CliRunner
 
 from lofi_tal.annotations import with_width
-from lofi_tal.annotations.soccernet import RESULTS, add_results, halves_of, read_game, read_games, write_results
+from lofi_tal.annotations.formats import ImportOptions, import_annotations
+from lofi_tal.annotations.soccernet import (
+    RESULTS,
+    add_results,
+    halves_of,
+    read_game,
+    read_games,
+    write_labels,
+    write_results,
+)
 from lofi_tal.cli.app import app
 from lofi_tal.config import DetectSection, make_recipe
 from lofi_tal.errors import DataError, LofiError
@@ -324,3 +333,44 @@ def test_results_of_one_half_leave_those_of_the_other(tmp_path):
         add_results(tmp_path, half, Segments("x", [time - 1], [time + 1], ("hit",), [0.5], time=[time]))
     found = read_game(tmp_path / "g" / RESULTS)
     assert [found[name].start.tolist() for name in ("g/1", "g/2")] == [[5.0], [4.0]]
+
+
+def test_labels_of_soccernet_are_converted_there_and_back(games, tmp_path):
+    run = lambda *arguments: CliRunner().invoke(app, ["data", "convert", *map(str, arguments)])  # noqa: E731
+    told = run(games, "-o", tmp_path / "labels.json")
+    assert told.exit_code == 0
+    database = json.loads((tmp_path / "labels.json").read_text())["database"]
+    name = "england/2014/a - b/1"
+    assert database[name]["annotations"] == [{"segment": [338.14, 338.14], "label": "Goal"}]
+    assert run(tmp_path / "labels.json", "--to", "soccernet", "-o", tmp_path / "again").exit_code == 0
+    path = tmp_path / "again" / "england/2014/a - b/Labels-v2.json"
+    assert json.loads(path.read_text())["annotations"][0] == {
+        "gameTime": "1 - 05:38", "label": "Goal", "position": "338140", "team": "not applicable",
+        "visibility": "visible",
+    }  # fmt: skip
+    before, after = read_games(games, "Labels-v2.json"), read_games(tmp_path / "again", "Labels-v2.json")
+    assert {name: list(one) for name, one in before.items()} == {name: list(one) for name, one in after.items()}
+    assert run(path, "-o", tmp_path / "one.json").exit_code == 0
+    assert json.loads((tmp_path / "one.json").read_text())["database"].keys() == database.keys()
+    assert run(tmp_path / "labels.json", "--to", "soccernet", "-o", path).exception is not None
+
+
+def test_ball_events_and_other_videos_are_games_of_one_half(tmp_path):
+    (tmp_path / "in" / "g").mkdir(parents=True)
+    ball = {"UrlLocal": "g", "annotations": [{"gameTime": "1 - 00:01", "label": "PASS", "position": "1040"}]}
+    (tmp_path / "in" / "g" / "Labels-ball.json").write_text(json.dumps(ball))
+    found = import_annotations([tmp_path / "in"]).annotations
+    assert list(found.videos) == ["g/1"]
+    write_labels(tmp_path / "out", {"../kick": at("../kick", [2.0], ["hit"]), "b": at("b", [3.0], ["hit"])})
+    paths = sorted((tmp_path / "out").rglob("Labels-v2.json"))
+    assert [read_game(path)[f"{path.parent.name}/1"].start.tolist() for path in paths] == [[2.0], [3.0]]
+
+
+def test_a_lenient_import_leaves_out_what_is_malformed_in_a_game(tmp_path):
+    path = tmp_path / "Labels-v2.json"
+    path.write_text(json.dumps({"UrlLocal": "g", "annotations": [*LABELS["annotations"], {"label": "Goal"}]}))
+    with pytest.raises(DataError, match=r"annotations\[2\]"):
+        import_annotations([path])
+    found = import_annotations([path], options=ImportOptions(strict=False)).annotations
+    assert [len(video.segments) for video in found] == [1, 1]
+    assert "annotations[2]" in found.notes[0]

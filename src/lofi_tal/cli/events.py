@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.annotations import load_annotations
-from lofi_tal.annotations.soccernet import RESULTS, read_games
+from lofi_tal.annotations.soccernet import RESULTS, labels_in, read_games
 from lofi_tal.cli.common import complain, percent, print_json, print_table
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.documents import load_document
 from lofi_tal.evaluation.spotting import TOLERANCES, SpottingResult, evaluate_events
 from lofi_tal.segments import Segments, detections_from_activitynet
-
-LABELS = ("Labels-v2.json", "Labels-ball.json", "Labels.json")
-"""What SoccerNet calls its files of labels."""
 
 
 def run_events(truth: Path, detections: Path, subset: str, tolerances: str, *, as_json: bool) -> None:
@@ -73,10 +70,7 @@ def parse_tolerances(text: str) -> tuple[float, ...]:
 def _truth(path: Path, subset: str) -> dict[str, Segments]:
     if not path.is_dir():
         return {video.video_id: video.segments for video in load_annotations(path).subset(subset)}
-    name = next((one for one in LABELS if next(path.rglob(one), None) is not None), None)
-    if name is None:
-        raise DataError(f"{path} holds none of {', '.join(LABELS)}: give the folder that holds league/season/game.")
-    return read_games(path, name)
+    return read_games(path, labels_in(path))
 
 
 def _detections(path: Path) -> dict[str, Segments]:
