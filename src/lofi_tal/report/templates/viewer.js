@@ -24,6 +24,7 @@
     let duration = data.duration, threshold = data.threshold, moment = 0, only = null, sort = "start", broken = !video;
     let chosen = data.chosen, every = false; // what was chosen beforehand, by class; all labels of a span
 
+    const place = (one) => (data.events ? one.time : one.start);
     const now = () => (broken ? moment : video.currentTime);
     const seek = (time) => {
       moment = clamp(time, 0, duration);
@@ -62,7 +63,7 @@
         `top:${top}px;height:${height}px;--strength:${one.source.truth ? 100 : 30 + (70 * Math.max(0, one.score)) / best}%`;
       node.addEventListener("pointermove", (event) => describe(one, event));
       node.addEventListener("pointerleave", () => { tooltip.hidden = true; });
-      node.addEventListener("click", () => seek(data.events ? one.time : one.start));
+      node.addEventListener("click", () => seek(place(one)));
       node.addEventListener("dblclick", () => play(one));
       one.nodes.push(node);
       return node;
@@ -114,7 +115,7 @@
       for (const one of segments) Object.assign(one, { nodes: [], inside: false });
       tooltip.hidden = true;
       find(".groups").replaceChildren(...labels.map((label) => group(label, shown)).filter(Boolean));
-      const order = { start: (a, b) => a.start - b.start || b.score - a.score, score: (a, b) => b.score - a.score };
+      const order = { start: (a, b) => place(a) - place(b) || b.score - a.score, score: (a, b) => b.score - a.score };
       find("tbody").replaceChildren(...found.sort(order[sort]).map(row));
       for (const head of root.querySelectorAll("th[data-sort]")) {
         head.setAttribute("aria-sort", head.dataset.sort !== sort ? "none" : sort === "start" ? "ascending" : "descending");
