@@ -33,6 +33,7 @@ SUFFIXES = {
     "elan-text": ".txt",
     "audacity": ".txt",
     "frame-wise": ".txt",
+    "soccernet": ".json",
 }
 
 
@@ -203,6 +204,30 @@ ANNOTATION_REF="a1"><ANNOTATION_VALUE>high</ANNOTATION_VALUE></REF_ANNOTATION></
     ),
     "audacity": (b"3.200000\t10.400000\tgrazing\n\\\t300.0\t900.0\n11,5\t11,5\tpoint\n1.0 2.0 run\n",),
     "frame-wise": (b"SIL\nSIL\npour\npour\nstir\nSIL\n",),
+    "soccernet": (
+        json.dumps(
+            {
+                "UrlLocal": "england_epl/2014-2015/2015-02-21 - 18-00 Chelsea 1 - 1 Burnley/",
+                "UrlYoutube": "",
+                "annotations": [
+                    {
+                        "gameTime": "1 - 00:06",
+                        "label": "Ball out of play",
+                        "position": "6543",
+                        "team": "not applicable",
+                        "visibility": "visible",
+                    },
+                    {"gameTime": "2 - 45:10", "label": "Goal", "team": "home"},
+                ],
+            }
+        ).encode(),
+        json.dumps(
+            {
+                "UrlLocal": "a/b",
+                "predictions": [{"gameTime": "1 - 0:01", "label": "Foul", "position": 1500, "confidence": "0.5"}],
+            }
+        ).encode(),
+    ),
     "thumos": (b"video_validation_0000051  67.5  75.9\nvideo_validation_0000051  85.9  90.6\n",),
     "thumos-json": (
         json.dumps(

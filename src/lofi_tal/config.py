@@ -274,7 +274,7 @@ class ClassifierSection(Section):
 class DetectSection(LaterSection):
     """From head outputs to detections (G-TAD's public post-processing)."""
 
-    later = frozenset({"gate", "vote", "multi_label"})
+    later = frozenset({"gate", "vote", "multi_label", "spacing"})
 
     preset: Literal["fixed", "official"] = "fixed"
     """official cannot reach the end of the video; fixed can."""
@@ -290,6 +290,8 @@ class DetectSection(LaterSection):
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
     multi_label: bool = False
     """Classes overlap: each one is scored, suppressed and shown by itself; `classes` has no effect."""
+    spacing: float | None = Field(None, ge=0)
+    """Point events: of those of a class nearer than so many seconds the best is kept; null: data.events, 0: all."""
 
 
 class Recipe(LaterSection):
@@ -324,7 +326,9 @@ class Recipe(LaterSection):
     """Loggers of the metrics with their options, such as {csv: {}, wandb: {project: mine}}; TensorBoard without any."""
 
     @model_validator(mode="after")
-    def _one_start(self) -> Self:
+    def _goes_together(self) -> Self:
+        if self.detect.spacing is not None and self.data.events is None:
+            raise ValueError("detect.spacing is for point events: set data.events (their width in seconds) as well")
         if self.encoder.weights is not None and self.encoder.pretrained is not None:
             raise ValueError("encoder.weights and encoder.pretrained exclude each other: give one of them")
         if self.second is not None and self.encoder.train == "adapter":

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from lofi_tal.annotations.soccernet import RESULTS, add_results, halves_of
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import (
     file_stamp,
@@ -30,7 +31,15 @@ from lofi_tal.runtime import make_fabric, precision_of
 from lofi_tal.segments import Segments
 from lofi_tal.showing import EVERYTHING, Shown
 from lofi_tal.video import EVERYWHERE, VideoError, VideoManifest, list_videos
-from lofi_tal.writers import DEFAULT_FORMATS, PAGE, check_formats, detection_files, unique_names, write_detections
+from lofi_tal.writers import (
+    DEFAULT_FORMATS,
+    PAGE,
+    SOCCERNET,
+    check_formats,
+    detection_files,
+    unique_names,
+    write_detections,
+)
 
 
 def detect_files(
@@ -63,7 +72,9 @@ def detect_files(
             model has found there already is left as it is. A process that shows no sign of life for so many seconds is
             taken for dead.
         quiet: No progress.
-        formats: What is written into ``out``: names of :func:`lofi_tal.writers.list_writers`, and ``html``.
+        formats: What is written into ``out``: names of :func:`lofi_tal.writers.list_writers`, ``html``, and
+            ``soccernet``: all detections as ``<game>/results_spotting.json``, see
+            :func:`lofi_tal.annotations.soccernet.halves_of`.
 
     Returns:
         The segments of each readable video (of those that this process has seen, if the work is shared), the reason for
@@ -81,6 +92,8 @@ def detect_files(
         raise LofiError("Processes share detection through a folder of results that all of them see: give --out.")
     files = _video_files(videos)
     named = dict(zip(files, unique_names(files), strict=True))
+    folders = [path.parent if path.name == EVERYWHERE else path for path in videos]
+    halves = halves_of(named, folders) if SOCCERNET in formats else {}
     rank, ranks = started_rank(), started_size()
     if ranks > 1 or patience is not None:  # the largest first, each process its share
         files = sorted(files, key=lambda path: -path.stat().st_size if path.exists() else 0)
@@ -94,11 +107,12 @@ def detect_files(
 
     localizer, content = read_whole(find_model(model), RECORD, loaded)  # both of the same model
     shown = _shown(localizer, threshold, wanted_precision, everything=everything)
+    output = None if out is None else _Output(out, shown, formats, halves)
     named = {path: named[path] for path in files[rank::ranks]}
-    if patience is not None and out is not None:
-        work = _SharedDetection(localizer, content, out, shown, formats)
+    if patience is not None and output is not None:
+        work = _SharedDetection(localizer, content, output)
         return *work.run(named, patience, quiet=quiet), shown
-    return *_detect_alone(localizer, named, out, shown, formats, quiet=quiet), shown
+    return *_detect_alone(localizer, named, output, quiet=quiet), shown
 
 
 def _shown(localizer: Localizer, threshold: float | None, wanted_precision: float | None, *, everything: bool) -> Shown:
@@ -110,14 +124,32 @@ def _shown(localizer: Localizer, threshold: float | None, wanted_precision: floa
     return Shown(threshold, one_label=not localizer.detect.multi_label)
 
 
+@dataclass(frozen=True)
+class _Output:
+    """What is written of the videos: the folder, what is shown, the formats, and SoccerNet's halves by file."""
+
+    folder: Path
+    shown: Shown
+    formats: tuple[str, ...]
+    halves: Mapping[Path, str]
+
+    def write(self, segments: Segments, video: Path) -> None:
+        """Write the files of one video."""
+        write_detections(segments, self.folder, self.shown, self.formats)
+        if PAGE in self.formats:
+            page = inside(self.folder, segments.video_id, ".html")
+            write_timeline(page, detections=segments, video=video, shown=self.shown)
+        if SOCCERNET in self.formats:
+            add_results(self.folder, self.halves[video], segments)
+
+    def files(self, video: Path, name: str) -> list[Path]:
+        """Return the files of one video."""
+        game = self.halves.get(video, "").rpartition("/")[0]
+        return [*detection_files(self.folder, name, self.formats), *([self.folder / game / RESULTS] if game else [])]
+
+
 def _detect_alone(
-    localizer: Localizer,
-    named: Mapping[Path, str],
-    out: Path | None,
-    shown: Shown,
-    formats: Sequence[str],
-    *,
-    quiet: bool,
+    localizer: Localizer, named: Mapping[Path, str], output: _Output | None, *, quiet: bool
 ) -> tuple[list[Segments], dict[str, str]]:
     """Detect in files that no other process looks at; return what was found, and why any of them cannot be used."""
     with Progress("examine", len(named), quiet=quiet or len(named) == 1) as progress:
@@ -135,8 +167,8 @@ def _detect_alone(
                 progress.advance(path.name, done - progress.done)
             else:
                 detections.append(segments)
-                if out is not None:
-                    _write(segments, path, out, shown, formats)
+                if output is not None:
+                    output.write(segments, path)
     return detections, failed
 
 
@@ -146,15 +178,13 @@ class _SharedDetection:
 
     localizer: Localizer
     model: str
-    out: Path
-    shown: Shown
-    formats: tuple[str, ...]
+    output: _Output
 
     def run(self, named: Mapping[Path, str], patience: float, *, quiet: bool) -> tuple[list[Segments], dict[str, str]]:
         """Detect in what no other process does; return what was found, and why any of the files cannot be used."""
         detections: list[Segments] = []
         with (
-            Leases(self.out / ".leases", patience, results=self.out / ".done") as leases,
+            Leases(self.output.folder / ".leases", patience, results=self.output.folder / ".done") as leases,
             Progress("detect", len(named), quiet=quiet) as progress,
         ):
             for chosen in leases.rounds(
@@ -183,23 +213,23 @@ class _SharedDetection:
             segments = self.localizer.predict(path, video_id=name)
         except VideoError as error:
             return str(error)
-        _write(segments, path, self.out, self.shown, self.formats)
+        self.output.write(segments, path)
         write_json(self._done(name), {"made_of": self._made_of(path)})
         return segments
 
     def _is_done(self, path: Path, name: str) -> bool:
         try:
-            made = all(file.exists() for file in detection_files(self.out, name, self.formats))
+            made = all(file.exists() for file in self.output.files(path, name))
             return made and bool(read_json(self._done(name))["made_of"] == self._made_of(path))
         except (DataError, OSError, KeyError, TypeError):
             return False
 
     def _done(self, name: str) -> Path:
-        return inside(self.out / ".done", name, ".json")
+        return inside(self.output.folder / ".done", name, ".json")
 
     def _made_of(self, path: Path) -> str:
-        formats = [] if self.formats == DEFAULT_FORMATS else [self.formats]
-        return hash_object([self.model, file_stamp(path), str(asdict(self.shown)), *formats])
+        formats = [] if self.output.formats == DEFAULT_FORMATS else [self.output.formats]
+        return hash_object([self.model, file_stamp(path), str(asdict(self.output.shown)), *formats])
 
 
 def _common_precision(out: Path, device: str) -> str:
@@ -224,10 +254,3 @@ def _video_files(videos: Sequence[Path]) -> list[Path]:
     if not files:
         raise DataError(f"There is no video file in {', '.join(map(str, videos))}.")
     return list(dict.fromkeys(files))
-
-
-def _write(segments: Segments, video: Path, out: Path, shown: Shown, formats: Sequence[str]) -> None:
-    """Write the files of one video."""
-    write_detections(segments, out, shown, formats)
-    if PAGE in formats:
-        write_timeline(inside(out, segments.video_id, ".html"), detections=segments, video=video, shown=shown)

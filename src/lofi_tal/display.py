@@ -42,7 +42,9 @@ def to_text(video_id: str, rows: Sequence[Row], duration: float | None) -> str:
     """
     lines = [f"Segments('{shorten(video_id)}': {_summary(rows, duration)})"]
     best = _by_score(rows)[:BEST_IN_TEXT]
-    spans = [f"{rows[i][0]:.2f} to {rows[i][1]:.2f} s" for i in best]
+    spans = [
+        f"{rows[i][0]:.2f} s" if rows[i][0] == rows[i][1] else f"{rows[i][0]:.2f} to {rows[i][1]:.2f} s" for i in best
+    ]
     width = max(map(len, spans), default=0)
     lines += [
         f"  {span:>{width}}  {rows[i][3]:.3f}  {shorten(rows[i][2])}" for i, span in zip(best, spans, strict=True)

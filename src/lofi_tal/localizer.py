@@ -57,6 +57,7 @@ class Localizer:
         sheet: What its scores mean, learnt on the same videos; without it scores stay as they are.
         decoder: What decoded the videos that it was trained on, and decodes those that it is given.
         facts: Where the model comes from.
+        events: Width of the segments that stand for point events, in seconds; None for a model of segments.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
     """
@@ -76,19 +77,19 @@ class Localizer:
         sheet: ScoreSheet | None = None,
         decoder: str = "pyav",
         facts: dict[str, Any] | None = None,
+        events: float | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         check_decoder(decoder)
-        _check_pooling(pooling)
         self.fabric: Fabric = make_fabric(device, precision, alone=True)
         self.encoder = None if encoder is None else encoder.to(self.fabric.device).eval()
         self.head = head.to(self.fabric.device).eval()
         self.encoder_name, self.classifier, self.labels = encoder_name, classifier, tuple(labels)
         self.grid = SnippetGrid(int(snippets["count"]), int(snippets["frames"]), float(snippets["stride"]))
         self.windows, self.size = _windows_of(snippets), int(snippets["size"])
-        self.detect, self.pooling, self.decoder, self.sheet = detect, pooling, decoder, sheet
-        self.raw_threshold, self.facts = threshold, dict(facts or {})
+        self.detect, self.pooling, self.decoder, self.sheet = detect, _known_pooling(pooling), decoder, sheet
+        self.raw_threshold, self.facts, self.events = threshold, dict(facts or {}), events
         self.threshold = threshold if sheet is None else sheet.probability(threshold)  # as `predict` gives scores
 
     @classmethod
@@ -241,7 +242,8 @@ class Localizer:
 
     def fuse(self, video_id: str, clock: Clock, features: Tensor, proposals: Proposals) -> Segments:
         """Give the proposals of one video their classes and times; scores are the model's own."""
-        return fuse(video_id, clock, features, proposals, self.classifier, self.labels, self.detect, self.pooling)
+        how = (self.classifier, self.labels, self.detect, self.pooling, self.events)
+        return fuse(video_id, clock, features, proposals, *how)
 
 
 def _write_parts(localizer: Localizer, folder: Path) -> None:
@@ -255,9 +257,10 @@ def _write_parts(localizer: Localizer, folder: Path) -> None:
         save_sheet(localizer.sheet, folder)
 
 
-def _check_pooling(pooling: str) -> None:
+def _known_pooling(pooling: str) -> str:
     if pooling not in POOLINGS:
         raise LofiError(f"pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}.")
+    return pooling
 
 
 def _windows_of(snippets: Mapping[str, Any]) -> Windows:
@@ -291,6 +294,7 @@ def _settings_of(localizer: Localizer) -> dict[str, Any]:
         "has_encoder": localizer.encoder is not None,
         "has_classifier": localizer.classifier is not None,
         **({} if localizer.sheet is None else {"has_sheet": True}),
+        **({} if localizer.events is None else {"events": localizer.events}),
         "facts": localizer.facts,
     }
 
@@ -325,6 +329,7 @@ class LocalizerFile(Description):
     has_encoder: bool = True
     has_classifier: bool
     has_sheet: bool = False
+    events: float | None = Field(None, gt=0)
     facts: PlainDict
 
     @field_validator("format")
@@ -359,6 +364,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
         "sheet": load_sheet(folder) if facts.has_sheet else None,
         "decoder": facts.decoder,
         "facts": facts.facts,
+        "events": facts.events,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lofi_tal import display
 from lofi_tal.cells import caption, guarded
 from lofi_tal.errors import DataError, LofiError
+from lofi_tal.progress import clock_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_MORE = ("proposal_score", "raw_score")
-"""Scores that segments may have besides."""
+_MORE = ("proposal_score", "raw_score", "time")
+"""Numbers that segments may have besides."""
+_NUMBERS = ("start", "end", "score", *_MORE)
 
 
 class Segment(NamedTuple):
@@ -59,6 +61,7 @@ class Segments:
         duration: Length of the video in seconds, where it is known.
         proposal_score: ``(N,)`` confidence before class scores, where classes changed it.
         raw_score: ``(N,)`` the model's own score, where ``score`` is a calibrated probability.
+        time: ``(N,)`` seconds, where the segments stand for point events, which have a time and no length.
 
     Raises:
         DataError: If the fields differ in length or a number is not finite.
@@ -80,9 +83,10 @@ class Segments:
     duration: float | None = None
     proposal_score: Floats | None = None
     raw_score: Floats | None = None
+    time: Floats | None = None
 
     def __post_init__(self) -> None:
-        numbers = ["start", "end", "score", *(name for name in _MORE if getattr(self, name) is not None)]
+        numbers = [name for name in _NUMBERS if getattr(self, name) is not None]
         for name in numbers:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64).reshape(-1))
         object.__setattr__(self, "label", tuple(self.label))
@@ -152,22 +156,20 @@ class Segments:
         chosen = np.arange(len(self))[list(index) if isinstance(index, tuple) else index]
         if chosen.ndim != 1:
             raise IndexError(f"Segments cannot be selected by {index!r}; use an index, a slice, a mask or indices.")
-        return Segments(
-            self.video_id,
-            self.start[chosen],
-            self.end[chosen],
-            tuple(self.label[i] for i in chosen),
-            self.score[chosen],
-            self.duration,
-            **{name: None if (own := getattr(self, name)) is None else own[chosen] for name in _MORE},
-        )
+        numbers = {name: own[chosen] for name in _NUMBERS if (own := getattr(self, name)) is not None}
+        return replace(self, label=tuple(self.label[i] for i in chosen), **numbers)
+
+    @property
+    def times(self) -> Floats:
+        """``(N,)`` seconds: the times of point events; the middles of segments that are none."""
+        return (self.start + self.end) / 2 if self.time is None else self.time
 
     def __repr__(self) -> str:
-        return display.to_text(self.video_id, list(self), self.duration)
+        return display.to_text(self.video_id, _shown_rows(self), self.duration)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the best 20 as a table, and where in the video segments lie."""
-        return display.to_html(self.video_id, list(self), self.duration)
+        return display.to_html(self.video_id, _shown_rows(self), self.duration)
 
     def sorted(self) -> Segments:
         """Return the segments by falling score; equal scores keep their order.
@@ -194,7 +196,7 @@ class Segments:
         return self[best_labels(self)]
 
     def to_activitynet(self) -> list[dict[str, Any]]:
-        """Return ``[{"label", "score", "segment": [s, e]}]`` for the official evaluator, and its other scores if any.
+        """Return ``[{"label", "score", "segment": [s, e]}]`` for the official evaluator, and its other numbers if any.
 
         >>> Segments("match", [2], [5.5], ("jump",), [0.4]).to_activitynet()
         [{'label': 'jump', 'score': 0.4, 'segment': [2.0, 5.5]}]
@@ -208,7 +210,7 @@ class Segments:
         video,start,end,label,score
         match,2.000,5.500,jump,0.400000
         """
-        return _csv(self.video_id, self)
+        return _csv(self)
 
     def to_srt(self) -> str:
         """Return subtitles (SubRip) in the order of time, one for each segment; a label is one line.
@@ -218,10 +220,10 @@ class Segments:
         00:00:02,000 --> 00:00:05,500
         jump 0.40
         """
-        return _srt(sorted(self, key=lambda segment: segment[:2]))
+        return _srt(self)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas table, one row for each segment: video, start and end in seconds, label, score.
+        """Return a pandas table, one row for each segment: video, start and end in seconds, label, score (and time).
 
         Raises:
             LofiError: If pandas is not installed.
@@ -260,6 +262,7 @@ def _table(segments: Segments) -> pd.DataFrame:
     except ImportError as error:
         raise LofiError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
     numbers = {"start": segments.start, "end": segments.end, "label": list(segments.label), "score": segments.score}
+    numbers |= {} if segments.time is None else {"time": segments.time}
     table = pd.DataFrame({"video": [segments.video_id] * len(segments), **numbers})
     return table.astype({"video": "str", "label": "str"})  # the same types without any row
 
@@ -283,19 +286,35 @@ def best_of_each(rows: NDArray[Any], score: Floats) -> NDArray[np.int64]:
     return kept
 
 
-def _csv(video_id: str, segments: Iterable[Segment]) -> str:
+def _shown_rows(segments: Segments) -> list[display.Row]:
+    """Return the segments as they are displayed: point events start and end at their time."""
+    if segments.time is None:
+        return list(segments)
+    return list(
+        zip(segments.time.tolist(), segments.time.tolist(), segments.label, segments.score.tolist(), strict=True)
+    )
+
+
+def _csv(segments: Segments) -> str:
+    """Return CSV; point events have a column ``time`` instead of start and end."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "start", "end", "label", "score"])
-    for start, end, label, score in segments:
-        writer.writerow([guarded(video_id), f"{start:.3f}", f"{end:.3f}", guarded(label), f"{score:.6f}"])
+    columns = {"start": segments.start, "end": segments.end} if segments.time is None else {"time": segments.time}
+    writer.writerow(["video", *columns, "label", "score"])
+    for label, score, *times in zip(segments.label, segments.score, *columns.values(), strict=True):
+        seconds = [f"{time:.3f}" for time in times]
+        writer.writerow([guarded(segments.video_id), *seconds, guarded(label), f"{score:.6f}"])
     return text.getvalue()
 
 
-def _srt(segments: Iterable[Segment]) -> str:
+def _srt(segments: Segments) -> str:
+    """Return subtitles; those of point events stand while their segment lasts, and say the time."""
+    times = segments.time
+    moments = [""] * len(segments) if times is None else [f" at {clock_text(time, 2)}" for time in times.tolist()]
+    ordered = sorted(zip(segments, moments, strict=True), key=lambda pair: pair[0][:2])
     blocks = [
-        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{caption(label)} {score:.2f}\n"
-        for number, (start, end, label, score) in enumerate(segments, start=1)
+        f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{caption(label)} {score:.2f}{moment}\n"
+        for number, ((start, end, label, score), moment) in enumerate(ordered, start=1)
     ]
     return "\n".join(blocks)
 

@@ -18,7 +18,11 @@ from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.showing import Shown
 
 PAGE = "html"
-"""The timeline page, which needs the video as well: the one format of `lofi detect` that is no text writer."""
+"""The timeline page, which needs the video as well."""
+SOCCERNET = "soccernet"
+"""SoccerNet's results, one file for the two halves of a game: it needs to know where the videos lie."""
+OTHERS = (SOCCERNET, PAGE)
+"""Formats that are no text of one video."""
 DEFAULT_FORMATS = ("json", "csv", "srt", PAGE)
 """What `lofi detect` writes unless it is told otherwise."""
 
@@ -47,7 +51,7 @@ class Writer:
 
 
 WRITERS: Registry[Callable[[Segments], str]] = Registry("format", "lofi_tal.writers")
-"""Every format that is installed, but the page."""
+"""Every format of text that is installed."""
 
 
 def list_writers() -> tuple[str, ...]:
@@ -71,7 +75,7 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         LofiError: If one is unknown or cannot be imported, or two write the same file.
     """
-    known = (*list_writers(), PAGE)
+    known = (*list_writers(), *OTHERS)
     suffixes: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if name not in known:
@@ -96,22 +100,22 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 def detection_files(out: Path, video_id: str, formats: Sequence[str]) -> list[Path]:
-    """Return the files of one video, in the order of the formats."""
-    return [inside(out, video_id, _suffix(name)) for name in formats]
+    """Return the files of one video, in the order of the formats; SoccerNet's are not of one video."""
+    return [inside(out, video_id, _suffix(name)) for name in formats if name != SOCCERNET]
 
 
 def write_detections(segments: Segments, out: Path, shown: Shown, formats: Sequence[str]) -> None:
     """Write the text formats among ``formats``, each into ``out/<video id><suffix>``."""
     few = shown.of(segments)
     for name in formats:
-        if name != PAGE:
+        if name not in OTHERS:
             writer = get_writer(name)
             text = writer(segments if writer.all_segments else few)
             write_text(inside(out, segments.video_id, writer.suffix), text)
 
 
 def _suffix(name: str) -> str:
-    return f".{PAGE}" if name == PAGE else get_writer(name).suffix
+    return f".{name}" if name in OTHERS else get_writer(name).suffix
 
 
 def _json(segments: Segments) -> str:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from conftest import lofi
 
+from lofi_tal.data import content_hash
 from lofi_tal.errors import LofiError
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
@@ -44,3 +45,31 @@ def test_a_share_that_is_too_small_or_a_head_that_is_not_trained_is_refused(fini
     assert "is one number of videos: a curve needs two or more" in refused.stderr
     with pytest.raises(LofiError, match=r"shares 1.5, draws 1: shares lie above 0 and at most at 1"):
         learning_curve(Run(tiny_recipe, output, device="cpu", quiet=True), "lofi", [1.5], 1)
+
+
+def test_all_stages_are_trained_on_the_drawn_videos_and_go_on(finished_run, tiny_recipe, tmp_path):
+    run, _ = finished_run
+    output = shutil.copytree(run.output, tmp_path / "run")
+    (tmp_path / "recipe.yaml").write_text(save_recipe(tiny_recipe))
+    command = ("curve", tmp_path / "recipe.yaml", "-o", output, "-q", "--shares", "50,100", "--draws", "1")
+    first = lofi(*command, "--all-stages", "--json")
+    assert first.exit_code == 0, first.stderr
+    folders = sorted((output / "arms/lofi/whole_curve").iterdir())
+    encoders = {(output / "lofi/encoder.safetensors").read_bytes()}
+    for folder in folders:
+        count = int(folder.name.split("-")[0])
+        point = json.loads((folder / f"arms/lofi/curve/{folder.name}/stage.json").read_text())
+        drawn = set(point["inputs"]["videos"])
+        assert len(drawn) == count
+        seen = [video for video in run.data().train if video.video_id in drawn]  # as in a run, none of the selection
+        assert json.loads((folder / "lofi/stage.json").read_text())["inputs"]["data"] == content_hash(seen)
+        encoders.add((folder / "lofi/encoder.safetensors").read_bytes())
+        assert not (folder / "pretrain").exists()  # stage 1 is the run's
+    assert len(folders) == 2
+    assert len(encoders) == 2  # with all videos, the first draw trains what the run has trained
+    made = {path: path.stat().st_mtime_ns for path in (output / "arms/lofi/whole_curve").rglob("stage.json")}
+    again = lofi(*command, "--all-stages", "--json")
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    refused = lofi("curve", tmp_path / "recipe.yaml", "-o", output, "-q", "--all-stages", "--arm", "baseline")
+    assert "does not learn from these videos" in refused.stderr

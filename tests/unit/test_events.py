@@ -9,12 +9,22 @@ import torch
 from typer.testing import CliRunner
 
 from lofi_tal.annotations import with_width
-from lofi_tal.annotations.soccernet import RESULTS, read_game, read_games, write_results
+from lofi_tal.annotations.formats import ImportOptions, import_annotations
+from lofi_tal.annotations.soccernet import (
+    RESULTS,
+    add_results,
+    halves_of,
+    read_game,
+    read_games,
+    write_labels,
+    write_results,
+)
 from lofi_tal.cli.app import app
 from lofi_tal.config import DetectSection, make_recipe
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.spotting import LOOSE, TIGHT, average_over, evaluate_events, right_detections
 from lofi_tal.heads import create_head
+from lofi_tal.postprocess import as_events, keep_apart
 from lofi_tal.run.data import read_data
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Windows
@@ -263,3 +273,104 @@ def test_the_tight_average_is_that_of_the_published_code_on_the_same_draw():
             detections += [(cell / 2, label, score) for cell, score in zip(places, draw.random(25), strict=True)]
         truth[name], found[name] = (at(name, *zip(*rows, strict=True)) for rows in (events, detections))
     assert evaluate_events(truth, found, TIGHT).average_mAP == pytest.approx(0.0642609025384145, abs=1e-12)
+
+
+def test_of_a_class_the_best_of_near_events_is_kept():
+    times, scores = np.array([5.0, 1.0, 1.8, 2.6, 1.1]), np.array([0.1, 0.5, 0.9, 0.8, 0.3])
+    labels = ["hit", "hit", "hit", "hit", "miss"]
+    assert keep_apart(times, scores, labels, 1.0).tolist() == [0, 2, 4]
+    assert keep_apart(times, scores, labels, 0.8).tolist() == [0, 1, 2, 3, 4]  # as far as the spacing is far enough
+    assert keep_apart(times, scores, labels, 0.0).tolist() == [0, 1, 2, 3, 4]
+    chain = keep_apart(np.array([1.0, 1.6, 2.2]), np.array([0.9, 0.8, 0.7]), ["hit"] * 3, 1.0)
+    assert chain.tolist() == [0, 2]  # what is dropped suppresses nothing
+
+
+def test_times_are_middles_and_where_the_video_cuts_a_segment_half_a_width_from_its_other_end():
+    spans = Segments("a", [0, 4, 19.1, 0, 6.0], [1.5, 6, 20, 3, 6.6], ("hit",) * 5, [0.9, 0.8, 0.7, 0.1, 0.2], 20.0)
+    found = as_events(spans, 2.0, 0.0)
+    assert found.time == pytest.approx([0.5, 5, 20, 1.5, 6.3])
+    assert len(as_events(spans, 2.0)) == 3
+    assert as_events(spans, None) is spans
+    late = Segments("a", [3, 2], [4.2, 3.8], ("hit",) * 2, [1, 1], 23.0)
+    assert as_events(late, 2.0, 0.0, begin=3.0).time == pytest.approx([3.2, 3.0])
+
+
+def test_events_say_their_time_in_every_form():
+    found = Segments("a", [3, 8], [5, 10], ("hit", "miss"), [0.5, 0.25], 20.0, time=[4.25, 9.0])
+    assert found.to_activitynet()[0] == {"label": "hit", "score": 0.5, "segment": [3.0, 5.0], "time": 4.25}
+    assert Segments.from_activitynet("a", found.to_activitynet()).time.tolist() == [4.25, 9.0]
+    assert found[1:].times.tolist() == [9.0]
+    assert found.to_csv().splitlines()[:2] == ["video,time,label,score", "a,4.250,hit,0.500000"]
+    assert found.to_srt().startswith("1\n00:00:03,000 --> 00:00:05,000\nhit 0.50 at 0:04.25\n")
+    assert "4.25 s" in repr(found)
+    assert found.to_dataframe()["time"].tolist() == [4.25, 9.0]
+    assert evaluate_events({"a": at("a", [4.25], ["hit"])}, {"a": found}, [0.1], rate=None).average_mAP == 1
+
+
+def test_the_spacing_is_for_events(tmp_path):
+    content = event_recipe(tmp_path).model_dump(mode="json")
+    assert "spacing" not in content["detect"]
+    content["detect"]["spacing"] = 1.0
+    with pytest.raises(LofiError, match=r"set data\.events"):
+        make_recipe(content)
+    content["data"]["events"] = 2.0
+    assert make_recipe(content).detect.spacing == 1.0
+
+
+def test_video_files_are_halves_of_the_games_of_their_folders(tmp_path):
+    game = tmp_path / "england" / "2014" / "a - b"
+    named = {game / "1_224p.mkv": "1_224p", game / "2.mp4": "2", tmp_path / "kick.mp4": "kick"}
+    assert list(halves_of(named, [tmp_path]).values()) == [
+        "england/2014/a - b/1", "england/2014/a - b/2", "kick/1",
+    ]  # fmt: skip
+    assert next(iter(halves_of(named, [game, *named]).values())) == "a - b/1"
+    with pytest.raises(DataError, match="are both half a - b/1"):
+        halves_of({game / "1_224p.mkv": "x", game / "1_HQ.mkv": "y"}, [])
+
+
+def test_results_of_one_half_leave_those_of_the_other(tmp_path):
+    for half, time in (("g/1", 3.0), ("g/2", 4.0), ("g/1", 5.0)):
+        add_results(tmp_path, half, Segments("x", [time - 1], [time + 1], ("hit",), [0.5], time=[time]))
+    found = read_game(tmp_path / "g" / RESULTS)
+    assert [found[name].start.tolist() for name in ("g/1", "g/2")] == [[5.0], [4.0]]
+
+
+def test_labels_of_soccernet_are_converted_there_and_back(games, tmp_path):
+    run = lambda *arguments: CliRunner().invoke(app, ["data", "convert", *map(str, arguments)])  # noqa: E731
+    told = run(games, "-o", tmp_path / "labels.json")
+    assert told.exit_code == 0
+    database = json.loads((tmp_path / "labels.json").read_text())["database"]
+    name = "england/2014/a - b/1"
+    assert database[name]["annotations"] == [{"segment": [338.14, 338.14], "label": "Goal"}]
+    assert run(tmp_path / "labels.json", "--to", "soccernet", "-o", tmp_path / "again").exit_code == 0
+    path = tmp_path / "again" / "england/2014/a - b/Labels-v2.json"
+    assert json.loads(path.read_text())["annotations"][0] == {
+        "gameTime": "1 - 05:38", "label": "Goal", "position": "338140", "team": "not applicable",
+        "visibility": "visible",
+    }  # fmt: skip
+    before, after = read_games(games, "Labels-v2.json"), read_games(tmp_path / "again", "Labels-v2.json")
+    assert {name: list(one) for name, one in before.items()} == {name: list(one) for name, one in after.items()}
+    assert run(path, "-o", tmp_path / "one.json").exit_code == 0
+    assert json.loads((tmp_path / "one.json").read_text())["database"].keys() == database.keys()
+    assert run(tmp_path / "labels.json", "--to", "soccernet", "-o", path).exception is not None
+
+
+def test_ball_events_and_other_videos_are_games_of_one_half(tmp_path):
+    (tmp_path / "in" / "g").mkdir(parents=True)
+    ball = {"UrlLocal": "g", "annotations": [{"gameTime": "1 - 00:01", "label": "PASS", "position": "1040"}]}
+    (tmp_path / "in" / "g" / "Labels-ball.json").write_text(json.dumps(ball))
+    found = import_annotations([tmp_path / "in"]).annotations
+    assert list(found.videos) == ["g/1"]
+    write_labels(tmp_path / "out", {"../kick": at("../kick", [2.0], ["hit"]), "b": at("b", [3.0], ["hit"])})
+    paths = sorted((tmp_path / "out").rglob("Labels-v2.json"))
+    assert [read_game(path)[f"{path.parent.name}/1"].start.tolist() for path in paths] == [[2.0], [3.0]]
+
+
+def test_a_lenient_import_leaves_out_what_is_malformed_in_a_game(tmp_path):
+    path = tmp_path / "Labels-v2.json"
+    path.write_text(json.dumps({"UrlLocal": "g", "annotations": [*LABELS["annotations"], {"label": "Goal"}]}))
+    with pytest.raises(DataError, match=r"annotations\[2\]"):
+        import_annotations([path])
+    found = import_annotations([path], options=ImportOptions(strict=False)).annotations
+    assert [len(video.segments) for video in found] == [1, 1]
+    assert "annotations[2]" in found.notes[0]

@@ -58,7 +58,7 @@ _Target = Annotated[
     typer.Option(
         "--to",
         help="activitynet, csv, opentad, actionformer; or, to go on labelling there: via, boris, label-studio, "
-        "audacity, elan, cvat.",
+        "audacity, elan, cvat; or soccernet, for point events.",
     ),
 ]
 _EventsOption = Annotated[
@@ -165,7 +165,7 @@ class _ConvertCommand(TyperCommand):
 def convert(
     inputs: _Inputs,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write; a folder for audacity, elan and cvat.")
+        Path, typer.Option("--output", "-o", help="File to write; a folder for audacity, elan, cvat, soccernet.")
     ],
     source: Annotated[
         str | None, typer.Option("--from", help="Format, one of those below. Default: detected from the files.")
@@ -190,11 +190,12 @@ def convert(
     """
     from lofi_tal.annotations.formats import ImportOptions, VideoFolder, import_annotations
     from lofi_tal.annotations.formats.csv_table import parse_columns
-    from lofi_tal.annotations.formats.export import WRITERS
+    from lofi_tal.annotations.formats.export import EVENT_WRITERS, WRITERS
     from lofi_tal.video import everywhere
 
-    if target not in WRITERS:
-        raise LofiError(f"--to {target!r} is unknown; allowed: {', '.join(WRITERS)}.{nearest(target, WRITERS)}")
+    writers = WRITERS | EVENT_WRITERS
+    if target not in writers:
+        raise LofiError(f"--to {target!r} is unknown; allowed: {', '.join(writers)}.{nearest(target, writers)}")
     folder = None if videos is None else VideoFolder(everywhere(videos, recursive))
     options = ImportOptions(
         subset=subset,
@@ -206,7 +207,7 @@ def convert(
         background=tuple(background or ()),
     )
     imported = import_annotations(inputs, source, options)
-    WRITERS[target](output, imported.annotations, folder)
+    writers[target](output, imported.annotations, folder)
     _show_imported(imported, output, target)
 
 

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from lofi_tal.evaluation.learning_curve import CurvePoint, Foreseen
 
 _NAMED = 3  # classes that are named
+_AllStages = Annotated[
+    bool,
+    typer.Option(
+        "--all-stages",
+        help="Train the encoder on each share, too (ACP+ and stage 2; stage 1 stays): takes as long as a run each.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,23 +36,26 @@ def curve(
         str, typer.Option(help="Shares of the training videos, in percent, with commas between.")
     ] = "12.5,25,50,100",
     draws: Annotated[int, typer.Option(help="Random draws of the videos.", min=1)] = 3,
+    all_stages: _AllStages = False,
     more: Annotated[float, typer.Option(help="How many times as many videos to look ahead to.", min=1.01)] = 2.0,
     as_json: JsonOption = False,
 ) -> None:
     """Show how mAP grows with the number of training videos, and what more of them would give.
 
-    Trains stage 3 of a run on shares of its training videos; the encoder stays. Earlier stages run if needed.
+    Trains stage 3 of a run on shares of its training videos; the encoder stays, unless --all-stages trains it as well.
+    Earlier stages run if needed. The same command with --resume continues what was interrupted.
 
     Example: lofi curve recipe.yaml -o runs/mine --resume
     """
     from lofi_tal.evaluation.learning_curve import foresee, means
     from lofi_tal.run.curve import learning_curve
+    from lofi_tal.run.whole_curve import whole_curve
 
     wanted = parse_shares(shares)
     run = options.open_run()
     with run.open(command_line()):
         run.data()
-        points = learning_curve(run, arm or run.arms[-1], wanted, draws)
+        points = (whole_curve if all_stages else learning_curve)(run, arm or run.arms[-1], wanted, draws)
     found = means(points)
     counts = list(found)
     if len(counts) < 2:
@@ -57,16 +67,21 @@ def curve(
     if as_json:
         print_json(_document(points, whole, by_class))
     else:
-        print_table(
-            "average mAP with own class scores, by training videos",
-            ("videos", "segments", "mAP %", "lowest", "highest"),
-            [(count, _segments(points, count), *map(percent, found[count])) for count in counts],
-        )
+        _show(points, found)
         for line in answer(whole, by_class, counts[-1]):
             say(line)
     if run.data().failed:
         say(f"{len(run.data().failed)} videos are not used; `lofi run` lists them with the reason.")
         raise typer.Exit(4)
+
+
+def _show(points: list[CurvePoint], found: dict[int, tuple[float, float, float]]) -> None:
+    """Print mean, lowest and highest figure by number of videos."""
+    print_table(
+        "average mAP with own class scores, by training videos",
+        ("videos", "segments", "mAP %", "lowest", "highest"),
+        [(count, _segments(points, count), *map(percent, found[count])) for count in found],
+    )
 
 
 def parse_shares(text: str) -> tuple[float, ...]:

@@ -171,18 +171,19 @@ def _share(one: Interval) -> str:
 
 
 def show_segments(results: Iterable[Segments], shown: Shown) -> None:
-    """Print, for each video, a table of the segments that are shown, by their start."""
+    """Print, for each video, a table of the segments that are shown, by their start; of point events by their time."""
     for segments in results:
         few = shown.of(segments)
-        few = few[few.start.argsort(kind="stable")]
-        title = f"{segments.video_id}: {len(few)} of {len(segments)} segments"
+        few = few[(few.start if few.time is None else few.time).argsort(kind="stable")]
+        title = f"{segments.video_id}: {len(few)} of {len(segments)} {'segments' if few.time is None else 'events'}"
         title += "" if shown.limit == float("-inf") else f" score at least {shown}"
         if not len(few):
             say(title)
             continue
-        rows = zip(few.start, few.end, few.label, few.score, strict=True)
-        print_table(title, ("start", "end", "label", "score"), [
-            (clock_text(start, 2), clock_text(end, 2), label, f"{score:.3f}") for start, end, label, score in rows
+        times = {"start": few.start, "end": few.end} if few.time is None else {"time": few.time}
+        rows = zip(few.label, few.score, *times.values(), strict=True)
+        print_table(title, (*times, "label", "score"), [
+            (*(clock_text(time, 2) for time in at), label, f"{score:.3f}") for label, score, *at in rows
         ])  # fmt: skip
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lofi_tal.annotations import load_annotations
-from lofi_tal.annotations.soccernet import RESULTS, read_games
+from lofi_tal.annotations.soccernet import RESULTS, labels_in, read_games
 from lofi_tal.cli.common import complain, percent, print_json, print_table
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.documents import load_document
 from lofi_tal.evaluation.spotting import TOLERANCES, SpottingResult, evaluate_events
 from lofi_tal.segments import Segments, detections_from_activitynet
-
-LABELS = ("Labels-v2.json", "Labels-ball.json", "Labels.json")
-"""What SoccerNet calls its files of labels."""
 
 
 def run_events(truth: Path, detections: Path, subset: str, tolerances: str, *, as_json: bool) -> None:
@@ -38,6 +37,22 @@ def run_events(truth: Path, detections: Path, subset: str, tolerances: str, *, a
     _show(result, len(events))
 
 
+def show_run_events(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print the mAP of the events that the arms of a run have found: a table for each set of tolerances.
+
+    Args:
+        arms: ``SpottingResult.to_json()`` by arm and set of tolerances; an arm without events has none.
+    """
+    for name in dict.fromkeys(name for found in arms.values() for name in found):
+        results = {arm: found[name] for arm, found in arms.items() if name in found}
+        first = next(iter(results.values()))
+        print_table(
+            f"mAP of {sum(first['events'].values())} events, {name} tolerances",
+            ("arm", *(f"{delta:g} s" for delta in first["tolerances"]), "average"),
+            [(arm, *map(percent, one["mAP"]), percent(one["average_mAP"])) for arm, one in results.items()],
+        )
+
+
 def parse_tolerances(text: str) -> tuple[float, ...]:
     """Return tolerances in seconds by name, or as numbers with commas.
 
@@ -55,10 +70,7 @@ def parse_tolerances(text: str) -> tuple[float, ...]:
 def _truth(path: Path, subset: str) -> dict[str, Segments]:
     if not path.is_dir():
         return {video.video_id: video.segments for video in load_annotations(path).subset(subset)}
-    name = next((one for one in LABELS if next(path.rglob(one), None) is not None), None)
-    if name is None:
-        raise DataError(f"{path} holds none of {', '.join(LABELS)}: give the folder that holds league/season/game.")
-    return read_games(path, name)
+    return read_games(path, labels_in(path))
 
 
 def _detections(path: Path) -> dict[str, Segments]:

@@ -315,11 +315,18 @@ def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
         from lofi_tal.run.report import data_json
 
         documents: dict[str, Any] = {
-            result.arm: {"scores": result.scores, "chosen": result.chosen, "model": str(result.model)}
+            result.arm: {
+                "scores": result.scores,
+                **({"events": result.events} if result.events else {}),
+                "chosen": result.chosen,
+                "model": str(result.model),
+            }
             for result in results
         }
         print_json({**documents, "data": data_json(run.data())})
         return
+    from lofi_tal.cli.events import show_run_events
+
     names = {
         "fused": "own class scores",
         "external": "class scores of a file",
@@ -343,6 +350,7 @@ def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
         ("arm", "classes", *map(str, columns), "average"),
         rows,
     )
+    show_run_events({result.arm: result.events for result in results})
 
 
 def _lost(run: Run, results: list[ArmResult]) -> dict[str, str]:

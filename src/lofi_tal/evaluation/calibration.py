@@ -12,7 +12,7 @@ Legend: N detections, K bins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -93,17 +93,8 @@ class Calibration:
 
     def of(self, segments: Segments) -> Segments:
         """Return segments whose scores are probabilities, by falling probability; ``raw_score`` has what they were."""
-        found = Segments(
-            segments.video_id,
-            segments.start,
-            segments.end,
-            segments.label,
-            self.probability(segments.score, segments.label),
-            segments.duration,
-            segments.proposal_score,
-            segments.score,
-        )
-        return found.sorted()
+        probability = self.probability(segments.score, segments.label)
+        return replace(segments, score=probability, raw_score=segments.score).sorted()
 
     def to_json(self) -> dict[str, Any]:
         """Return the curves as a JSON-like dict."""

@@ -83,7 +83,7 @@ def evaluate_events(
     """Return the mAP of detected events.
 
     Args:
-        truth: Events by video id; the middle of a segment is its time.
+        truth: Events by video id; the time of a segment without one is its middle.
         detections: By video id, with scores in [0, 1]; those of videos that the truth lacks are refused.
         tolerances: δ in seconds, growing.
         rate: Cells a second that times are rounded down to; None takes times as they are.
@@ -159,7 +159,7 @@ def _of_class(
 def _on_grid(video: Segments, label: str, rate: float | None) -> tuple[Floats, Floats]:
     """Return times, in order, and scores of one class; of those in one cell the last."""
     chosen = video[np.array([name == label for name in video.label], dtype=bool)]
-    times = (chosen.start + chosen.end) / 2
+    times = chosen.times
     if rate is None:
         order = np.argsort(times, kind="stable")
         return times[order], chosen.score[order]

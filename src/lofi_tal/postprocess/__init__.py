@@ -9,12 +9,15 @@ from lofi_tal.postprocess.class_scores import (
     write_hacs_scores,
 )
 from lofi_tal.postprocess.nms import BMN_SUPPRESSION, Suppression, soft_nms, soft_nms_indices
+from lofi_tal.postprocess.spacing import as_events, keep_apart
 from lofi_tal.postprocess.voting import vote
 
 __all__ = [
     "BMN_SUPPRESSION",
     "ClassScores",
     "Suppression",
+    "as_events",
+    "keep_apart",
     "label_proposals",
     "read_cuhk_scores",
     "read_hacs_scores",

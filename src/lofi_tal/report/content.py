@@ -40,11 +40,13 @@ class Arm:
         name: Short name.
         description: What it is, in a few words.
         scores: ``DetectionResult.to_json()`` by way: ``fused``, ``agnostic``, ``oracle``; any may be missing.
+        events: ``SpottingResult.to_json()`` by set of tolerances, where the labels are point events.
     """
 
     name: str
     description: str
     scores: dict[str, dict[str, Any]]
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from lofi_tal.files import write_text
 from lofi_tal.report.content import Report, TimelineEntry
 from lofi_tal.report.judgement import judgement_parts
+from lofi_tal.report.spotting import event_tables
 from lofi_tal.report.tables import class_rows, class_table, headline, stage_rows, tiles
 from lofi_tal.report.theme import Picture, fill_page, series_colour
 from lofi_tal.report.timeline import default_threshold, make_viewer, relative_url
@@ -61,6 +62,7 @@ def report_page(path: Path, report: Report, *, json_name: str = "", status: str 
         json_name=json_name,
         tiles=tiles(report.arms, report.stages),
         headline=headline(report.arms, WAYS, report.judgement),
+        events=event_tables(report.arms),
         **judgement_parts(report.judgement),
         stages=stage_rows(report.stages),
         classes=class_table(fused),

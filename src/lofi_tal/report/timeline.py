@@ -112,6 +112,7 @@ def make_viewer(
             **_beginning(detections, threshold, shown),
             "labels": labels,
             "sources": sources,
+            **({"events": True} if any(one.time is not None for one in detections.values()) else {}),
         },
     }
 
@@ -168,10 +169,13 @@ def _lowest(detections: Mapping[str, Segments], chosen: Mapping[str, Shown]) -> 
 def _rows(segments: Segments, number: Mapping[str, int], shown: Shown | None = None) -> dict[str, Any]:
     """Return the segments as ``[start, end, number of the label, score]``, and what of them is shown at first.
 
-    ``first`` has the positions of what is shown at first, ``other`` of what repeats a span with a lesser label.
+    Point events have their time as well. ``first`` has the positions of what is shown at first, ``other`` of what
+    repeats a span with a lesser label.
     """
     columns = zip(segments.start, segments.end, segments.label, segments.score, strict=True)
     rows = [[round(float(s), 3), round(float(e), 3), number[label], _short(p)] for s, e, label, p in columns]
+    if segments.time is not None:
+        rows = [[*row, round(float(time), 3)] for row, time in zip(rows, segments.time, strict=True)]
     if shown is None:
         return {"segments": rows}
     other = np.setdiff1d(np.arange(len(segments)), best_labels(segments)) if shown.one_label else np.zeros(0, int)

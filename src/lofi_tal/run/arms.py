@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lofi_tal.postprocess import ClassScores
 from lofi_tal.run.arm_features import ArmFeatures
 from lofi_tal.run.context import arm_folder
 from lofi_tal.run.data import read_class_scores
+from lofi_tal.run.spotting import score_events
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first
 from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.stages.extract import usable
@@ -48,6 +49,7 @@ class ArmResult:
         chosen: What the selection videos decided.
         model: Folder of the localiser.
         failed: Videos that could not be extracted.
+        events: Results on point events by set of tolerances, JSON-like, if the recipe's labels are such.
     """
 
     arm: str
@@ -55,6 +57,7 @@ class ArmResult:
     chosen: dict[str, Any]
     model: Path
     failed: dict[str, str]
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ class ArmRun(ArmFeatures):
         model = self.folder / "model"
         if evaluation.record and (model / "localizer.json").exists():
             result = evaluation.record.result
-            return ArmResult(self.name, result["scores"], result["chosen"], model, failed)
+            return self._result(result["scores"], result["chosen"], failed)
         began = time.monotonic()
         search = self._search(inputs, features.channels)
         head, classifier, chosen = search.run(
@@ -104,9 +107,16 @@ class ArmRun(ArmFeatures):
             localizer = self._localizer(head, classifier, chosen, sheet)
             localizer.save_pretrained(model)
             scores = self._evaluate(localizer, validation, external)
-            return self._record(evaluation, began, scores, chosen, self._written(search))
+            return _record(evaluation, began, scores, chosen, self._written(search))
 
-        return ArmResult(self.name, on_first(finish), chosen, model, failed)
+        return self._result(on_first(finish), chosen, failed)
+
+    def _result(self, scores: dict[str, dict[str, Any]], chosen: dict[str, Any], failed: dict[str, str]) -> ArmResult:
+        """Return what the arm has reached, once its detections are written."""
+        section, events = self.context.recipe.data, {}
+        if section.events is not None:
+            events = score_events(section.annotations, section.eval_subset, read_detections(self.folder))
+        return ArmResult(self.name, scores, chosen, self.folder / "model", failed, events)
 
     def evaluation(self, inputs: dict[str, Any]) -> StageFolder:
         """Open the evaluation; ``inputs`` are what every head depends on."""
@@ -188,6 +198,7 @@ class ArmRun(ArmFeatures):
             balance=recipe.balance,
             quiet=context.quiet,
             make_refit=None if context.origin is None else lambda: context.first_head(channels, final=True),
+            events=recipe.data.events,
         )
 
     def _localizer(
@@ -208,6 +219,7 @@ class ArmRun(ArmFeatures):
             sheet=sheet,
             decoder=context.cache.decoder,
             facts={"recipe": recipe.name, "arm": self.name, "seed": recipe.seed, **origin, "chosen": chosen},
+            events=recipe.data.events,
             device=context.device,
             precision=context.precision,
         )
@@ -225,9 +237,9 @@ class ArmRun(ArmFeatures):
         write_json(self.folder / "detections.json", detections_to_activitynet(fused))
         scores = evaluate(data.truth, validation.videos, found, fused, data.labels, self._tiou).to_json()
         if external is not None:
-            classes = self.context.recipe.detect.classes
+            detect, width = self.context.recipe.detect, self.context.recipe.data.events
             with_file = [
-                with_class_scores(video.video_id, video.clock, proposals, external, classes)
+                with_class_scores(video.video_id, video.clock, proposals, external, detect, width)
                 for video, proposals in zip(validation.videos, found, strict=True)
             ]
             write_json(self.folder / "detections-external.json", detections_to_activitynet(with_file))
@@ -240,19 +252,6 @@ class ArmRun(ArmFeatures):
         model = [path for name in OWN_FILES if (path := self.folder / "model" / name).exists()]
         detections = sorted(self.folder.glob("detections*.json"))
         return [*heads, *model, *detections]
-
-    @staticmethod
-    def _record(
-        evaluation: StageFolder,
-        began: float,
-        scores: dict[str, dict[str, Any]],
-        chosen: dict[str, Any],
-        written: Sequence[Path],
-    ) -> dict[str, dict[str, Any]]:
-        result = {"scores": scores, "chosen": chosen}
-        names = [os.path.relpath(path, evaluation.path) for path in written]
-        evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result), names)
-        return scores
 
     def classify(self) -> Classification:
         """Fit the built-in classifier alone, and score every evaluated video as a whole."""
@@ -270,6 +269,20 @@ class ArmRun(ArmFeatures):
         order = list(data.truth.videos)
         found = ClassScores(labels, scores)
         return Classification(found, _accuracy(found, evaluated.videos, data.labels), order, failed)
+
+
+def _record(
+    evaluation: StageFolder,
+    began: float,
+    scores: dict[str, dict[str, Any]],
+    chosen: dict[str, Any],
+    written: Sequence[Path],
+) -> dict[str, dict[str, Any]]:
+    """Finish an evaluation, and return its scores."""
+    result = {"scores": scores, "chosen": chosen}
+    names = [os.path.relpath(path, evaluation.path) for path in written]
+    evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result), names)
+    return scores
 
 
 def _accuracy(scores: ClassScores, videos: Sequence[TruthVideo], labels: Sequence[str]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Would more labels help? Stage 3 on shares of the training videos of a run, in several draws.
 
-The encoder is the run's, which has seen all of them: the curve is that of head and class scores alone.
+The encoder is the run's, which has seen all of them: the curve is that of head and class scores alone. That of all
+stages is :mod:`lofi_tal.run.whole_curve`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,6 +35,9 @@ DRAWS = 3
 class CurveRun(ArmRun):
     """One arm of a run, trained on fewer videos."""
 
+    where = "curve"
+    """Where the results lie in the arm's folder."""
+
     def points(self, shares: Sequence[float] = SHARES, draws: int = DRAWS) -> list[CurvePoint]:
         """Train and evaluate stage 3 on every share of the training videos, in every draw.
 
@@ -54,21 +59,28 @@ class CurveRun(ArmRun):
         if self.context.recipe.head.weights is not None:
             raise LofiError("head.weights is set: that head is not trained, and there is no curve.")
         known = self.head()
-        features, provenance, failed = self.read()
         data = self.context.data()
-        train = features.of(usable([*data.train, *data.selection], failed))
-        evaluated = features.of(usable(data.evaluation, failed))
-        counts = sorted({max(1, round(share * len(train.videos))) for share in shares})
-        inputs = {**self.inputs(provenance), **self._evaluation_inputs()}
+        train = usable([*data.train, *data.selection], known.failed)
+        counts = sorted({max(1, round(share * len(train))) for share in shares})
         found = []
         for draw in range(draws):
-            order = stratified(train.videos, derive_seed(self._seed, f"curve {draw}"))
-            for count in counts:
-                part = train.of(order[:count])
-                found.append(self._point(known, inputs, part, evaluated, draw))
+            order = stratified(train, derive_seed(self._seed, f"curve {draw}"))
+            found += [self.drawn(known, order[:count], draw) for count in counts]
         document = {"arm": self.name, "chosen": known.chosen, "points": [vars(point) for point in found]}
-        on_first(lambda: write_json(self.folder / "curve.json", document))
+        on_first(lambda: write_json(self.folder / f"{self.where}.json", document))
         return found
+
+    @cached_property
+    def _read(self) -> tuple[FeatureSet, str, dict[str, str]]:
+        """The features of the run."""
+        return self.read()
+
+    def drawn(self, known: ArmResult, videos: Sequence[TruthVideo], draw: int) -> CurvePoint:
+        """Return the figures of stage 3 on some training videos."""
+        features, provenance, failed = self._read
+        evaluated = features.of(usable(self.context.data().evaluation, failed))
+        inputs = {**self.inputs(provenance), **self._evaluation_inputs()}
+        return self._point(known, inputs, features.of(usable(videos, failed)), evaluated, draw)
 
     def _point(
         self, known: ArmResult, inputs: dict[str, Any], part: FeatureSet, evaluated: FeatureSet, draw: int
@@ -108,7 +120,17 @@ class CurveRun(ArmRun):
         scorer = ClassScorer(classifier, chosen["pooling"])
         found = localise(head, evaluated.features, context.windows, recipe.detect, scorer=scorer)
         fused = [
-            fuse(video.video_id, video.clock, one, proposals, classifier, labels, recipe.detect, chosen["pooling"])
+            fuse(
+                video.video_id,
+                video.clock,
+                one,
+                proposals,
+                classifier,
+                labels,
+                recipe.detect,
+                chosen["pooling"],
+                recipe.data.events,
+            )
             for video, one, proposals in zip(evaluated.videos, evaluated.features, found, strict=True)
         ]
         scores = evaluate(context.data().truth, evaluated.videos, found, fused, labels, self._tiou)

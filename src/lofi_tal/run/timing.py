@@ -261,7 +261,7 @@ def _scaled(whole: int, steps: Callable[[int], list[_Step]], *, kinds: int, limi
 
 def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -> dict[str, float]:
     """Return the seconds of what stage 3 decides and scores, video by video."""
-    labels, detect = context.data().labels, context.recipe.detect
+    labels, detect, events = context.data().labels, context.recipe.detect, context.recipe.data.events
     truth, videos = truth_of(some.videos, labels, "trial"), some.videos
 
     def proposals() -> Any:
@@ -272,7 +272,7 @@ def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -
 
     def fused(pooling: str) -> Any:
         return [
-            fuse(video.video_id, video.clock, one, proposed, classifier, labels, detect, pooling)
+            fuse(video.video_id, video.clock, one, proposed, classifier, labels, detect, pooling, events)
             for video, one, proposed in zip(videos, some.features, found, strict=True)
         ]
 

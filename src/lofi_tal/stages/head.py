@@ -179,6 +179,7 @@ class Search:
         balance: What is done for rare classes.
         quiet: No progress.
         make_refit: Builds the head from which the refit starts, if it is another one.
+        events: Width of the segments that stand for point events, in seconds; None if they are no events.
     """
 
     folder: Path
@@ -198,6 +199,7 @@ class Search:
     balance: BalanceSection = field(default_factory=BalanceSection)
     quiet: bool = False
     make_refit: Callable[[], Head] | None = None
+    events: float | None = None
     records: list[StageRecord] = field(default_factory=list)
     trainings: list[Path] = field(default_factory=list)
     """Folders of the trainings that were needed."""
@@ -230,11 +232,7 @@ class Search:
             everything = FeatureSet([*train.videos, *selection.videos], [*train.features, *selection.features])
             head = head if lr is None else self._trained("refit", everything, lr)
             classifier = self._fitted(everything)
-        cost = {
-            "seconds": sum((record.seconds for record in self.records), 0.0),
-            "peak_memory_bytes": max((record.peak_memory_bytes for record in self.records), default=0),
-        }
-        return head, classifier, {**chosen, **cost}
+        return head, classifier, {**chosen, **_cost(self.records)}
 
     def _fitted(self, data: FeatureSet) -> ProposalClassifier:
         """Return class scores that were fitted to some videos."""
@@ -274,8 +272,9 @@ class Search:
         truth = truth_of(selection.videos, self.labels, "selection")
         results = {}
         for pooling, proposals in self._by_pooling(head, classifier, selection).items():
+            how = (classifier, self.labels, self.detect, pooling, self.events)
             fused = [
-                fuse(video.video_id, video.clock, features, proposed, classifier, self.labels, self.detect, pooling)
+                fuse(video.video_id, video.clock, features, proposed, *how)
                 for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
             ]
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
@@ -352,3 +351,11 @@ class Search:
 
         self.records.append(on_first(finish))
         return head.cpu().eval()
+
+
+def _cost(records: Sequence[StageRecord]) -> dict[str, Any]:
+    """Return what trainings took in all."""
+    return {
+        "seconds": sum((record.seconds for record in records), 0.0),
+        "peak_memory_bytes": max((record.peak_memory_bytes for record in records), default=0),
+    }

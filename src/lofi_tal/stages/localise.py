@@ -21,7 +21,7 @@ from lofi_tal.config import DetectSection
 from lofi_tal.errors import DataError
 from lofi_tal.features import window_features
 from lofi_tal.heads import Head, Proposals
-from lofi_tal.postprocess import ClassScores, Suppression, label_proposals, soft_nms_indices, vote
+from lofi_tal.postprocess import ClassScores, Suppression, as_events, label_proposals, soft_nms_indices, vote
 from lofi_tal.segments import Segments
 from lofi_tal.snippets import Window, Windows
 from lofi_tal.video import Clock
@@ -195,8 +195,11 @@ def fuse(
     labels: Sequence[str],
     options: DetectSection,
     pooling: str = "proposal",
+    events: float | None = None,
 ) -> Segments:
     """Give proposals their classes: each one is emitted for its best classes with score × class probability.
+
+    Point events get their times, and of those of a class that are near each other the best is kept.
 
     Args:
         video_id: Id of the video.
@@ -207,7 +210,22 @@ def fuse(
         labels: Class names.
         options: How many classes each proposal gets.
         pooling: Over what the class scores are taken; one of :data:`~lofi_tal.classifier.POOLINGS`.
+        events: Width of the segments that stand for point events, in seconds; None if they are no events.
     """
+    found = _classified(video_id, clock, features, proposals, classifier, labels, options, pooling)
+    return as_events(found, events, options.spacing, begin=clock.start)
+
+
+def _classified(
+    video_id: str,
+    clock: Clock,
+    features: Tensor,
+    proposals: Proposals,
+    classifier: ProposalClassifier | None,
+    labels: Sequence[str],
+    options: DetectSection,
+    pooling: str,
+) -> Segments:
     if proposals.labels is not None or classifier is None:
         if proposals.labels is None:
             raise DataError("This head gives no classes and there is no classifier: fit one with the head.")
@@ -221,14 +239,25 @@ def fuse(
     return labelled(video_id, clock, segments, scores, best.indices.flatten(), labels, confidence).sorted()
 
 
-def with_class_scores(video_id: str, clock: Clock, proposals: Proposals, scores: ClassScores, classes: int) -> Segments:
-    """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion)."""
-    chosen, label, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), classes)
+def with_class_scores(
+    video_id: str,
+    clock: Clock,
+    proposals: Proposals,
+    scores: ClassScores,
+    options: DetectSection,
+    events: float | None = None,
+) -> Segments:
+    """Return every proposal for the video's best classes in a file, score × class score (G-TAD's and BMN's fusion).
+
+    Point events, of the width ``events``, are treated as by :func:`fuse`.
+    """
+    chosen, label, fused = label_proposals(proposals.scores.double().numpy(), scores.of(video_id), options.classes)
     index = torch.from_numpy(chosen)
     segments, confidence = proposals.segments[index], proposals.scores[index]
-    return labelled(
+    found = labelled(
         video_id, clock, segments, torch.from_numpy(fused), torch.from_numpy(label), scores.labels, confidence
     ).sorted()
+    return as_events(found, events, options.spacing, begin=clock.start)
 
 
 def labelled(

@@ -32,6 +32,7 @@ from lofi_tal.annotations.formats.elan_text import read_elan_text
 from lofi_tal.annotations.formats.frame_wise import read_frame_wise
 from lofi_tal.annotations.formats.guessing import built_in_format, content_of
 from lofi_tal.annotations.formats.label_studio import read_label_studio
+from lofi_tal.annotations.formats.soccernet_games import read_soccernet
 from lofi_tal.annotations.formats.thumos import read_thumos
 from lofi_tal.annotations.formats.via import read_via
 from lofi_tal.errors import DataError, LofiError
@@ -73,6 +74,7 @@ READERS.register("boris")(read_boris)
 READERS.register("elan-text")(read_elan_text)
 READERS.register("audacity")(read_audacity)
 READERS.register("frame-wise")(read_frame_wise)
+READERS.register("soccernet")(read_soccernet)
 
 
 def list_formats() -> tuple[str, ...]:

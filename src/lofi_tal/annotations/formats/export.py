@@ -21,6 +21,7 @@ from lofi_tal.annotations.formats.collecting import VideoFolder
 from lofi_tal.annotations.formats.csv_table import COLUMNS
 from lofi_tal.annotations.formats.export_files import write_audacity, write_cvat, write_elan
 from lofi_tal.annotations.formats.export_projects import write_boris, write_label_studio, write_via
+from lofi_tal.annotations.formats.soccernet_games import write_soccernet
 from lofi_tal.cells import guarded
 from lofi_tal.errors import DataError
 from lofi_tal.files import write_json, write_text
@@ -97,6 +98,8 @@ WRITERS: dict[str, Callable[[Path, Annotations, VideoFolder | None], None]] = {
 """Exporters by the name of their format: file, annotations, and the videos if they are there."""
 FOLDERS = ("audacity", "elan", "cvat")
 """Those that write a folder with a file for each video."""
+EVENT_WRITERS: dict[str, Callable[[Path, Annotations, VideoFolder | None], None]] = {"soccernet": write_soccernet}
+"""Exporters of point events, which lose the lengths of segments; each writes a folder."""
 
 
 def _on_pictures(annotations: Annotations, videos: VideoFolder | None) -> Iterator[VideoAnnotation]:

@@ -13,8 +13,10 @@ from lofi_tal.annotations.formats.coin import is_coin
 from lofi_tal.annotations.formats.csv_table import COLUMNS, is_records
 from lofi_tal.annotations.formats.elan_text import is_elan_text
 from lofi_tal.annotations.formats.frame_wise import frame_files, is_frame_wise
+from lofi_tal.annotations.formats.soccernet_games import is_soccernet
 from lofi_tal.annotations.formats.tables import find_header, read_tables
 from lofi_tal.annotations.formats.thumos import class_files, is_class_file
+from lofi_tal.annotations.soccernet import LABELS
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, read_text
 
@@ -33,7 +35,9 @@ def built_in_format(path: Path) -> str | None:
         if class_files(path):
             return "thumos"
         files = frame_files(path)
-        return "frame-wise" if files and is_frame_wise(_lines(files[0])) else None
+        if files and is_frame_wise(_lines(files[0])):
+            return "frame-wise"
+        return "soccernet" if any(next(path.rglob(name), None) for name in LABELS) else None
     if path.name.lower().endswith(".boris.gz"):
         return "boris"
     suffix = path.suffix.lower()
@@ -66,6 +70,8 @@ def _of_json(document: Any) -> str | None:
         return "boris"
     if isinstance(document, dict) and "database" in document:
         return "activitynet"
+    if is_soccernet(document):
+        return "soccernet"
     return "via" if isinstance(document, dict) and "metadata" in document else None
 
 

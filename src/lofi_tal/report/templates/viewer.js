@@ -9,8 +9,9 @@
     const [video, lanes, canvas, slider, zoom] = ["video", ".lanes", ".canvas", ".threshold", ".zoom"].map(find);
     const segments = data.sources.flatMap((source) => {
       const [first, other] = [new Set(source.first), new Set(source.other)];
-      return source.segments.map(([start, end, label, score], i) =>
-        ({ start, end, label: data.labels[label], score, source, first: first.has(i), other: other.has(i) }));
+      return source.segments.map(([start, end, label, score, time], i) =>
+        ({ start, end, time: time ?? (start + end) / 2, label: data.labels[label], score, source,
+          first: first.has(i), other: other.has(i) }));
     });
     const truth = segments.filter((one) => one.source.truth);
     const detections = segments.filter((one) => !one.source.truth);
@@ -23,6 +24,7 @@
     let duration = data.duration, threshold = data.threshold, moment = 0, only = null, sort = "start", broken = !video;
     let chosen = data.chosen, every = false; // what was chosen beforehand, by class; all labels of a span
 
+    const place = (one) => (data.events ? one.time : one.start);
     const now = () => (broken ? moment : video.currentTime);
     const seek = (time) => {
       moment = clamp(time, 0, duration);
@@ -43,7 +45,8 @@
     function describe(one, event) {
       tooltip.replaceChildren(
         make("strong", "", one.label),
-        make("span", "", `${clock(one.start)} – ${clock(one.end)} (${(one.end - one.start).toFixed(2)} s)`),
+        make("span", "", data.events ? clock(one.time)
+          : `${clock(one.start)} – ${clock(one.end)} (${(one.end - one.start).toFixed(2)} s)`),
         make("span", "", one.source.truth ? "ground truth" :
           `${one.source.name}, score ${figure(one.score)}${truth.length ? `, tIoU ${one.tiou.toFixed(2)}` : ""}`));
       tooltip.hidden = false;
@@ -53,13 +56,14 @@
     }
 
     function bar(one, top, height) {
-      const node = make("div", "segment");
+      const node = make("div", data.events ? "segment event" : "segment");
       const [from, to] = [clamp(one.start, 0, duration), clamp(one.end, 0, duration)];
       node.style.cssText = `left:${(100 * from) / duration}%;width:${(100 * Math.max(0, to - from)) / duration}%;` +
+        `--moment:${(100 * (clamp(one.time, from, to) - from)) / Math.max(to - from, 1e-9)}%;` +
         `top:${top}px;height:${height}px;--strength:${one.source.truth ? 100 : 30 + (70 * Math.max(0, one.score)) / best}%`;
       node.addEventListener("pointermove", (event) => describe(one, event));
       node.addEventListener("pointerleave", () => { tooltip.hidden = true; });
-      node.addEventListener("click", () => seek(one.start));
+      node.addEventListener("click", () => seek(place(one)));
       node.addEventListener("dblclick", () => play(one));
       one.nodes.push(node);
       return node;
@@ -101,8 +105,9 @@
       const node = make("tr");
       const button = make("button", "play", "▶");
       button.type = "button";
-      button.setAttribute("aria-label", `Play ${one.label}, ${clock(one.start)} to ${clock(one.end)}`);
-      const cells = [["", ""], [clock(one.start), "number"], [clock(one.end), "number"], [one.label, "text"],
+      const span = data.events ? [clock(one.time)] : [clock(one.start), clock(one.end)];
+      button.setAttribute("aria-label", `Play ${one.label}, ${span.join(" to ")}`);
+      const cells = [["", ""], ...span.map((time) => [time, "number"]), [one.label, "text"],
         [figure(one.score), "number"], [one.tiou.toFixed(2), "number tiou"], [one.source.name, "system"]];
       for (const [text, name] of cells) node.append(make("td", name, text));
       node.firstChild.append(button);
@@ -119,7 +124,7 @@
       for (const one of segments) Object.assign(one, { nodes: [], inside: false });
       tooltip.hidden = true;
       find(".groups").replaceChildren(...labels.map((label) => group(label, shown)).filter(Boolean));
-      const order = { start: (a, b) => a.start - b.start || b.score - a.score, score: (a, b) => b.score - a.score };
+      const order = { start: (a, b) => place(a) - place(b) || b.score - a.score, score: (a, b) => b.score - a.score };
       find("tbody").replaceChildren(...found.sort(order[sort]).map(row));
       for (const head of root.querySelectorAll("th[data-sort]")) {
         head.setAttribute("aria-sort", head.dataset.sort !== sort ? "none" : sort === "start" ? "ascending" : "descending");

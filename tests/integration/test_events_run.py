@@ -1,0 +1,107 @@
+"""Point events from end to end: the middles of the tiny benchmark's segments are trained on, found and evaluated."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lofi_tal.annotations.soccernet import read_game
+from lofi_tal.demo import demo_recipe
+from lofi_tal.run import Run, write_run_report
+from tests.integration.conftest import lofi
+from tests.tiny import SETTINGS
+
+WIDTH = 1.0
+SHORT = ("pretrain.epochs=1", "lofi.epochs=1", "head.lrs=[0.002]", "head.refit=false")
+
+
+def as_events(document):
+    """Return labels with each segment as an event at its middle."""
+    for video in document["database"].values():
+        for one in video["annotations"]:
+            one["segment"] = [sum(one["segment"]) / 2] * 2
+    return document
+
+
+@pytest.fixture(scope="module")
+def events_run(benchmark_set, tmp_path_factory):
+    """Return labels, run folder and what the run found by arm."""
+    folder = tmp_path_factory.mktemp("events")
+    labels = folder / "labels.json"
+    labels.write_text(json.dumps(as_events(json.loads(Path(benchmark_set.annotations).read_text()))))
+    more = (f"data.annotations={labels}", f"data.events={WIDTH}", *SHORT)
+    run = Run(
+        demo_recipe(benchmark_set, seed=0, overrides=(*SETTINGS, *more)), folder / "run", device="cpu", quiet=True
+    )
+    with run.open("lofi run recipe.yaml"):
+        results = run.run()
+        write_run_report(run, results)
+    return labels, folder / "run", {result.arm: result for result in results}
+
+
+def test_a_run_reports_the_map_of_events_as_evaluate_computes_it(events_run):
+    labels, run, results = events_run
+    for arm, result in results.items():
+        assert list(result.events) == ["tight", "close"]
+        for name, scores in result.events.items():
+            told = lofi("evaluate", labels, run / "arms" / arm / "detections.json", "--events", name, "--json")
+            assert json.loads(told.stdout) == json.loads(json.dumps(scores))
+    report = json.loads((run / "report.json").read_text())
+    assert [set(arm["events"]) for arm in report["arms"]] == [{"tight", "close"}] * len(results)
+    page = (run / "report.html").read_text()
+    label = next(iter(results["lofi"].events["tight"]["events"]))
+    table = page.split("<h3>Classes of events")[1].split("</table>")[0]
+    assert "Point events" in page
+    assert label in table
+
+
+def test_the_command_shows_them_and_says_them_as_json(events_run):
+    _, run, results = events_run
+    again = lofi("run", run / "recipe.yaml", "-o", run, "--resume", "--quiet")
+    assert again.exit_code == 0, again.stderr
+    assert "events, tight tolerances" in again.stdout
+    assert "0.5 s" in again.stdout
+    told = json.loads(lofi("run", run / "recipe.yaml", "-o", run, "--resume", "--quiet", "--json").stdout)
+    assert told["lofi"]["events"]["close"]["mAP"] == list(results["lofi"].events["close"]["mAP"])
+
+
+def test_a_model_of_events_remembers_them_and_detect_says_their_times(events_run, benchmark_set, tmp_path):
+    _, run, _ = events_run
+    record = json.loads((run / "arms/lofi/model/localizer.json").read_text())
+    assert record["events"] == WIDTH
+    for video in json.loads((run / "arms/lofi/detections.json").read_text())["results"].values():
+        by_class = {}
+        for one in video:
+            assert 0 <= one["segment"][0] <= one["time"] <= one["segment"][1]
+            by_class.setdefault(one["label"], []).append(one["time"])
+        assert all(b - a >= WIDTH - 1e-5 for times in by_class.values() for a, b in pairwise(sorted(times)))
+    game = tmp_path / "videos" / "league" / "game"
+    game.mkdir(parents=True)
+    paths = sorted(benchmark_set.videos.iterdir())[:2]
+    for half, path in enumerate(paths, start=1):
+        (game / f"{half}_224p{path.suffix}").symlink_to(path)
+    wanted = [part for name in ("json", "csv", "srt", "html", "soccernet") for part in ("--format", name)]
+    told = lofi("detect", tmp_path / "videos", "--recursive", "-m", run, "-o", tmp_path / "out", "--all", *wanted)
+    assert told.exit_code == 0, told.stderr
+    assert " events" in told.stdout
+    assert "time" in told.stdout
+    assert (tmp_path / "out/1_224p.csv").read_text().startswith("video,time,label,score\n")
+    assert " at 0:" in (tmp_path / "out/1_224p.srt").read_text()
+    assert '"events":true' in (tmp_path / "out/1_224p.html").read_text().replace(" ", "")
+    found = json.loads((tmp_path / "out/1_224p.json").read_text())["results"]["1_224p"]
+    results = read_game(tmp_path / "out/league/game/results_spotting.json")
+    assert list(results) == ["league/game/1", "league/game/2"]
+    times = sorted(results["league/game/1"].start)
+    assert times == pytest.approx(sorted(one["time"] for one in found), abs=1e-3)
+
+
+def test_detections_of_a_model_of_events_are_evaluated_as_events(events_run, benchmark_set, tmp_path):
+    labels, run, _ = events_run
+    content = json.loads(labels.read_text())["database"]
+    names = [name for name, video in content.items() if video["subset"] == "validation"][:2]
+    files = [path for path in benchmark_set.videos.iterdir() if path.stem in names]
+    told = lofi("detect", *files, "-m", run, "--json")
+    (tmp_path / "found.json").write_text(told.stdout)
+    result = lofi("evaluate", labels, tmp_path / "found.json", "--events", "tight", "--json")
+    assert 0 <= json.loads(result.stdout)["average_mAP"] <= 1
