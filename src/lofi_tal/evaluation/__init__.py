@@ -16,7 +16,7 @@ from lofi_tal.evaluation.detection import (
 )
 from lofi_tal.evaluation.diagnosis import KINDS, Bin, Diagnosis, diagnose_detections
 from lofi_tal.evaluation.documents import GroundTruth, load_ground_truth, read_video_ids
-from lofi_tal.evaluation.floors import FLOORS, floor_scores
+from lofi_tal.evaluation.floors import FLOORS, MotionEnergy, floor_scores, moving_spans
 from lofi_tal.evaluation.mistakes import MISTAKES, Mistakes, VideoMistakes, find_mistakes
 from lofi_tal.evaluation.operating import (
     OperatingPoint,
@@ -54,6 +54,7 @@ __all__ = [
     "GroundTruth",
     "Interval",
     "Mistakes",
+    "MotionEnergy",
     "OperatingPoint",
     "ProposalResult",
     "Rates",
@@ -82,6 +83,7 @@ __all__ = [
     "load_sheet",
     "make_sheet",
     "measure",
+    "moving_spans",
     "operating_point",
     "protocol_videos",
     "read_video_ids",

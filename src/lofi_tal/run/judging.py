@@ -9,6 +9,7 @@ from lofi_tal.evaluation import (
     THRESHOLDS,
     GroundTruth,
     Interval,
+    MotionEnergy,
     ScoreSheet,
     as_one_class,
     assess,
@@ -23,6 +24,7 @@ from lofi_tal.run.arms import ArmResult
 from lofi_tal.run.run import Run
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
+from lofi_tal.stages.motion import motion_of
 
 _MANY = 100_000
 """Detections from which on the bootstrap takes fewer draws, so that a report takes minutes at most."""
@@ -87,8 +89,22 @@ def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
         },
         intervals=intervals,
         gains=gains,
-        floors=floor_scores(data.truth, training, tiou),
+        floors=floor_scores(data.truth, training, tiou, _motion(run)),
         main="lofi" if "lofi" in found else outputs[0].result.arm,
+    )
+
+
+def _motion(run: Run) -> dict[str, MotionEnergy]:
+    """Return the motion energy of the evaluated videos; nothing where there are only features."""
+    if run.recipe.features is not None:
+        return {}
+    return motion_of(
+        run.folder.common / "motion.jsonl",
+        run.snippets(run.data().evaluation),
+        windows=run.windows,
+        fidelity=run.full,
+        workers=run.recipe.data.workers,
+        quiet=run.quiet,
     )
 
 
