@@ -24,6 +24,7 @@ from lofi_tal.data import (
     SnippetDataset,
     TruthVideo,
     as_clips,
+    count_instances,
     epoch_batches,
     make_batches,
     make_training_loader,
@@ -32,7 +33,7 @@ from lofi_tal.encoders import Encoder, batchnorms, layer_rates, set_batchnorm_mo
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
-from lofi_tal.stages.beginning import begin, with_first_shown
+from lofi_tal.stages.beginning import begin, weigh_classes, with_first_shown
 from lofi_tal.stages.end_to_end import EndToEnd, video_generator
 from lofi_tal.stages.strategies import Strategy
 from lofi_tal.stages.watch import Watch
@@ -77,7 +78,9 @@ def train_lofi(
     schedule = section.fidelities_over(full)
     strategy = Strategy(section.strategy, section.chunk, section.gradient_share)
     layer = classes if section.class_loss > 0 else None
-    weights = None if balance.weights is None else class_weights(_instances(videos, classes), balance.weights).tolist()
+    counts = count_instances(videos.videos, classes)
+    weights = None if balance.weights is None else class_weights(counts, balance.weights).tolist()
+    weigh_classes(head, videos.videos, balance)
     plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss, class_weights=weights)
     optimizer, lr_at = _optimizer(plain, section, fabric)
     set_batchnorm_mode(encoder.train(), section.batchnorm)
@@ -104,11 +107,6 @@ def train_lofi(
         "unreadable": run.all_lost(),
     }
     return run.outcome(result)
-
-
-def _instances(videos: SnippetDataset, classes: int) -> list[int]:
-    """Return the number of instances of each class."""
-    return torch.bincount(torch.cat([video.labels for video in videos.videos]), minlength=classes).tolist()
 
 
 def _train_step(

@@ -23,7 +23,7 @@ from lofi_tal.heads.actionformer.options import check_options, pad_length
 from lofi_tal.heads.actionformer.points import Points, assign, focal_loss, level_points
 from lofi_tal.heads.anchor_free_losses import distance_loss
 from lofi_tal.heads.contract import Head, Proposals, check_preset
-from lofi_tal.heads.losses import Generators, global_counts, processes
+from lofi_tal.heads.losses import Generators, global_counts, processes, weighted_positives
 from lofi_tal.heads.official import load_published
 
 _MOMENTUM = 0.9  # of the running mean of positive points
@@ -185,6 +185,7 @@ class ActionFormer(Head):
         positive = class_target.sum(dim=2) > 0
         target = class_target * (1 - self.label_smoothing) + self.label_smoothing / (self.classes + 1)
         focal = focal_loss(torch.cat(outputs.logits, dim=1), target)
+        focal = weighted_positives(focal, class_target, self.class_weights)
         if outputs.masks is not None:
             valid = torch.cat(outputs.masks, dim=1)
             positive, focal = positive & valid, focal * valid[:, :, None]
@@ -225,8 +226,7 @@ class ActionFormer(Head):
     def _divisor(self, positive: Tensor) -> Tensor:
         """Return what this process divides its losses by, so that the processes' gradients average to the batch's."""
         ranks = processes()
-        count = (global_counts(positive)[0] * ranks).clamp(min=1)
-        mean = _MOMENTUM * self.running + (1 - _MOMENTUM) * count
+        mean = _MOMENTUM * self.running + (1 - _MOMENTUM) * (global_counts(positive)[0] * ranks).clamp(min=1)
         if self.training:
             self.running.copy_(mean)
         return mean / ranks
