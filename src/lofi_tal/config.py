@@ -289,7 +289,8 @@ class DetectSection(LaterSection):
     vote: float | None = Field(None, gt=0, le=1)
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
     multi_label: bool = False
-    """Classes overlap: each one is scored, suppressed and shown by itself; `classes` has no effect."""
+    """Classes overlap: each one is scored, suppressed and shown by itself, in lofi.class_loss too; `classes` has no
+    effect."""
 
 
 class Recipe(LaterSection):

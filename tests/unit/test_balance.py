@@ -63,7 +63,7 @@ def test_weights_act_on_the_class_loss():
     logits[..., 0] = 2.0  # everything looks like class 0
     segments, labels = [torch.tensor([[0.0, 0.5], [0.5, 1.0]])], [torch.tensor([0, 1])]
     plain = class_loss(logits, segments, labels)
-    weighted = class_loss(logits, segments, labels, torch.tensor([0.5, 1.5, 1.0]))
+    weighted = class_loss(logits, segments, labels, torch.tensor([0.5, 1.5]))
     right, wrong = torch.log(torch.tensor(np.exp(2) + 2)) - 2, torch.log(torch.tensor(np.exp(2) + 2))
     assert plain.item() == pytest.approx(float(right + wrong) / 2, rel=1e-5)
     assert weighted.item() == pytest.approx(float(0.5 * right + 1.5 * wrong) / 2, rel=1e-5)
