@@ -21,11 +21,12 @@ from torch import Tensor
 
 from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, video_shares
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
-from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
+from lofi_tal.config import ClassifierSection, DetectSection
 from lofi_tal.data import count_instances, epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.evaluation import Verdicts, judge
 from lofi_tal.features import FeatureSet, stack_features
+from lofi_tal.head_settings import HeadSection
 from lofi_tal.heads import HEAD_FILES, Head, Proposals, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
@@ -71,7 +72,7 @@ def train_head(
     weigh_classes(head, data.videos, balance)
     model, optimizer = fabric.setup(head, head_optimizer(head, section, lr, fabric))
     steps = steps_per_epoch(len(data.videos), section.batch)
-    average = None if section.ema is None else WeightAverage(head, section.ema)
+    average = None if section.ema is None else WeightAverage(head, section.ema, ramp=not section.ema_constant)
     run = TrainingRun(
         folder, fabric, modules={"head": head}, optimizer=optimizer, epochs=section.passes, steps_per_epoch=steps,
         seed=seed, average=average, clip_norm=section.clip_norm, quiet=quiet, **_rates(section, lr, steps),
