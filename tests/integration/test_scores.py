@@ -61,7 +61,11 @@ def test_a_run_leaves_what_its_selection_videos_say_of_its_scores(finished_run):
         assert arm["advice"]
     assert set(report["floors"]) == {"whole video", "grid", "motion energy"}
     assert "floor: motion energy" in (run.output / "report.html").read_text()
-    assert "agnostic" in report["gains"]["lofi"]
+    assert set(report["gains"]["lofi"]) == {"fused", "agnostic", "oracle"}
+    for result in results:
+        for way, interval in report["intervals"][result.arm].items():
+            assert interval["value"] == pytest.approx(result.scores[way]["average_mAP"])
+            assert 0 <= interval["low"] <= interval["value"] <= interval["high"]
     page = (run.output / "report.html").read_text()
     assert "What to do next" in page
     assert page.count('class="case"') == len(
@@ -167,7 +171,8 @@ def test_evaluate_prints_floors_and_looks_at_the_videos_where_they_are_given(fin
     report = read_json(run.output / "report.json")["judgement"]["floors"]
     assert set(floors) == {"whole video", "grid"}
     for name, values in floors.items():  # lengths of training actions are rounded to float32 in a run
-        assert values == pytest.approx(report[name], abs=0.01)
+        for way, one in values.items():
+            assert one["mAP"] == pytest.approx(report[name][way]["mAP"], abs=0.02)
     page = tmp_path / "e.html"
     result = lofi("evaluate", *files, "--videos", benchmark_set.videos, "--page", page)
     assert result.exit_code == 0, result.stderr

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BootstrapResult,
         DetectionResult,
         Diagnosis,
+        Floors,
         ProposalResult,
         ScoreSheet,
     )
@@ -180,7 +181,7 @@ class _Parts(NamedTuple):
     errors: Diagnosis | None
     intervals: BootstrapResult | None
     seen: Assessment | None = None
-    floors: dict[str, dict[str, float]] | None = None
+    floors: Floors | None = None
 
 
 @dataclass(frozen=True)
@@ -229,8 +230,8 @@ class _Evaluation:
             exclude=self.exclude, only=self.only, ignore_ambiguous=self.ignore_ambiguous, several=several,
         )  # fmt: skip
 
-    def floors(self, videos: Path | None) -> dict[str, dict[str, float]]:
-        """Return the average mAP of what needs no training; with motion energy if there are videos."""
+    def floors(self, videos: Path | None) -> Floors:
+        """Return what needs no training; with motion energy if there are videos."""
         from lofi_tal.cli.floors import floors_of
 
         return floors_of(

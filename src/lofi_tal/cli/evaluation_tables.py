@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lofi_tal.cli.common import complain, percent, print_table, say
 
 if TYPE_CHECKING:
-    from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, ProposalResult
+    from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, Floors, ProposalResult
 
 
 def show_detections(result: DetectionResult, intervals: BootstrapResult | None, *, difference: bool) -> None:
@@ -63,13 +63,13 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
     _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
 
 
-def show_floors(floors: Mapping[str, Mapping[str, float]]) -> None:
+def show_floors(floors: Floors) -> None:
     """Print the average mAP of what needs no training."""
     ways = {"fused": "commonest classes", "agnostic": "class-agnostic", "oracle": "true classes"}
     print_table(
         "floors: average mAP without training",
         ("floor", *ways.values()),
-        [(name, *(percent(scores[way]) for way in ways)) for name, scores in floors.items()],
+        [(name, *(percent(scores[way].average_mAP) for way in ways)) for name, scores in floors.items()],
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from lofi_tal.annotations import Annotations, load_annotations
 from lofi_tal.data import SnippetDataset, TruthVideo, find_files
 from lofi_tal.errors import DataError
-from lofi_tal.evaluation import MotionEnergy, floor_scores, load_ground_truth
+from lofi_tal.evaluation import Floors, MotionEnergy, floor_scores, load_ground_truth
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.snippets import Windows
 from lofi_tal.stages.motion import motion_of
@@ -27,8 +27,8 @@ def floors_of(
     exclude: Collection[str],
     only: Collection[str] | None,
     videos: Path | None,
-) -> dict[str, dict[str, float]]:
-    """Return the average mAP of the floors by name and way.
+) -> Floors:
+    """Return what the floors reach, by name and way.
 
     Lengths and the frequencies of classes are those of all labelled videos outside the evaluated subset.
 

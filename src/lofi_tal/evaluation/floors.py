@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.evaluation.arrays import as_one_class, detections_of
-from lofi_tal.evaluation.detection import score_detections
+from lofi_tal.evaluation.detection import DetectionResult, score_detections
 from lofi_tal.evaluation.documents import GroundTruth
 from lofi_tal.segments import Segments
 
@@ -30,6 +31,21 @@ _MOST_SPANS = 400  # a video
 _LEVELS = np.arange(1, 8) / 8  # between the lowest and the highest energy of a video
 _STILL = 0.1  # grey levels: below it nothing moves
 _WHITE = 255.0
+
+
+Floors = dict[str, dict[str, DetectionResult]]
+"""What floors reach, by name and way."""
+
+
+def floors_json(floors: Floors) -> dict[str, dict[str, Any]]:
+    """Return floors as a JSON-like dict: mAP at each threshold, and its average."""
+    return {
+        name: {
+            way: {key: content[key] for key in ("tiou_thresholds", "mAP", "average_mAP")}
+            for way, content in ((way, one.to_json()) for way, one in ways.items())
+        }
+        for name, ways in floors.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +68,8 @@ def floor_scores(
     training: Sequence[Segments],
     tiou: Sequence[float] | None = None,
     motion: Mapping[str, MotionEnergy] | None = None,
-) -> dict[str, dict[str, float]]:
-    """Return the average mAP of each floor: by name, ``fused``, ``agnostic`` and ``oracle``.
+) -> Floors:
+    """Return the mAP of each floor: by name, ``fused``, ``agnostic`` and ``oracle``.
 
     Args:
         truth: The instances that are evaluated; videos of unknown length are passed over.
@@ -129,8 +145,8 @@ def _evaluate(
     spans: _Spans,
     common: Counter[str],
     tiou: Sequence[float] | None,
-) -> dict[str, float]:
-    """Return the average mAP with the commonest classes, without classes, and with the true ones."""
+) -> dict[str, DetectionResult]:
+    """Return the mAP with the commonest classes, without classes, and with the true ones."""
     total = sum(len(rows) for rows, _ in spans.values())
     names = [label for label, _ in common.most_common(max(2, MOST_ROWS // max(1, total)))]
     shares = np.array([common[label] / common.total() for label in names])
@@ -141,9 +157,9 @@ def _evaluate(
         once.append(_segments(truth.videos[v], rows, score, names[:1], shares[:1]))
         oracle.append(_segments(truth.videos[v], rows, score, true[v], np.ones(len(true[v]))))
     return {
-        "fused": score_detections(truth, detections_of(fused, truth), tiou).average_mAP,
-        "agnostic": score_detections(as_one_class(truth), detections_of(once, as_one_class(truth)), tiou).average_mAP,
-        "oracle": score_detections(truth, detections_of(oracle, truth), tiou).average_mAP,
+        "fused": score_detections(truth, detections_of(fused, truth), tiou),
+        "agnostic": score_detections(as_one_class(truth), detections_of(once, as_one_class(truth)), tiou),
+        "oracle": score_detections(truth, detections_of(oracle, truth), tiou),
     }
 
 
