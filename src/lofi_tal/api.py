@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lofi_tal.annotations import load_annotations
-from lofi_tal.config import ClassifierSection, DetectSection, HeadSection, Recipe
+from lofi_tal.config import ClassifierSection, DetectSection, Recipe
 from lofi_tal.data import (
     Batch,
     SnippetDataset,
@@ -33,6 +33,7 @@ from lofi_tal.evaluation import THRESHOLDS, DetectionResult, evaluate_detections
 from lofi_tal.features import FeatureSet
 from lofi_tal.fidelity import Fidelity, Schedule
 from lofi_tal.files import read_json, with_home
+from lofi_tal.head_settings import HeadSection
 from lofi_tal.heads import create_head, with_classes
 from lofi_tal.localizer import Localizer
 from lofi_tal.planning import Plan, parse_memory, plan_recipe

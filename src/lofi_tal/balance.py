@@ -27,8 +27,8 @@ class BalanceSection(LaterSection):
     sampling: bool = False
     """Draw training videos with rare classes more often, in stage 2 and for the head."""
     weights: Literal["balanced", "effective"] | None = None
-    """Weights of classes in the class loss of stage 2 and in the class scores: one over the number of instances
-    (balanced), or over their effective number, which is milder."""
+    """Weights of classes in the class loss of stage 2, of heads that score classes, and of the class scores: one over
+    the number of instances (balanced), or over their effective number, which is milder."""
 
 
 NO_BALANCE = BalanceSection()

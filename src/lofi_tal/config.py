@@ -17,7 +17,7 @@ from lofi_tal.encoder_settings import EncoderSection
 from lofi_tal.errors import LofiError, nearest, quoted
 from lofi_tal.feature_settings import FeaturesSection
 from lofi_tal.fidelity import SCHEDULES, Fidelity, Schedule, create_schedule
-from lofi_tal.heads import HEADS
+from lofi_tal.head_settings import HeadSection
 from lofi_tal.postprocess.nms import check_gate
 from lofi_tal.settings import LaterSection, Section, SnippetBounds, known, leaves
 from lofi_tal.tasks import TASKS
@@ -218,42 +218,6 @@ class LofiSection(LaterSection):
         return create_schedule(self.schedule, full, **{name: getattr(self, name) for name in names})
 
 
-class HeadSection(LaterSection):
-    """Stage 3: a fresh head on frozen full-fidelity features (paper sec. 4.3), used in stage 2 as well."""
-
-    later = frozenset({"weights", "ema", "optimizer", "warmup", "clip_norm"})
-
-    name: Annotated[str, known(HEADS)] = "gtad"
-    """One of `lofi models list`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the head, such as hidden_3d."""
-    epochs: int = Field(10, ge=1)
-    """Passes over the features; the learning rate falls to a tenth after half of them."""
-    batch: int = Field(16, ge=1)
-    """Videos an optimiser step."""
-    lrs: tuple[float, ...] = Field((2e-4, 5e-4, 1e-3, 2e-3, 5e-3), min_length=1)
-    """Learning rates of Adam that are tried on the selection videos."""
-    weight_decay: float = Field(1e-4, ge=0)
-    """L2 penalty."""
-    optimizer: Literal["adamw"] | None = None
-    """adamw decouples the penalty, and spares biases, norms and scales, as ActionFormer; null is Adam."""
-    warmup: int | None = Field(None, ge=0)
-    """Epochs of linear warm-up, before `epochs` of half a cosine (5 in ActionFormer); null lets the rate fall once."""
-    clip_norm: float | None = Field(None, gt=0)
-    """Largest gradient norm (1 in ActionFormer)."""
-    refit: bool = True
-    """Train once more on all training videos with the learning rate that won."""
-    ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the head's weights (0.999, say), evaluated and saved instead of the last ones."""
-    weights: Path | None = None
-    """Checkpoint of the published code (gtad, actionformer): stage 3 takes it as it is, and trains no head itself."""
-
-    @property
-    def passes(self) -> int:
-        """Passes over the features in all."""
-        return self.epochs + (self.warmup or 0)
-
-
 class ClassifierSection(Section):
     """Class scores of proposals, from the same frozen features."""
 
@@ -289,7 +253,8 @@ class DetectSection(LaterSection):
     vote: float | None = Field(None, gt=0, le=1)
     """Score voting (0.95 in ActionFormer): what is kept becomes the mean of all proposals that overlap it so much."""
     multi_label: bool = False
-    """Classes overlap: each one is scored, suppressed and shown by itself; `classes` has no effect."""
+    """Classes overlap: each one is scored, suppressed and shown by itself, in lofi.class_loss too; `classes` has no
+    effect."""
     spacing: float | None = Field(None, ge=0)
     """Point events: of those of a class nearer than so many seconds the best is kept; null: data.events, 0: all."""
 

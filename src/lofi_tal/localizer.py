@@ -120,13 +120,7 @@ class Localizer:
         Other files in the folder stay.
         """
         with replaced(Path(folder), (*OWN_FILES, CARD), RECORD) as new:
-            _write_parts(self, new)
-            files = check_words(new, sorted(path.name for path in new.iterdir()))
-            settings = _settings_of(self)
-            write_json(new / RECORD, sealed({**settings, "files": files}))
-            calibrated = self.sheet is not None and self.sheet.calibration is not None
-            card = model_card(settings, self.encoder, self.encoder_name, self.head, calibrated=calibrated)
-            write_text(new / CARD, card)
+            _write_all(self, new)
 
     def predict(
         self,
@@ -246,8 +240,8 @@ class Localizer:
         return fuse(video_id, clock, features, proposals, *how)
 
 
-def _write_parts(localizer: Localizer, folder: Path) -> None:
-    """Write all that a model folder holds beside its record."""
+def _write_all(localizer: Localizer, folder: Path) -> None:
+    """Write all that a model folder holds: the parts, the record of them, and the card."""
     if localizer.encoder is not None:
         save_encoder(localizer.encoder, localizer.encoder_name, folder)
     save_head(localizer.head, folder)
@@ -255,6 +249,12 @@ def _write_parts(localizer: Localizer, folder: Path) -> None:
         save_classifier(localizer.classifier, folder, {})
     if localizer.sheet is not None:
         save_sheet(localizer.sheet, folder)
+    files = check_words(folder, sorted(path.name for path in folder.iterdir()))
+    settings = _settings_of(localizer)
+    write_json(folder / RECORD, sealed({**settings, "files": files}))
+    calibrated = localizer.sheet is not None and localizer.sheet.calibration is not None
+    card = model_card(settings, localizer.encoder, localizer.encoder_name, localizer.head, calibrated=calibrated)
+    write_text(folder / CARD, card)
 
 
 def _known_pooling(pooling: str) -> str:

@@ -57,6 +57,17 @@ def parallel_recipe(tiny_recipe):
     })  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def one_process(parallel_recipe, tmp_path_factory) -> Path:
+    """The folder of a whole run of that recipe by one process; tests must not change it."""
+    pipeline = Run(
+        parallel_recipe, tmp_path_factory.mktemp("alone") / "one", device="cpu", precision="fp32", quiet=True
+    )  # a trial chooses bf16 on some CPUs, which is too coarse to compare
+    with pipeline.open("lofi run recipe.yaml"):
+        write_run_report(pipeline, pipeline.run(), command="lofi run recipe.yaml")
+    return pipeline.output
+
+
 STAGES = ["pretrain", "lofi", "arms/lofi/head/lr-0.001", "arms/lofi/head/refit"]
 
 

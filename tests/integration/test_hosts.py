@@ -104,18 +104,6 @@ def recipe_file(parallel_recipe, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def one_host(recipe_file):
-    """A run of one process, without any launcher."""
-    folder = recipe_file.parent / "one"
-    done = subprocess.run(
-        [sys.executable, "-m", "lofi_tal.cli", *lofi(recipe_file, folder)],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 def lofi(recipe_file, folder, *arguments, verb="run"):
     return [verb, str(recipe_file), "-o", str(folder), "--device", "cpu", "--precision", "fp32", "-q", *arguments]
 
@@ -150,14 +138,14 @@ def until(condition, seconds=120):
         time.sleep(0.1)
 
 
-def test_two_hosts_give_the_losses_and_weights_of_one(hosts, recipe_file, one_host, tmp_path):
+def test_two_hosts_give_the_losses_and_weights_of_one(hosts, recipe_file, one_process, tmp_path):
     results = ends(torchrun(hosts, lofi(recipe_file, tmp_path / "two")))
     assert [status for status, _ in results] == [0, 0], results
     for stage in STAGES:
-        assert_same_training(tmp_path / "two", one_host, stage)
+        assert_same_training(tmp_path / "two", one_process, stage)
 
 
-def test_slurm_starts_the_same(hosts, recipe_file, one_host, tmp_path):
+def test_slurm_starts_the_same(hosts, recipe_file, one_process, tmp_path):
     """As srun would: one task on each of two nodes, known by its variables alone."""
     slurm = {
         "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lofi", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1",
@@ -176,12 +164,12 @@ def test_slurm_starts_the_same(hosts, recipe_file, one_host, tmp_path):
     ]
     results = ends(processes)
     assert [status for status, _ in results] == [0, 0], results
-    assert_same_training(tmp_path / "two", one_host, "pretrain")
+    assert_same_training(tmp_path / "two", one_process, "pretrain")
 
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_host_ends_the_job_in_one_message_and_another_number_of_hosts_goes_on(
-    hosts, recipe_file, one_host, tmp_path, lost
+    hosts, recipe_file, one_process, tmp_path, lost
 ):
     script, folder = tmp_path / "lofi.py", tmp_path / "two"
     script.write_text(LOFI)
@@ -204,7 +192,7 @@ def test_a_lost_host_ends_the_job_in_one_message_and_another_number_of_hosts_goe
     assert status == 0, error
     assert (folder / "pretrain/stage.json").read_bytes() == before
     for stage in STAGES:
-        assert_same_training(folder, one_host, stage)
+        assert_same_training(folder, one_process, stage)
 
 
 def steps(stage):

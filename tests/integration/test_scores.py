@@ -59,8 +59,13 @@ def test_a_run_leaves_what_its_selection_videos_say_of_its_scores(finished_run):
         assert rates["right"] <= rates["shown"]
         assert rates["precision"]["low"] <= rates["precision"]["value"] <= rates["precision"]["high"]
         assert arm["advice"]
-    assert set(report["floors"]) == {"whole video", "grid"}
-    assert "agnostic" in report["gains"]["lofi"]
+    assert set(report["floors"]) == {"whole video", "grid", "motion energy"}
+    assert "floor: motion energy" in (run.output / "report.html").read_text()
+    assert set(report["gains"]["lofi"]) == {"fused", "agnostic", "oracle"}
+    for result in results:
+        for way, interval in report["intervals"][result.arm].items():
+            assert interval["value"] == pytest.approx(result.scores[way]["average_mAP"])
+            assert 0 <= interval["low"] <= interval["value"] <= interval["high"]
     page = (run.output / "report.html").read_text()
     assert "What to do next" in page
     assert page.count('class="case"') == len(
@@ -156,3 +161,28 @@ def test_the_studio_shows_the_mistakes_that_the_report_counts(finished_run, benc
         assert found["counts"] == {names.get(kind, kind): count for kind, count in expected["counts"].items()}
         totals = {one["id"]: sum(len(one[kind]) for kind in KINDS) for one in found["videos"]}
         assert totals == {one["video_id"]: sum(one["counts"].values()) for one in expected["videos"]}
+
+
+def test_evaluate_prints_floors_and_looks_at_the_videos_where_they_are_given(finished_run, benchmark_set, tmp_path):
+    run, _ = finished_run
+    files = (benchmark_set.annotations, run.output / "arms/lofi/detections.json")
+    result = lofi("evaluate", *files, "--floors", "--json")
+    floors = json.loads(result.stdout)["floors"]
+    report = read_json(run.output / "report.json")["judgement"]["floors"]
+    assert set(floors) == {"whole video", "grid"}
+    for name, values in floors.items():  # lengths of training actions are rounded to float32 in a run
+        for way, one in values.items():
+            assert one["mAP"] == pytest.approx(report[name][way]["mAP"], abs=0.02)
+    page = tmp_path / "e.html"
+    result = lofi("evaluate", *files, "--videos", benchmark_set.videos, "--page", page)
+    assert result.exit_code == 0, result.stderr
+    assert "motion energy" in said(result)
+    assert "motion energy" in page.read_text()
+    assert set(read_json(page.with_suffix(".json"))["floors"]) == {"whole video", "grid", "motion energy"}
+    alone = tmp_path / "alone.json"
+    database = read_json(benchmark_set.annotations)["database"]
+    kept = {name: video for name, video in database.items() if video["subset"] == "validation"}
+    alone.write_text(json.dumps({"database": kept}))
+    result = lofi("evaluate", alone, files[1], "--floors")
+    assert result.exit_code != 0
+    assert "Floors need labelled videos outside subset 'validation'" in said(result)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from lofi_tal.balance import BalanceSection, class_weights, draw, video_shares
+from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, draw, video_shares
 from lofi_tal.classifier import fit_classifier, pool
 from lofi_tal.config import make_recipe
+from lofi_tal.data import TruthVideo, VideoFile
 from lofi_tal.data.order import epoch_batches
+from lofi_tal.heads import create_head
+from lofi_tal.stages.beginning import weigh_classes
 from lofi_tal.stages.end_to_end import class_loss
 
 
@@ -58,10 +63,66 @@ def test_weights_act_on_the_class_loss():
     logits[..., 0] = 2.0  # everything looks like class 0
     segments, labels = [torch.tensor([[0.0, 0.5], [0.5, 1.0]])], [torch.tensor([0, 1])]
     plain = class_loss(logits, segments, labels)
-    weighted = class_loss(logits, segments, labels, torch.tensor([0.5, 1.5, 1.0]))
+    weighted = class_loss(logits, segments, labels, torch.tensor([0.5, 1.5]))
     right, wrong = torch.log(torch.tensor(np.exp(2) + 2)) - 2, torch.log(torch.tensor(np.exp(2) + 2))
     assert plain.item() == pytest.approx(float(right + wrong) / 2, rel=1e-5)
     assert weighted.item() == pytest.approx(float(0.5 * right + 1.5 * wrong) / 2, rel=1e-5)
+
+
+HEADS = {
+    "actionformer": {"width": 8, "heads": 2, "levels": 3, "windows": 5, "stem_blocks": 1, "label_smoothing": 0.1},
+    "anchor_free": {"hidden": 8, "heads": 2, "levels": 3, "window": 5, "stem_blocks": 1},
+}
+
+
+def logit_gradients(name, weights, parts=((0, 1),)):
+    """Return the gradient of the class loss by the class logits ``(B, P, K)``, of micro-batches one after another."""
+    torch.manual_seed(0)
+    head = create_head(name, 6, num_classes=3, **HEADS[name]).eval()  # the running mean of positives stays as it is
+    if weights is not None:
+        head.weigh_classes(weights)
+    features = torch.randn(2, 6, 16)
+    segments = [torch.tensor([[0.0, 0.4], [0.4, 0.9]]), torch.tensor([[0.2, 0.7]])]
+    labels, grads = [torch.tensor([0, 2]), torch.tensor([0])], []
+    for part in parts:
+        outputs = head(features[list(part)])
+        logits = outputs.logits if name == "actionformer" else [outputs.class_logits]
+        loss = head.loss(outputs, [segments[i] for i in part], [labels[i] for i in part])["classification"]
+        grads.append(torch.cat(torch.autograd.grad(loss, logits), dim=1))
+    return torch.cat(grads)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_positives_of_a_rare_class_weigh_more_in_heads_that_score_classes(name):
+    """Every positive's gradient is multiplied by the weight of its class; background and divisor stay."""
+    plain, weighted = logit_gradients(name, None), logit_gradients(name, [0.5, 1.0, 3.0])
+    ratio = weighted / plain
+    positive = (plain < 0).flatten(0, 1)  # more of what is there, less of what is not
+    assert ratio.flatten(0, 1)[positive[:, 0], 0].tolist() == pytest.approx([0.5] * int(positive[:, 0].sum()))
+    assert ratio.flatten(0, 1)[positive[:, 2], 2].tolist() == pytest.approx([3.0] * int(positive[:, 2].sum()))
+    assert positive.any(dim=0).tolist() == [True, False, True]
+    assert torch.equal(weighted[plain > 0], plain[plain > 0])
+    torch.testing.assert_close(logit_gradients(name, [1.0, 1.0, 1.0]), plain, rtol=0, atol=0)
+
+
+def test_weights_are_the_same_in_every_micro_batch():
+    ways = [logit_gradients("actionformer", weights, ((0,), (1,))) for weights in (None, [0.5, 1.0, 3.0])]
+    positive = ways[0][..., 2] < 0
+    assert (ways[1] / ways[0])[..., 2][positive].tolist() == pytest.approx([3.0] * int(positive.sum()))
+
+
+def test_a_stage_weighs_heads_that_score_classes_alone():
+    spans = torch.tensor([[0.0, 1.0]])
+    file = VideoFile(Path("a.mp4"), "a", 1.0, 10)
+    videos = [TruthVideo(str(i), file, spans, torch.tensor([label])) for i, label in enumerate([0, 0, 0, 1])]
+    head, boundary = create_head("actionformer", 4, num_classes=2, **HEADS["actionformer"]), create_head("gtad", 4)
+    for one in (head, boundary):
+        weigh_classes(one, videos, NO_BALANCE)
+        assert one.class_weights is None
+        weigh_classes(one, videos, BalanceSection(weights="balanced"))
+    assert head.class_weights.tolist() == pytest.approx([2 / 3, 2.0])
+    assert boundary.class_weights is None
+    assert not any("weights" in name for name in head.state_dict())
 
 
 def test_weights_help_the_rare_class_of_class_scores():

@@ -76,3 +76,17 @@ def test_impossible_options_are_errors(options):
     truth, found = make_case(0)
     with pytest.raises(LofiError, match=next(iter(options))):
         bootstrap_detections(truth, found, **options)
+
+
+def test_no_interval_of_map_goes_below_zero_but_that_of_a_difference_may():
+    """One of three videos has the only detection: draws that are shifted to the figure reach below 0."""
+    database = {
+        f"v{i}": {"subset": "validation", "annotations": [{"label": label, "segment": [0, 10]}]}
+        for i, label in enumerate(["run", "run", "jump"])
+    }
+    found = {"results": {"v0": [{"label": "run", "segment": [0, 10], "score": 1.0}]}}
+    result = bootstrap_detections({"database": database}, found, replicates=200)
+    assert [one.low for one in (*result.mAP, result.average_mAP)] == [0.0] * 11
+    assert bootstrap_detections({"database": database}, found, baseline=found, replicates=200).average_mAP.low == 0
+    worse = bootstrap_detections({"database": database}, {"results": {}}, baseline=found, replicates=200)
+    assert worse.average_mAP.low < -0.5

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from lofi_tal.heads import GTAD, AnchorFree
+from lofi_tal.heads import GTAD, ActionFormer, AnchorFree
 from lofi_tal.heads.losses import boundary_loss, map_classification_loss, map_regression_loss
 
 EPS = 1e-6
@@ -109,7 +109,13 @@ def build(name):
     torch.manual_seed(1)
     if name == "gtad":
         return GTAD(8, hidden_1d=16, hidden_2d=8, hidden_3d=8, inner_bins=4, context_bins=2)
-    return AnchorFree(8, num_classes=2, hidden=8, heads=2, levels=3, stem_blocks=1, window=3)
+    if name.startswith("actionformer"):
+        head = ActionFormer(8, 2, width=8, heads=2, levels=3, stem_blocks=1, windows=3, drop_path=0.0)
+    else:
+        head = AnchorFree(8, num_classes=2, hidden=8, heads=2, levels=3, stem_blocks=1, window=3)
+    if name.endswith("weighted"):
+        head.weigh_classes([0.5, 1.5])
+    return head
 
 
 def gradients(name, chosen):
@@ -122,7 +128,7 @@ def gradients(name, chosen):
     return torch.autograd.grad(total, list(head.parameters()), allow_unused=True)
 
 
-HEADS = ("gtad", "anchor_free")
+HEADS = ("gtad", "anchor_free", "anchor_free weighted", "actionformer weighted")
 
 
 def run_rank(rank, folder):

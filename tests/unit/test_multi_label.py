@@ -1,6 +1,7 @@
 """Several classes at once: where every instant has two classes, all heads find both; one label a span does not."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from lofi_tal.classifier import class_overlaps, class_probabilities, fit_classifier, load_classifier, save_classifier
 from lofi_tal.config import DetectSection
 from lofi_tal.data import TruthVideo, VideoFile
+from lofi_tal.encoders import create_encoder
 from lofi_tal.evaluation import assess, detections_of, ground_truth_of, judge
 from lofi_tal.heads import Proposals, create_head, with_classes
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
 from lofi_tal.snippets import Windows
+from lofi_tal.stages.end_to_end import EndToEnd, overlapping_class_loss, snippet_labels
 from lofi_tal.stages.localise import ClassScorer, fuse, localise
 from lofi_tal.stages.scoring import evaluate_known, truth_of
 
@@ -147,6 +150,31 @@ def test_overlap_with_a_class_is_the_best_of_its_instances():
     found = class_overlaps(spans, truth, torch.tensor([0, 2, 2]), 3)
     assert found.tolist() == [[1.0, 0.0, 0.5], [0.0, 0.0, 0.5]]
     assert class_overlaps(spans, truth[:0], torch.zeros(0, dtype=torch.long), 2).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_the_class_loss_of_stage_2_learns_all_classes_of_a_snippet():
+    """Worked out by hand: four snippets, of which the first two have class 0, the second one class 2 as well."""
+    segments, labels = [torch.tensor([[0.0, 0.5], [0.3, 0.5]])], [torch.tensor([0, 2])]
+    target = snippet_labels(segments[0], labels[0], 4, 3)
+    assert target.tolist() == [[1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 0, 0]]
+    logits = torch.zeros(1, 4, 3)
+    assert overlapping_class_loss(logits, segments, labels).item() == pytest.approx(3 * math.log(2))
+    logits[0, 1, 2] = -2.0  # misses class 2 where class 0 is as well
+    wrong = math.log(1 + math.exp(2)) - math.log(2)
+    loss = overlapping_class_loss(logits, segments, labels)
+    assert loss.item() == pytest.approx(3 * math.log(2) + wrong / 2 / 2)  # one of two snippets, half of the loss
+    weighted = overlapping_class_loss(logits, segments, labels, torch.tensor([1.0, 5.0, 3.0]))
+    assert weighted.item() == pytest.approx(loss.item() + 2 * math.log(1 + math.exp(2)) / 2 / 2)
+    nothing = overlapping_class_loss(logits, [torch.zeros(0, 2)], [torch.zeros(0, dtype=torch.long)])
+    assert nothing.item() == pytest.approx((11 * math.log(2) + math.log(1 + math.exp(-2))) / 4)
+
+
+def test_end_to_end_has_the_class_layer_that_fits():
+    encoder = create_encoder("tsm_resnet18_narrow", width=8)
+    head = create_head("anchor_free", encoder.channels, num_classes=4, hidden=8, heads=2)
+    outputs = {several: EndToEnd(encoder, head, 4, multi_label=several).snippet_classifier for several in (False, True)}
+    assert (outputs[False].out_features, outputs[True].out_features) == (5, 4)
+    assert outputs[True].bias.tolist() == pytest.approx([-math.log(4)] * 4)
 
 
 def test_verdicts_count_every_label_of_a_span_only_where_classes_overlap():

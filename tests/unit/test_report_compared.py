@@ -69,6 +69,9 @@ def test_a_click_on_an_action_goes_there_and_menus_choose_videos(page, tmp_path)
         const kind = document.querySelector(".kind");
         kind.value = "broken"; kind.dispatchEvent(new Event("change")); out.push(shown());
         out.push(document.querySelector(".found").textContent.split(";")[0]);
+        const label = document.querySelector(".class");
+        label.value = "turn"; label.dispatchEvent(new Event("change")); out.push(shown());
+        kind.value = "fixed"; kind.dispatchEvent(new Event("change")); out.push(shown() || "none");
         const seen = document.createElement("pre"); seen.id = "seen"; seen.textContent = out.join("|");
         document.body.append(seen);
     });</script>"""
@@ -78,7 +81,14 @@ def test_a_click_on_an_action_goes_there_and_menus_choose_videos(page, tmp_path)
     run = subprocess.run([BROWSER, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     match = re.search(r'<pre id="seen">(.*?)</pre>', run.stdout, re.DOTALL)
     assert match, run.stdout[-2000:]
-    assert match[1].split("|") == ["clip other", "0:02.00 / 0:10.00", "other", "1 of 2 videos with changes"]
+    assert match[1].split("|") == [
+        "clip other",
+        "0:02.00 / 0:10.00",
+        "other",
+        "1 of 2 videos with changes",
+        "other",
+        "none",
+    ]
 
 
 BESIDE = """() => [...document.querySelectorAll(".card")].filter((card) => card.offsetParent).flatMap((card) => {

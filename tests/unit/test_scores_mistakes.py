@@ -5,11 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lofi_tal.evaluation import Thresholds, assess, detections_of, find_mistakes, floor_scores, ground_truth_of
+from lofi_tal.evaluation import (
+    Thresholds,
+    assess,
+    detections_of,
+    find_mistakes,
+    floor_scores,
+    floors_json,
+    ground_truth_of,
+)
 from lofi_tal.evaluation.advice import advise
 from lofi_tal.evaluation.bootstrap import class_intervals
 from lofi_tal.evaluation.detection import match_detections
 from lofi_tal.evaluation.diagnosis import length_bins
+from lofi_tal.evaluation.mistakes import MISTAKES, VideoMistakes
+from lofi_tal.report.assessment_plots import precision_recall_curves
+from lofi_tal.run.report import examples
 from lofi_tal.segments import Segments
 
 
@@ -69,8 +80,32 @@ def test_every_kind_of_mistake_is_counted_once(truth, found):
 
 def test_videos_come_worst_first_and_say_which_classes_are_concerned(truth, found):
     worst, second = find_mistakes(truth, found, Thresholds(0.5)).videos
-    assert (worst.video_id, worst.total, worst.classes, worst.instances) == ("a", 5, ("run", "jump"), 4)
-    assert (second.video_id, second.counts["missed"], second.classes) == ("c", 1, ("jump",))
+    assert (worst.video_id, worst.total, worst.instances) == ("a", 5, 4)
+    some = {
+        label: {kind: n for kind, n in counts.items() if n} for label, counts in worst.classes.items()
+    }  # the wrong label concerns both
+    assert some == {
+        "run": {"wrong label": 1, "boundaries": 1, "double": 1},
+        "jump": {"wrong label": 1, "missed": 1, "false alarm": 1},
+    }
+    assert (second.video_id, second.counts["missed"], list(second.classes)) == ("c", 1, ["jump"])
+
+
+def test_videos_beside_the_worst_show_what_these_do_not():
+    def video(name, classes, **counts):
+        return VideoMistakes(name, dict.fromkeys(MISTAKES, 0) | counts, {label: {} for label in classes}, 1)
+
+    worst = [
+        video("a", ["run"], missed=9),
+        video("b", ["run"], missed=8),
+        video("c", ["jump"], missed=7),  # another class
+        video("d", ["jump"], missed=6),
+        video("e", ["run"], boundaries=1),  # another kind
+        video("f", ["wave"], double=1),
+    ]
+    assert examples(worst, {"a", "b"}) == ["c", "e", "f"]
+    assert examples(worst, {"f"}) == ["a", "c", "e"]
+    assert examples([], set()) == []
 
 
 def test_a_right_label_is_never_taken_for_a_wrong_one_of_a_better_score(truth):
@@ -124,19 +159,39 @@ def test_nothing_stands_out_where_all_is_right():
     assert only.kind == "none"
 
 
+def test_curves_of_classes_say_where_nothing_is_right_and_each_column_has_its_recall(truth):
+    found = found_in(truth, a=[(0, 10, "run", 0.9)], b=[(50, 60, "jump", 0.9)])
+    assessment = assess(truth, found, threshold=0.5, replicates=20)
+    figure = precision_recall_curves(assessment)
+    titles = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in figure.axes}
+    assert titles == {"run": [], "jump": ["none is right"]}
+    many = {f"v{i}": [(0, 10, f"class {i}")] for i in range(5)}
+    figure = precision_recall_curves(assess(truth_of(**many), found_in(truth_of(**many), **many), replicates=20))
+    shown = [axis.xaxis.get_tick_params()["labelbottom"] for axis in figure.axes if axis.get_visible()]
+    assert shown == [False, True, True, True, True]  # four in the first row, one in the second
+
+
+def averages(ways):
+    """Return the average mAP by way."""
+    return {way: one.average_mAP for way, one in ways.items()}
+
+
 def test_the_whole_video_is_a_perfect_floor_where_actions_fill_their_videos():
     truth = truth_of(a=[(0, 100, "run")], b=[(0, 100, "run")])
     floors = floor_scores(truth, [segments("t", [(0, 100, "run")])])
-    assert floors["whole video"] == {"fused": 1.0, "agnostic": 1.0, "oracle": 1.0}
+    assert averages(floors["whole video"]) == {"fused": 1.0, "agnostic": 1.0, "oracle": 1.0}
+    found = floors_json(floors)["whole video"]["fused"]
+    assert (found["mAP"], found["average_mAP"], len(found["tiou_thresholds"])) == ([1.0] * 10, 1.0, 10)
 
 
 def test_a_grid_of_the_right_length_finds_actions_that_lie_on_it():
     truth = truth_of(a=[(20, 40, "run")], b=[(30, 50, "jump")])
     floors = floor_scores(truth, [segments("t", [(0, 20, "run"), (5, 25, "run"), (50, 70, "jump")])])
-    assert floors["whole video"]["oracle"] == 0.0  # tIoU 0.2 at most
+    assert averages(floors["whole video"])["oracle"] == 0.0  # tIoU 0.2 at most
+    grid = averages(floors["grid"])
     # Grid 0-20, 10-30, 20-40, 30-50 ...: the third is run's, after two that are wrong; jump's is the fourth.
-    assert floors["grid"]["oracle"] == pytest.approx((1 / 3 + 1 / 4) / 2)
-    assert floors["grid"]["fused"] < floors["grid"]["oracle"]
+    assert grid["oracle"] == pytest.approx((1 / 3 + 1 / 4) / 2)
+    assert grid["fused"] < grid["oracle"]
 
 
 def test_floors_need_known_lengths():

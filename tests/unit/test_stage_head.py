@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from lofi_tal.classifier import ProposalClassifier, load_classifier, save_classifier
-from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
+from lofi_tal.config import ClassifierSection, DetectSection
 from lofi_tal.data import TruthVideo, VideoFile
 from lofi_tal.encoders import TSMResNet, load_weights
 from lofi_tal.errors import DataError, DivergedError
 from lofi_tal.features import FeatureSet
+from lofi_tal.head_settings import HeadSection
 from lofi_tal.heads import create_head, load_head, save_head
-from lofi_tal.runtime import make_fabric
+from lofi_tal.runtime import WeightAverage, make_fabric, open_stage
 from lofi_tal.snippets import Windows
-from lofi_tal.stages.head import Search
+from lofi_tal.stages.head import Search, train_head
 
 SIZES = {"hidden_1d": 16, "hidden_2d": 8, "hidden_3d": 16}
 
@@ -103,3 +105,35 @@ def test_a_head_and_a_classifier_that_are_not_finite_are_named(tmp_path):
         load_head(tmp_path)
     with pytest.raises(DataError, match=r"classifier\.safetensors holds NaN or infinity: 1 of"):
         load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_the_average_of_a_head_is_that_of_the_published_formula_if_asked_for(constant, tmp_path, monkeypatch):
+    """``ModelEma`` of happyharrycn/actionformer_release: 0.9 · average + 0.1 · weights after every step."""
+    data, steps = features("abcd", 0), []
+    update = WeightAverage.update
+
+    def noted(self):
+        steps.append({name: value.detach().clone() for name, value in self.module.state_dict().items()})
+        update(self)
+
+    monkeypatch.setattr(WeightAverage, "update", noted)
+    section = HeadSection(lrs=(1e-2,), epochs=4, batch=2, ema=0.9, ema_constant=constant)
+    torch.manual_seed(0)
+    head = create_head("actionformer", 4, width=8, heads=2, levels=2, windows=3, stem_blocks=1)
+    expected = {name: value.clone() for name, value in head.state_dict().items()}
+    stage = open_stage(tmp_path / "head", "head", {}, tracking={"csv": {}})
+    train_head(stage, make_fabric("cpu"), head, data, Windows(10), lr=1e-2, section=section, seed=0, quiet=True)
+    assert len(steps) == 8
+    for number, weights in enumerate(steps, 1):
+        decay = 0.9 if constant else min(0.9, (1 + number) / (10 + number))
+        expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
+    for name, value in head.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_a_constant_average_needs_an_average_and_changes_no_fingerprint_while_unset():
+    with pytest.raises(ValidationError, match=r"set head\.ema \(0\.999 in ActionFormer\)"):
+        HeadSection(ema_constant=True)
+    assert "ema_constant" not in HeadSection(ema=0.9).model_dump(mode="json")
+    assert HeadSection(ema=0.9, ema_constant=True).model_dump(mode="json")["ema_constant"] is True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from lofi_tal.cli.common import JsonOption, command_line, print_json, say
-from lofi_tal.cli.evaluation_tables import show_detections, show_diagnosis, show_recall, show_seen
+from lofi_tal.cli.evaluation_tables import show_detections, show_diagnosis, show_floors, show_recall, show_seen
 from lofi_tal.errors import LofiError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BootstrapResult,
         DetectionResult,
         Diagnosis,
+        Floors,
         ProposalResult,
         ScoreSheet,
     )
@@ -75,6 +76,12 @@ AgnosticOption = Annotated[
 ExcludeOption = Annotated[
     Path | None, typer.Option(help="Exclude these videos from truth and results; same forms as --only.")
 ]
+FloorsOption = Annotated[
+    bool, typer.Option("--floors", help="Also print mAP of what needs no training: whole video, a grid, motion energy.")
+]
+VideosOption = Annotated[
+    Path | None, typer.Option(help="Folder of the evaluated videos: --floors with motion energy, which looks at them.")
+]
 ModelOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model or run folder: judges its thresholds and probabilities.")
 ]
@@ -101,6 +108,8 @@ def evaluate(
     multi_label: MultiLabelOption = False,
     events: EventsOption = None,
     model: ModelOption = None,
+    floors: FloorsOption = False,
+    videos: VideosOption = None,
     bootstrap: BootstrapOption = 0,
     against: AgainstOption = None,
     page: PageOption = None,
@@ -125,27 +134,31 @@ def evaluate(
     parts = task.evaluate(proposals=proposals, diagnose=diagnose, draws=draws)
     if not class_agnostic:
         parts = parts._replace(seen=task.assess(sheet, threshold, several=multi_label))
+    if floors or videos is not None:
+        parts = parts._replace(floors=task.floors(videos))
     if page is not None:
         task.write_page(page, parts)
+    _show_parts(parts, page, difference=against is not None, as_json=as_json)
+
+
+def _show_parts(parts: _Parts, page: Path | None, *, difference: bool, as_json: bool) -> None:
     if as_json:
         from lofi_tal.report import evaluation_json
 
         print_json(evaluation_json(*parts))
         return
-    _show_parts(parts, difference=against is not None)
-    if page is not None:
-        say(f"Page: {page}")
-
-
-def _show_parts(parts: _Parts, *, difference: bool) -> None:
-    result, recall, errors, intervals, seen = parts
+    result, recall, errors, intervals, seen, floors = parts
     show_detections(result, intervals, difference=difference)
+    if floors is not None:
+        show_floors(floors)
     if recall is not None:
         show_recall(recall)
     if errors is not None:
         show_diagnosis(errors)
     if seen is not None:
         show_seen(seen)
+    if page is not None:
+        say(f"Page: {page}")
 
 
 def _choose_videos(
@@ -168,6 +181,7 @@ class _Parts(NamedTuple):
     errors: Diagnosis | None
     intervals: BootstrapResult | None
     seen: Assessment | None = None
+    floors: Floors | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +229,14 @@ class _Evaluation:
             self.annotations, self.detections, self.subset, self.thresholds, sheet=sheet, threshold=threshold,
             exclude=self.exclude, only=self.only, ignore_ambiguous=self.ignore_ambiguous, several=several,
         )  # fmt: skip
+
+    def floors(self, videos: Path | None) -> Floors:
+        """Return what needs no training; with motion energy if there are videos."""
+        from lofi_tal.cli.floors import floors_of
+
+        return floors_of(
+            self.annotations, self.subset, self.thresholds, exclude=self.exclude, only=self.only, videos=videos
+        )
 
     def _errors(self, truth: Any, found: Any) -> Diagnosis:
         from lofi_tal.evaluation import diagnose_detections

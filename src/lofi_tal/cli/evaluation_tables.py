@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lofi_tal.cli.common import complain, percent, print_table, say
 
 if TYPE_CHECKING:
-    from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, ProposalResult
+    from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, Floors, ProposalResult
 
 
 def show_detections(result: DetectionResult, intervals: BootstrapResult | None, *, difference: bool) -> None:
@@ -61,6 +61,16 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
         say(f"Detections of classes that the subset lacks do not count: {names}")
     silent = [label for label, one in result.per_class.items() if not one.detections]
     _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
+
+
+def show_floors(floors: Floors) -> None:
+    """Print the average mAP of what needs no training."""
+    ways = {"fused": "commonest classes", "agnostic": "class-agnostic", "oracle": "true classes"}
+    print_table(
+        "floors: average mAP without training",
+        ("floor", *ways.values()),
+        [(name, *(percent(scores[way].average_mAP) for way in ways)) for name, scores in floors.items()],
+    )
 
 
 def show_recall(result: ProposalResult) -> None:

@@ -11,6 +11,7 @@ from lofi_tal.data.videos import (
     VideoFile,
     Videos,
     content_hash,
+    count_instances,
     find_files,
     split_selection,
     truth_videos,
@@ -20,9 +21,9 @@ from lofi_tal.data.videos import (
 from lofi_tal.data.windows import VISIBLE, WHOLE, cut_actions, training_windows, within
 
 __all__ = [
-    "VISIBLE", "WHOLE", "Batch", "ClipDataset", "Excerpt", "FrameDataset", "Request", "Sample",
-    "SnippetDataset", "Square", "StepRequests", "TruthVideo", "VideoFile", "Videos", "as_clips", "background",
-    "centre_requests", "clip_contents", "content_hash", "crop", "cut_actions", "epoch_batches", "excerpts", "fill",
+    "VISIBLE", "WHOLE", "Batch", "ClipDataset", "Excerpt", "FrameDataset", "Request", "Sample", "SnippetDataset",
+    "Square", "StepRequests", "TruthVideo", "VideoFile", "Videos", "as_clips", "background", "centre_requests",
+    "clip_contents", "content_hash", "count_instances", "crop", "cut_actions", "epoch_batches", "excerpts", "fill",
     "find_files", "make_batches", "make_loader", "make_training_loader", "multi_scale_crop", "split_selection",
     "steps_per_epoch", "stream_snippets", "training_windows", "truth_videos", "video_contents", "video_files",
     "whole_files_fit", "within",

@@ -251,6 +251,13 @@ def split_selection(
     return [v for v in videos if v.video_id not in chosen], [v for v in videos if v.video_id in chosen]
 
 
+def count_instances(videos: Sequence[TruthVideo], classes: int) -> list[int]:
+    """Return the number of instances of each class."""
+    labels = torch.cat([torch.zeros(0, dtype=torch.long), *(video.labels for video in videos)])
+    counts: list[int] = torch.bincount(labels, minlength=classes).tolist()
+    return counts
+
+
 def content_hash(videos: Sequence[TruthVideo]) -> str:
     """Return a hash of the files and their truth: what a stage that trains on them depends on."""
     return hash_object(

@@ -16,7 +16,7 @@ from lofi_tal.evaluation.detection import (
 )
 from lofi_tal.evaluation.diagnosis import KINDS, Bin, Diagnosis, diagnose_detections
 from lofi_tal.evaluation.documents import GroundTruth, load_ground_truth, read_video_ids
-from lofi_tal.evaluation.floors import FLOORS, floor_scores
+from lofi_tal.evaluation.floors import FLOORS, Floors, MotionEnergy, floor_scores, floors_json, moving_spans
 from lofi_tal.evaluation.mistakes import MISTAKES, Mistakes, VideoMistakes, find_mistakes
 from lofi_tal.evaluation.operating import (
     OperatingPoint,
@@ -51,9 +51,11 @@ __all__ = [
     "Curve",
     "DetectionResult",
     "Diagnosis",
+    "Floors",
     "GroundTruth",
     "Interval",
     "Mistakes",
+    "MotionEnergy",
     "OperatingPoint",
     "ProposalResult",
     "Rates",
@@ -75,6 +77,7 @@ __all__ = [
     "find_mistakes",
     "fit_calibration",
     "floor_scores",
+    "floors_json",
     "ground_truth_of",
     "judge",
     "judge_documents",
@@ -82,6 +85,7 @@ __all__ = [
     "load_sheet",
     "make_sheet",
     "measure",
+    "moving_spans",
     "operating_point",
     "protocol_videos",
     "read_video_ids",

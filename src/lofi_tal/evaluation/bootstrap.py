@@ -10,6 +10,7 @@ Legend: R replicates, V videos, C classes, N detections, T tIoU thresholds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,10 +145,12 @@ def bootstrap_matched(
     """Return the intervals of one system, or of the first minus the second."""
     value = _difference([class_average_precision(system)[0].mean(axis=0) for system in systems])
     samples = _difference([replicated_map(system, replicates, seed) for system in systems])
-    return of_replicates(value, samples, systems[0], confidence)
+    return of_replicates(value, samples, systems[0], confidence, difference=len(systems) > 1)
 
 
-def of_replicates(value: Floats, samples: Floats, matched: Matched, confidence: float = 0.95) -> BootstrapResult:
+def of_replicates(
+    value: Floats, samples: Floats, matched: Matched, confidence: float = 0.95, *, difference: bool = False
+) -> BootstrapResult:
     """Return the intervals of mAP, or of its difference, from replicates that are there already.
 
     Args:
@@ -155,12 +158,14 @@ def of_replicates(value: Floats, samples: Floats, matched: Matched, confidence: 
         samples: ``(R, T)``, of :func:`replicated_map` or the difference of two.
         matched: Whose thresholds and videos they are.
         confidence: Share of the replicates within each interval.
+        difference: They are differences, which may be below 0; mAP may not, however the replicates are shifted.
     """
     samples = samples + (value - samples.mean(axis=0))
+    least = -1.0 if difference else 0.0
     average = samples.mean(axis=1)
     return BootstrapResult(
-        average_mAP=_interval(float(value.mean()), average, confidence),
-        mAP=tuple(_interval(float(v), s, confidence) for v, s in zip(value, samples.T, strict=True)),
+        average_mAP=_interval(float(value.mean()), average, confidence, least),
+        mAP=tuple(_interval(float(v), s, confidence, least) for v, s in zip(value, samples.T, strict=True)),
         tiou_thresholds=tuple(matched.thresholds.tolist()),
         confidence=confidence,
         replicates=len(samples),
@@ -289,7 +294,7 @@ def _difference(values: list[Floats]) -> Floats:
     return values[0] if len(values) == 1 else values[0] - values[1]
 
 
-def _interval(value: float, samples: Floats, confidence: float) -> Interval:
+def _interval(value: float, samples: Floats, confidence: float, least: float = -math.inf) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, [tail, 1 - tail])
-    return Interval(value, float(low), float(high), float(samples.std(ddof=1)))
+    return Interval(value, max(least, float(low)), float(high), float(samples.std(ddof=1)))

@@ -290,7 +290,11 @@ class _Trial:
             second=ours.name,
             ways={
                 way: of_replicates(
-                    _map(part) - _map(first.matched[way]), self.samples[way] - first.samples[way], part, confidence
+                    _map(part) - _map(first.matched[way]),
+                    self.samples[way] - first.samples[way],
+                    part,
+                    confidence,
+                    difference=True,
                 )
                 for way, part in self.matched.items()
             },

@@ -39,13 +39,13 @@ class VideoMistakes:
     Args:
         video_id: Its id.
         counts: Number of each of :data:`MISTAKES`.
-        classes: Classes that they concern, true or shown.
+        classes: How many of each of them concern a class, true or shown, by class; a wrong label concerns two.
         instances: Instances in it.
     """
 
     video_id: str
     counts: dict[str, int]
-    classes: tuple[str, ...]
+    classes: dict[str, dict[str, int]]
     instances: int
 
     @property
@@ -92,7 +92,7 @@ class Mistakes:
             "counts": self.counts,
             "shown": self.shown,
             "below": self.below,
-            "videos": [{**vars(one), "classes": list(one.classes)} for one in self.videos],
+            "videos": [dict(vars(one)) for one in self.videos],
         }
 
 
@@ -219,25 +219,32 @@ def _collect(
         np.add.at(table[:, kind], truth.video[state == kind], 1)
     np.add.at(table[:, 3], shown.video[alarm], 1)
     np.add.at(table[:, 4], shown.video[double], 1)
-    bad = (alarm | double | (wrong >= 0), state >= 0)
-    classes = _classes_by_video(truth, shown, *bad)
+    concerned = _by_class(truth, shown, state, wrong, alarm, double)
     there = np.bincount(truth.video, minlength=len(truth.videos))
     order = [v for v in np.lexsort((-there, -table.sum(axis=1))).tolist() if table[v].any()]
-    videos = [
-        VideoMistakes(
-            truth.videos[v], _named(table[v]), tuple(truth.labels[c] for c in sorted(classes[v])), int(there[v])
-        )
-        for v in order
-    ]
+    videos = [VideoMistakes(truth.videos[v], _named(table[v]), concerned.get(v, {}), int(there[v])) for v in order]
     return Mistakes(truth.labels, confusion, _named(table.sum(axis=0)), tuple(videos), state, len(shown.score))
 
 
-def _classes_by_video(truth: GroundTruth, shown: Detections, bad: Mask, failed: Mask) -> dict[int, set[int]]:
-    """Return which classes the mistakes of each video concern."""
-    found: dict[int, set[int]] = {}
-    for videos, labels, chosen in ((shown.video, shown.label, bad), (truth.video, truth.label, failed)):
-        for video, label in zip(videos[chosen].tolist(), labels[chosen].tolist(), strict=True):
-            found.setdefault(video, set()).add(label)
+def _by_class(
+    truth: GroundTruth, shown: Detections, state: Indices, wrong: Indices, alarm: Mask, double: Mask
+) -> dict[int, dict[str, dict[str, int]]]:
+    """Return how many mistakes of each video concern each class: by video, class and kind."""
+    found: dict[int, dict[str, dict[str, int]]] = {}
+
+    def count(kind: str, video: Indices, label: Indices) -> None:
+        for v, c in zip(video.tolist(), label.tolist(), strict=True):
+            of_class = found.setdefault(v, {}).setdefault(truth.labels[c], dict.fromkeys(MISTAKES, 0))
+            of_class[kind] += 1
+
+    for number, kind in enumerate(MISTAKES[:3]):
+        rows = np.flatnonzero(state == number)
+        count(kind, truth.video[rows], truth.label[rows])
+    rows = np.flatnonzero(wrong >= 0)
+    other = rows[shown.label[rows] != truth.label[wrong[rows]]]
+    count(MISTAKES[0], shown.video[other], shown.label[other])
+    for kind, mask in zip(MISTAKES[3:], (alarm, double), strict=True):
+        count(kind, shown.video[mask], shown.label[mask])
     return found
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from lofi_tal.errors import LofiError, quoted
 from lofi_tal.heads.anchor_free_losses import assign_points, distance_loss, focal_loss, level_points
 from lofi_tal.heads.contract import Head, Proposals, check_preset
-from lofi_tal.heads.losses import Generators, global_counts, ratio
+from lofi_tal.heads.losses import Generators, global_counts, ratio, weighted_positives
 
 MIXERS = ("attention", "convolution")
 # A point is foreground with this probability before training, so that background does not swamp the first
@@ -176,8 +176,9 @@ class AnchorFree(Head):
         positive = class_target.sum(dim=2) > 0
         (count,) = global_counts(positive, at_least=1)
         located = distance_loss(outputs.distances[positive], distance_target[positive])
+        focal = weighted_positives(focal_loss(outputs.class_logits, class_target), class_target, self.class_weights)
         terms = {
-            "classification": ratio(focal_loss(outputs.class_logits, class_target).sum(), count),
+            "classification": ratio(focal.sum(), count),
             "regression": ratio(located.sum(), count),
         }
         return {"total": terms["classification"] + terms["regression"], **terms}

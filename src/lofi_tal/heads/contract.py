@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lofi_tal.errors import LofiError
@@ -51,6 +52,8 @@ class Head(nn.Module, abc.ABC):
     lengths; segments are shares of a video's valid snippets then."""
     num_classes: int | None = None
     """Number of classes the head tells apart; None if its proposals have no labels."""
+    class_weights: Tensor | None = None
+    """``(K,)``, what :meth:`weigh_classes` was given."""
     class_tensors: tuple[str, ...] = ()
     """Names of the tensors in the state whose first dimension is the classes; none if all classes share all of them."""
 
@@ -107,6 +110,17 @@ class Head(nn.Module, abc.ABC):
 
     def save_memory(self) -> None:
         """Compute again, from now on, what would take much memory to keep for the gradient."""
+
+    def weigh_classes(self, weights: Sequence[float]) -> None:
+        """Multiply the class loss of positives by the weight of their class, from now on.
+
+        Heads that tell no classes apart ignore it.
+
+        Args:
+            weights: K numbers; the loss keeps its size if their mean over all instances is 1.
+        """
+        if self.num_classes is not None:
+            self.class_weights = torch.tensor(weights, dtype=torch.float32)
 
     def check_features(self, features: Tensor) -> None:
         """Refuse features of the wrong shape.

@@ -97,6 +97,17 @@ def _broadcast(valid: Tensor, like: Tensor) -> Tensor:
     return (valid.to(like.device) > 0).expand_as(like)
 
 
+def weighted_positives(losses: Tensor, positive: Tensor, weights: Tensor | None) -> Tensor:
+    """Return losses in which those of positive entries are multiplied by the weight of their class.
+
+    Args:
+        losses: ``(..., K)``.
+        positive: ``(..., K)``, above 0 where the entry is to be learnt as that class.
+        weights: ``(K,)``; without them the losses are returned as they are.
+    """
+    return losses if weights is None else losses * torch.where(positive > 0, weights.to(losses), 1.0)
+
+
 def global_counts(*masks: Tensor, at_least: int = 0) -> Tensor:
     """Return how many cells each mask holds in all ranks together, divided by the number of ranks.
 

@@ -38,7 +38,7 @@ def reliability_diagram(assessment: Assessment) -> Figure:
     legend_above(figure, axis)
     below.set_yscale("log")
     below.set_ylim(0.7, 1.5 * max(1, *assessment.raw.count))
-    plain_log_ticks(below.yaxis)
+    plain_log_ticks(below.yaxis, decades=True)
     below.set_ylabel("number")
     below.set_xlabel("score (%)")
     below.set_xlim(0, 100)
@@ -58,6 +58,10 @@ def precision_recall_curves(assessment: Assessment) -> Figure:
     for axis, label in zip(axes, names, strict=False):
         recall, precision = assessment.curves[label]
         axis.plot([100 * r for r in recall], [100 * p for p in precision], color=colour(0), linewidth=1.4)
+        if not len(recall):
+            axis.text(
+                0.5, 0.5, "none is right", transform=axis.transAxes, ha="center", color=LIGHT["muted"], fontsize=8
+            )
         rates = assessment.point.classes[label]
         if rates.shown:
             axis.plot([100 * rates.recall.value], [100 * rates.precision.value], "o", color=colour(1), markersize=4.5)
@@ -66,6 +70,8 @@ def precision_recall_curves(assessment: Assessment) -> Figure:
         axis.set_ylim(0, 105)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
+    for axis in axes[max(0, len(names) - columns) : len(names)]:  # the last of each column
+        axis.tick_params(labelbottom=True)
     figure.supxlabel("recall (%)", fontsize=9, color=LIGHT["muted"])
     figure.supylabel("precision (%)", fontsize=9, color=LIGHT["muted"])
     return figure

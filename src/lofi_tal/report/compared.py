@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.evaluation import MISTAKES, Interval
+from lofi_tal.evaluation.changes import Change
 from lofi_tal.evaluation.comparison import RATES, Comparison, Measured
 from lofi_tal.report.content import Arm, Judgement, TimelineEntry
 from lofi_tal.report.page import WAYS, viewers_of
@@ -65,7 +66,7 @@ def write_comparison(path: Path, page: ComparisonPage) -> None:
         costs=_costs(comparison.systems),
         classes=class_differences(comparison),
         videos=videos,
-        labels=sorted({label for row in videos for label in row["labels"]}),
+        labels=sorted({label for row in videos for label in row["classes"]}),
         cases=_cases(path, page),
         settings=[(name, _texts(values)) for name, values in page.settings.items()],
         environment=[(name, _texts(values)) for name, values in page.environment.items()],
@@ -187,6 +188,16 @@ def _costs(systems: Sequence[Measured]) -> list[tuple[str, list[str]]]:
     return [(kind, [signed_percent(gain[kind]) for gain in known]) for kind in known[0]]
 
 
+def _by_class(changes: Mapping[str, Sequence[Change]]) -> dict[str, dict[str, int]]:
+    """Return how many changes of each kind concern each class."""
+    found: dict[str, dict[str, int]] = {}
+    for kind, some in changes.items():
+        for change in some:
+            of_class = found.setdefault(change.label, dict.fromkeys(changes, 0))
+            of_class[kind] += 1
+    return found
+
+
 def _videos(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows of the table of videos, the largest change first; of several systems together."""
     rows = [
@@ -195,7 +206,7 @@ def _videos(comparison: Comparison) -> list[dict[str, Any]]:
             "first": part.first,
             "video": one,
             "counts": {"fixed": len(one.fixed), "broken": len(one.broken)},
-            "labels": sorted({change.label for change in (*one.fixed, *one.broken)}),
+            "classes": _by_class({"fixed": one.fixed, "broken": one.broken}),
         }
         for part in comparison.differences
         for one in part.videos

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.evaluation import Assessment, Interval
+from lofi_tal.evaluation import Assessment, Floors, Interval, floors_json
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
 
@@ -80,14 +80,14 @@ class Judgement:
         assessments: By arm.
         intervals: Of each arm's average mAP: by arm and way.
         gains: Of the difference of its average mAP to the first arm's: by arm and way.
-        floors: Average mAP of what needs no training: by its name and way.
+        floors: What needs no training reaches: by its name and way.
         main: The arm that the mistakes are shown of.
     """
 
     assessments: dict[str, Assessment] = field(default_factory=dict)
     intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
     gains: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    floors: dict[str, dict[str, float]] = field(default_factory=dict)
+    floors: Floors = field(default_factory=dict)
     main: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Judgement:
                 name: {arm: {way: one.to_json() for way, one in ways.items()} for arm, ways in parts.items()}
                 for name, parts in (("intervals", self.intervals), ("gains", self.gains))
             },
-            "floors": self.floors,
+            "floors": floors_json(self.floors),
             "main": self.main,
         }
 

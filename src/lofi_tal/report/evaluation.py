@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, ProposalResult
+from lofi_tal.evaluation import (
+    Assessment,
+    BootstrapResult,
+    DetectionResult,
+    Diagnosis,
+    Floors,
+    ProposalResult,
+    floors_json,
+)
 from lofi_tal.files import write_text
 from lofi_tal.report.judgement import assessed_parts
 from lofi_tal.report.tables import class_rows, class_table, rate_rows
@@ -19,10 +27,12 @@ def evaluation_json(
     diagnosis: Diagnosis | None = None,
     bootstrap: BootstrapResult | None = None,
     seen: Assessment | None = None,
+    floors: Floors | None = None,
 ) -> dict[str, Any]:
     """Return the keys of the detection result, and what else there is under the names of the arguments."""
     more = {"proposals": proposals, "diagnosis": diagnosis, "bootstrap": bootstrap, "seen": seen}
-    return {**result.to_json(), **{name: part.to_json() for name, part in more.items() if part is not None}}
+    content = {**result.to_json(), **{name: part.to_json() for name, part in more.items() if part is not None}}
+    return content if floors is None else {**content, "floors": floors_json(floors)}
 
 
 def write_evaluation(
@@ -33,6 +43,7 @@ def write_evaluation(
     diagnosis: Diagnosis | None = None,
     bootstrap: BootstrapResult | None = None,
     seen: Assessment | None = None,
+    floors: Floors | None = None,
     *,
     difference: bool = False,
     facts: dict[str, str] | None = None,
@@ -47,10 +58,11 @@ def write_evaluation(
         diagnosis: Kinds of false positives, if they were computed.
         bootstrap: Intervals over videos, if they were computed.
         seen: What a person sees at the threshold, if it was assessed.
+        floors: What needs no training reaches, by name and way, if it was computed.
         difference: The intervals are those of the difference to another system.
         facts: Files, protocol and the like, by name.
     """
-    document = evaluation_json(result, proposals, diagnosis, bootstrap, seen)
+    document = evaluation_json(result, proposals, diagnosis, bootstrap, seen, floors)
     write_text(path.with_suffix(".json"), json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_page(
         path,
@@ -63,6 +75,7 @@ def write_evaluation(
         bootstrap_difference=difference,
         rates=[] if seen is None else rate_rows({"detections": seen}),
         assessed=None if seen is None else assessed_parts(seen),
+        floors=floors or {},
         charts=_curves(result, proposals),
         errors=[] if diagnosis is None else _errors(diagnosis),
         classes=_classes(result),

@@ -87,9 +87,10 @@ def legend_above(figure: Figure, axis: Axes, patches: Sequence[Artist] = ()) -> 
     )
 
 
-def plain_log_ticks(axis: Any) -> None:
-    """Label a logarithmic x or y axis with plain numbers at few places."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if axis.axis_name == "y" else (1.0, 2.0, 5.0), numticks=8))
+def plain_log_ticks(axis: Any, *, decades: bool = False) -> None:
+    """Label a logarithmic x or y axis with plain numbers at few places; of a low one, a few powers of ten alone."""
+    between = (1.0, 3.0) if axis.axis_name == "y" else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(numticks=4) if decades else LogLocator(subs=between, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

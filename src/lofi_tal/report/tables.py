@@ -99,9 +99,11 @@ def headline(
             cells = [_difference(value, other) for value, other in zip(values, base[1], strict=True)]
             gain = _span(known.gains.get(arm.name, {}).get(way), signed=True)
             rows.append(Row(f"{arm.name} − {base[0]}", cells, difference=True, interval=gain))
-        for name, values_of in known.floors.items() if rows else ():
-            if way in values_of:
-                rows.append(Row(f"floor: {name}", ["–"] * len(columns) + [percent(values_of[way])], "muted"))
+        for name, reached in known.floors.items() if rows else ():
+            if way in reached:
+                floor = reached[way].to_json()
+                values = [*(_at(floor, column) for column in columns), floor["average_mAP"]]
+                rows.append(Row(f"floor: {name}", [percent(value) for value in values], "muted"))
         if rows:
             groups.append((heading, detail, rows))
     counts = dict.fromkeys((score.get("videos"), score.get("instances")) for score in scores)

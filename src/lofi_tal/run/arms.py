@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.classifier import ProposalClassifier, video_probabilities
+from lofi_tal.config import Recipe
 from lofi_tal.data import TruthVideo, content_hash, video_contents
 from lofi_tal.evaluation import THRESHOLDS, ScoreSheet, make_sheet
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import hash_file, read_json, write_json
-from lofi_tal.heads import HEAD_FILES, Head
+from lofi_tal.heads import HEAD_FILES, Head, takes_classes
 from lofi_tal.localizer import Localizer
 from lofi_tal.model_folders import OWN_FILES
 from lofi_tal.postprocess import ClassScores
@@ -136,8 +137,8 @@ class ArmRun(ArmFeatures):
             "data": content_hash([*data.train, *data.selection]),
             **context.origin_inputs(),
         }
-        if context.recipe.balance.sampling:
-            inputs["balance"] = {"sampling": True}
+        if balance := _head_balance(context.recipe):
+            inputs["balance"] = balance
         if context.windows.seconds is not None:
             inputs["windows"] = {key: value for key, value in vars(context.windows).items() if key != "keep"}
         if context.windows.keep:
@@ -283,6 +284,12 @@ def _record(
     names = [os.path.relpath(path, evaluation.path) for path in written]
     evaluation.finish(Outcome(time.monotonic() - began, chosen["peak_memory_bytes"], result), names)
     return scores
+
+
+def _head_balance(recipe: Recipe) -> dict[str, Any]:
+    """Return what is done for rare classes when the head is trained: weights only if it scores classes itself."""
+    without = set() if takes_classes(recipe.head.name) else {"weights"}
+    return recipe.balance.model_dump(mode="json", exclude=without)
 
 
 def _accuracy(scores: ClassScores, videos: Sequence[TruthVideo], labels: Sequence[str]) -> dict[str, float]:

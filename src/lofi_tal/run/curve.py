@@ -112,7 +112,7 @@ class CurveRun(ArmRun):
         head, chosen = context.new_head(part.channels), known.chosen
         outcome = train_head(
             stage, context.exact, head, part, context.windows, lr=chosen["lr"], section=recipe.head, seed=seed,
-            balanced=recipe.balance.sampling, quiet=context.quiet,
+            balance=recipe.balance, quiet=context.quiet,
         )  # fmt: skip
         head = head.cpu().eval()
         several, weights = recipe.detect.multi_label, recipe.balance.weights

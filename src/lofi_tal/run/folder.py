@@ -8,6 +8,7 @@ A run folder holds:
     pretrain/, second/, finetune/, lofi/          encoders of stage 1 and 2, with metrics and records
     arms/<arm>/                                   stage 3 on one encoder: features/, head/, model/, evaluation/
     labels.json                                   the annotations, as they were
+    motion.jsonl                                  how much moves in the evaluated videos, for a floor under mAP
     data.json                                     which videos and annotations are used, and which are not and why
     report.html, report.json
 """

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lofi_tal.evaluation import (
     THRESHOLDS,
     GroundTruth,
     Interval,
+    MotionEnergy,
     ScoreSheet,
-    as_one_class,
     assess,
     bootstrap_matched,
     detections_of,
     floor_scores,
     load_sheet,
 )
-from lofi_tal.evaluation.detection import Matched, match_detections
+from lofi_tal.evaluation.detection import Matched
+from lofi_tal.evaluation.ways import match_ways
 from lofi_tal.report import Judgement
 from lofi_tal.run.arms import ArmResult
 from lofi_tal.run.run import Run
 from lofi_tal.segments import Segments
 from lofi_tal.showing import Shown
+from lofi_tal.stages.motion import motion_of
 
+_SAME = 1e-6  # of two mAP
 _MANY = 100_000
 """Detections from which on the bootstrap takes fewer draws, so that a report takes minutes at most."""
 
@@ -68,15 +71,14 @@ def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
         return Judgement()
     data, tiou = run.data(), THRESHOLDS[run.recipe.data.tiou]
     training = [video.to_segments(data.labels) for video in (*data.train, *data.selection)]
-    found = {one.result.arm: list(one.detections.values()) for one in outputs}
-    most = max(sum(map(len, segments)) for segments in found.values())
+    most = max(sum(map(len, one.detections.values())) for one in outputs)
     replicates = 500 if most <= _MANY else 100
-    intervals, gains = _intervals(data.truth, found, tiou, replicates)
+    intervals, gains = _intervals(data.truth, outputs, tiou, replicates)
     return Judgement(
         assessments={
             one.result.arm: assess(
                 data.truth,
-                detections_of(found[one.result.arm], data.truth),
+                detections_of(list(one.detections.values()), data.truth),
                 sheet=one.sheet,
                 threshold=None if one.sheet else one.result.chosen["threshold"],
                 tiou=tiou,
@@ -87,23 +89,44 @@ def judge_arms(run: Run, outputs: Sequence[ArmOutput]) -> Judgement:
         },
         intervals=intervals,
         gains=gains,
-        floors=floor_scores(data.truth, training, tiou),
-        main="lofi" if "lofi" in found else outputs[0].result.arm,
+        floors=floor_scores(data.truth, training, tiou, _motion(run)),
+        main="lofi" if "lofi" in {one.result.arm for one in outputs} else outputs[0].result.arm,
+    )
+
+
+def _motion(run: Run) -> dict[str, MotionEnergy]:
+    """Return the motion energy of the evaluated videos; nothing where there are only features."""
+    if run.recipe.features is not None:
+        return {}
+    return motion_of(
+        run.folder.common / "motion.jsonl",
+        run.snippets(run.data().evaluation),
+        windows=run.windows,
+        fidelity=run.full,
+        workers=run.recipe.data.workers,
+        quiet=run.quiet,
     )
 
 
 def _intervals(
-    truth: GroundTruth, found: Mapping[str, Sequence[Segments]], tiou: Sequence[float], replicates: int
+    truth: GroundTruth, outputs: Sequence[ArmOutput], tiou: Sequence[float], replicates: int
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, Interval]]]:
-    """Return the intervals of each arm's average mAP, and of its gain over the first arm, with and without classes."""
-    intervals: dict[str, dict[str, Interval]] = {arm: {} for arm in found}
-    gains: dict[str, dict[str, Interval]] = {arm: {} for arm in found}
-    for way, against in (("fused", truth), ("agnostic", as_one_class(truth))):
-        first: Matched | None = None
-        for arm, segments in found.items():
-            matched = match_detections(against, detections_of(segments, against), tiou)
-            intervals[arm][way] = bootstrap_matched([matched], replicates).average_mAP
-            if first is not None:
-                gains[arm][way] = bootstrap_matched([matched, first], replicates).average_mAP
-            first = first or matched
+    """Return the intervals of each arm's average mAP, and of its gain over the first arm, by way.
+
+    With the true classes, detections give the figure of the arm only if its head scores no classes itself.
+    """
+    intervals: dict[str, dict[str, Interval]] = {one.result.arm: {} for one in outputs}
+    gains: dict[str, dict[str, Interval]] = {one.result.arm: {} for one in outputs}
+    first: dict[str, Matched] = {}
+    for one in outputs:
+        arm = one.result.arm
+        for way, matched in match_ways(truth, list(one.detections.values()), tiou).items():
+            interval = bootstrap_matched([matched], replicates).average_mAP
+            if way == "oracle" and abs(interval.value - one.result.scores[way]["average_mAP"]) > _SAME:
+                continue
+            intervals[arm][way] = interval
+            if one is outputs[0]:
+                first[way] = matched
+            elif way in first:
+                gains[arm][way] = bootstrap_matched([matched, first[way]], replicates).average_mAP
     return intervals, gains

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,8 @@ def write_run_report(run: Run, results: list[ArmResult], *, command: str = "", m
         run: The run.
         results: Its arms.
         command: How it was started.
-        most: Number of videos shown on a timeline, those with most mistakes first.
+        most: Number of videos shown on a timeline, those with most mistakes first; as many more at most show kinds of
+            mistakes and classes that these do not.
     """
     outputs = [read_output(run, result) for result in results]
     data, judgement = run.data(), judge_arms(run, outputs)
@@ -176,8 +177,12 @@ def _timelines(run: Run, outputs: Sequence[ArmOutput], judgement: Judgement, mos
     rank = {one.video_id: i for i, one in enumerate(_worst(judgement))}
     videos = [video for video in data.evaluation if len(video.labels) or video.video_id in rank]
     videos.sort(key=lambda video: rank.get(video.video_id, len(rank)))
+    wanted = {video.video_id for video in videos[:most]}
+    wanted |= set(examples(_worst(judgement), wanted)[:most])
     shown = [one.shown for one in outputs]
-    for video in videos[:most]:
+    for video in videos:
+        if video.video_id not in wanted:
+            continue
         for one, limits in zip(outputs, shown, strict=True):
             if video.video_id not in one.result.failed:
                 segments = one.detections[video.video_id]
@@ -189,6 +194,25 @@ def _timelines(run: Run, outputs: Sequence[ArmOutput], judgement: Judgement, mos
                     arm=one.result.arm,
                     shown=limits,
                 )
+
+
+def examples(worst: Sequence[VideoMistakes], shown: Collection[str]) -> list[str]:
+    """Return the ids of videos with a kind of mistake, or mistakes of a class, that the shown ones do not have.
+
+    Args:
+        worst: Videos with mistakes, worst first.
+        shown: Ids of those that are shown anyway.
+    """
+    chosen: list[str] = []
+    covered: set[tuple[str, str]] = set()
+    for one in sorted(worst, key=lambda one: one.video_id not in shown):  # those that are shown first
+        traits = {("kind", kind) for kind, count in one.counts.items() if count}
+        traits |= {("class", label) for label in one.classes}
+        if one.video_id not in shown and traits - covered:
+            chosen.append(one.video_id)
+        if one.video_id in (*shown, *chosen):
+            covered |= traits
+    return chosen
 
 
 def _worst(judgement: Judgement) -> tuple[VideoMistakes, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lofi_tal.config import FinetuneSection, PretrainSection
+from lofi_tal.config import FinetuneSection, LofiSection, PretrainSection, Recipe
 from lofi_tal.data import (
     ClipDataset,
     Excerpt,
@@ -191,17 +191,7 @@ class Training:
         _ = context.schedule  # a recipe without stage 2, or one that leaves nothing of the video, is refused here
         assert section is not None
         start, data = self.start(), context.data()
-        inputs = {
-            "start": hash_file(start / "encoder.safetensors"),
-            "lofi": section.inputs(),
-            "head": context.recipe.head.model_dump(mode="json", include={"name", "options"}),
-            "snippets": context.recipe.snippets.record(),
-            "flip": context.recipe.data.flip,
-            "data": content_hash(data.train),
-            **context.recipe.encoder.training(),
-        }
-        if balance := context.recipe.balance.model_dump(mode="json"):
-            inputs["balance"] = balance
+        inputs = _lofi_inputs(context.recipe, section, start, data)
         contents = {"data": _train_contents(data)}
         with context.folder.training(
             "lofi", "lofi", context.stage_inputs(inputs), overwrite=overwrite, contents=contents
@@ -229,6 +219,7 @@ class Training:
                 seed=derive_seed(context.recipe.seed, "lofi"),
                 workers=context.recipe.data.workers,
                 balance=context.recipe.balance,
+                multi_label=context.recipe.detect.multi_label,
                 show=partial(show_videos, stage.path, data.labels),
                 watch=held_out_looks(context),
                 quiet=context.quiet,
@@ -243,6 +234,24 @@ class Training:
             stage.finish(outcome, ENCODER_FILES)
         context.fabric.barrier()
         return stage.path
+
+
+def _lofi_inputs(recipe: Recipe, section: LofiSection, start: Path, data: RunData) -> dict[str, Any]:
+    """Return what stage 2 depends on."""
+    inputs = {
+        "start": hash_file(start / "encoder.safetensors"),
+        "lofi": section.inputs(),
+        "head": recipe.head.model_dump(mode="json", include={"name", "options"}),
+        "snippets": recipe.snippets.record(),
+        "flip": recipe.data.flip,
+        "data": content_hash(data.train),
+        **recipe.encoder.training(),
+    }
+    if balance := recipe.balance.model_dump(mode="json"):
+        inputs["balance"] = balance
+    if section.class_loss > 0 and recipe.detect.multi_label:
+        inputs["multi_label"] = True
+    return inputs
 
 
 def adapted(context: Context, make: Callable[[], Encoder], *, untrained: bool = False) -> Encoder:

@@ -1,7 +1,7 @@
 """The exponential moving average of the weights of a training, which is often better than the last of them.
 
 Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992), in the exponential form of
-public code (timm, ActionFormer: 0.999).
+public code (timm; ActionFormer's ``ModelEma``, 0.999 without a ramp).
 """
 
 from __future__ import annotations

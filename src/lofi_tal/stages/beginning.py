@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
+from lofi_tal.balance import BalanceSection, class_weights
 from lofi_tal.config import ClassificationSection, LofiSection
-from lofi_tal.data import Batch, steps_per_epoch
+from lofi_tal.data import Batch, TruthVideo, count_instances, steps_per_epoch
 from lofi_tal.data.items import Target
 from lofi_tal.errors import DiskFullError, LofiError
+from lofi_tal.heads import Head
 from lofi_tal.runtime import StageFolder, TrainingRun, WeightAverage
 
 logger = logging.getLogger("lofi_tal")
@@ -61,6 +63,18 @@ def begin(
         quiet=quiet,
     )
     return wrapped, run
+
+
+def weigh_classes(head: Head, videos: Sequence[TruthVideo], balance: BalanceSection) -> None:
+    """Give a head that scores classes itself the weights of the classes, if the recipe asks for them.
+
+    Args:
+        head: Before its training.
+        videos: It is trained on these.
+        balance: What is done for rare classes.
+    """
+    if balance.weights is not None and head.num_classes is not None:
+        head.weigh_classes(class_weights(count_instances(videos, head.num_classes), balance.weights).tolist())
 
 
 def with_first_shown(

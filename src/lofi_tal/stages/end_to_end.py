@@ -5,6 +5,7 @@ Shapes: B videos, L snippets, T frames, S × S pixels, C channels, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 from lofi_tal.data import Batch, TruthVideo, as_clips
 from lofi_tal.encoders import Encoder
 from lofi_tal.heads import Head
-from lofi_tal.heads.losses import global_counts, ratio
+from lofi_tal.heads.losses import global_counts, ratio, weighted_positives
 from lofi_tal.runtime import derive_seed
 from lofi_tal.stages.strategies import Strategy, encode
 
@@ -28,10 +29,12 @@ class EndToEnd(nn.Module):
     Args:
         encoder: The encoder.
         head: The head.
-        classes: K of the class loss (the layer tells K classes and background apart); None for none.
+        classes: K of the class loss; None for none.
         strategy: How the encoder is back-propagated.
         class_loss: Weight of the class loss.
         class_weights: ``(K,)`` weights of the classes in it; None for none.
+        multi_label: Classes overlap: the layer says of each class whether it is there. Otherwise it tells K classes and
+            background apart.
     """
 
     def __init__(
@@ -43,17 +46,22 @@ class EndToEnd(nn.Module):
         *,
         class_loss: float = 1.0,
         class_weights: Sequence[float] | None = None,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
-        self.class_weights = None if class_weights is None else torch.tensor([*class_weights, 1.0])
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.multi_label = multi_label
         self.strategy, self.class_weight = strategy, class_loss
         self.encoder, self.head = encoder, head
-        self.snippet_classifier = nn.Linear(encoder.channels, classes + 1) if classes else None
+        outputs = 0 if not classes else classes if multi_label else classes + 1
+        self.snippet_classifier = nn.Linear(encoder.channels, outputs) if outputs else None
+        if multi_label and self.snippet_classifier is not None:  # as if one of K + 1 were there: no large first steps
+            nn.init.constant_(self.snippet_classifier.bias, -math.log(outputs))
         if strategy.saves_in_head:
             head.save_memory()
 
     def forward(self, frames: Tensor) -> tuple[Any, Tensor | None]:
-        """Map uint8 frames ``(B, L, T, S, S, 3)`` to the head's outputs and snippet logits ``(B, L, K + 1)``."""
+        """Map uint8 frames ``(B, L, T, S, S, 3)`` to the head's outputs and snippet logits ``(B, L, K + 1 or K)``."""
         batch, snippets = frames.shape[:2]
         features = encode(self.encoder, as_clips(frames.flatten(0, 1)), self.strategy)
         features = features.view(batch, snippets, -1)  # (B, L, C)
@@ -78,7 +86,8 @@ class EndToEnd(nn.Module):
         head_outputs, logits = outputs
         losses = self.head.loss(head_outputs, segments, labels, draws)
         if logits is not None:
-            losses["class"] = class_loss(logits.float(), segments, labels, self.class_weights)
+            loss_of = overlapping_class_loss if self.multi_label else class_loss
+            losses["class"] = loss_of(logits.float(), segments, labels, self.class_weights)
             losses["total"] = losses["total"] + self.class_weight * losses["class"]
         return losses
 
@@ -115,19 +124,51 @@ def class_loss(
     """Return the cross entropy of snippet logits ``(B, L, K + 1)``; class K is the background.
 
     Background counts as much as all classes together, so that a video with little action is not all background to the
-    loss. ``weights`` ``(K + 1,)`` are those of the classes.
+    loss. ``weights`` ``(K,)`` are those of the classes.
     """
     background = logits.shape[2] - 1
     target = torch.stack([
         snippet_classes(spans, classes, logits.shape[1], background)
         for spans, classes in zip(segments, labels, strict=True)
     ]).to(logits.device, non_blocking=True)  # fmt: skip
-    weights = None if weights is None else weights.to(logits)
+    weights = None if weights is None else functional.pad(weights.to(logits), (0, 1), value=1.0)
     losses = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), weights, reduction="none")
-    inside = (target != background).flatten()
+    return _mean_of_both(losses, (target != background).flatten())
+
+
+def snippet_labels(segments: Tensor, labels: Tensor, snippets: int, classes: int) -> Tensor:
+    """Return which classes ``(L, K)`` each snippet has, 1 or 0: those of all segments that cover its centre.
+
+    Args:
+        segments: ``(N, 2)`` as shares of the video, and ``labels`` ``(N,)``; on the CPU, nothing waits for the device.
+        labels: Class indices.
+        snippets: L.
+        classes: K.
+    """
+    centres = (torch.arange(snippets, device=segments.device) + 0.5) / snippets
+    covers = (centres[:, None] >= segments[:, 0]) & (centres[:, None] < segments[:, 1])  # (L, N)
+    return (covers.float() @ functional.one_hot(labels, classes).float()).clamp(max=1)
+
+
+def overlapping_class_loss(
+    logits: Tensor, segments: Sequence[Tensor], labels: Sequence[Tensor], weights: Tensor | None = None
+) -> Tensor:
+    """Return the binary cross-entropy of snippet logits ``(B, L, K)``, summed over the classes: any may be there.
+
+    Snippets without a class count as much as all others together, as in :func:`class_loss`. ``weights`` ``(K,)`` are
+    those of the classes where they are there.
+    """
+    target = torch.stack([
+        snippet_labels(spans, classes, *logits.shape[1:]) for spans, classes in zip(segments, labels, strict=True)
+    ]).to(logits.device, non_blocking=True)  # fmt: skip
+    losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    losses = weighted_positives(losses, target, weights)
+    return _mean_of_both(losses.sum(dim=2).flatten(), (target.sum(dim=2) > 0).flatten())
+
+
+def _mean_of_both(losses: Tensor, inside: Tensor) -> Tensor:
+    """Return the mean over snippets ``(B · L,)`` inside actions and that over all others, half of each."""
     counts = global_counts(inside, ~inside)
     kinds = (counts > 0).sum()  # 1 if there is only action, or only background
-    return (
-        torch.stack([ratio((losses * mask).sum(), n) for mask, n in zip((inside, ~inside), counts, strict=True)]).sum()
-        / kinds
-    )
+    means = [ratio((losses * mask).sum(), n) for mask, n in zip((inside, ~inside), counts, strict=True)]
+    return torch.stack(means).sum() / kinds

@@ -19,13 +19,14 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lofi_tal.balance import BalanceSection, class_weights, video_shares
+from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, video_shares
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
-from lofi_tal.config import ClassifierSection, DetectSection, HeadSection
-from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
+from lofi_tal.config import ClassifierSection, DetectSection
+from lofi_tal.data import count_instances, epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.evaluation import Verdicts, judge
 from lofi_tal.features import FeatureSet, stack_features
+from lofi_tal.head_settings import HeadSection
 from lofi_tal.heads import HEAD_FILES, Head, Proposals, load_head, save_head
 from lofi_tal.runtime import (
     Outcome,
@@ -38,6 +39,7 @@ from lofi_tal.runtime import (
     open_stage,
 )
 from lofi_tal.snippets import Windows
+from lofi_tal.stages.beginning import weigh_classes
 from lofi_tal.stages.end_to_end import video_generator
 from lofi_tal.stages.head_rate import head_optimizer, rate_at_step
 from lofi_tal.stages.localise import ClassScorer, fuse, localise
@@ -56,27 +58,28 @@ def train_head(
     lr: float,
     section: HeadSection,
     seed: int,
-    balanced: bool = False,
+    balance: BalanceSection = NO_BALANCE,
     quiet: bool = False,
 ) -> Outcome:
     """Train ``head`` in place with one learning rate, on windows of the videos.
 
-    ``balanced`` draws those with rare classes more often.
+    ``balance`` says how often videos are drawn, and what classes weigh in the loss of a head that scores them itself.
 
     Raises:
         DivergedError: If the loss or a weight is no longer finite.
     """
     data = data.of(training_windows(data.videos, windows))
+    weigh_classes(head, data.videos, balance)
     model, optimizer = fabric.setup(head, head_optimizer(head, section, lr, fabric))
     steps = steps_per_epoch(len(data.videos), section.batch)
-    average = None if section.ema is None else WeightAverage(head, section.ema)
+    average = None if section.ema is None else WeightAverage(head, section.ema, ramp=not section.ema_constant)
     run = TrainingRun(
         folder, fabric, modules={"head": head}, optimizer=optimizer, epochs=section.passes, steps_per_epoch=steps,
         seed=seed, average=average, clip_norm=section.clip_norm, quiet=quiet, **_rates(section, lr, steps),
     )  # fmt: skip
     batch_of = _batch_maker(data.features, fabric.device)
     model.train()
-    shares = video_shares([video.labels.tolist() for video in data.videos]) if balanced else None
+    shares = video_shares([video.labels.tolist() for video in data.videos]) if balance.sampling else None
     for step, indices in run.batches(_batches(run, len(data.videos), section.batch, shares)):
         mine = indices[fabric.global_rank :: fabric.world_size]
         if not mine:
@@ -140,12 +143,11 @@ def fit_on(
 
     ``weights`` as in the recipe's `balance.weights`, ``multi_label`` as in its `detect.multi_label`.
     """
-    labels = [video.labels for video in data.videos]
-    counts = torch.bincount(torch.cat([torch.zeros(0, dtype=torch.long), *labels]), minlength=classes).tolist()
+    counts = count_instances(data.videos, classes)
     return fit_classifier(
         data.features,
         [video.segments for video in data.videos],
-        labels,
+        [video.labels for video in data.videos],
         classes,
         epochs=section.epochs,
         lr=section.lr,
@@ -336,7 +338,7 @@ class Search:
                 lr=lr,
                 section=self.section,
                 seed=self.seed,
-                balanced=self.balance.sampling,
+                balance=self.balance,
                 quiet=self.quiet,
             )
         except DivergedError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
-from lofi_tal.config import HeadSection
+from lofi_tal.head_settings import HeadSection
 from lofi_tal.runtime import make_optimizer
 
 _LEAST = 1e-8  # learning rate at the end of the cosine

@@ -8,7 +8,7 @@ Shapes: L snippets, T frames, S × S pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -24,6 +24,7 @@ from lofi_tal.data import (
     SnippetDataset,
     TruthVideo,
     as_clips,
+    count_instances,
     epoch_batches,
     make_batches,
     make_training_loader,
@@ -32,7 +33,7 @@ from lofi_tal.encoders import Encoder, batchnorms, layer_rates, set_batchnorm_mo
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
-from lofi_tal.stages.beginning import begin, with_first_shown
+from lofi_tal.stages.beginning import begin, weigh_classes, with_first_shown
 from lofi_tal.stages.end_to_end import EndToEnd, video_generator
 from lofi_tal.stages.strategies import Strategy
 from lofi_tal.stages.watch import Watch
@@ -51,6 +52,7 @@ def train_lofi(
     seed: int,
     workers: int,
     balance: BalanceSection = NO_BALANCE,
+    multi_label: bool = False,
     show: Callable[[Batch[TruthVideo]], None] | None = None,
     watch: Watch | None = None,
     quiet: bool = False,
@@ -69,16 +71,14 @@ def train_lofi(
         seed: Of the order and all that is drawn.
         workers: Loader processes.
         balance: What is done for rare classes.
+        multi_label: Classes overlap, for the class loss.
         show: Is given the first batch before it is trained on.
         watch: What is looked at between epochs.
         quiet: No progress.
     """
     torch.manual_seed(seed)
     schedule = section.fidelities_over(full)
-    strategy = Strategy(section.strategy, section.chunk, section.gradient_share)
-    layer = classes if section.class_loss > 0 else None
-    weights = None if balance.weights is None else class_weights(_instances(videos, classes), balance.weights).tolist()
-    plain = EndToEnd(encoder, head, layer, strategy, class_loss=section.class_loss, class_weights=weights)
+    plain = _end_to_end(encoder, head, videos.videos, classes, section, balance, multi_label)
     optimizer, lr_at = _optimizer(plain, section, fabric)
     set_batchnorm_mode(encoder.train(), section.batchnorm)
     model, run = begin(
@@ -106,9 +106,27 @@ def train_lofi(
     return run.outcome(result)
 
 
-def _instances(videos: SnippetDataset, classes: int) -> list[int]:
-    """Return the number of instances of each class."""
-    return torch.bincount(torch.cat([video.labels for video in videos.videos]), minlength=classes).tolist()
+def _end_to_end(
+    encoder: Encoder,
+    head: Head,
+    videos: Sequence[TruthVideo],
+    classes: int,
+    section: LofiSection,
+    balance: BalanceSection,
+    multi_label: bool,
+) -> EndToEnd:
+    """Return what is trained."""
+    counts = count_instances(videos, classes)
+    weigh_classes(head, videos, balance)
+    return EndToEnd(
+        encoder,
+        head,
+        classes if section.class_loss > 0 else None,
+        Strategy(section.strategy, section.chunk, section.gradient_share),
+        class_loss=section.class_loss,
+        class_weights=None if balance.weights is None else class_weights(counts, balance.weights).tolist(),
+        multi_label=multi_label,
+    )
 
 
 def _train_step(

@@ -195,6 +195,7 @@ class ActionFormer(Head):
             divisor=self._divisor,
             smoothing=self.label_smoothing,
             iou_power=self.iou_power,
+            weights=self.class_weights,
         )
         return {"total": terms["classification"] + self.regression_weight * terms["regression"], **terms}
 
@@ -217,8 +218,7 @@ class ActionFormer(Head):
     def _divisor(self, positive: Tensor) -> Tensor:
         """Return what this process divides its losses by, so that the processes' gradients average to the batch's."""
         ranks = processes()
-        count = (global_counts(positive)[0] * ranks).clamp(min=1)
-        mean = _MOMENTUM * self.running + (1 - _MOMENTUM) * count
+        mean = _MOMENTUM * self.running + (1 - _MOMENTUM) * (global_counts(positive)[0] * ranks).clamp(min=1)
         if self.training:
             self.running.copy_(mean)
         return mean / ranks

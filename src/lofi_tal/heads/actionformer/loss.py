@@ -16,6 +16,7 @@ from lofi_tal.heads.actionformer.decode import ActionFormerOutputs
 from lofi_tal.heads.actionformer.points import Points, assign, focal_loss, level_points
 from lofi_tal.heads.actionformer.trident import overlap, weighed
 from lofi_tal.heads.anchor_free_losses import distance_loss
+from lofi_tal.heads.losses import weighted_positives
 
 _DECIMALS = 4  # of times in steps: shares in fp32 have no more at T = 2,304
 
@@ -28,6 +29,7 @@ def point_losses(
     divisor: Callable[[Tensor], Tensor],
     smoothing: float,
     iou_power: float,
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the focal loss of all classes and the DIoU loss of the positive points.
 
@@ -38,6 +40,7 @@ def point_losses(
         divisor: Given which points are positive, ``(B, P)``, returns what both losses are divided by.
         smoothing: Share of each class target that is spread over K + 1 classes.
         iou_power: Of the trident regression.
+        weights: ``(K,)``, of the positive entries of the focal loss; None weighs all alike.
     """
     logits = torch.cat(outputs.logits, dim=1)
     points, classes = level_points([part.shape[1] for part in outputs.logits], logits.device), logits.shape[2]
@@ -45,6 +48,7 @@ def point_losses(
     class_target, distance_target = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     positive = class_target.sum(dim=2) > 0
     focal = focal_loss(logits, class_target * (1 - smoothing) + smoothing / (classes + 1))
+    focal = weighted_positives(focal, class_target, weights)
     if outputs.masks is not None:
         valid = torch.cat(outputs.masks, dim=1)
         positive, focal = positive & valid, focal * valid[:, :, None]
