@@ -66,6 +66,27 @@ def test_ids_never_leave_the_folder(tmp_path):
             find_videos(tmp_path / "videos").find(video_id)
 
 
+def test_an_id_may_be_the_place_of_a_file_as_in_soccernet(tmp_path):
+    files = ["cup/2015/a - b/1_224p.mkv", "cup/2015/a - b/1_720p.mkv", "cup/2015/a - b/2_HQ.mkv",
+             "cup/2015/c - d/1_224p.mkv",
+             "cup/2015/c - d/1.mkv", "cup/other.mp4"]  # fmt: skip
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    index = find_videos(tmp_path / "**")
+    for video_id, name in {
+        "cup/2015/a - b/1": files[0],  # the smallest resolution
+        "cup/2015/a - b/1_720p": files[1],
+        "cup/2015/a - b/2": files[2],
+        "cup/2015/c - d/1": files[4],
+        "cup/other": files[5],
+    }.items():
+        assert index.find(video_id) == tmp_path / name
+    for wrong in ("2015/a - b/1", "cup/2015/../2015/a - b/1", "cup/2015/a - b/3", "../cup/other"):
+        with pytest.raises(VideoError, match="No video file for id"):
+            index.find(wrong)
+
+
 def test_folder_that_is_none_is_refused(tmp_path):
     with pytest.raises(VideoError, match="cannot be read"):
         find_videos(tmp_path / "none")

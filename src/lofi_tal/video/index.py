@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from lofi_tal.errors import nearest_id
@@ -22,6 +24,8 @@ SUFFIXES = (
 EVERYWHERE = "**"
 """As the last part of a folder, such as ``videos/**``: all folders in it are searched, however deep."""
 
+_RESOLUTION = re.compile(r"_(\d+p|HQ)$")
+"""How SoccerNet's files end: ``1_224p.mkv``, ``1_720p.mkv``, ``1_HQ.mkv``."""
 _Rank = tuple[bool, int, int, str]
 _SUGGESTED = 50  # missing ids that are compared with all names, which takes a while for each
 
@@ -40,7 +44,8 @@ class VideoIndex(Mapping[str, Path]):
     """Video files by id. The keys are file stems; looking up an id also tries it with and without ``v_``.
 
     ActivityNet and HACS name their files ``v_<id>``, and some annotation files carry that prefix in their ids. Names
-    match in any Unicode form: macOS decomposes them. An id may also be the whole name of a file.
+    match in any Unicode form: macOS decomposes them. An id may also be the whole name of a file, or its place in the
+    folder, as ``league/season/game/1`` for SoccerNet's ``league/season/game/1_224p.mkv``.
 
     Args:
         folder: Where the files were looked for, for error messages.
@@ -73,6 +78,8 @@ class VideoIndex(Mapping[str, Path]):
         for stem in stems:
             if stem in self.files:
                 return self.files[stem][0]
+        if "/" in video_id and (place := self._places.get(_composed(video_id))):
+            return place
         whole = self._names.get(_composed(video_id), "")
         for path in self.files.get(whole, ()):
             if _composed(path.name) == _composed(video_id):
@@ -87,6 +94,13 @@ class VideoIndex(Mapping[str, Path]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @cached_property
+    def _places(self) -> dict[str, Path]:
+        """Files by their place in the folder, as it is and without a resolution at its end; without the suffix."""
+        paths = sorted(path for some in self.files.values() for path in some if path.is_relative_to(self.folder))
+        named = [(_composed(path.relative_to(self.folder).with_suffix("").as_posix()), path) for path in paths]
+        return {_RESOLUTION.sub("", name): path for name, path in reversed(named)} | dict(reversed(named))
 
     def _tried(self, stem: str) -> Path | None:
         """Return the first file of another suffix that FFmpeg can open; none is opened twice."""
