@@ -1,16 +1,20 @@
 """`lofi curve` on a finished run: what it trains, what it does not train again, and what it says."""
 
+import contextlib
 import json
 import shutil
 
 import pytest
 from conftest import lofi
 
+import lofi_tal.runtime.training
 from lofi_tal.data import content_hash
 from lofi_tal.errors import LofiError
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 from lofi_tal.run.curve import learning_curve
+from lofi_tal.run.whole_curve import whole_curve
+from lofi_tal.runtime.training import InterruptedRunError
 
 
 def test_stage_3_is_trained_on_shares_once_and_the_whole_is_among_them(finished_run, tiny_recipe, tmp_path):
@@ -73,3 +77,33 @@ def test_all_stages_are_trained_on_the_drawn_videos_and_go_on(finished_run, tiny
     assert {path: path.stat().st_mtime_ns for path in made} == made
     refused = lofi("curve", tmp_path / "recipe.yaml", "-o", output, "-q", "--all-stages", "--arm", "baseline")
     assert "does not learn from these videos" in refused.stderr
+
+
+def test_a_curve_of_all_stages_that_was_stopped_goes_on_in_the_middle_of_a_training(
+    finished_run, tiny_recipe, tmp_path, monkeypatch
+):
+    run, _ = finished_run
+    folders = [shutil.copytree(run.output, tmp_path / name) / "arms/lofi/whole_curve" for name in ("cut", "whole")]
+
+    def curve(name):
+        started = Run(tiny_recipe, tmp_path / name, device="cpu", quiet=True, resume=True)
+        with started.open():
+            return whole_curve(started, "lofi", [1.0], 1)
+
+    class Asked:
+        left = 2
+
+        def is_set(self):
+            self.left -= 1
+            return self.left < 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lofi_tal.runtime.training, "_stop_requests", lambda: contextlib.nullcontext(Asked()))
+        with pytest.raises(InterruptedRunError):
+            curve("cut")
+    (checkpoint,) = folders[0].glob("*/lofi/checkpoint.pt")
+    started = checkpoint.with_name("started.json").stat().st_mtime_ns
+    assert curve("cut") == curve("whole")
+    assert checkpoint.with_name("started.json").stat().st_mtime_ns == started
+    encoders = [next(folder.glob("*/lofi/encoder.safetensors")).read_bytes() for folder in folders]
+    assert encoders[0] == encoders[1]

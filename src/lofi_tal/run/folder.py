@@ -31,7 +31,7 @@ from lofi_tal.runtime import StageFolder, fault, look_at_stage, on_first, open_s
 from lofi_tal.runtime.differences import Contents
 
 logger = logging.getLogger("lofi_tal")
-_TRACES = ("recipe.yaml", "origin", "environment.json", "pretrain", "lofi", "arms")
+_TRACES = ("recipe.yaml", "origin", "environment.json", "pretrain", "finetune", "lofi", "arms")
 """What tells that a folder holds a run, even if some of it is gone."""
 _OF_FILES = ("cache", "data", "features", "tensorboard")  # folders with many files, and no stage
 _MOST_BESIDE = 20  # caches of other runs that are looked into

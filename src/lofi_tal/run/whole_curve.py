@@ -19,7 +19,7 @@ from lofi_tal.run.arms import ArmResult
 from lofi_tal.run.context import Context
 from lofi_tal.run.curve import DRAWS, SHARES, CurveRun
 from lofi_tal.run.data import RunData
-from lofi_tal.run.folder import RunFolder
+from lofi_tal.run.folder import RunFolder, holds_run
 from lofi_tal.run.run import Run
 from lofi_tal.run.training import Training
 
@@ -55,7 +55,7 @@ class _Part(Context):
         data = recipe.data.model_copy(update={"cache": cache})
         super().__init__(
             recipe.model_copy(update={"seed": recipe.seed + draw, "data": data}),
-            RunFolder(folder, shared=None, patience=None, resume=False, overwrite=True, tracking={}),
+            RunFolder(folder, shared=None, patience=None, resume=holds_run(folder), overwrite=True, tracking={}),
             device=run.device,
             precision=run.precision,
             compile=run.compile,
