@@ -31,8 +31,11 @@ HEADS: dict[str, dict[str, Any]] = {
     "anchor_free": {"epochs": 20, "warmup": 5, "options": {"hidden": 128}, **_POINTS},
     "actionformer": {"epochs": 20, "warmup": 5, "options": {"width": 128}, **_POINTS},
     "actionformer, trident": {
-        **{"name": "actionformer", "epochs": 20, "warmup": 5},
-        **{"options": {"width": 128, "bins": 8, "iou_power": 0.2}, **_POINTS},
+        "name": "actionformer",
+        "epochs": 20,
+        "warmup": 5,
+        "options": {"width": 128, "bins": 8, "iou_power": 0.2},
+        **_POINTS,
     },
 }
 """What is compared: settings of the section `head`, 25 passes over the features each."""

@@ -287,7 +287,8 @@ class _Source:
     @property
     def axes(self) -> str | None:
         """Which way the arrays lie, if who wrote them is known."""
-        return "TC" if all(is_extracted(path) for path, _ in list(self.places.values())[:1]) else None
+        path, _ = next(iter(self.places.values()))
+        return "TC" if is_extracted(path) else None
 
     def find(self, video_id: str) -> tuple[Path, str] | None:
         name = known_as(normalize("NFC", video_id), self.places)

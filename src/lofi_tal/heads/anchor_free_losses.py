@@ -115,6 +115,13 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float
     return weight * missed**gamma * cross_entropy
 
 
+def distance_overlap(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the tIoU ``(M,)`` of distances ``(M, 2)`` to start and end from a common point."""
+    intersection = torch.minimum(predicted, target).sum(dim=1)
+    union = predicted.sum(dim=1) + target.sum(dim=1) - intersection
+    return intersection / union.clamp(min=_TINY)
+
+
 def distance_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Return the DIoU loss of distances from a common point.
 
@@ -128,8 +135,6 @@ def distance_loss(predicted: Tensor, target: Tensor) -> Tensor:
         ``(M,)``.
     """
     predicted, target = predicted.float(), target.float()
-    intersection = torch.minimum(predicted, target).sum(dim=1)
     hull = torch.maximum(predicted, target).sum(dim=1)
-    union = predicted.sum(dim=1) + target.sum(dim=1) - intersection
     shift = ((predicted[:, 1] - predicted[:, 0]) - (target[:, 1] - target[:, 0])) / 2
-    return 1 - intersection / union.clamp(min=_TINY) + (shift / hull.clamp(min=_TINY)) ** 2
+    return 1 - distance_overlap(predicted, target) + (shift / hull.clamp(min=_TINY)) ** 2

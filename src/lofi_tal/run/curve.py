@@ -24,7 +24,7 @@ from lofi_tal.run.run import Run
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first, open_stage
 from lofi_tal.stages.extract import usable
 from lofi_tal.stages.head import fit_on, train_head
-from lofi_tal.stages.localise import ClassScorer, fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse_all, localise
 from lofi_tal.stages.scoring import evaluate
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -119,20 +119,8 @@ class CurveRun(ArmRun):
         classifier = fit_on(part, len(labels), recipe.classifier, seed, weights, multi_label=several)
         scorer = ClassScorer(classifier, chosen["pooling"])
         found = localise(head, evaluated.features, context.windows, recipe.detect, scorer=scorer)
-        fused = [
-            fuse(
-                video.video_id,
-                video.clock,
-                one,
-                proposals,
-                classifier,
-                labels,
-                recipe.detect,
-                chosen["pooling"],
-                recipe.data.events,
-            )
-            for video, one, proposals in zip(evaluated.videos, evaluated.features, found, strict=True)
-        ]
+        how = (classifier, labels, recipe.detect, chosen["pooling"], recipe.data.events)
+        fused = fuse_all(evaluated, found, *how)
         scores = evaluate(context.data().truth, evaluated.videos, found, fused, labels, self._tiou)
         classes = {label: one.average for label, one in scores.fused.per_class.items()}
         result = {"scores": scores.summary(), "classes": classes}

@@ -30,7 +30,7 @@ from lofi_tal.run.training import adapted, clip_dataset, segment_clips
 from lofi_tal.runtime import StageFolder, open_stage, precision_of, read_metrics
 from lofi_tal.stages.extract import encode_snippets, snippets_at_once
 from lofi_tal.stages.head import fit_on, train_head
-from lofi_tal.stages.localise import ClassScorer, fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse_all, localise
 from lofi_tal.stages.lofi import train_lofi
 from lofi_tal.stages.pretrain import ClipClassifier, evaluate_clips, pretrain
 from lofi_tal.stages.scoring import best_threshold, evaluate, truth_of
@@ -271,10 +271,7 @@ def _decisions(context: Context, head: Any, some: FeatureSet, classifier: Any) -
     found = proposals()
 
     def fused(pooling: str) -> Any:
-        return [
-            fuse(video.video_id, video.clock, one, proposed, classifier, labels, detect, pooling, events)
-            for video, one, proposed in zip(videos, some.features, found, strict=True)
-        ]
+        return fuse_all(some, found, classifier, labels, detect, pooling, events)
 
     def score(fused: Any) -> None:
         evaluate(truth, videos, found, fused, labels)

@@ -73,8 +73,13 @@ def weigh_classes(head: Head, videos: Sequence[TruthVideo], balance: BalanceSect
         videos: It is trained on these.
         balance: What is done for rare classes.
     """
-    if balance.weights is not None and head.num_classes is not None:
-        head.weigh_classes(class_weights(count_instances(videos, head.num_classes), balance.weights).tolist())
+    if head.num_classes is not None and (weights := weights_over(videos, head.num_classes, balance.weights)):
+        head.weigh_classes(weights)
+
+
+def weights_over(videos: Sequence[TruthVideo], classes: int, way: str | None) -> list[float] | None:
+    """Return what each of K classes weighs in a loss over some videos; ``way`` is the recipe's `balance.weights`."""
+    return None if way is None else class_weights(count_instances(videos, classes), way).tolist()
 
 
 def with_first_shown(

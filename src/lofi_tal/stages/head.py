@@ -19,10 +19,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, video_shares
+from lofi_tal.balance import NO_BALANCE, BalanceSection, video_shares
 from lofi_tal.classifier import POOLINGS, ProposalClassifier, fit_classifier
 from lofi_tal.config import ClassifierSection, DetectSection
-from lofi_tal.data import count_instances, epoch_batches, steps_per_epoch, training_windows
+from lofi_tal.data import epoch_batches, steps_per_epoch, training_windows
 from lofi_tal.errors import DivergedError, LofiError
 from lofi_tal.evaluation import Verdicts, judge
 from lofi_tal.features import FeatureSet, stack_features
@@ -39,10 +39,10 @@ from lofi_tal.runtime import (
     open_stage,
 )
 from lofi_tal.snippets import Windows
-from lofi_tal.stages.beginning import weigh_classes
+from lofi_tal.stages.beginning import weigh_classes, weights_over
 from lofi_tal.stages.end_to_end import video_generator
 from lofi_tal.stages.head_rate import head_optimizer, rate_at_step
-from lofi_tal.stages.localise import ClassScorer, fuse, localise
+from lofi_tal.stages.localise import ClassScorer, fuse_all, localise
 from lofi_tal.stages.scoring import Scores, best_threshold, evaluate, truth_of
 
 logger = logging.getLogger("lofi_tal")
@@ -143,7 +143,6 @@ def fit_on(
 
     ``weights`` as in the recipe's `balance.weights`, ``multi_label`` as in its `detect.multi_label`.
     """
-    counts = count_instances(data.videos, classes)
     return fit_classifier(
         data.features,
         [video.segments for video in data.videos],
@@ -154,7 +153,7 @@ def fit_on(
         hidden=section.hidden,
         dropout=section.dropout,
         seed=seed,
-        class_weights=None if weights is None else class_weights(counts, weights).tolist(),
+        class_weights=weights_over(data.videos, classes, weights),
         multi_label=multi_label,
     )
 
@@ -275,10 +274,7 @@ class Search:
         results = {}
         for pooling, proposals in self._by_pooling(head, classifier, selection).items():
             how = (classifier, self.labels, self.detect, pooling, self.events)
-            fused = [
-                fuse(video.video_id, video.clock, features, proposed, *how)
-                for video, features, proposed in zip(selection.videos, selection.features, proposals, strict=True)
-            ]
+            fused = fuse_all(selection, proposals, *how)
             scores = evaluate(truth, selection.videos, proposals, fused, self.labels, self.tiou)
             results[pooling] = (scores, fused)
         pooling = max(results, key=lambda name: results[name][0].fused.average_mAP)

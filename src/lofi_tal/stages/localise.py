@@ -19,7 +19,7 @@ from torch import Tensor
 from lofi_tal.classifier import ProposalClassifier, class_probabilities
 from lofi_tal.config import DetectSection
 from lofi_tal.errors import DataError
-from lofi_tal.features import window_features
+from lofi_tal.features import FeatureSet, window_features
 from lofi_tal.heads import Head, Proposals
 from lofi_tal.postprocess import ClassScores, Suppression, as_events, label_proposals, soft_nms_indices, vote
 from lofi_tal.segments import Segments
@@ -212,31 +212,35 @@ def fuse(
         pooling: Over what the class scores are taken; one of :data:`~lofi_tal.classifier.POOLINGS`.
         events: Width of the segments that stand for point events, in seconds; None if they are no events.
     """
-    found = _classified(video_id, clock, features, proposals, classifier, labels, options, pooling)
+    if proposals.labels is not None:
+        found = labelled(video_id, clock, proposals.segments, proposals.scores, proposals.labels, labels)
+    elif classifier is None:
+        raise DataError("This head gives no classes and there is no classifier: fit one with the head.")
+    else:
+        probabilities = class_probabilities(classifier, features, proposals.segments, proposals.scores, pooling)
+        best = probabilities.topk(min(options.classes, len(labels)), dim=1)
+        count = best.indices.shape[1]
+        scores = (proposals.scores[:, None] * best.values).flatten()
+        segments = proposals.segments.repeat_interleave(count, 0)
+        confidence = proposals.scores.repeat_interleave(count)
+        found = labelled(video_id, clock, segments, scores, best.indices.flatten(), labels, confidence).sorted()
     return as_events(found, events, options.spacing, begin=clock.start)
 
 
-def _classified(
-    video_id: str,
-    clock: Clock,
-    features: Tensor,
-    proposals: Proposals,
+def fuse_all(
+    data: FeatureSet,
+    proposals: Sequence[Proposals],
     classifier: ProposalClassifier | None,
     labels: Sequence[str],
     options: DetectSection,
     pooling: str,
-) -> Segments:
-    if proposals.labels is not None or classifier is None:
-        if proposals.labels is None:
-            raise DataError("This head gives no classes and there is no classifier: fit one with the head.")
-        return labelled(video_id, clock, proposals.segments, proposals.scores, proposals.labels, labels)
-    probabilities = class_probabilities(classifier, features, proposals.segments, proposals.scores, pooling)
-    best = probabilities.topk(min(options.classes, len(labels)), dim=1)
-    count = best.indices.shape[1]
-    scores = (proposals.scores[:, None] * best.values).flatten()
-    segments = proposals.segments.repeat_interleave(count, 0)
-    confidence = proposals.scores.repeat_interleave(count)
-    return labelled(video_id, clock, segments, scores, best.indices.flatten(), labels, confidence).sorted()
+    events: float | None,
+) -> list[Segments]:
+    """Return what :func:`fuse` makes of the proposals of each video."""
+    return [
+        fuse(video.video_id, video.clock, features, one, classifier, labels, options, pooling, events)
+        for video, features, one in zip(data.videos, data.features, proposals, strict=True)
+    ]
 
 
 def with_class_scores(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from lofi_tal.balance import NO_BALANCE, BalanceSection, class_weights, video_shares
+from lofi_tal.balance import NO_BALANCE, BalanceSection, video_shares
 from lofi_tal.config import LofiSection
 from lofi_tal.data import (
     Batch,
@@ -24,7 +24,6 @@ from lofi_tal.data import (
     SnippetDataset,
     TruthVideo,
     as_clips,
-    count_instances,
     epoch_batches,
     make_batches,
     make_training_loader,
@@ -33,7 +32,7 @@ from lofi_tal.encoders import Encoder, batchnorms, layer_rates, set_batchnorm_mo
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import Head
 from lofi_tal.runtime import Outcome, StageFolder, TrainingRun, cosine, derive_seed, falling, make_optimizer
-from lofi_tal.stages.beginning import begin, weigh_classes, with_first_shown
+from lofi_tal.stages.beginning import begin, weigh_classes, weights_over, with_first_shown
 from lofi_tal.stages.end_to_end import EndToEnd, video_generator
 from lofi_tal.stages.strategies import Strategy
 from lofi_tal.stages.watch import Watch
@@ -116,7 +115,6 @@ def _end_to_end(
     multi_label: bool,
 ) -> EndToEnd:
     """Return what is trained."""
-    counts = count_instances(videos, classes)
     weigh_classes(head, videos, balance)
     return EndToEnd(
         encoder,
@@ -124,7 +122,7 @@ def _end_to_end(
         classes if section.class_loss > 0 else None,
         Strategy(section.strategy, section.chunk, section.gradient_share),
         class_loss=section.class_loss,
-        class_weights=None if balance.weights is None else class_weights(counts, balance.weights).tolist(),
+        class_weights=weights_over(videos, classes, balance.weights),
         multi_label=multi_label,
     )
 

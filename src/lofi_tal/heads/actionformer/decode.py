@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lofi_tal.heads.actionformer.points import level_points
 from lofi_tal.heads.actionformer.trident import Borders, expected_distances
 from lofi_tal.heads.contract import Proposals
 
@@ -66,31 +67,28 @@ def decode(outputs: ActionFormerOutputs, *, max_proposals: int, min_score: float
         min_length: Steps; shorter segments are not proposed.
     """
     outputs = outputs.on_cpu()
-    found: list[list[Proposals]] = [[] for _ in outputs.lengths]
-    first = 0
+    video, point, label, score = _best(outputs, max_proposals)
+    points = level_points([level.shape[1] for level in outputs.logits], point.device)
+    reach = outputs.distances(video, point, label) * points.stride[point, None]
+    steps = torch.stack([points.time[point] - reach[:, 0], points.time[point] + reach[:, 1]], dim=1)
+    segments = ((steps + 0.5) / torch.tensor(outputs.lengths)[video, None]).clamp(0, 1)
+    keep = (score > min_score) & (steps[:, 1] - steps[:, 0] > min_length) & (segments[:, 1] > segments[:, 0])
+    told = outputs.logits[0].shape[2] > 1
+    rows = [keep & (video == index) for index in range(len(outputs.lengths))]
+    return [Proposals(segments[row], score[row], label[row] if told else None) for row in rows]
+
+
+def _best(outputs: ActionFormerOutputs, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return video, point (counted over all levels), class and score of the best pairs of every level and video."""
+    found, first = [], 0
     for level, logits in enumerate(outputs.logits):
         scores = logits.sigmoid()
         if outputs.masks is not None:
             scores = scores * outputs.masks[level][:, :, None]
-        for index, length in enumerate(outputs.lengths):
-            best = scores[index].flatten().topk(min(max_proposals, scores[index].numel()))
-            points, classes = best.indices // scores.shape[2], best.indices % scores.shape[2]
-            reach = outputs.distances(torch.full_like(points, index), first + points, classes)
-            steps = torch.stack([points - reach[:, 0], points + reach[:, 1]], dim=1) * 2**level
-            segments = ((steps + 0.5) / length).clamp(0, 1)
-            keep = (best.values > min_score) & (steps[:, 1] - steps[:, 0] > min_length)
-            keep &= segments[:, 1] > segments[:, 0]
-            labels = classes[keep] if scores.shape[2] > 1 else None
-            found[index].append(Proposals(segments[keep], best.values[keep], labels))
+        classes = scores.shape[2]
+        best = scores.flatten(1).topk(min(most, scores[0].numel()))
+        video = torch.arange(len(scores))[:, None].expand_as(best.indices)
+        found.append((video, first + best.indices // classes, best.indices % classes, best.values))
         first += logits.shape[1]
-    return [_joined(parts) for parts in found]
-
-
-def _joined(parts: list[Proposals]) -> Proposals:
-    """Return the proposals of all levels of one video."""
-    labels = [part.labels for part in parts if part.labels is not None]
-    return Proposals(
-        torch.cat([part.segments for part in parts]),
-        torch.cat([part.scores for part in parts]),
-        torch.cat(labels) if labels else None,
-    )
+    video, point, label, score = (torch.cat([part.flatten() for part in parts]) for parts in zip(*found, strict=True))
+    return video, point, label, score

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lofi_tal.heads.actionformer.decode import ActionFormerOutputs
 from lofi_tal.heads.actionformer.points import Points, assign, focal_loss, level_points
-from lofi_tal.heads.actionformer.trident import overlap, weighed
-from lofi_tal.heads.anchor_free_losses import distance_loss
+from lofi_tal.heads.actionformer.trident import weighed
+from lofi_tal.heads.anchor_free_losses import distance_loss, distance_overlap
 from lofi_tal.heads.losses import weighted_positives
 
 _DECIMALS = 4  # of times in steps: shares in fp32 have no more at T = 2,304
@@ -59,7 +59,7 @@ def point_losses(
         true = (class_target > 0) & positive[:, :, None]
         video, point, label = true.nonzero(as_tuple=True)
         found, wanted = outputs.distances(video, point, label), distance_target[video, point]
-        focal = weighed(focal, true, overlap(found, wanted), iou_power)
+        focal = weighed(focal, true, distance_overlap(found, wanted), iou_power)
     located = distance_loss(found, wanted)
     return {"classification": focal.sum() / divided, "regression": located.sum() / divided}
 

@@ -57,12 +57,6 @@ def expected_distances(
     return torch.stack([(starts + to_start).softmax(1) @ steps.flip(0), (ends + to_end).softmax(1) @ steps], dim=1)
 
 
-def overlap(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return the tIoU ``(N,)`` of distances ``(N, 2)`` from a common point."""
-    shared = torch.minimum(predicted, target).sum(dim=1)
-    return shared / (predicted.sum(dim=1) + target.sum(dim=1) - shared).clamp(min=1e-8)
-
-
 def weighed(focal: Tensor, pairs: Tensor, overlaps: Tensor, power: float) -> Tensor:
     """Return class losses ``(B, P, K)`` in which those of the true pairs count as much as the pair's tIoU to a power.
 
