@@ -378,6 +378,34 @@ def test_a_narrow_page_has_no_horizontal_overflow(open_page):
         page.wait_for_function("() => !document.querySelector('dialog[open]')")
 
 
+def test_an_answer_that_comes_late_takes_nothing_away(open_page):
+    page, held = open_page(), []
+    page.route("**/api/jobs", lambda route: held.append(route) if route.request.method == "GET" else route.continue_())
+    page.click("#open-runs")  # asks for the jobs, and gets no answer yet
+    page.get_by_role("tab", name="Train").click()
+    page.get_by_label("Name of the run").fill("mine")
+    with page.expect_response("**/api/jobs", timeout=WAIT):
+        held.pop().fulfill(json=[])
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    assert page.get_by_label("Name of the run").input_value() == "mine"
+    assert "Nothing was started yet" not in page.locator("#runs").inner_text()
+
+
+def test_news_of_a_job_take_no_click_away(open_page):
+    page, shares = open_page(), iter(range(1, 100))
+    job = {"id": "j", "kind": "train", "command": "lofi run", "state": "running", "text": "", "output": "runs/j"}
+    news = 'retry: 20\ndata: {"kind": "job", "id": "j"}\n\n'
+    page.route("**/api/jobs", lambda route: route.fulfill(json=[{**job, "share": next(shares) / 100}]))
+    page.route("**/api/jobs/j/log*", lambda route: route.fulfill(json={"text": "", "next": 0}))
+    page.route("**/api/events", lambda route: route.fulfill(body=news, content_type="text/event-stream"))
+    page.reload()
+    page.click("#open-runs")
+    row = page.wait_for_selector(".job.running")
+    before = row.query_selector("progress").evaluate("bar => bar.value")
+    page.wait_for_function("before => document.querySelector('.job progress').value > before + 0.02", arg=before)
+    assert row.evaluate("row => row.isConnected")
+
+
 def test_a_second_window_learns_of_a_change_and_nothing_of_it_is_overwritten(studio, open_page):
     first, second = open_page(), open_page()
     for page in (first, second):

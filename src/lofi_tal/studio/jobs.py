@@ -45,7 +45,7 @@ class Job:
 
     Args:
         id: Its name.
-        kind: ``train`` or ``detect``.
+        kind: ``train``, ``detect`` or ``compare``.
         commands: Arguments of each ``lofi`` command.
         facts: What the server wants to know of it later, JSON-like.
         state: ``running``, ``done``, ``failed``, ``stopped`` or ``lost`` (its process vanished without a word).

@@ -38,6 +38,21 @@ export async function frameTimes(id) {
   return new Float64Array(await response.arrayBuffer());
 }
 
+// Numbers questions. `const current = turn()` before one; after its answer, `current()` is false if a newer one was asked.
+export function turns() {
+  let last = 0;
+  return () => {
+    const mine = (last += 1);
+    return () => mine === last;
+  };
+}
+
+// Does `work` one call after the other, so that what is drawn last comes from the newest answer.
+export function inOrder(work) {
+  let last = Promise.resolve();
+  return () => (last = last.catch(() => {}).then(work));
+}
+
 // Calls `heard` with every event, and `alive` with true or false when the connection opens or breaks. A browser gives up
 // on a server that refuses, such as one that was started anew with another token; this does not.
 export function listen(heard, alive) {

@@ -7,6 +7,7 @@ export class App {
   constructor(player) {
     Object.assign(this, { player, state: { classes: [], subsets: [], formats: {} }, entry: null, selected: null, mark: null });
     Object.assign(this, { label: null, threshold: 0, snaps: true, steps: Promise.resolve(), opening: 0, run: null, wanted: null });
+    this.refresh = api.inOrder(() => this.#refresh());
   }
 
   // Set by main.js: list, timeline, panel, review, saver, toast(text), drawClasses().
@@ -19,7 +20,7 @@ export class App {
   // Drafts that score at least the threshold.
   drafts() { return this.entry.drafts.filter((one) => one.score >= this.threshold); }
 
-  async refresh() {
+  async #refresh() {
     this.state = await api.get("/api/state");
     if (!this.state.classes.some((one) => one.name === this.label)) this.label = this.state.classes[0]?.name ?? null;
     this.list.subsets(this.state.subsets);
@@ -116,10 +117,12 @@ export class App {
 
   // Somebody else changed this video: read it again, unless changes of ours are on the way (then the server answers them).
   async changed(id, revision) {
-    if (this.entry?.id !== id || this.saver.pending(id).length) return;
-    if (revision !== undefined && revision <= this.entry.revision && this.entry.clock) return;
+    if (this.entry?.id !== id || this.saver.pending(id).length) return undefined;
+    if (revision !== undefined && revision <= this.entry.revision && this.entry.clock) return undefined;
+    const before = this.entry.revision;
     const entry = await api.get(api.videoPath(id, "entry")).catch(() => null);
-    if (entry && this.entry?.id === id && !this.saver.pending(id).length) this.#take(entry);
+    if (!entry || this.entry?.id !== id || this.saver.pending(id).length) return undefined;
+    return this.entry.revision === before ? this.#take(entry) : this.changed(id); // a change of ours was answered meanwhile
   }
 
   // Undo and redo one after the other, each after what waits to be saved.

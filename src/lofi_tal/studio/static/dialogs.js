@@ -1,6 +1,6 @@
 // Dialogs: keys, split, import, export, drafts of a model, a question, and a change that met another one.
 import { make } from "/static/shared.js";
-import { get, post, videoPath } from "./api.js";
+import { get, post, turns, videoPath } from "./api.js";
 import { button, choice, command, field, input, notes, show, submit, tick } from "./forms.js";
 import { KEYS, keyName } from "./keys.js";
 import { classKeys } from "./classes.js";
@@ -125,6 +125,7 @@ export function importLabels(app) {
 export async function drafts(app) {
   await app.saver.settled();
   const models = await get("/api/models").catch(() => []);
+  if (document.querySelector("dialog[open]")) return; // the user opened another one meanwhile
   const model = choice(models.map((name) => [name, name]), models[0]);
   const which = choice([["new", "all new videos"], ...(app.entry ? [["this", `this video (${app.entry.id})`], ["shown", `the ${app.list.shown.length} videos of the list`]] : [])], app.entry ? "this" : "new");
   const threshold = input("number", "", { min: 0, max: 1, step: "any", placeholder: "the model's own" });
@@ -143,10 +144,12 @@ export async function drafts(app) {
     form.querySelector(".strong").disabled = true;
     form.with(make("p", "notice", "There is no model yet. Train one under “Train and look”, or start with --model RUN. You can also import detections as drafts."));
   }
+  const turn = turns();
   const preview = async () => {
+    const newest = turn();
     try {
       const answer = await post("/api/drafts", { ...body(), preview: true });
-      if (answer.command) words.set(answer.command);
+      if (answer.command && newest()) words.set(answer.command);
     } catch { /* the button says it */ }
   };
   if (models.length) {

@@ -1,6 +1,6 @@
 // The list of videos: search, order, filter, and only the rows that are seen are in the page.
 import { clock, make } from "/static/shared.js";
-import { get, thumbnail } from "./api.js";
+import { get, thumbnail, turns } from "./api.js";
 
 const ROW = 64; // pixels; studio.css has the same
 const STATES = { new: 0, draft: 1, checked: 2 };
@@ -26,7 +26,7 @@ export class VideoList {
   // `open(id)` is called with the video that the user chooses.
   constructor(open) {
     this.open = open;
-    Object.assign(this, { videos: [], byId: new Map(), shown: [], current: null, rank: new Map(), cursor: 0, waits: false });
+    Object.assign(this, { videos: [], byId: new Map(), shown: [], current: null, rank: new Map(), cursor: 0, waits: false, turn: turns() });
     for (const part of ["list", "search", "sort", "show", "video-count"]) this[part] = document.getElementById(part);
     this.spacer = this.list.querySelector(".spacer");
     for (const [name, [text]] of Object.entries(FILTERS)) this.show.append(new Option(text, name));
@@ -77,12 +77,15 @@ export class VideoList {
   }
 
   async order() {
+    const current = this.turn();
     const by = this.sort.value;
     if (by.startsWith("sure:")) {
       try {
         const { videos } = await get(`/api/order?by=${encodeURIComponent(by.slice(5))}`);
+        if (!current()) return;
         this.rank = new Map(videos.map((one, i) => [one.id, i]));
       } catch (problem) {
+        if (!current()) return;
         this.rank = new Map();
         this.failed?.(problem.message);
       }

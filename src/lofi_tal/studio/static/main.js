@@ -1,5 +1,5 @@
 // The page is put together here: parts, events of the server, and what is told to the user.
-import { get, listen } from "./api.js";
+import { get, inOrder, listen } from "./api.js";
 import { App } from "./app.js";
 import { same } from "./edits.js";
 import { Classes } from "./classes.js";
@@ -98,7 +98,7 @@ function wire(app) {
   };
   app.help = () => dialogs.help(app);
   app.ask = dialogs.ask;
-  app.relist = () => relist(app).catch(() => {});
+  app.relist = inOrder(() => relist(app).catch(() => {}));
   app.reload = async () => {
     await Promise.all([app.refresh(), app.relist()]).catch((problem) => app.toast(problem.message));
     if (app.entry) await app.changed(app.entry.id);

@@ -1,6 +1,6 @@
 // Train and look: jobs with their progress, runs side by side, and what a run got wrong, video by video.
 import { clock, make } from "/static/shared.js";
-import { get, post } from "./api.js";
+import { get, inOrder, post, turns } from "./api.js";
 import { button, choice, command, field, input, notes, show, submit, tick } from "./forms.js";
 
 const KINDS = {
@@ -22,6 +22,8 @@ export class Training {
     this.tab = "jobs";
     this.log = { id: null, next: 0, timer: null };
     this.picked = new Set();
+    Object.assign(this, { tabTurn: turns(), detailTurn: turns(), known: [] });
+    this.ask = inOrder(async () => (this.known = await get("/api/jobs")));
     document.getElementById("runs").addEventListener("close", () => { clearTimeout(this.log.timer); this.log.id = null; });
   }
 
@@ -47,12 +49,14 @@ export class Training {
     this.tab = tab;
     clearTimeout(this.log.timer);
     for (const node of this.bar.children) node.setAttribute("aria-selected", String(node.dataset.tab === tab));
-    const work = { train: () => this.#train(), jobs: () => this.#jobs(detail), runs: () => this.#runs() }[tab];
-    return work().catch((problem) => this.body.replaceChildren(make("p", "notice", problem.message)));
+    const current = this.tabTurn(); // an answer for another tab may come later than that for this one
+    const work = { train: () => this.#train(current), jobs: () => this.#jobs(current, detail), runs: () => this.#runs(current, detail) }[tab];
+    return work().catch((problem) => { if (current()) this.body.replaceChildren(make("p", "notice", problem.message)); });
   }
 
-  async #train() {
+  async #train(current) {
     const runs = await get("/api/runs");
+    if (!current()) return;
     const taken = new Set(runs.map((run) => run.name.split("/").at(-1)));
     let number = taken.size + 1;
     while (taken.has(`run-${number}`)) number += 1;
@@ -69,12 +73,15 @@ export class Training {
     const words = command(this.app.state.commands?.run || "");
     const found = make("div", "said");
     const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(from.value ? { from: from.value } : {}), ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
+    const turn = turns();
     const preview = async () => {
+      const newest = turn();
       try {
         const answer = await post("/api/jobs", { ...body(), preview: true });
+        if (!newest()) return;
         words.set(answer.command);
         found.replaceChildren(notes(answer.notes || []));
-      } catch (problem) { found.replaceChildren(make("p", "notice", problem.message)); }
+      } catch (problem) { if (newest()) found.replaceChildren(make("p", "notice", problem.message)); }
     };
     const form = submit("Start training", async () => {
       await this.app.saver.settled();
@@ -88,8 +95,9 @@ export class Training {
     await preview();
   }
 
-  async #jobs(chosen) {
-    const jobs = await get("/api/jobs");
+  async #jobs(current, chosen) {
+    const jobs = await this.ask();
+    if (!current()) return;
     if (!jobs.length) {
       this.body.replaceChildren(make("p", "muted", "Nothing was started yet: train a model, or find drafts with one."));
       return;
@@ -100,34 +108,43 @@ export class Training {
     this.text.setAttribute("aria-label", "Output of the job");
     this.command = command("");
     this.body.replaceChildren(this.list, this.command, this.text);
-    this.#drawJobs(jobs);
-    this.#follow(chosen || this.log.id || jobs[0].id, jobs);
+    this.#follow(chosen || this.log.id || jobs[0].id);
   }
 
-  #drawJobs(jobs) {
-    this.list.replaceChildren(...jobs.map((job) => this.#job(job)));
+  // A row stays while its job's state does, so that news of its progress takes no click and no focus away.
+  #drawJobs() {
+    const drawn = new Map([...this.list.children].map((row) => [row.drawn, row]));
+    const rows = this.known.map((job) => drawn.get(`${job.id} ${job.state}`) || this.#job(job));
+    if (rows.length !== drawn.size || rows.some((row, i) => row !== this.list.children[i])) this.list.replaceChildren(...rows);
+    rows.forEach((row, i) => this.#news(row, this.known[i]));
+  }
+
+  #news(row, job) {
+    row.querySelector(".name").setAttribute("aria-current", String(job.id === this.log.id));
+    row.querySelector(".text").textContent = job.text || "";
+    const bar = row.querySelector("progress");
+    if (bar && typeof job.share === "number") bar.value = job.share;
   }
 
   #job(job) {
     const row = make("div", `job ${job.state}`);
+    row.drawn = `${job.id} ${job.state}`;
     const name = button(job.output || TITLES[job.kind] || job.kind, () => this.#follow(job.id), "name");
-    name.setAttribute("aria-current", String(job.id === this.log.id));
     row.append(name, make("span", `state ${job.state}`, job.state));
     if (job.state === "running") {
       const bar = make("progress");
       bar.setAttribute("aria-label", "Progress");
-      if (typeof job.share === "number") bar.value = job.share;
       row.append(bar);
       row.append(button("Stop", async () => { await post(`/api/jobs/${encodeURIComponent(job.id)}/stop`).catch((problem) => this.app.toast(problem.message)); await this.heard(job.id); }));
     }
     if (job.kind === "train" && ["stopped", "failed", "lost"].includes(job.state)) row.append(button("Resume", () => this.#resume(job)));
-    if (job.state === "done" && job.kind === "train") row.append(button("See the errors", () => this.show("runs").then(() => this.#mistakes(job.output))));
+    if (job.state === "done" && job.kind === "train") row.append(button("See the errors", () => this.show("runs", job.output)));
     if (job.state === "done" && job.kind === "compare") {
       const page = make("a", "", "Open the page");
       Object.assign(page, { href: `/api/jobs/${encodeURIComponent(job.id)}/page`, target: "_blank", rel: "noopener" });
       row.append(page);
     }
-    row.append(make("p", "muted", job.text || ""));
+    row.append(make("p", "muted text"));
     return row;
   }
 
@@ -138,14 +155,13 @@ export class Training {
     } catch (problem) { this.app.toast(problem.message); }
   }
 
-  async #follow(id, jobs = null) {
+  #follow(id) {
     clearTimeout(this.log.timer);
     this.log = { id, next: 0, timer: null };
     this.text.textContent = "";
-    const all = jobs || (await get("/api/jobs"));
-    this.command.set(all.find((job) => job.id === id)?.command || "");
-    this.#drawJobs(all);
-    await this.#more(id);
+    this.command.set(this.known.find((job) => job.id === id)?.command || "");
+    this.#drawJobs();
+    this.#more(id);
   }
 
   // The rest of the log, as the output grows.
@@ -167,11 +183,11 @@ export class Training {
 
   // A job has news.
   async heard(id) {
-    const jobs = await get("/api/jobs").catch(() => null);
+    const jobs = await this.ask().catch(() => null);
     const job = jobs?.find((one) => one.id === id);
     if (!job) return;
     if (this.dialog.open && this.tab === "jobs") {
-      if (this.list?.isConnected) this.#drawJobs(jobs);
+      if (this.list?.isConnected) this.#drawJobs();
       else await this.show("jobs", id);
     } else if (job.state !== "running" && this.told === `${id} running`) this.app.toast(`${TITLES[job.kind] || job.kind}: ${job.state}.`);
     this.told = `${id} ${job.state}`;
@@ -180,8 +196,10 @@ export class Training {
     document.getElementById("open-runs").textContent = running ? `Train and look (${running} at work)` : "Train and look";
   }
 
-  async #runs() {
+  // The runs, and below them the errors of one, or those that are ticked side by side.
+  async #runs(current, wrong = null) {
     const runs = await get("/api/runs");
+    if (!current()) return;
     if (!runs.length) {
       this.body.replaceChildren(make("p", "muted", "There is no run yet."));
       return;
@@ -203,16 +221,18 @@ export class Training {
     box.append(table);
     this.detail = make("div", "detail");
     this.body.replaceChildren(box, this.detail);
-    await this.#compare();
+    await (wrong ? this.#mistakes(wrong) : this.#compare());
   }
 
   async #compare() {
+    const current = this.detailTurn();
     if (this.picked.size < 2) {
       this.detail.replaceChildren(make("p", "muted", "Tick two runs or more to see them side by side, or open the errors of one."));
       return;
     }
     try {
       const { runs, rows, settings } = await get(`/api/compare?runs=${[...this.picked].map(encodeURIComponent).join(",")}`);
+      if (!current()) return;
       const table = make("table");
       table.append(headRow(["", ...runs], runs.map((_, i) => i + 1)));
       const body = table.appendChild(make("tbody"));
@@ -233,15 +253,17 @@ export class Training {
       });
       const hint = make("p", "muted", "As each run was evaluated. In full: by the labels as they are now, with intervals, classes, errors, and what was fixed and broken by video.");
       this.detail.replaceChildren(make("h3", "", "Side by side"), box, hint, full);
-    } catch (problem) { this.detail.replaceChildren(make("p", "notice", problem.message)); }
+    } catch (problem) { if (current()) this.detail.replaceChildren(make("p", "notice", problem.message)); }
   }
 
   async #mistakes(name) {
+    const current = this.detailTurn();
     let found;
     try { found = await get(`/api/runs/${name.split("/").map(encodeURIComponent).join("/")}/mistakes`); } catch (problem) {
-      this.detail.replaceChildren(make("p", "notice", problem.message));
+      if (current()) this.detail.replaceChildren(make("p", "notice", problem.message));
       return;
     }
+    if (!current()) return;
     const kind = choice([["", "every kind"], ...Object.keys(KINDS).map((key) => [key, `${key} (${found.counts?.[key] ?? "?"})`])], "");
     const box = make("div", "scroll mistakes card");
     const draw = () => box.replaceChildren(this.#table(name, found, kind.value));
