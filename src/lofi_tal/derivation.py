@@ -203,15 +203,9 @@ def pretrain(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
     }
 
 
-def finetune(facts: Facts, pictures: bool, reasons: dict[str, str]) -> dict[str, Any] | None:
-    """Return section ``finetune`` (ACP+) where nothing else teaches the encoder motion, or None.
-
-    Args:
-        facts: Of the data.
-        pictures: The encoder starts from weights of pictures.
-        reasons: Added to.
-    """
-    if not pictures or facts.clips is not None:
+def finetune(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
+    """Return section ``finetune`` (ACP+) where nothing else teaches the encoder motion, or None."""
+    if facts.clips is not None or facts.start is None or not facts.start.pictures:
         return None
     steps = math.ceil(sum(len(video.labels) for video in facts.train) / 16)
     reasons["finetune.epochs"] = (

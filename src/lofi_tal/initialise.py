@@ -105,7 +105,7 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         "encoder": _encoder(facts, sources, proposed, reasons),
         "snippets": snippets,
         "pretrain": derivation.pretrain(facts, reasons),
-        "finetune": derivation.finetune(facts, proposed is not None and proposed.candidate.pictures, reasons),
+        "finetune": derivation.finetune(facts, reasons),
         "lofi": derivation.fidelity(train, snippets["count"], reasons)
         | derivation.schedule(facts, reasons)
         | ({} if proposed is None else proposed.lofi),

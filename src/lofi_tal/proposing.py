@@ -140,7 +140,7 @@ class Proposed:
     def start(self) -> IdentifiedEncoder:
         """What the other values of a recipe are derived from."""
         found = self.candidate
-        return IdentifiedEncoder(found.name, found.options, found.source()[1], found.snippets)
+        return IdentifiedEncoder(found.name, found.options, found.source()[1], found.snippets, found.pictures)
 
 
 def check_licence(licence: str) -> str:

@@ -193,7 +193,7 @@ def _split_and_train(studio, page, benchmark_set):
     text = import_file(page, benchmark_set.annotations, "labels")
     assert re.search(r"\d+ actions in \d+ videos", text)
     page.click("#open-split")
-    page.get_by_role("button", name="Split", exact=True).last.click()
+    page.get_by_role("button", name="Split", exact=True).click()
     page.wait_for_function("() => !document.getElementById('dialog').open")
     recipe = demo_recipe(benchmark_set, seed=0, overrides=(*SETTINGS, *QUICK))
     (studio.home / "quick.yaml").write_text(json.dumps(recipe.model_dump(mode="json")))

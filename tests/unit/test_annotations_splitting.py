@@ -108,3 +108,41 @@ def test_whatever_is_drawn_every_class_can_be_learnt(content, weights, seed):
     for video in found.annotations:
         same = {v.subset for v in found.annotations if v.video_id[:2] == video.video_id[:2]}
         assert same == {video.subset}
+
+
+def test_kept_videos_stay_and_the_others_fill_the_shares():
+    """Ten old videos, 8 and 2; ten new ones make it 16 and 4, whatever the seed says of the old."""
+    old = {f"old{i}": (f"class {i % 2}",) for i in range(10)}
+    shares = {"training": 0.8, "validation": 0.2}
+    first = split_annotations(annotations(old), shares, seed=0).annotations
+    keep = {video.video_id: video.subset for video in first}
+    for seed in range(5):
+        both = old | {f"new{i}": (f"class {i % 2}",) for i in range(10)}
+        found = split_annotations(annotations(both), shares, seed=seed, keep=keep).annotations
+        assert {video_id: found.videos[video_id].subset for video_id in old} == keep
+        assert found.subsets == {"training": 16, "validation": 4}
+    assert split_annotations(annotations(old), shares, seed=3, keep=keep).annotations.subsets == first.subsets
+
+
+def test_kept_subsets_without_a_share_take_nothing_else_and_groups_follow_their_kept_video():
+    content = {f"p{person}_{i}": ("run",) for person in range(6) for i in range(2)}
+    keep = {"p0_0": "testing", "p1_0": "validation", "elsewhere": "validation"}
+    shares = {"training": 0.6, "validation": 0.4}
+    found = split_annotations(annotations(content), shares, group_by=r"^(p\d)_", keep=keep)
+    subset_of = {video.video_id: video.subset for video in found.annotations}
+    assert [name for name, subset in subset_of.items() if subset == "testing"] == ["p0_0", "p0_1"]
+    assert subset_of["p1_1"] == "validation"
+    assert found.annotations.subsets == {"testing": 2, "validation": 4, "training": 6}
+    assert found.counts["run"] == {"training": 6, "validation": 4, "testing": 2}
+    with pytest.raises(DataError, match="'p0_0' is to stay in 'testing' and 'p0_1' in 'training'"):
+        split_annotations(annotations(content), shares, group_by=r"^(p\d)_", keep={**keep, "p0_1": "training"})
+
+
+def test_a_class_that_only_a_kept_video_trains_is_free_elsewhere():
+    """The rare class trains in a kept video already, so that its other video may be validated."""
+    content = {"a": ("rare",), "b": ("rare",), **{f"c{i}": ("common",) for i in range(4)}}
+    shares = {"training": 0.5, "validation": 0.5}
+    found = split_annotations(annotations(content), shares, keep={"a": "training"})
+    assert found.counts["rare"] == {"training": 1, "validation": 1}
+    with pytest.raises(DataError, match="3 groups of videos, 3 of which keep their subset, are too few"):
+        split_annotations(annotations(dict.fromkeys("abc", ("x",))), shares, keep=dict.fromkeys("abc", "training"))

@@ -18,29 +18,32 @@ def saved(state, path):
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "options"),
+    ("make", "name", "options", "pictures"),
     [
-        (lambda: resnet18().state_dict(), "tsm_resnet18", {}),
-        (lambda: resnet34().state_dict(), "tsm_resnet34", {}),
-        (lambda: resnet50().state_dict(), "tsm_resnet50", {}),
-        (lambda: r2plus1d_18().state_dict(), "r2plus1d_18", {}),
-        (lambda: create_encoder("tsm_resnet18_narrow").state_dict(), "tsm_resnet18_narrow", {}),
+        (lambda: resnet18().state_dict(), "tsm_resnet18", {}, True),  # a classifier of 1,000 classes
+        (lambda: resnet18(num_classes=174).state_dict(), "tsm_resnet18", {}, False),
+        (lambda: resnet34().state_dict(), "tsm_resnet34", {}, True),
+        (lambda: resnet50().state_dict(), "tsm_resnet50", {}, True),
+        (lambda: r2plus1d_18().state_dict(), "r2plus1d_18", {}, False),
+        (lambda: create_encoder("tsm_resnet18_narrow").state_dict(), "tsm_resnet18_narrow", {}, False),
         (
             lambda: {f"module.{key}": value for key, value in TSMResNet(width=32).state_dict().items()},
             "tsm_resnet18",
             {"width": 32, "stem": "imagenet"},
+            False,
         ),
         (
             lambda: TSMResNet(depth=34, width=8, stem="compact").state_dict(),
             "tsm_resnet34",
             {"width": 8, "stem": "compact"},
+            False,
         ),
     ],
 )
-def test_a_checkpoint_is_told_by_its_tensors(make, name, options, tmp_path):
+def test_a_checkpoint_is_told_by_its_tensors(make, name, options, pictures, tmp_path):
     path = saved(make(), tmp_path / "weights.pth")
     found = identify_encoder(path)
-    assert (found.name, found.options, found.weights) == (name, options, path)
+    assert (found.name, found.options, found.weights, found.pictures) == (name, options, path, pictures)
     create_encoder(found.name, pretrained=path, **found.options)
 
 

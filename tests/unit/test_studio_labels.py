@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from dataclasses import replace
 from urllib.parse import quote
@@ -274,11 +276,48 @@ def test_split_follows_the_rule_of_the_command_and_leaves_tests_alone(tmp_path):
     client = client_of(desk)
     for i in range(11):
         put(client, f"v{i}", action("1", 1, 2, "jump" if i % 2 else "run"), subset="testing" if i == 10 else "training")
-    assert client.post("/api/split", json={"train": 0.8, "seed": 1}).json() == {"changed": 2}
+    shown = client.post("/api/split", json={"train": 0.8, "seed": 1, "preview": True}).json()
+    assert (shown["changed"], shown["kept"]) == (2, 0)
+    assert " data split " in shown["command"]
+    assert shown["command"].endswith("labels.json --shares training=0.8,validation=0.2 --seed 1")
+    assert {one["subset"] for one in on_disk(desk).values()} == {"training", "testing"}
+    assert client.post("/api/split", json={"train": 0.8, "seed": 1}).json() == shown
     subsets = [one["subset"] for one in on_disk(desk).values()]
     assert {name: subsets.count(name) for name in set(subsets)} == {"training": 8, "validation": 2, "testing": 1}
     assert client.post("/api/split", json={"train": 2}).status_code == 400
     assert client.post("/api/split", json={"revision": None}).status_code == 409
+
+
+def test_a_split_keeps_the_videos_of_earlier_runs_and_the_command_does_the_same(tmp_path):
+    folder = folder_of(tmp_path / "videos", [f"v{i:02}" for i in range(20)])
+    desk = desk_of(folder)
+    client = client_of(desk)
+    for i in range(10):
+        put(client, f"v{i:02}", action("1", 1, 2, "jump" if i % 2 else "run"))
+    client.post("/api/split", json={"train": 0.8, "seed": 0})
+    before = {name: one["subset"] for name, one in on_disk(desk).items()}
+    run = desk.labels.parent / "runs" / "first"
+    run.mkdir(parents=True)
+    for name in ("recipe.yaml", "environment.json"):
+        (run / name).write_text("{}")
+    shutil.copy(desk.labels, run / "labels.json")
+    for i in range(10, 20):
+        put(client, f"v{i}", action("1", 1, 2, "jump" if i % 2 else "run"))
+    desk.flush()
+    copied = shutil.copy(desk.labels, tmp_path / "copy.json")
+
+    answer = client.post("/api/split", json={"train": 0.8, "seed": 1}).json()
+    assert (answer["changed"], answer["kept"]) == (2, 10)
+    now = {name: one["subset"] for name, one in on_disk(desk).items()}
+    assert {name: now[name] for name in before} == before
+    assert list(now.values()).count("validation") == 4
+    words = shlex.split(answer["command"].replace(str(desk.labels), str(copied)))
+    assert CliRunner().invoke(app, words[1:]).exit_code == 0
+    assert {video.video_id: video.subset for video in load_annotations(copied)} == now
+
+    client.post("/api/split", json={"train": 0.8, "seed": 1, "keep": False})
+    again = {name: one["subset"] for name, one in on_disk(desk).items()}
+    assert {name: again[name] for name in before} != before
 
 
 def test_drafts_replace_those_of_their_kind_and_stay_out_of_the_labels_file(folder):

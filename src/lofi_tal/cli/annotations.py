@@ -239,14 +239,27 @@ def split(
         str | None,
         typer.Option(metavar="REGEX", help="Keep videos whose ids have the same match (first group) in one subset."),
     ] = None,
+    keep: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="ActivityNet-style JSON of an earlier split, such as labels.json of a run: its videos stay in the "
+            "subset that they have there. Repeatable; the last file that has a video decides.",
+        ),
+    ] = None,
 ) -> None:
     """Split videos into subsets, so that each class has its share in each of them.
+
+    With new labels, --keep an earlier split: a video that was trained on must not become one that is evaluated.
 
     Example: lofi data split labels.json -o split.json --group-by '^(person[0-9]+)_'
     """
     from lofi_tal.annotations import load_annotations, save_annotations, split_annotations
 
-    result = split_annotations(load_annotations(annotations), parse_shares(shares), seed=seed, group_by=group_by)
+    kept = {video.video_id: video.subset for path in keep or () for video in load_annotations(path)}
+    result = split_annotations(
+        load_annotations(annotations), parse_shares(shares), seed=seed, group_by=group_by, keep=kept
+    )
     save_annotations(output, result.annotations)
     show_split(result, grouped=group_by is not None)
     say(f"Written to {output}")
@@ -276,7 +289,7 @@ def show_split(result: Split, *, grouped: bool) -> None:
     """Print the number of videos of each class in each subset, and the number of groups if the user named any."""
     subsets = result.annotations.subsets
     names = list(dict.fromkeys([*subsets, *next(iter(result.counts.values()), {})]))
-    rows = [(label, *(by_subset[name] for name in names)) for label, by_subset in result.counts.items()]
+    rows = [(label, *(by_subset.get(name, 0) for name in names)) for label, by_subset in result.counts.items()]
     print_table(
         f"{len(result.annotations)} videos" + (f" in {result.groups} groups" if grouped else ""),
         ("videos with class", *names),

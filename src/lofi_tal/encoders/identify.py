@@ -22,6 +22,7 @@ from lofi_tal.model_files import ComponentFile, read_description
 from lofi_tal.tensor_files import read_state_dict
 
 _DESCRIPTION = "encoder.json"
+_IMAGENET = 1000  # classes
 _DEPTHS = (18, 34, 50)
 _STEMS = {7: "imagenet", 3: "compact"}  # by the size of the first convolution
 _BY_ORDER = {"features.0.0.weight": "mobilenetv2_100", "_conv_stem.weight": "tf_efficientnet_lite0"}
@@ -37,12 +38,15 @@ class IdentifiedEncoder:
         options: Its arguments, those that are not its defaults.
         weights: What ``encoder.weights`` of a recipe is to be: the folder of a described encoder, or the file.
         snippets: ``frames``, ``stride`` and ``size`` that it was trained with, where that is known.
+        pictures: Whether the weights are of pictures, and know nothing of motion: those of an image backbone, or with a
+            classifier of ImageNet's 1,000 classes.
     """
 
     name: str
     options: dict[str, Any]
     weights: Path
     snippets: dict[str, Any] = field(default_factory=dict)
+    pictures: bool = False
 
 
 def identify_encoder(path: Path) -> IdentifiedEncoder:
@@ -102,7 +106,14 @@ def _fitting(path: Path, state: Mapping[str, Tensor]) -> IdentifiedEncoder:
             f"{path}: its {len(state)} tensors ({', '.join(list(state)[:3])}, ...) are those of no encoder that is "
             f"known here: {', '.join(list_encoders())}. Write encoder.name and encoder.options into the recipe by hand."
         )
-    return IdentifiedEncoder(best[1], best[2], path)
+    return IdentifiedEncoder(best[1], best[2], path, pictures=best[1] == "timm" or _tells_imagenet(state))
+
+
+def _tells_imagenet(state: Mapping[str, Tensor]) -> bool:
+    return any(
+        is_of_a_classifier(key.removeprefix("module.")) and value.ndim == 2 and len(value) == _IMAGENET
+        for key, value in state.items()
+    )
 
 
 def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from lofi_tal.studio.book import KEYS, Book, new_class
 from lofi_tal.studio.contents import Content, in_order, read_label
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.refusals import ConflictError
+from lofi_tal.studio.runs import RunFacts
 
 _DIVIDED = ("training", "validation")
 _LARGEST_SEED = 2**53
@@ -103,35 +106,68 @@ def _renamed(content: Content, old: str, new: str) -> Content:
     return replace(content, segments=each(content.segments), drafts=each(content.drafts))
 
 
-def split(desk: Desk, body: Mapping[str, Any]) -> int:
-    """Divide labelled videos into training and validation by the rule of ``lofi data split``; return how many change.
+def split(desk: Desk, body: Mapping[str, Any], runs: Iterable[RunFacts] = ()) -> dict[str, Any]:
+    """Divide labelled videos into training and validation by the rule of ``lofi data split``.
 
-    Videos of other subsets, such as testing, stay there.
+    Videos of other subsets, such as testing, stay there. So do those of earlier runs: a video that was trained on must
+    not become one that is evaluated.
 
     Args:
         desk: Videos and labels.
-        body: ``train``, the share of training, and ``seed``; ``revision``, if the labels must not have changed since.
+        body: ``train``, the share of training, and ``seed``; ``keep``: whether videos of runs stay (default true);
+            ``preview``: change nothing; ``revision``, if the labels must not have changed since.
+        runs: Earlier runs, the latest first.
+
+    Returns:
+        ``changed``: number of videos with another subset; ``kept``: of those that stay because a run has them;
+        ``command``: the one that does the same.
 
     Raises:
         LofiError: If a value cannot be used.
         DataError: If there are too few videos.
         ConflictError: If the labels have changed.
     """
-    share, seed = body.get("train", 0.8), body.get("seed", 0)
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise LofiError(f"train: {shown(share)} is no share between 0 and 1, such as 0.8.")
-    if type(seed) is not int or not 0 <= seed <= _LARGEST_SEED:
-        raise LofiError(f"seed: {shown(seed)} is no whole number from 0 on.")
+    share, seed = _share_and_seed(body)
+    earlier = _labels_of(runs) if body.get("keep", True) is True else {}
+    keep = {video.video_id: video.subset for labels in earlier.values() for video in labels if video.subset in _DIVIDED}
     with desk.lock:
         book = desk.book
         if "revision" in body and body["revision"] != book.number:
             raise ConflictError("The labels have changed meanwhile: look at them again.")
         labelled = annotations_of(book)
         videos = {video.video_id: video for video in labelled if video.subset in _DIVIDED}
-        shares = {"training": share, "validation": 1 - share}
-        result = split_annotations(Annotations(videos), shares, seed=seed).annotations
+        shares = {"training": share, "validation": round(1 - share, 9)}
+        result = split_annotations(Annotations(videos), shares, seed=seed, keep=keep).annotations
         contents = {one.video_id: replace(book.content(one.video_id), subset=one.subset) for one in result}
-        return desk.apply(contents, f"Split, {100 * share:g} % training")
+        changed = sum(one.subset != book.content(video_id).subset for video_id, one in contents.items())
+        if body.get("preview") is not True:
+            desk.apply(contents, f"Split, {100 * share:g} % training")
+    return {
+        "changed": changed,
+        "kept": len(keep.keys() & videos.keys()),
+        "command": _command(desk.labels, shares, seed, earlier),
+    }
+
+
+def _command(labels: Path, shares: Mapping[str, float], seed: int, earlier: Iterable[RunFacts]) -> str:
+    weights = ",".join(f"{name}={value:g}" for name, value in shares.items())
+    words = ["lofi", "data", "split", str(labels), "-o", str(labels), "--shares", weights, "--seed", str(seed)]
+    return shlex.join([*words, *(word for run in earlier for word in ("--keep", str(run.path / "labels.json")))])
+
+
+def _share_and_seed(body: Mapping[str, Any]) -> tuple[float, int]:
+    share, seed = body.get("train", 0.8), body.get("seed", 0)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise LofiError(f"train: {shown(share)} is no share between 0 and 1, such as 0.8.")
+    if type(seed) is not int or not 0 <= seed <= _LARGEST_SEED:
+        raise LofiError(f"seed: {shown(seed)} is no whole number from 0 on.")
+    return share, seed
+
+
+def _labels_of(runs: Iterable[RunFacts]) -> dict[RunFacts, Annotations]:
+    """Return the labels of the runs that have kept them, the oldest first."""
+    found = {run: run.labels() for run in runs}
+    return {run: labels for run, labels in reversed(found.items()) if labels is not None}
 
 
 def annotations_of(book: Book) -> Annotations:

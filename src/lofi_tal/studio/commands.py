@@ -14,7 +14,7 @@ from lofi_tal.annotations import check_annotations, group_findings, load_annotat
 from lofi_tal.annotations.values import shown
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.agreement import changes_text, label_changes
-from lofi_tal.files import json_text, plain_file
+from lofi_tal.files import json_text
 from lofi_tal.studio.runs import RUNS, RunFacts
 
 Commands = list[list[str]]
@@ -237,14 +237,9 @@ def _start(name: Any, runs: Mapping[str, RunFacts]) -> RunFacts | None:
 
 def _label_changes(run: RunFacts | None, labels: Path) -> tuple[str, ...]:
     """Return what changed in the labels since a run, in a line; nothing of a run that has not kept its labels."""
-    path = None if run is None else run.path / "labels.json"
-    if run is None or path is None or not path.is_file():
+    if run is None or (before := run.labels()) is None:
         return ()
-    try:
-        plain_file(path, run.path)
-        before, now = load_annotations(path), load_annotations(labels)
-    except DataError:
-        return ()
+    now = load_annotations(labels)
     videos = len(before.videos.keys() | now.videos.keys())
     changes = list(label_changes(before, now))
     if not changes:

@@ -41,7 +41,6 @@ def _commands(desk: Desk) -> dict[str, str]:
     recursive = ["--recursive"] if desk.recursive else []
     make = ["lofi", "init", "--annotations", labels, "--videos", videos, *recursive, "-o", "recipe.yaml"]
     return {
-        "split": shlex.join(["lofi", "data", "split", labels, "-o", labels]),
         "run": f"{shlex.join(make)} && lofi run recipe.yaml",
         "detect": shlex.join(["lofi", "detect", videos, *recursive, "--model", str(desk.model or "runs/NAME")]),
     }

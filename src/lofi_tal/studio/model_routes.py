@@ -50,6 +50,10 @@ def _drafts(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[s
     return models.draft(body)
 
 
+def _split(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    return models.split(body)
+
+
 def _jobs(models: ModelSide, request: Request) -> list[dict[str, Any]]:
     return [job.to_json() for job in models.jobs.all()]
 
@@ -111,6 +115,7 @@ async def _page(request: Request) -> Response:
 ROUTES = [
     Route("/api/order", _answering(_order)),
     Route("/api/drafts", _answering(_drafts, takes_body=True), methods=["POST"]),
+    Route("/api/split", _answering(_split, takes_body=True), methods=["POST"]),
     Route("/api/jobs", _answering(_jobs), methods=["GET"]),
     Route("/api/jobs", _answering(_start, takes_body=True), methods=["POST"]),
     Route("/api/jobs/{id}", _answering(_job)),

@@ -11,6 +11,7 @@ from lofi_tal.errors import LofiError, nearest
 from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing, doubt_of
+from lofi_tal.studio.classes import split
 from lofi_tal.studio.commands import Places, fitting, plan_comparison, plan_detection, plan_training, read_threshold
 from lofi_tal.studio.comparisons import COMPARE, PAGE, comparisons_of, read_names
 from lofi_tal.studio.desk import Desk
@@ -134,6 +135,10 @@ class ModelSide:
             "by": by,
             "videos": [{"id": name, "value": values[name]} for name in next_videos(values)],
         }
+
+    def split(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Divide labelled videos into training and validation; see :func:`.classes.split`."""
+        return split(self.desk, body, self.runs().values())
 
     def mistakes(self, name: str, arm: str | None) -> dict[str, Any]:
         """Return what a run got wrong by the labels as they are now; see :func:`.run_mistakes.mistakes_of`.

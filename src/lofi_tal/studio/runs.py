@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lofi_tal.annotations import Annotations, load_annotations
 from lofi_tal.artefacts import read_record
 from lofi_tal.errors import DataError, LofiError, nearest
 from lofi_tal.evaluation import load_sheet
@@ -92,6 +93,15 @@ class RunFacts:
             if len(found) >= _MOST_SETTINGS:
                 break
         return found
+
+    def labels(self) -> Annotations | None:
+        """Return the labels that it was made from; None of a run that has not kept them, or whose file is damaged."""
+        path = self.path / "labels.json"
+        try:
+            plain_file(path, self.path)
+            return load_annotations(path)
+        except (LofiError, OSError):
+            return None
 
     def cost(self) -> tuple[float, int]:
         """Return the seconds of all finished stages, and the largest peak memory of one in bytes."""

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from lofi_tal.errors import LofiError
 from lofi_tal.studio.answers import UPLOAD_BYTES, Json, desk_of, read_body, text_of
-from lofi_tal.studio.classes import change_classes, split
+from lofi_tal.studio.classes import change_classes
 from lofi_tal.studio.events import MOST_WINDOWS
 from lofi_tal.studio.exchange import export_labels, import_labels
 from lofi_tal.studio.listing import list_videos, state_of
@@ -68,12 +68,6 @@ async def post_classes(request: Request) -> Response:
     return await get_state(request)
 
 
-async def post_split(request: Request) -> Response:
-    """Divide videos into subsets."""
-    desk, body = desk_of(request), await read_body(request)
-    return Json({"changed": await run_in_threadpool(split, desk, body)})
-
-
 async def get_export(request: Request) -> Response:
     """Answer with all labels in a format, as a download."""
     file = await run_in_threadpool(export_labels, desk_of(request), request.path_params["format"])
@@ -96,7 +90,6 @@ ROUTES = [
     Route("/api/videos", get_videos),
     Route("/api/events", get_events),
     Route("/api/classes", post_classes, methods=["POST"]),
-    Route("/api/split", post_split, methods=["POST"]),
     Route("/api/export/{format}", get_export),
     Route("/api/import", post_import, methods=["POST"]),
     _on_video("entry", get_entry, ["GET"]),

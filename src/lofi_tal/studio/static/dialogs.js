@@ -57,15 +57,32 @@ export function ask(title, text) {
 export function split(app) {
   const share = input("number", "80", { min: 1, max: 99, step: 1 });
   const seed = input("number", "0", { min: 0, step: 1 });
+  const [keepLabel, keep] = tick("videos of earlier runs keep the subset that they have there", true);
+  const words = command("");
+  const said = make("p", "said muted");
+  const body = () => ({ train: Number(share.value) / 100, seed: Number(seed.value), keep: keep.checked });
   const form = submit("Split", async () => {
     await app.saver.settled();
-    const { changed } = await post("/api/split", { train: Number(share.value) / 100, seed: Number(seed.value) });
+    const { changed } = await post("/api/split", body());
     dialog.close();
     app.toast(`${changed} videos have another subset now.`);
     await app.reload();
   });
-  form.with(field("Training, per cent of the videos", share), field("Random seed", seed, "The same seed gives the same split."), command(app.state.commands?.split || ""));
+  const turn = turns();
+  const preview = async () => {
+    const newest = turn();
+    try {
+      await app.saver.settled();
+      const { changed, kept, command: line } = await post("/api/split", { ...body(), preview: true });
+      if (!newest()) return;
+      words.set(line);
+      said.textContent = `${changed} videos get another subset.${kept ? ` ${kept} stay where they are, since a run has them: what was trained on must not be evaluated.` : ""}`;
+    } catch (problem) { if (newest()) said.textContent = problem.message; }
+  };
+  for (const node of [share, seed, keep]) node.addEventListener("change", preview);
+  form.with(field("Training, per cent of the videos", share), field("Random seed", seed, "The same seed gives the same split."), keepLabel, said, words);
   const dialog = show("dialog", "Split into training and validation", make("p", "", "Labelled videos get a subset, so that both have every class, as far as that is possible. You can change a video's subset by hand afterwards."), form);
+  preview();
 }
 
 export function exportLabels(app) {
