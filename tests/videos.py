@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -21,6 +22,7 @@ def make(
     stamps: Sequence[int],
     *,
     sound: float | None = None,
+    loud: float = math.inf,
     change: Callable[[int, Any], None] = lambda number, packet: None,
     codec: str = "libx264",
     first: int = 0,
@@ -33,6 +35,7 @@ def make(
         path: The file.
         stamps: Milliseconds at which each picture appears.
         sound: Seconds at which silence begins; it ends with the pictures.
+        loud: Seconds at which a tone takes its place.
         change: Called with the number of each stored packet before it is written.
         codec: Of the pictures.
         first: Number of the first picture, which its brightness tells.
@@ -54,16 +57,19 @@ def make(
         for number, packet in enumerate(packets):
             change(number, packet)
         if audio is not None:
-            packets += _silence(audio, round(sound * 16000), round((max(stamps) / 1000 - sound) * 16000) // 1024 + 1)
+            count = round((max(stamps) / 1000 - sound) * 16000) // 1024 + 1
+            packets += _sound(audio, round(sound * 16000), count, loud)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             file.mux(packet)
     return path
 
 
-def _silence(audio: Any, begin: int, count: int) -> list[Any]:
+def _sound(audio: Any, begin: int, count: int, loud: float) -> list[Any]:
     packets = []
     for number in range(count):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        seconds = (begin + 1024 * number + np.arange(1024)) / 16000
+        wave = np.where(seconds >= loud, np.sin(2 * np.pi * 440 * seconds) / 2, 0).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
         frame.rate, frame.pts, frame.time_base = 16000, begin + 1024 * number, Fraction(1, 16000)
         packets += audio.encode(frame)
     return packets + audio.encode(None)

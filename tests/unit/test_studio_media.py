@@ -213,6 +213,41 @@ def test_a_broken_video_says_why_and_can_be_tried_again(tmp_path):
     assert client.get("/proxy/broken").status_code == 404
 
 
+def onset(path):
+    """Return when the sound of a file begins to be loud, in seconds, and when it ends."""
+    with av.open(str(path)) as file:
+        blocks = [(frame.time, frame.sample_rate, abs(frame.to_ndarray()).max(0)) for frame in file.decode(audio=0)]
+    loud = [time + np.argmax(wave > 0.2) / rate for time, rate, wave in blocks if (wave > 0.2).any()]
+    return loud[0], blocks[-1][0] + len(blocks[-1][2]) / blocks[-1][1]
+
+
+@pytest.mark.parametrize(("name", "start", "sound"), [("x.mkv", 0, 0.0), ("x.mkv", 2000, 1.0), ("x.mp4", 0, 1.5)])
+def test_a_proxy_has_the_sound_where_it_belongs(tmp_path, name, start, sound):
+    """A tone begins 3 s after the first picture, whatever came first, and wherever the clock of the file begins."""
+    make(tmp_path / name, every(100, 60, start), sound=sound, loud=start / 1000 + 3.0)
+    write_proxy(tmp_path / name, tmp_path / "proxy.mp4", Share())
+    proxy = probe_video(tmp_path / "proxy.mp4")
+    assert (proxy.frames, proxy.start) == (60, 0.0)
+    assert proxy.times[:3] == pytest.approx([0, 0.1, 0.2])
+    begins, ends = onset(tmp_path / "proxy.mp4")
+    assert begins == pytest.approx(3.0, abs=0.03)
+    assert ends <= 6.1
+
+
+def test_damaged_sound_costs_no_picture(tmp_path):
+    make(tmp_path / "x.mkv", every(100, 30), sound=0.0)
+    with av.open(str(tmp_path / "x.mkv")) as file, av.open(str(tmp_path / "bad.mkv"), "w") as bad:
+        tracks = {stream.index: bad.add_stream_from_template(stream) for stream in file.streams}
+        for packet in file.demux():
+            if packet.dts is not None:
+                noise = av.Packet(bytes(packet)[::-1]) if packet.stream.type == "audio" else packet
+                noise.pts, noise.dts, noise.time_base = packet.pts, packet.dts, packet.time_base
+                noise.stream = tracks[packet.stream.index]
+                bad.mux(noise)
+    write_proxy(tmp_path / "bad.mkv", tmp_path / "proxy.mp4", Share())
+    assert probe_video(tmp_path / "proxy.mp4").frames == 30
+
+
 def test_a_proxy_that_is_stopped_leaves_nothing(folder, tmp_path):
     share = Share()
     share.stop()

@@ -15,6 +15,7 @@ from lofi_tal.errors import LofiError
 from lofi_tal.video import stream_frames
 from lofi_tal.video.frame_times import Timeline, scan
 from lofi_tal.video.readers import read_in_processes
+from lofi_tal.video.sound import open_sound
 from lofi_tal.video.writing import TICKS, write_timed_video
 
 _LONGEST_SIDE = 1280
@@ -66,7 +67,8 @@ def make_proxy(path: Path, output: Path, share: Share) -> None:
 def write_proxy(path: Path, output: Path, share: Share) -> None:
     """Make a proxy in this process; see :func:`make_proxy`."""
     timeline = scan(path)
-    write_timed_video(output, _pictures(path, timeline, share), proxy_ticks(timeline))
+    with open_sound(path, int(timeline.ticks[0]) * timeline.time_base) as sound:
+        write_timed_video(output, _pictures(path, timeline, share), proxy_ticks(timeline), sound=sound)
 
 
 def _pictures(path: Path, timeline: Timeline, share: Share) -> Iterator[NDArray[np.uint8]]:

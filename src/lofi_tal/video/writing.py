@@ -9,6 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
@@ -71,6 +73,7 @@ def write_timed_video(
     frames: Iterable[NDArray[np.uint8]],
     ticks: Sequence[int],
     *,
+    sound: Iterable[AudioFrame] = (),
     crf: int = 23,
     gop: int = 24,
     preset: str = "veryfast",
@@ -81,6 +84,8 @@ def write_timed_video(
         path: File to write.
         frames: ``(H, W, 3)`` uint8 RGB, all of one size, taken one at a time.
         ticks: When each of them appears, in units of 1 / :data:`TICKS` seconds, rising from 0; and when the last ends.
+        sound: Audio frames by time, which become AAC, as far as there are pictures; see
+            :func:`~lofi_tal.video.sound.open_sound`.
         crf: Quality, as there.
         gop: Largest distance between key frames, in frames.
         preset: As there.
@@ -95,15 +100,38 @@ def write_timed_video(
             with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
                 stream = container.add_stream("libx264", options=options)
                 stream.time_base = Fraction(1, TICKS)
+                track = _Track(container, sound)
                 for number, picture in enumerate(frames):
                     if number == 0:
                         _begin(stream, picture, Fraction(TICKS))
                     frame = _to_yuv(stream, picture, number)
                     frame.pts = ticks[number]
                     container.mux([_timed(packet, ticks) for packet in stream.encode(frame)])
+                    track.write(ticks[number + 1] / TICKS)
+                track.close()
                 container.mux([_timed(packet, ticks) for packet in stream.encode(None)])
         except av.error.FFmpegError as error:
             raise RunError(f"{path} cannot be encoded: {error.strerror}.") from error
+
+
+class _Track:
+    """A sound track beside pictures, written as far as they are; none if there is no sound."""
+
+    def __init__(self, container: OutputContainer, sound: Iterable[AudioFrame]) -> None:
+        self._container, self._rest = container, iter(sound)
+        self._next = next(self._rest, None)
+        self._stream = None if self._next is None else container.add_stream("aac", rate=self._next.sample_rate)
+
+    def write(self, until: float) -> None:
+        """Write what is heard before a time in seconds."""
+        while self._stream is not None and self._next is not None and (self._next.time or 0.0) < until:
+            self._container.mux(self._stream.encode(self._next))
+            self._next = next(self._rest, None)
+
+    def close(self) -> None:
+        """Write what the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
 
 
 def _timed(packet: Packet[VideoStream], ticks: Sequence[int]) -> Packet[VideoStream]:
