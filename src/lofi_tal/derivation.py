@@ -205,18 +205,19 @@ def pretrain(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
 
 def finetune(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
     """Return section ``finetune`` (ACP+) where nothing else teaches the encoder motion, or None."""
-    if facts.clips is not None or facts.start is None or not facts.start.pictures:
+    if facts.clips is not None or (facts.start is not None and not facts.start.pictures):
         return None
     steps = math.ceil(sum(len(video.labels) for video in facts.train) / 16)
+    why = "random weights know nothing" if facts.start is None else "weights of pictures know no motion"
     reasons["finetune.epochs"] = (
-        "ACP+, about 400 steps: weights of pictures know no motion, so the encoder first learns the classes from your "
-        "segments, as on the real gestures of docs/encoders.md"
+        f"ACP+, about 400 steps: {why}, so the encoder first learns the classes from your segments "
+        "(docs/encoders.md has figures)"
     )
     return {
         "epochs": int(np.clip(math.ceil(400 / max(1, steps)), 10, 60)),
         "batch": 16,
         "optimizer": "adamw",
-        "lr": 1e-3,
+        "lr": 1e-3 if facts.full_width else 2e-3,
         "weight_decay": 0.02,
         "dropout": 0.3,
     }

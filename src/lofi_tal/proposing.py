@@ -35,7 +35,8 @@ from lofi_tal.stages.strategies import STRATEGIES, Strategy
 LICENCES = ("any", "permissive")
 """What a user may accept: any licence, or those that allow commercial use."""
 RANDOM_WEIGHTS_COST = (
-    "on the embedded benchmark, average mAP was 1.4 with random weights, and 38.3 after training on trimmed clips"
+    "on the embedded benchmark, average mAP after stage 2 was 6.6 from them alone, 42.9 with ACP+ before it, and 44.8 "
+    "with stage 1 on trimmed clips"
 )
 _TORCHVISION = "BSD-3-Clause (torchvision)"
 _SNIPPETS, _SIZE = 100, 224
