@@ -65,11 +65,42 @@ def test_undo_and_redo_have_no_limit_and_outlive_a_start(folder):
         assert len(entry["segments"]) == left
     assert not entry["can_undo"]
     same = again.post("/api/videos/a/undo", json={"revision": entry["revision"]}).json()
-    assert same == entry
+    assert same == {**entry, "changed": 0}
     for there in range(1, 31):
         entry = again.post("/api/videos/a/redo", json={"revision": entry["revision"]}).json()
         assert len(entry["segments"]) == there
     assert not entry["can_redo"]
+
+
+def test_a_change_of_many_videos_is_undone_in_all_that_have_not_changed_since(folder):
+    desk = desk_of(folder)
+    client = client_of(desk)
+    for name in ("a", "b", "c"):
+        put(client, name, action("1", 1, 2, "jump"))
+
+    def now():
+        classes = [one["name"] for one in client_of(desk_of(folder)).get("/api/state").json()["classes"]]
+        return [desk.entry(name)["segments"][0]["label"] for name in ("a", "b", "c")], classes
+
+    def step(name, way):
+        revision = client.get(f"/api/videos/{name}/entry").json()["revision"]
+        return client.post(f"/api/videos/{name}/{way}", json={"revision": revision}).json()["changed"]
+
+    client.post("/api/classes", json={"rename": ["jump", "hop"]})
+    assert now() == (["hop", "hop", "hop"], ["hop"])
+    assert step("b", "undo") == 3
+    assert now() == (["jump", "jump", "jump"], ["jump"])
+    assert step("a", "redo") == 3
+    assert now() == (["hop", "hop", "hop"], ["hop"])
+    put(client, "c", action("1", 1, 3, "hop"))
+    assert step("a", "undo") == 2
+    assert now() == (["jump", "jump", "hop"], ["jump", "hop"])  # what has changed since stays, and so does its class
+    found = {name: [{"segment": [0, 1], "label": "jump", "score": 0.5}] for name in ("a", "b")}
+    assert client.post(
+        "/api/import", json={"name": "d.json", "text": json.dumps({"results": found}), "as": "drafts"}
+    ).is_success
+    assert step("a", "undo") == 1  # drafts come to each video by themselves
+    assert len(desk.entry("b")["drafts"]) == 1
 
 
 def test_a_new_change_after_an_undo_takes_the_place_of_what_was_undone(folder):
@@ -373,8 +404,9 @@ def test_any_state_can_be_brought_back_and_that_can_be_undone(folder):
     assert list(load_annotations(place.labels).videos) == ["a"]
     desk = desk_of(folder)
     assert (rows(desk.entry("a")), rows(desk.entry("b"))) == ([(1, 3, "jump")], [])
-    assert rows(desk.undo("b", desk.entry("b")["revision"])) == [(1, 2, "jump")]
-    assert restore(place, 0) == 2
+    back = desk.undo("b", desk.entry("b")["revision"])
+    assert (rows(back), back["changed"], rows(desk.entry("a"))) == ([(1, 2, "jump")], 2, [])  # in both
+    assert restore(place, 0) == 1
     assert json.loads(place.labels.read_text())["database"] == {}
     with pytest.raises(LofiError, match="there are states 0 to 7"):
         restore(place, 8)

@@ -19,7 +19,7 @@ from lofi_tal.report.theme import series_colour
 from lofi_tal.studio.contents import Content
 from lofi_tal.studio.document import Document, Stamp, stamp_of, visible
 from lofi_tal.studio.journal import Journal
-from lofi_tal.studio.steps import Change, History, Replay, change_between, replayed
+from lofi_tal.studio.steps import Change, Classes, History, Replay, change_between, replayed, step_back
 
 Facts = Callable[[str], Mapping[str, float]]
 KEYS = "123456789"
@@ -47,7 +47,8 @@ class Book:
         self.contents: dict[str, Content] = {id: self.document.content(id) for id in self.document.records}
         self.contents |= replay.contents
         self.histories, self.revisions, self.number = replay.histories, replay.revisions, replay.number
-        self.classes: list[dict[str, Any]] = [dict(one) for one in replay.classes]
+        self.classes: Classes = [dict(one) for one in replay.classes]
+        self._renamed = replay.renamed
         self.uses: Counter[str] = Counter()
         for content in self.contents.values():
             self._count(content, 1)
@@ -63,23 +64,23 @@ class Book:
         """Return the number of the last change of a video, 0 without any."""
         return self.revisions.get(video_id, 0)
 
-    def apply(self, contents: Mapping[str, Content], did: str, **more: Any) -> list[str]:
-        """Replace what is said of videos, as one change each; return the ids of those that differ."""
+    def apply(self, contents: Mapping[str, Content], did: str, *, together: bool = False, **more: Any) -> list[str]:
+        """Replace what is said of videos, as one change each; return the ids of those that differ.
+
+        Args:
+            contents: By video.
+            did: What it does, in words.
+            together: It is undone in all videos at once.
+            more: ``classes``, the new class list.
+        """
         changes = {}
         for video_id, content in contents.items():
             if change := change_between(self.content(video_id), content):
                 changes[video_id] = self._with_base(video_id, change)
         if changes or more:
+            more |= {"together": True} if together and len(changes) > 1 else {}
             self._note("change", changes, contents, did, **more)
         return list(changes)
-
-    def undo(self, video_id: str) -> bool:
-        """Take back the last change of a video; say whether there was one."""
-        return self._step(video_id, "undo")
-
-    def redo(self, video_id: str) -> bool:
-        """Do again what was undone last; say whether there was something."""
-        return self._step(video_id, "redo")
 
     def outside(self) -> list[str] | None:
         """Take what somebody else wrote into the labels file; return the videos that differ, None if it is as it was.
@@ -157,17 +158,22 @@ class Book:
             self._note("outside", changes, contents, "Changed by another program")
         self.unwritten -= set(changes)
 
-    def _step(self, video_id: str, kind: str) -> bool:
-        history = self.histories.get(video_id)
-        if history is None or not (history.can_undo if kind == "undo" else history.can_redo):
-            return False
-        content = history.undo(self.contents[video_id]) if kind == "undo" else history.redo(self.contents[video_id])
+    def step(self, video_id: str, kind: str) -> list[str]:
+        """``undo`` or ``redo`` the next change of a video; return the videos that differ, none if there is none.
+
+        A change that was made in several videos together is taken back in all that have not changed since.
+        """
+        shared, contents = step_back(self.histories, self.contents, video_id, kind)
+        before, after = self._renamed.get(shared, (None, None))[:: 1 if kind == "undo" else -1]
+        more = {"classes": before} if after is not None and after == self.classes else {}
         try:
-            self._note(kind, {video_id: {}}, {video_id: content}, kind.capitalize())
+            if contents:
+                self._note(kind, {id: {} for id in contents}, contents, kind.capitalize(), **more)
         except LofiError:
-            history.at += 1 if kind == "undo" else -1
+            for id in contents:
+                self.histories[id].at += 1 if kind == "undo" else -1
             raise
-        return True
+        return list(contents)
 
     def _with_base(self, video_id: str, change: Change) -> Change:
         if video_id in self.histories:
@@ -185,18 +191,21 @@ class Book:
         record = {"n": self.number + 1, "kind": kind, "did": did, "videos": changes, **more}
         self._journal.add(record)
         self.number += 1
+        shared = self.number if more.get("together") else 0
+        if shared and "classes" in more:
+            self._renamed[shared] = (self.classes, more["classes"])
         self.classes = more.get("classes", self.classes)
         for video_id, change in changes.items():
-            self._follow(video_id, change, contents[video_id], kind)
+            self._follow(video_id, change, contents[video_id], kind, shared)
 
-    def _follow(self, video_id: str, change: Change, content: Content, kind: str) -> None:
+    def _follow(self, video_id: str, change: Change, content: Content, kind: str, shared: int) -> None:
         before = self.content(video_id)
         if "base" in change:
             self.histories[video_id] = History(before, change["listed"])
         if kind in ("change", "outside"):
             history = self.histories[video_id]
             history.listed = change.get("listed", history.listed)
-            history.add({key: value for key, value in change.items() if key not in ("base", "listed")})
+            history.add({key: value for key, value in change.items() if key not in ("base", "listed")}, shared)
         self._count(before, -1)
         self._count(content, 1)
         self.contents[video_id] = content

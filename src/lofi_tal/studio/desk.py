@@ -16,6 +16,7 @@ from lofi_tal.studio.events import Bell
 from lofi_tal.studio.media import Media
 from lofi_tal.studio.refusals import ConflictError, MissingError
 from lofi_tal.studio.shelf import Film, Shelf
+from lofi_tal.studio.steps import Classes
 from lofi_tal.studio.upkeep import Upkeep
 from lofi_tal.video import known_as
 
@@ -101,24 +102,29 @@ class Desk:
             return self.entry(video_id)
 
     def undo(self, video_id: str, revision: Any) -> dict[str, Any]:
-        """Take back the last change of a video, and return its entry; see :meth:`change`."""
+        """Take back the last change of a video, and return its entry with the number of videos that it changes."""
         with self._lock:
             self._expect(video_id, revision)
-            self._tell([video_id] if self._book.undo(video_id) else [])
-            return self.entry(video_id)
+            return self._step(video_id, "undo")
 
     def redo(self, video_id: str, revision: Any) -> dict[str, Any]:
         """Do again what was undone last, and return the video's entry; see :meth:`change`."""
         with self._lock:
             self._expect(video_id, revision)
-            self._tell([video_id] if self._book.redo(video_id) else [])
-            return self.entry(video_id)
+            return self._step(video_id, "redo")
 
-    def apply(self, contents: Mapping[str, Content], did: str, classes: list[dict[str, Any]] | None = None) -> int:
-        """Replace what is said of many videos, and the class list; return how many videos differ."""
+    def _step(self, video_id: str, kind: str) -> dict[str, Any]:
+        changed = self._book.step(video_id, kind)
+        self._tell(changed, classes=len(changed) > 1)
+        return self.entry(video_id) | {"changed": len(changed)}
+
+    def apply(
+        self, contents: Mapping[str, Content], did: str, classes: Classes | None = None, *, together: bool = True
+    ) -> int:
+        """Replace what is said of many videos (undone at once if ``together``) and the class list; count what differs."""
         with self._lock:
             more = {} if classes is None else {"classes": classes}
-            changed = self._book.apply(contents, did, **more)
+            changed = self._book.apply(contents, did, together=together, **more)
             self._tell(changed, classes=classes is not None)
             return len(changed)
 
@@ -135,7 +141,7 @@ class Desk:
                 if (video_id := self.resolve(name)) is None:
                     continue
                 contents[video_id] = with_drafts(self._book.content(video_id), drafts, kind)
-            self.apply(contents, "Drafts")
+            self.apply(contents, "Drafts", together=False)
 
     @property
     def book(self) -> Book:

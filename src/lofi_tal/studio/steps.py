@@ -12,6 +12,9 @@ Change = Mapping[str, Any]
 """``{"state": [old, new], "subset": [old, new], "segments": [[old or None, new or None], ...], "drafts": ...}``, each
 only where something differs; actions and drafts as JSON."""
 
+Classes = list[dict[str, Any]]
+"""A class list: name, key and colour of each."""
+
 _NAMES = ("state", "subset")
 _LISTS: dict[str, type[Action] | type[Draft]] = {"segments": Action, "drafts": Draft}
 
@@ -55,16 +58,20 @@ class History:
         listed: The labels file had the video by itself: it stays in it without any action.
         steps: All changes that can be undone or done again.
         at: How many of them are done.
+        shared: For each step the number of the change that it is a part of, if that is undone in all its videos at
+            once; 0 of others.
     """
 
     base: Content
     listed: bool
     steps: list[Change] = field(default_factory=list)
     at: int = 0
+    shared: list[int] = field(default_factory=list)
 
-    def add(self, change: Change) -> None:
+    def add(self, change: Change, shared: int = 0) -> None:
         """Take a new change; those that were undone are gone."""
         self.steps[self.at :] = [change]
+        self.shared[self.at :] = [shared]
         self.at += 1
 
     def undo(self, content: Content) -> Content:
@@ -77,6 +84,11 @@ class History:
         self.at += 1
         return changed(content, self.steps[self.at - 1])
 
+    def next(self, kind: str) -> int | None:
+        """Return which shared change ``undo`` or ``redo`` would take, 0 for one of this video alone, None for none."""
+        at = self.at - 1 if kind == "undo" else self.at
+        return self.shared[at] if 0 <= at < len(self.shared) else None
+
     @property
     def can_undo(self) -> bool:
         """Whether there is a change to undo."""
@@ -86,6 +98,18 @@ class History:
     def can_redo(self) -> bool:
         """Whether there is an undone change."""
         return self.at < len(self.steps)
+
+
+def step_back(
+    histories: Mapping[str, History], contents: Mapping[str, Content], video_id: str, kind: str
+) -> tuple[int, dict[str, Content]]:
+    """Undo or redo the next change of a video in all that share it; return its number, 0 if none does, and contents."""
+    history = histories.get(video_id)
+    if history is None or (shared := history.next(kind)) is None:
+        return 0, {}
+    ids = [name for name, one in histories.items() if one.next(kind) == shared] if shared else [video_id]
+    step = History.undo if kind == "undo" else History.redo
+    return shared, {name: step(histories[name], contents[name]) for name in ids}
 
 
 @dataclass
@@ -99,6 +123,7 @@ class Replay:
         classes: Class list of the last record that has one.
         number: Of the last record.
         marks: Of the last two times that the labels file was about to be written: its hash, and the contents then.
+        renamed: Class lists before and after each shared change that has one, by its number.
     """
 
     contents: dict[str, Content] = field(default_factory=dict)
@@ -107,6 +132,7 @@ class Replay:
     classes: list[dict[str, Any]] = field(default_factory=list)
     number: int = 0
     marks: list[tuple[str, dict[str, Content]]] = field(default_factory=list)
+    renamed: dict[int, tuple[Classes, Classes]] = field(default_factory=dict)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Follow one record.
@@ -117,13 +143,16 @@ class Replay:
         if record["kind"] == "writing":
             self.marks = [*self.marks[-1:], (record["hash"], dict(self.contents))]
             return
+        shared = record["n"] if record.get("together") else 0
         for video_id, change in record["videos"].items():
-            self._take_change(video_id, change, record["kind"])
+            self._take_change(video_id, change, record["kind"], shared)
             self.revisions[video_id] = record["n"]
+        if shared and "classes" in record:
+            self.renamed[shared] = (self.classes, record["classes"])
         self.classes = record.get("classes", self.classes)
         self.number = record["n"]
 
-    def _take_change(self, video_id: str, change: Change, kind: str) -> None:
+    def _take_change(self, video_id: str, change: Change, kind: str, shared: int) -> None:
         if "base" in change:
             base = Content.from_json(change["base"])
             self.histories[video_id], self.contents[video_id] = History(base, bool(change["listed"])), base
@@ -134,7 +163,7 @@ class Replay:
             self.contents[video_id] = history.redo(content)
         else:
             self.contents[video_id] = changed(content, change)
-            history.add({name: change[name] for name in (*_NAMES, *_LISTS) if name in change})
+            history.add({name: change[name] for name in (*_NAMES, *_LISTS) if name in change}, shared)
             history.listed = bool(change.get("listed", history.listed))
 
 

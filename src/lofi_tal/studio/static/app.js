@@ -106,6 +106,7 @@ export class App {
   #take(entry) {
     const known = this.entry.clock;
     this.entry = entry;
+    if (entry.segments.some((one) => !this.state.classes.some(({ name }) => name === one.label))) this.refresh().catch(() => {});
     if (!known && entry.clock) {
       this.#range(entry);
       this.timeline.all();
@@ -132,6 +133,7 @@ export class App {
       const { id, revision } = this.entry;
       try {
         const entry = await api.post(api.videoPath(id, way), { revision });
+        if (entry.changed > 1) this.toast(`${way === "undo" ? "Undone" : "Done again"} in ${entry.changed} videos: it was one change.`);
         if (this.entry.id === id) this.#take(entry);
       } catch (problem) {
         if (problem.status === 409 && problem.answer.entry) this.#take(problem.answer.entry);
@@ -242,10 +244,12 @@ export class App {
   }
 
   checked() {
+    if (this.mark !== null) return this.toast("An action has a start and no end: press O where it ends, or Escape to drop it.");
     this.edit("checked", { ...this.entry, state: "checked" });
     const next = this.list.unchecked();
     if (next) this.open(next);
     else this.toast("Every video shown is checked.");
+    return undefined;
   }
 
   video(way) {
