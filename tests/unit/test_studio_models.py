@@ -156,7 +156,9 @@ def test_training_is_checked_first_and_runs_check_init_and_run(folder, open_stud
     answer = post(client, "/api/jobs", kind="train", output="second", options={"settings": {"lofi.epochs": 2}})
     job = answer.json()
     check, init, run = (shlex.split(part) for part in job["command"].split(" && "))
-    labels, recipe, output = (str(folder / name) for name in ("labels.json", "runs/second.yaml", "runs/second"))
+    names = (".labels.json.studio/trained/second/labels.json", "runs/second.yaml", "runs/second")
+    labels, recipe, output = (str(folder / name) for name in names)
+    assert read_json(Path(labels)) == read_json(folder / "labels.json")  # those of its start: later ones do not count
     assert check[:6] == ["lofi", "data", "check", labels, "--videos", str(folder)]
     assert init == ["lofi", "init", "--annotations", labels, "--videos", str(folder), "-o", recipe, "--overwrite"]
     assert run == ["lofi", "run", recipe, "-o", output, "--device", "auto", "--set", "lofi.epochs=2"]
@@ -201,7 +203,8 @@ def test_a_training_starts_from_a_finished_run_and_says_what_changed_since(folde
     assert words[words.index("--from") + 1] == str(run)
     assert "Labels changed since runs/first: 1 of 2 videos differ: 1 added." in shown["notes"]
     job = post(client, "/api/jobs", **body).json()
-    assert job["command"] == shown["command"]
+    kept = folder / ".labels.json.studio" / "trained" / "again" / "labels.json"
+    assert job["command"].replace(str(kept), str(folder / "labels.json")) == shown["command"]
     assert wait_for(client, job["id"])["state"] == "done"
     write_json(run / "labels.json", read_json(folder / "labels.json"))
     assert "The labels are those of runs/first." in post(client, "/api/jobs", **body, preview=True).json()["notes"]

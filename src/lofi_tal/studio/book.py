@@ -23,7 +23,7 @@ from lofi_tal.studio.steps import Change, Classes, History, Replay, change_betwe
 
 Facts = Callable[[str], Mapping[str, float]]
 KEYS = "123456789"
-"""Keys that a class may have."""
+"""Keys that classes get by themselves; letters that the page does not need may be given to them."""
 
 
 class Book:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -71,10 +72,10 @@ def _delete(desk: Desk, book: Book, value: Any, *, merge: bool) -> None:
 
 
 def _set_key(desk: Desk, book: Book, value: Any, *, merge: bool) -> None:
-    name, key = _pair(value, "key", '[class, "1" to "9" or ""]')
+    name, key = _pair(value, "key", '[class, digit, letter or ""]')
     _require(book, name)
-    if not isinstance(key, str) or (key and key not in tuple(KEYS)):
-        raise LofiError(f'key: {shown(key)} is not one of {", ".join(KEYS)}, or "" for none.')
+    if not isinstance(key, str) or (key and key not in tuple(KEYS + ascii_lowercase)):
+        raise LofiError(f'key: {shown(key)} is no digit from 1 to 9 and no letter from a to z, or "" for none.')
     freed = [{**one, "key": ""} if key and one["key"] == key else one for one in book.classes]
     desk.apply({}, f"Key of {name}", [{**one, "key": key} if one["name"] == name else one for one in freed])
 

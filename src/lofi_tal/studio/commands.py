@@ -14,7 +14,7 @@ from lofi_tal.annotations import check_annotations, group_findings, load_annotat
 from lofi_tal.annotations.values import shown
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation.agreement import changes_text, label_changes
-from lofi_tal.files import json_text
+from lofi_tal.files import json_text, write_bytes
 from lofi_tal.studio.runs import RUNS, RunFacts
 
 Commands = list[list[str]]
@@ -60,11 +60,19 @@ class Training:
         commands: Arguments of each ``lofi`` command.
         output: Run folder.
         notes: What the check of the labels says besides.
+        labels: Where the labels as they are now are to be kept before it starts: what is labelled later is for the next
+            training, and this one can be resumed. None if it goes on with those that it has.
     """
 
     commands: Commands
     output: Path
     notes: tuple[str, ...]
+    labels: Path | None
+
+    def keep(self, labels: Path) -> None:
+        """Keep a labels file as it is now for this training."""
+        if self.labels is not None:
+            write_bytes(self.labels, labels.read_bytes())
 
 
 def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, RunFacts]) -> Training:
@@ -75,7 +83,7 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
         body: ``output``: name of the run; ``recipe``: None for a new one, or the name of a run whose recipe is taken,
             or of a YAML file beside the labels; ``options``: see :data:`_OPTIONS`. With ``unchecked`` the check of the
             videos, which an error ends, is left out. ``from`` names a run whose weights are the start; without a
-            recipe, its recipe is taken.
+            recipe, its recipe is taken. With ``preview``, the commands name the labels file itself.
         runs: Runs by name.
 
     Raises:
@@ -93,26 +101,28 @@ def plan_training(places: Places, body: Mapping[str, Any], runs: Mapping[str, Ru
     if resume and not begun:
         raise LofiError(f"There is no run {output.name!r} to resume.")
     notes = check_labels(places.labels)
+    kept = None if resume else places.work / "trained" / output.name / "labels.json"
+    labels = str(places.labels if kept is None or body.get("preview") is True else kept)
     videos = ["--videos", str(places.folder), *(["--recursive"] if places.nested else [])]
     commands: Commands = []
     if not unchecked:
         manifest = str(places.work / "videos.jsonl")
-        commands.append(["data", "check", str(places.labels), *videos, "--manifest", manifest, "--workers", "2"])
+        commands.append(["data", "check", labels, *videos, "--manifest", manifest, "--workers", "2"])
     start = None if resume else _start(options.get("from"), runs)
     named = body.get("recipe") or (None if start is None else start.name)
     recipe, made = _recipe(places, named, output, runs, resume=resume)
     if made:
-        commands.append(["init", "--annotations", str(places.labels), *videos, "-o", str(recipe), "--overwrite"])
+        commands.append(["init", "--annotations", labels, *videos, "-o", str(recipe), "--overwrite"])
     run = ["run", str(recipe), "-o", str(output), "--device", _device(options.get("device"), places)]
     if not (made or resume):  # a recipe of other labels
         data = places.folder / "**" if places.nested else places.folder
-        run += ["--set", _set("data.annotations", str(places.labels)), "--set", _set("data.videos", str(data))]
+        run += ["--set", _set("data.annotations", labels), "--set", _set("data.videos", str(data))]
     run += [] if start is None else ["--from", str(start.path)]
     run += [part for setting in _settings(options.get("settings")) for part in ("--set", setting)]
     run += _budget(options.get("budget"))
     run += [f"--{name}" for name, on in (("resume", resume), ("overwrite", overwrite and begun)) if on]
     since = RunFacts(output.name, output) if begun else start
-    return Training([*commands, run], output, (*notes, *_label_changes(since, places.labels)))
+    return Training([*commands, run], output, (*notes, *_label_changes(since, places.labels)), kept)
 
 
 def plan_comparison(places: Places, runs: Sequence[RunFacts], page: Path) -> list[str]:

@@ -121,7 +121,7 @@ class Desk:
     def apply(
         self, contents: Mapping[str, Content], did: str, classes: Classes | None = None, *, together: bool = True
     ) -> int:
-        """Replace what is said of many videos (undone at once if ``together``) and the class list; count what differs."""
+        """Replace what is said of videos (undone at once if ``together``) and the class list; count what differs."""
         with self._lock:
             more = {} if classes is None else {"classes": classes}
             changed = self._book.apply(contents, did, together=together, **more)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,17 @@ def as_line(commands: Sequence[Sequence[str]]) -> str:
 
 class UnknownJobError(MissingError):
     """There is no such job."""
+
+
+def listed(jobs: Iterable[Job]) -> list[dict[str, Any]]:
+    """Return jobs, the latest first, as the page reads them; ``resumable`` is the last one of a run that has begun."""
+    found, seen = [], set()
+    for job in jobs:
+        path = job.facts.get("path")
+        stopped = path is not None and path not in seen and job.state in ("stopped", "failed", "lost")
+        seen.add(path)
+        found.append(job.to_json() | {"resumable": stopped and (Path(str(path)) / "recipe.yaml").is_file()})
+    return found
 
 
 class Jobs:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from lofi_tal.errors import LofiError, one_line
 from lofi_tal.studio.answers import Json, read_body, status_of
 from lofi_tal.studio.comparisons import MOST_COMPARED, page_of
+from lofi_tal.studio.jobs import listed
 from lofi_tal.studio.models import ModelSide
 from lofi_tal.studio.serving import send_file
 
@@ -55,7 +56,7 @@ def _split(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[st
 
 
 def _jobs(models: ModelSide, request: Request) -> list[dict[str, Any]]:
-    return [job.to_json() for job in models.jobs.all()]
+    return listed(models.jobs.all())
 
 
 def _start(models: ModelSide, request: Request, body: dict[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class ModelSide:
             name = plan.output.relative_to(self.desk.labels.parent.absolute()).as_posix()
             facts = {"output": name, "path": str(plan.output), "notes": list(plan.notes)}
             plan.output.parent.mkdir(parents=True, exist_ok=True)
+            plan.keep(self.desk.labels)
             return self._begun(self.jobs.start(TRAIN, plan.commands, facts), list(plan.notes))
 
     def order(self, by: str | None) -> dict[str, Any]:
@@ -137,15 +138,11 @@ class ModelSide:
         }
 
     def split(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Divide labelled videos into training and validation; see :func:`.classes.split`."""
+        """See :func:`.classes.split`."""
         return split(self.desk, body, self.runs().values())
 
     def mistakes(self, name: str, arm: str | None) -> dict[str, Any]:
-        """Return what a run got wrong by the labels as they are now; see :func:`.run_mistakes.mistakes_of`.
-
-        Raises:
-            LofiError: If there is no such run, or it is not finished.
-        """
+        """Return what a run got wrong by the labels as they are now; see :func:`.run_mistakes.mistakes_of`."""
         found, shown = require_run(self.runs(), name).detections(arm)
         return mistakes_of(found, shown, self._labels())
 

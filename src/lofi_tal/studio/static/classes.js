@@ -115,6 +115,7 @@ export class Classes {
     const key = input("text", one.key || "", { maxLength: 1, size: 1, className: "own", placeholder: [...this.keys].find(([, n]) => n === one.name)?.[0] || "key" });
     key.setAttribute("aria-label", `Own key of ${one.name}`);
     key.title = `Own key: a digit, or one of ${freeKeys().join(" ")}`;
+    key.addEventListener("focus", () => key.select());
     key.addEventListener("change", () => this.#key(one, key));
     const rename = button("Rename", () => this.#rename(one, row));
     const drop = button("Delete", async () => { if (await this.#change({ delete: one.name })) this.#list(); });
@@ -132,7 +133,8 @@ export class Classes {
       node.value = one.key || "";
       return;
     }
-    if (await this.#change({ key: [one.name, key || null] })) this.#list();
+    if (await this.#change({ key: [one.name, key] })) this.#list();
+    else node.value = one.key || "";
   }
 
   #rename(one, row) {
@@ -148,15 +150,25 @@ export class Classes {
       event.stopPropagation();
       const fresh = name.value.trim();
       if (!fresh || fresh === one.name) return this.#list();
-      if (await this.#change({ rename: [one.name, fresh] }, `${one.name} is now ${fresh}.`)) {
-        if (this.app.label === one.name) this.app.label = fresh;
-        if (this.app.entry) this.app.changed(this.app.entry.id);
-        this.#list();
-      }
-      return undefined;
+      if (this.app.state.classes.some((other) => other.name === fresh)) return this.#offerMerge(one.name, fresh, row);
+      return this.#renamed(one.name, fresh);
     });
     row.replaceChildren(name, make("small", "muted", "Enter renames it in every video, Escape leaves it"));
     name.focus();
     name.select();
+  }
+
+  // The new name is that of another class: both become one, if the user says so.
+  #offerMerge(old, fresh, row) {
+    const yes = button(`Make ${old} a part of ${fresh}`, () => this.#renamed(old, fresh, { merge: true }), "strong");
+    row.replaceChildren(make("small", "", `There is a class ${fresh} already.`), yes, button("Leave it", () => this.#list()));
+    yes.focus();
+  }
+
+  async #renamed(old, fresh, more = {}) {
+    if (!(await this.#change({ rename: [old, fresh], ...more }, `${old} is now ${fresh}, in every video.`))) return;
+    if (this.app.label === old) this.app.label = fresh;
+    if (this.app.entry) this.app.changed(this.app.entry.id);
+    this.#list();
   }
 }

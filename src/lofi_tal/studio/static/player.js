@@ -93,13 +93,14 @@ export class Player {
   step(count) {
     this.pause();
     if (!this.frames.length) return this.seek(this.moment + count / this.fps);
-    const at = clamp(frameAt(this.frames, this.moment) + count, 0, this.frames.length - 1);
-    return this.seek(this.frames[at]);
+    const at = this.moment >= this.end - 1e-6 ? this.frames.length : frameAt(this.frames, this.moment); // behind the last frame
+    return this.seek(this.frames[Math.max(0, at + count)] ?? this.end);
   }
 
   // The start of the frame that is shown (`floor`), or the frame edge nearest to a time.
   snapped(time, floor = false) {
     if (!this.frames.length) return clamp(time, this.start, this.end);
+    if (floor && time >= this.end - 1e-6) return this.end;
     const near = floor ? this.frames[frameAt(this.frames, time)] : snap(this.frames, time, this.end);
     return clamp(near, this.start, this.end);
   }

@@ -14,6 +14,7 @@ const percent = (share) => (typeof share === "number" ? `${(100 * share).toFixed
 const size = (bytes) => (bytes ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : "–");
 const spell = (value, unit) => (unit === "mAP" ? percent(value) : unit === "s" ? (value ? clock(value, 0) : "–") : unit === "bytes" ? size(value) : value === null || value === undefined ? "–" : String(value));
 const TITLES = { train: "Training", detect: "Finding drafts", compare: "Comparison" };
+const drawn = (job) => `${job.id} ${job.state} ${job.resumable}`;
 const best = (run) => run.map?.lofi?.fused ?? Object.values(run.map || {})[0]?.fused ?? null;
 
 export class Training {
@@ -113,9 +114,9 @@ export class Training {
 
   // A row stays while its job's state does, so that news of its progress takes no click and no focus away.
   #drawJobs() {
-    const drawn = new Map([...this.list.children].map((row) => [row.drawn, row]));
-    const rows = this.known.map((job) => drawn.get(`${job.id} ${job.state}`) || this.#job(job));
-    if (rows.length !== drawn.size || rows.some((row, i) => row !== this.list.children[i])) this.list.replaceChildren(...rows);
+    const old = new Map([...this.list.children].map((row) => [row.drawn, row]));
+    const rows = this.known.map((job) => old.get(drawn(job)) || this.#job(job));
+    if (rows.length !== old.size || rows.some((row, i) => row !== this.list.children[i])) this.list.replaceChildren(...rows);
     rows.forEach((row, i) => this.#news(row, this.known[i]));
   }
 
@@ -128,7 +129,7 @@ export class Training {
 
   #job(job) {
     const row = make("div", `job ${job.state}`);
-    row.drawn = `${job.id} ${job.state}`;
+    row.drawn = drawn(job);
     const name = button(job.output || TITLES[job.kind] || job.kind, () => this.#follow(job.id), "name");
     row.append(name, make("span", `state ${job.state}`, job.state));
     if (job.state === "running") {
@@ -137,7 +138,7 @@ export class Training {
       row.append(bar);
       row.append(button("Stop", async () => { await post(`/api/jobs/${encodeURIComponent(job.id)}/stop`).catch((problem) => this.app.toast(problem.message)); await this.heard(job.id); }));
     }
-    if (job.kind === "train" && ["stopped", "failed", "lost"].includes(job.state)) row.append(button("Resume", () => this.#resume(job)));
+    if (job.resumable) row.append(button("Resume", () => this.#resume(job)));
     if (job.state === "done" && job.kind === "train") row.append(button("See the errors", () => this.show("runs", job.output)));
     if (job.state === "done" && job.kind === "compare") {
       const page = make("a", "", "Open the page");
