@@ -406,6 +406,84 @@ def test_news_of_a_job_take_no_click_away(open_page):
     assert row.evaluate("row => row.isConnected")
 
 
+def test_times_are_typed_one_after_the_other_without_a_false_alarm(open_page):
+    page = open_page()
+    page.click("#list .video >> text=training_00003")
+    opened(page, "training_00003")
+    before = page.locator("#rows tbody tr").count()
+    label_by_keyboard(page, "walk")
+    rows(page, before + 1)
+    press(page, "e")
+    page.keyboard.type("1.52")  # beyond the end, which is typed next
+    press(page, "Tab")
+    assert "the end comes after" not in page.locator("#toast").inner_text()
+    page.keyboard.type("2.5")
+    press(page, "Enter")
+    page.wait_for_function("() => document.querySelector('#rows').textContent.includes('0:02.50')")
+    assert page.get_by_label("Start of the action").input_value() == "0:01.500"  # on a frame
+    press(page, "e")
+    page.keyboard.type("9999")
+    page.mouse.click(700, 300)
+    assert "the end comes after the start" in page.wait_for_selector("#toast").inner_text()
+    assert page.get_by_label("Start of the action").input_value() == "0:01.500"
+    is_saved(page)
+
+
+def test_the_last_frame_ends_with_the_video_and_an_action_needs_an_end(open_page):
+    page = open_page()
+    page.click("#list .video >> text=training_00004")
+    opened(page, "training_00004")
+    before = page.locator("#rows tbody tr").count()
+    press(page, "End", "ArrowLeft", "i", "Enter")  # the start of the last frame
+    assert "no end" in page.wait_for_selector("#toast").inner_text()
+    assert page.locator("#video-name").inner_text() == "training_00004"
+    press(page, "ArrowRight", "1", "o")
+    rows(page, before + 1)
+    end = page.get_by_label("End of the action").input_value()
+    assert page.locator("#time").inner_text().startswith(f"{end} / ")
+    press(page, "ArrowLeft", "s")
+    assert "in no action" in page.wait_for_selector("#toast >> text=action").inner_text()
+    is_saved(page)
+
+
+def test_a_class_takes_a_letter_as_its_key_and_becomes_part_of_another(studio, open_page):
+    page = open_page()
+    page.click("#list .video >> text=training_00005")
+    opened(page, "training_00005")
+    before = page.locator("#rows tbody tr").count()
+    press(page, "g")
+    page.keyboard.type("jig")
+    press(page, "Enter")
+    page.wait_for_selector("#classes .chip:has-text('jig')")
+    label_by_keyboard(page, "skip")
+    rows(page, before + 1)
+    press(page, "g")
+    page.get_by_label("Own key of skip").fill("w")
+    press(page, "Tab", "Escape")
+    page.wait_for_selector("#classes .chip:has-text('skip') kbd:has-text('W')")
+    press(page, "g")
+    page.locator(".class-row", has=page.get_by_label("Own key of skip")).get_by_role("button", name="Rename").click()
+    page.get_by_label("New name of skip").fill("jig")
+    press(page, "Enter")
+    page.get_by_role("button", name="Make skip a part of jig").click()
+    press(page, "Escape")
+    page.wait_for_function("() => !document.querySelector('#rows').textContent.includes('skip')")
+    press(page, "Control+z")
+    page.wait_for_selector("#rows >> text=skip")
+    page.wait_for_selector("#classes .chip:has-text('skip')")
+    is_saved(page)
+
+
+def test_a_menu_used_with_the_mouse_gives_the_keys_back(open_page):
+    page = open_page()
+    name = page.locator("#video-name").inner_text()
+    page.locator("#sort").click()
+    page.locator("#sort").select_option("length")
+    page.wait_for_function("() => document.activeElement.id !== 'sort'")
+    press(page, "n")
+    page.wait_for_function("name => document.getElementById('video-name').textContent !== name", arg=name)
+
+
 def test_a_second_window_learns_of_a_change_and_nothing_of_it_is_overwritten(studio, open_page):
     first, second = open_page(), open_page()
     for page in (first, second):

@@ -150,7 +150,9 @@ def check_labels(labels: Path) -> tuple[str, ...]:
     report = check_annotations(load_annotations(labels), None)
     lines = group_findings(report.findings)
     if not report.ok:
-        raise DataError("Nothing can be trained yet. " + " ".join(str(one) for one in lines if one.severity == "error"))
+        wrong = [one for one in lines if one.severity == "error"]
+        hint = "Press “Split videos” first. " if any(one.kind == "missing-subset" for one in wrong) else ""
+        raise DataError(f"Nothing can be trained yet. {hint}" + " ".join(map(str, wrong)))
     return tuple(map(str, lines))
 
 

@@ -27,6 +27,8 @@ FINE = (0, 4)
 """Exit statuses with which a command has done its work; 4: without some videos or annotations, which its log names."""
 TICK = 5.0
 """Seconds between two signs of life."""
+COLUMNS = "120"
+"""Letters a line of what commands print: as many as the page shows."""
 PATIENCE = 60.0
 """Seconds that a command has to end after it was interrupted."""
 
@@ -68,6 +70,7 @@ class Keeper:
             stdout=log,
             stderr=log,
             process_group=0,
+            env={**os.environ, "COLUMNS": COLUMNS},
         )
         self._note(step=step, command={**this_process(), "pid": process.pid, "born": born(process.pid)})
         if self.asked:  # while it was being started

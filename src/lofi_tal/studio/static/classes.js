@@ -133,8 +133,9 @@ export class Classes {
       node.value = one.key || "";
       return;
     }
-    if (await this.#change({ key: [one.name, key] })) this.#list();
-    else node.value = one.key || "";
+    const { rows } = this;
+    if (!(await this.#change({ key: [one.name, key] }))) node.value = one.key || "";
+    else if (rows === this.rows && !rows.querySelector(".renaming")) this.#list(); // else another dialog is open by now, or a name is typed
   }
 
   #rename(one, row) {
@@ -153,6 +154,7 @@ export class Classes {
       if (this.app.state.classes.some((other) => other.name === fresh)) return this.#offerMerge(one.name, fresh, row);
       return this.#renamed(one.name, fresh);
     });
+    row.classList.add("renaming");
     row.replaceChildren(name, make("small", "muted", "Enter renames it in every video, Escape leaves it"));
     name.focus();
     name.select();

@@ -30,7 +30,7 @@ export const KEYS = [
     ["[", "its start is here", (app) => app.setEdge("start")],
     ["]", "its end is here", (app) => app.setEdge("end")],
     ["e", "type its times", (app) => app.panel.editTimes(false)],
-    ["r", "play it alone", (app) => app.chosen.one && app.player.play(app.chosen.one)],
+    ["r", "play it alone", (app) => (app.chosen.one ? app.player.play(app.chosen.one) : app.toast("Choose an action first."))],
     ["escape", "choose nothing; take a drag or a start back", (app) => app.escape()]),
   ...group("Drafts",
     ["d", "next draft", (app) => app.review.next()],
@@ -84,6 +84,13 @@ export function watchKeys(app) {
     if (row && (app.entry || WITHOUT_VIDEO.has(key))) row.run(app, key);
     else if (!app.entry || !/^[a-z]$/.test(key) || !app.classByKey(key, true)) return;
     event.preventDefault();
+  });
+  // A menu that was used with the mouse gives the keys back; one that is used by keys keeps them.
+  let byMouse = false;
+  document.addEventListener("pointerdown", () => { byMouse = true; });
+  document.addEventListener("keydown", () => { byMouse = false; }, true);
+  document.addEventListener("change", (event) => {
+    if (byMouse && event.target.matches("select") && !event.target.closest("dialog")) event.target.blur();
   });
   // A click leaves no focus on a button: the space key goes on to play.
   document.addEventListener("click", (event) => {

@@ -90,6 +90,7 @@ export class VideoList {
         this.failed?.(problem.message);
       }
     }
+    this.list.scrollTop = 0;
     this.arrange();
   }
 

@@ -163,7 +163,7 @@ export class Panel {
       const input = make("input", "stamp");
       Object.assign(input, { type: "text", inputMode: "decimal", autocomplete: "off" });
       input.setAttribute("aria-label", `${name} of the action, as seconds or minutes:seconds`);
-      input.addEventListener("change", () => this.#typed());
+      input.addEventListener("change", () => this.#typed(false));
       input.addEventListener("keydown", (event) => this.#field(event));
       label.append(input);
       return [label, input];
@@ -187,6 +187,13 @@ export class Panel {
     this.parts.draft.append(button("Accept", "A", () => app.review.accept()), button("Correct", "C", () => app.review.correct()), button("Reject", "X", () => app.review.reject()));
     this.parts.first.append(this.parts.name, this.parts.facts);
     this.parts.times.append(start[0], end[0]);
+    // One time may be beyond the other until both are typed; whoever leaves them so is told, and gets back what was there.
+    this.parts.times.addEventListener("focusout", (event) => {
+      if (!this.parts.times.querySelector(".wrong") || this.parts.times.contains(event.relatedTarget)) return;
+      this.#refuse();
+      this.parts.shown = null;
+      this.#chosen();
+    });
     box.append(this.parts.hint, this.parts.first, this.parts.times, this.parts.action, this.parts.draft);
   }
 
@@ -206,27 +213,36 @@ export class Panel {
     parts.name.style.setProperty("--colour", app.colour(one.label));
     parts.facts.textContent = `${(one.end - one.start).toFixed(2)} s${kind === "draft" ? ` · draft, score ${figure(one.score)} · ${one.source}` : ""}`;
     for (const name of ["start", "end"]) {
-      if (document.activeElement !== parts[name] || parts.shown !== one.id) parts[name].value = clock(one[name], 3);
+      const typing = document.activeElement === parts[name] || parts[name].classList.contains("wrong");
+      if (typing && parts.shown === one.id) continue;
+      parts[name].value = clock(one[name], 3);
       parts[name].classList.remove("wrong");
     }
     parts.shown = one.id;
   }
 
-  #typed() {
+  #refuse() {
+    const { player } = this.app;
+    this.app.toast(`A time is seconds (75.2) or minutes (1:15.2), from ${clock(player.start)} to ${clock(player.end)}; the end comes after the start.`);
+  }
+
+  // Takes the times as typed, if they can be; `whole`: the user has typed both.
+  #typed(whole = true) {
     const { app, parts } = this;
     const { one } = app.chosen;
     if (!one) return false;
     const [start, end] = [parseTime(parts.start.value), parseTime(parts.end.value)];
     const inside = (time) => time !== null && time >= app.player.start - 5e-4 && time <= app.player.end + 5e-4;
-    parts.start.classList.toggle("wrong", !inside(start));
-    parts.end.classList.toggle("wrong", !inside(end) || (start !== null && end <= start));
-    if (!inside(start) || !inside(end) || end <= start) {
-      app.toast(`A time is seconds (75.2) or minutes (1:15.2), from ${clock(app.player.start)} to ${clock(app.player.end)}; the end comes after the start.`);
+    // What was shown with three digits and not typed over keeps its exact value.
+    const exact = (name, time) => (time === null || clock(one[name], 3) === clock(time, 3) ? one[name] : app.snapped(time));
+    const [from, to] = [exact("start", start), exact("end", end)];
+    const fine = inside(start) && inside(end) && from < to;
+    parts.start.classList.toggle("wrong", !fine && (!inside(start) || document.activeElement !== parts.end));
+    parts.end.classList.toggle("wrong", !fine && (!inside(end) || document.activeElement === parts.end));
+    if (!fine) {
+      if (whole) this.#refuse();
       return false;
     }
-    // What was shown with three digits and not typed over keeps its exact value.
-    const exact = (name, time) => (clock(one[name], 3) === clock(time, 3) ? one[name] : time);
-    const [from, to] = [exact("start", start), exact("end", end)];
     if (from !== one.start || to !== one.end) app.placed(one.id, from, to);
     return true;
   }
