@@ -26,10 +26,14 @@ FOUND = {
 
 @pytest.fixture
 def page(tmp_path):
+    return written(tmp_path / "page.html")
+
+
+def written(path, video=None):
+    """Write the page of two results, with a video file if there is one."""
     candidates = [Candidate(name, found, Thresholds(0.5)) for name, found in FOUND.items()]
-    path = tmp_path / "page.html"
     entries = [
-        TimelineEntry(truth.video_id, None, truth, found[number], name, threshold=0.5)
+        TimelineEntry(truth.video_id, video, truth, found[number], name, threshold=0.5)
         for number, truth in enumerate(TRUTH)
         for name, found in FOUND.items()
     ]
@@ -89,6 +93,26 @@ def test_a_click_on_an_action_goes_there_and_menus_choose_videos(page, tmp_path)
         "other",
         "none",
     ]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_where_no_video_may_be_loaded_lanes_and_table_work_and_the_page_says_why(tmp_path):
+    """As the studio shows it: in an origin of its own, which may load nothing."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    (tmp_path / "clip.mp4").write_bytes(b"a video")
+    content = written(tmp_path / "page.html", tmp_path / "clip.mp4").read_text()
+    policy = "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        window, errors = browser.new_page(), []
+        window.on("pageerror", lambda error: errors.append(str(error)))
+        answer = {"body": content, "content_type": "text/html", "headers": {"Content-Security-Policy": policy}}
+        window.route("http://studio.test/**", lambda route: route.fulfill(**answer))
+        window.goto("http://studio.test/page")
+        window.wait_for_selector(".unplayable >> text=this page shows no video")
+        assert window.locator(".viewer").first.locator(".lane .segment").count() > 2
+        assert errors == []
+        browser.close()
 
 
 BESIDE = """() => [...document.querySelectorAll(".card")].filter((card) => card.offsetParent).flatMap((card) => {

@@ -134,8 +134,9 @@ def _numeric(text: str) -> bool:
 
 
 def command_line() -> str:
-    """Return the command as it was typed."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command as it was typed; ``python -m lofi_tal.cli`` is ``lofi``."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["lofi" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def pasted(*parts: object) -> str:

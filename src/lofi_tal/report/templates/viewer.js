@@ -1,5 +1,6 @@
 // A viewer is a video (or none), lanes of segments and a table, all on one clock. It needs shared.js.
 (() => {
+  const sandboxed = location.protocol !== "file:" && self.origin === "null"; // as the studio shows a page
   const tooltip = document.body.appendChild(make("div", "tooltip"));
   tooltip.hidden = true;
 
@@ -214,8 +215,24 @@
     for (const head of root.querySelectorAll("th[data-sort]")) {
       head.addEventListener("click", () => { sort = head.dataset.sort; draw(); });
     }
+    for (const source of data.sources) {
+      const key = make("span", "key", source.name);
+      key.style.setProperty("--colour", `var(--${source.colour})`);
+      find(".legend").append(key);
+    }
+    root.classList.toggle("no-truth", !truth.length);
+    root.classList.toggle("one-system", data.sources.filter((source) => !source.truth).length < 2);
+    addEventListener("resize", axis);
+    root.addEventListener("jump", (event) => { root.scrollIntoView({ block: "nearest" }); seek(event.detail); });
+    draw();
     if (video) {
-      const fail = () => { broken = true; video.hidden = true; find(".unplayable").hidden = false; paint(); };
+      const fail = () => {
+        broken = true;
+        video.hidden = true;
+        find(".unplayable").hidden = false;
+        if (sandboxed) find(".unplayable").textContent = "Opened in the studio, this page shows no video: open its file for that. The lanes and the table work without it.";
+        paint();
+      };
       const ready = () => {
         if (!video.videoWidth) return fail(); // sound, but a picture that the browser cannot decode
         if (Number.isFinite(video.duration)) duration = Math.max(duration, video.duration);
@@ -235,16 +252,6 @@
       if (video.error) fail();
       else if (video.readyState) ready();
     }
-    for (const source of data.sources) {
-      const key = make("span", "key", source.name);
-      key.style.setProperty("--colour", `var(--${source.colour})`);
-      find(".legend").append(key);
-    }
-    root.classList.toggle("no-truth", !truth.length);
-    root.classList.toggle("one-system", data.sources.filter((source) => !source.truth).length < 2);
-    addEventListener("resize", axis);
-    root.addEventListener("jump", (event) => { root.scrollIntoView({ block: "nearest" }); seek(event.detail); });
-    draw();
     return { root, seek, toggle, now };
   }
 
