@@ -134,8 +134,20 @@ class _Reader:
             self.given.popleft()
             yield number, item
 
-    def end(self) -> None:
+    def wait(self) -> int | None:
+        """Return its exit status when it has ended.
+
+        A thread that starts a process looks after all that have ended: it may have taken the status of this one, and be
+        about to note it.
+        """
         self.process.join()
+        limit = time.monotonic() + _SECONDS_TO_LEAVE
+        while self.process.exitcode is None and time.monotonic() < limit:
+            time.sleep(0.001)
+        return self.process.exitcode
+
+    def end(self) -> None:
+        self.wait()
         self.process.close()
         self.pipe.close()
 
@@ -202,9 +214,9 @@ class _Crew(Generic[_Key, _Item]):
 
     def _bury(self, reader: _Reader) -> None:
         """Take back what a dead process had been given, and give up the file that it died of, or everything."""
-        reader.process.join()
-        path, how = reader.slot.read(), _how_it_ended(reader.process.exitcode)
-        known = "" if path is None else watch.why_it_ended(path, reader.process.exitcode)
+        status = reader.wait()
+        path, how = reader.slot.read(), _how_it_ended(status)
+        known = "" if path is None else watch.why_it_ended(path, status)
         reader.end()
         self.waiting.extendleft(reversed(reader.given))
         if not reader.given:
