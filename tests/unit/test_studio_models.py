@@ -101,6 +101,13 @@ def wait_for(client, name):
     return job
 
 
+def wait_until(client, name, text):
+    until = time.monotonic() + 20
+    while (said := client.get(f"/api/jobs/{name}").json()["text"]) != text:
+        assert time.monotonic() < until, said
+        time.sleep(0.02)
+
+
 def drafts_in(client, video_id, count):
     until = time.monotonic() + 20
     while len(found := client.get(f"/api/videos/{video_id}/entry").json()["drafts"]) != count:
@@ -127,6 +134,13 @@ def test_a_model_drafts_and_says_what_to_look_at_next(folder, open_studio):
     assert draft["source"] == "model:runs/first", "the model shows what scores 0.25"
     assert (draft["start"], draft["end"], draft["label"], draft["score"]) == (0, 1, "run", 0.9)
     drafts_in(client, "c", 1)
+    wait_until(client, job["id"], "done: 3 drafts in 3 videos")
+    unsure = post(client, "/api/drafts", videos=["a"], threshold=0.99).json()["id"]
+    wait_until(
+        client, unsure, "done: no draft in 1 video, for the model is not sure enough; give a lowest score, such as 0.1"
+    )
+    post(client, "/api/drafts", videos=["a"])
+    drafts_in(client, "a", 1)
     order = client.get("/api/order?by=confidence").json()
     assert [one["id"] for one in order["videos"]] == ["c", "b", "a"], "d and t are checked"
     assert order["videos"][0]["value"] == pytest.approx(0.5)

@@ -68,6 +68,7 @@ class Follower:
         """Make drafts of what a job has found so far."""
         for drafts in self.bringing.news(job, self._checked):
             self.desk.put_drafts(drafts, MODEL)
+            self.jobs.note_found(job, len(drafts), sum(map(len, drafts.values())))
 
     def _checked(self) -> set[str]:
         return {one["id"] for one in self.desk.entries() if one["state"] == "checked"}

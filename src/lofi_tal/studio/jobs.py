@@ -28,6 +28,8 @@ from lofi_tal.progress import told
 from lofi_tal.studio.keeper import FINE, JOB, LOG, STATE
 from lofi_tal.studio.refusals import MissingError
 
+FOUND = "found.json"
+"""What a detection has brought, in its job's folder."""
 LOFI = (sys.executable, "-m", "lofi_tal.cli")
 SILENT = 90.0
 """Seconds without a sign of life after which a job of another machine counts as lost."""
@@ -202,6 +204,12 @@ class Jobs:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UnknownJobError(f"Job {name!r} cannot be read: {error!r}.") from error
 
+    def note_found(self, job: Job, videos: int, drafts: int) -> None:
+        """Add to what a detection has brought to videos that were not checked."""
+        before = _found(job.folder)
+        write_json(job.folder / FOUND, {"videos": before["videos"] + videos, "drafts": before["drafts"] + drafts})
+        self._ended.pop(job.id, None)  # its line says more now
+
     def log(self, name: str, start: int = 0) -> tuple[str, int]:
         """Return what a job has printed from a byte on, and the byte after it.
 
@@ -299,11 +307,30 @@ def _progress(folder: Path, said: Mapping[str, Any], commands: Sequence[Sequence
     if state == "lost":
         return None, "its process vanished: the machine was restarted, or it was killed"
     if state == "done":
-        return 1.0, "done; some videos or annotations could not be used" if said.get("exit") == FINE[-1] else "done"
+        return 1.0, _ending(folder, lossy=said.get("exit") == FINE[-1])
     error = next((line.removeprefix("lofi: ") for line in reversed(lines) if line.startswith("lofi: ")), "")
     if state == "stopped":
         return None, one_line(error) or "stopped"
     return None, one_line(error or last) or f"exit status {said.get('exit')}"
+
+
+def _ending(folder: Path, *, lossy: bool) -> str:
+    """Return what a job that is done has done, in a line."""
+    text = "done; some videos or annotations could not be used" if lossy else "done"
+    if not (folder / FOUND).exists():
+        return text
+    videos, drafts = (f"{n} {name if n != 1 else name[:-1]}" for name, n in _found(folder).items())
+    if drafts.startswith("0 "):
+        return f"{text}: no draft in {videos}, for the model is not sure enough; give a lowest score, such as 0.1"
+    return f"{text}: {drafts} in {videos}"
+
+
+def _found(folder: Path) -> dict[str, int]:
+    try:
+        content = read_json(folder / FOUND)
+        return {name: int(content[name]) for name in ("videos", "drafts")}
+    except (LofiError, OSError, KeyError, TypeError, ValueError):
+        return {"videos": 0, "drafts": 0}
 
 
 def _last_lines(path: Path) -> list[str]:
