@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from lofi_tal.errors import one_line
 
 logger = logging.getLogger("lofi_tal")
-_LINE = re.compile(r"(\S.{0,200}?) (\d{1,12})/(\d{1,12}) [\d:]+ ETA ([\d:]+)(?: |$)")
+_LINE = re.compile(r"(\S.{0,200}?) (\d{1,12})/(\d{1,12}) [\d:]+ ETA ([\d:]+)(?: \(all: ([\d:]+)\))?(?: |$)")
 
 
 def duration_text(seconds: float) -> str:
@@ -47,22 +47,26 @@ class Told:
         done: Units that are done.
         total: All units.
         left: Time until the task ends, as text.
+        all: Time until everything ends, where it was foreseen; empty elsewhere.
     """
 
     title: str
     done: int
     total: int
     left: str
+    all: str = ""
 
 
 def told(line: str) -> Told | None:
     """Return what a line of the log, which another process may have written, tells of progress; None if nothing.
 
     >>> told("lofi 60/120 1:18 ETA 1:20 epoch 6/12 loss 2.803")
-    Told(title='lofi', done=60, total=120, left='1:20')
+    Told(title='lofi', done=60, total=120, left='1:20', all='')
+    >>> told("head 30/60 0:10 ETA 0:10 (all: 4:10)").all
+    '4:10'
     """
     found = _LINE.match(line)
-    return None if found is None else Told(found[1], int(found[2]), int(found[3]), found[4])
+    return None if found is None else Told(found[1], int(found[2]), int(found[3]), found[4], found[5] or "")
 
 
 class Expected:

@@ -110,6 +110,20 @@ def test_detections_events_and_labels_come_in_as_drafts(labelled, name, document
     assert entry["state"] == "draft"
 
 
+def test_drafts_that_are_actions_already_are_left_out_and_counted(labelled):
+    entry = labelled.get("/api/videos/a/entry").json()
+    rows = [{"segment": [one["start"], one["end"]], "label": one["label"], "score": 0.5} for one in entry["segments"]]
+    rows.append(
+        {"segment": [rows[0]["segment"][0], rows[0]["segment"][1] + 0.1], "label": rows[0]["label"], "score": 0.5}
+    )
+    answer = labelled.post(
+        "/api/import", json={"name": "d.json", "text": json.dumps({"results": {"a": rows}}), "as": "drafts"}
+    ).json()
+    assert answer["segments"] == 1
+    assert f"{len(rows) - 1} drafts are actions already: they were left out." in answer["notes"]
+    assert len(labelled.get("/api/videos/a/entry").json()["drafts"]) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -121,7 +121,7 @@ def test_a_job_is_found_again_after_the_server_was_killed(jobs):
 
 def test_a_job_whose_processes_vanished_is_lost(jobs):
     job = jobs.start("train", [["wait"]])
-    wait_for(lambda: at_work(jobs, job.id))
+    wait_for(lambda: at_work(jobs, job.id) and (job.folder / STATE).exists())
     said = read_json(job.folder / STATE)
     os.kill(said["holder"]["pid"], signal.SIGKILL)
     jobs._keepers[job.id].wait()
@@ -202,6 +202,9 @@ def test_progress_is_read_from_the_log(made_by_hand):
         0.25,
         "step 2 of 2, lofi run: lofi 30/120, 3:54 left",
     )
+    with (made_by_hand.folder / "a" / LOG).open("a") as log:
+        log.write("head 60/60 0:10 ETA 0:00 (all: 4:10) loss 2.8\n")
+    assert made_by_hand.get("a").text == "step 2 of 2, lofi run: head 60/60, 0:00 left of it, 4:10 of all"
 
 
 def test_a_log_is_given_in_parts_that_cut_no_character(made_by_hand, monkeypatch):

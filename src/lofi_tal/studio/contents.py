@@ -15,6 +15,7 @@ STATES = ("new", "draft", "checked")
 """Of a video: not looked at, with drafts of a model, looked through."""
 TRAINING = "training"
 _LONGEST_LABEL = 200
+_SAME = 1e-3  # seconds between times that are one
 _LONGEST_NAME = 100
 _ROUNDING = 1e-3  # seconds by which a time may lie outside a video: pages round
 _MOST = 20_000  # actions, or drafts, of a video
@@ -139,6 +140,8 @@ def read_content(body: Mapping[str, Any], now: Content, clock: Clock | None) -> 
 def with_drafts(content: Content, found: Sequence[Mapping[str, Any]], kind: str) -> Content:
     """Return a content with other drafts of one kind of source; a new video becomes one with drafts.
 
+    A draft that is an action of the video already, with its class and its times, is left out.
+
     Args:
         content: What was said before.
         found: The drafts, as :class:`Draft` has them.
@@ -148,10 +151,16 @@ def with_drafts(content: Content, found: Sequence[Mapping[str, Any]], kind: str)
         LofiError: If one cannot be used.
     """
     new = [_draft(one, f"drafts[{i}]", {}) for i, one in enumerate(found)]
+    new = [one for one in new if not any(_is_same(one, action) for action in content.segments)]
     names = {one.id for one in new}
     kept = [one for one in content.drafts if not one.source.startswith(f"{kind}:") and one.id not in names]
     state = "draft" if new and content.state == "new" else content.state
     return replace(content, state=state, drafts=in_order([*kept, *new]))
+
+
+def _is_same(draft: Draft, action: Action) -> bool:
+    times = abs(draft.start - action.start), abs(draft.end - action.end)
+    return draft.label == action.label and max(times) <= _SAME
 
 
 def read_label(value: Any, where: str) -> str:

@@ -128,20 +128,18 @@ class Desk:
             self._tell(changed, classes=classes is not None)
             return len(changed)
 
-    def put_drafts(self, found: Mapping[str, list[dict[str, Any]]], kind: str) -> None:
-        """Replace the drafts of a kind of source; see :class:`~lofi_tal.studio.contents.Draft`.
+    def put_drafts(self, found: Mapping[str, list[dict[str, Any]]], kind: str) -> int:
+        """Replace the drafts of a kind of source by those that are no actions yet, and return how many these are.
 
         Args:
             found: By video; of each, drafts of the same kind go.
             kind: What their sources begin with, before a colon.
         """
         with self._lock:
-            contents = {}
-            for name, drafts in found.items():
-                if (video_id := self.resolve(name)) is None:
-                    continue
-                contents[video_id] = with_drafts(self._book.content(video_id), drafts, kind)
+            known = {video_id: some for name, some in found.items() if (video_id := self.resolve(name)) is not None}
+            contents = {id: with_drafts(self._book.content(id), some, kind) for id, some in known.items()}
             self.apply(contents, "Drafts", together=False)
+            return sum(one.source.startswith(f"{kind}:") for content in contents.values() for one in content.drafts)
 
     @property
     def book(self) -> Book:

@@ -235,8 +235,9 @@ def _take_drafts(desk: Desk, found: Mapping[str, list[dict[str, Any]]], notes: l
     notes = [*notes, *_unknown(unknown)]
     if not known:
         raise DataError(f"None of the videos of the file is here. {' '.join(notes[:1])}")
-    desk.put_drafts(known, IMPORT)
-    return _answer(sum(map(len, known.values())), len(known), 0, notes)
+    put, given = desk.put_drafts(known, IMPORT), sum(map(len, known.values()))
+    notes += [f"{given - put} drafts are actions already: they were left out."] if put < given else []
+    return _answer(put, len(known), 0, notes)
 
 
 def _take_labels(desk: Desk, imported: Imported, notes: list[str], *, replaces: bool) -> dict[str, Any]:

@@ -67,8 +67,8 @@ class Follower:
     def _bring(self, job: Job) -> None:
         """Make drafts of what a job has found so far."""
         for drafts in self.bringing.news(job, self._checked):
-            self.desk.put_drafts(drafts, MODEL)
-            self.jobs.note_found(job, len(drafts), sum(map(len, drafts.values())))
+            put = self.desk.put_drafts(drafts, MODEL)
+            self.jobs.note_found(job, len(drafts), put)
 
     def _checked(self) -> set[str]:
         return {one["id"] for one in self.desk.entries() if one["state"] == "checked"}

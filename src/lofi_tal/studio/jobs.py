@@ -303,7 +303,8 @@ def _progress(folder: Path, said: Mapping[str, Any], commands: Sequence[Sequence
         if line is None or not line.total:
             return None, one_line(f"{doing}: {last[:_LINE]}" if last else doing)
         share = min(1.0, line.done / line.total)
-        return share, one_line(f"{doing}: {line.title} {line.done}/{line.total}, {line.left} left")
+        left = f"{line.left} left of it, {line.all} of all" if line.all else f"{line.left} left"
+        return share, one_line(f"{doing}: {line.title} {line.done}/{line.total}, {left}")
     if state == "lost":
         return None, "its process vanished: the machine was restarted, or it was killed"
     if state == "done":
