@@ -59,6 +59,18 @@ def test_each_format_goes_out_and_comes_back_into_another_studio(labelled, targe
     assert other.get("/api/videos/a/entry").json()["state"] == "checked"
 
 
+@pytest.mark.parametrize("target", WRITERS)
+def test_a_checked_video_without_actions_is_no_hindrance(labelled, target, tmp_path):
+    put(labelled, "c", state="checked")
+    exported = labelled.get(f"/api/export/{target}")
+    name = exported.headers["content-disposition"].rpartition("''")[2]
+    other = client_of(desk_of(folder_of(tmp_path / "other")))
+    answer = upload(other, name, exported.content)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["segments"] == 4
+    assert rows(other, "c") == []
+
+
 def test_labels_are_not_replaced_unless_it_is_asked_for(labelled):
     table = b"video,start,end,label\na.mp4,1,2,new\nc,1,2,new\nelsewhere,1,2,new\n"
     answer = upload(labelled, "table.csv", table).json()

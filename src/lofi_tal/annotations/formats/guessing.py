@@ -82,7 +82,7 @@ def _of_text(path: Path) -> str | None:
         lines, tables = _lines(path), read_tables(path)
         if find_boris(tables):
             return "boris"
-        if is_audacity(lines):
+        if is_audacity(lines) or (is_text and not lines and not is_class_file(path)):  # or a track without labels
             return "audacity"
         if is_elan_text(lines):
             return "elan-text"
