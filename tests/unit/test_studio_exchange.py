@@ -68,6 +68,7 @@ def test_a_checked_video_without_actions_is_no_hindrance(labelled, target, tmp_p
     answer = upload(other, name, exported.content)
     assert answer.status_code == 200, answer.text
     assert answer.json()["segments"] == 4
+    assert not any("c.txt" in note for note in answer.json()["notes"])
     assert rows(other, "c") == []
 
 
