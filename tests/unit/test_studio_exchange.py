@@ -76,7 +76,7 @@ def test_labels_are_not_replaced_unless_it_is_asked_for(labelled):
     table = b"video,start,end,label\na.mp4,1,2,new\nc,1,2,new\nelsewhere,1,2,new\n"
     answer = upload(labelled, "table.csv", table).json()
     assert (answer["segments"], answer["videos"], answer["kept"]) == (1, 1, 1)
-    assert any("were left as they are: a" in note for note in answer["notes"])
+    assert any("left as they are: a." in note for note in answer["notes"])
     assert any("no video file for 'elsewhere'" in note for note in answer["notes"])
     assert len(rows(labelled, "a")) == 3
     assert upload(labelled, "table.csv", table, replace=True).json()["segments"] == 2

@@ -96,7 +96,8 @@ def export_labels(desk: Desk, target: str) -> Download:
     stem = desk.labels.stem
     with tempfile.TemporaryDirectory(prefix="lofi-studio-") as folder:
         place = Path(folder)
-        path = place if target in FOLDERS else place / f"{stem}{_SUFFIXES.get(target, '.json')}"
+        tool = "" if target in ("activitynet", "csv") else f"-{target}"
+        path = place if target in FOLDERS else place / f"{stem}{tool}{_SUFFIXES.get(target, '.json')}"
         WRITERS[target](path, labelled, ShelfFacts(desk.shelf))
         files = sorted(place.iterdir())
         if len(files) == 1 and target not in FOLDERS:
@@ -255,8 +256,7 @@ def _take_labels(desk: Desk, imported: Imported, notes: list[str], *, replaces: 
             raise DataError(f"None of the videos of the file is here. {' '.join(_unknown(unknown))}")
         desk.apply(contents, "Import")
     if kept:
-        some = ", ".join(kept[:5])
-        notes = [*notes, f"{len(kept)} videos have actions already and were left as they are: {some}."]
+        notes = [*notes, f"Videos that have actions already, left as they are: {_some(kept)}."]
     count = sum(len(content.segments) for content in contents.values())
     return _answer(count, len(contents), len(kept), [*notes, *_unknown(unknown)])
 
@@ -275,8 +275,11 @@ def _imported(video: VideoAnnotation, before: Content, prefix: str) -> Content:
 def _unknown(video_ids: list[str]) -> list[str]:
     if not video_ids:
         return []
-    some = ", ".join(map(shown, video_ids[:5]))
-    return [f"{len(video_ids)} videos of the file are not in this folder and were left out: {some}."]
+    return [f"Videos of the file that are not in this folder, left out: {_some(list(map(shown, video_ids)))}."]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _answer(segments: int, videos: int, kept: int, notes: list[str]) -> dict[str, Any]:
