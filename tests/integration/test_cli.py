@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import lofi_tal.planning.measure
 from lofi_tal.cli.app import app
+from lofi_tal.cli.common import command_line
 from lofi_tal.cli.plan import plan
 from lofi_tal.config import make_recipe
 from lofi_tal.recipes.writing import save_recipe
@@ -184,6 +185,11 @@ def test_missing_paths_are_named(tmp_path):
         assert "Traceback" not in result.stderr
 
 
+def test_a_recorded_command_starts_with_lofi_however_it_was_started(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/there/lofi_tal/cli/__main__.py", "compare", "a b", "c"])
+    assert command_line() == "lofi compare 'a b' c"
+
+
 def test_importing_the_package_is_light():
     code = "import sys, lofi_tal; assert not {'torch', 'av', 'matplotlib', 'lightning_fabric'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -204,7 +210,12 @@ def test_evaluate_shows_recall_errors_and_intervals_and_writes_a_page(finished_r
     assert {"proposals", "diagnosis", "bootstrap"} <= document.keys()
     difference = document["average_mAP"] - results[0].scores["fused"]["average_mAP"]
     assert document["bootstrap"]["average_mAP"]["value"] == pytest.approx(difference)
-    assert page.read_text().count("<svg") == 10
+    text = page.read_text()
+    assert text.count("<svg") == 10
+    warning = document["bootstrap"]["warning"]
+    assert f"Do not trust the intervals: they are over {document['videos']} videos" in warning
+    for said in (" ".join(result.stderr.split()), text, (pipeline.output / "report.html").read_text()):
+        assert warning in said
 
 
 def test_evaluate_names_the_videos_that_were_left_out(finished_run, tmp_path):

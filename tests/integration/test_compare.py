@@ -45,7 +45,7 @@ def compared(*arguments, status=0):
 
 def test_the_arms_of_one_run_have_the_figures_of_its_report_three_ways(finished_run, tmp_path):
     run, results = finished_run
-    got, _ = compared(run.output, "--output", tmp_path / "page.html")
+    got, said = compared(run.output, "--output", tmp_path / "page.html")
     for result, system in zip(results, got["systems"], strict=True):
         assert system["name"].endswith(f":{result.arm}")
         for way in ("fused", "agnostic", "oracle"):
@@ -54,6 +54,10 @@ def test_the_arms_of_one_run_have_the_figures_of_its_report_three_ways(finished_
     assert [cost is None for cost in got["stages"]["lofi"]] == [True, False], "the baseline has no stage 2"
     page = (tmp_path / "page.html").read_text()
     assert "Fixed and broken" in page
+    (few,) = got["notes"]
+    assert "Do not trust the intervals" in few
+    assert few in " ".join(said.split())
+    assert few in page
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"], "one file"
     assert "http" not in page.replace("http://www.w3.org", "")
 

@@ -7,7 +7,7 @@ import pytest
 
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation import bootstrap_detections, evaluate_detections
-from lofi_tal.evaluation.bootstrap import weighted_map
+from lofi_tal.evaluation.bootstrap import few_videos_warning, weighted_map
 from lofi_tal.evaluation.detection import match_detections
 from lofi_tal.evaluation.documents import load_detections, load_ground_truth
 
@@ -90,3 +90,10 @@ def test_no_interval_of_map_goes_below_zero_but_that_of_a_difference_may():
     assert bootstrap_detections({"database": database}, found, baseline=found, replicates=200).average_mAP.low == 0
     worse = bootstrap_detections({"database": database}, {"results": {}}, baseline=found, replicates=200)
     assert worse.average_mAP.low < -0.5
+
+
+def test_intervals_over_few_videos_say_that_they_are_not_to_be_trusted():
+    few, enough = (bootstrap_detections(*make_case(0, videos=videos), replicates=10) for videos in (9, 10))
+    assert "over 9 videos, and with fewer than 10" in few.to_json()["warning"]
+    assert enough.warning is enough.to_json()["warning"] is None
+    assert "over 1 video," in few_videos_warning(1)

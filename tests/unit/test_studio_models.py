@@ -338,6 +338,21 @@ def test_one_detection_at_a_time_which_the_studio_names_when_it_ends(folder, ope
     assert wait_for(client, job["id"])["state"] == "stopped"
 
 
+def test_a_found_action_with_another_class_is_doubled_as_in_the_report_and_all_but_missed_ones_have_scores(
+    folder, open_studio
+):
+    rows = [(0, 2, "run", 0.9), (0.1, 2, "jump", 0.8), (7, 11, "jump", 0.7), (14, 15, "run", 0.6)]
+    start, end, label, score = zip(*rows, strict=True)
+    make_run(folder / "runs" / "first", [Segments("d", start, end, label, score)])
+    found = open_studio().get("/api/runs/runs/first/mistakes").json()
+    (video,) = found["videos"]
+    (twice,) = video["doubled"]
+    assert (twice["label"], twice["truth"]["label"]) == ("jump", "run")
+    assert {kind: [one["score"] for one in video[kind]] for kind, count in found["counts"].items() if count} == {
+        "doubled": [0.8], "misplaced": [0.7], "false": [0.6]
+    }  # fmt: skip
+
+
 def test_mistakes_of_a_run_are_those_by_the_labels_as_they_are_now(folder, open_studio):
     rows = [(0, 2, "run", 0.9), (0.1, 2, "run", 0.8), (5, 9, "run", 0.7), (14, 15, "run", 0.6), (16, 17, "run", 0.1)]
     start, end, label, score = zip(*rows, strict=True)

@@ -39,8 +39,7 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
         rows,
     )
     if intervals is not None:
-        better = f"; above 0 in {percent(intervals.positive)} % of them" if difference else ""
-        say(f"Intervals: {intervals.replicates} draws of the videos{better}.")
+        _say_draws(intervals, difference=difference)
     if result.ambiguous_parts is not None:
         say(
             f"{result.ambiguous_parts} ambiguous parts: detections that match nothing and overlap one of them are left "
@@ -61,6 +60,14 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
         say(f"Detections of classes that the subset lacks do not count: {names}")
     silent = [label for label, one in result.per_class.items() if not one.detections]
     _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
+
+
+def _say_draws(intervals: BootstrapResult, *, difference: bool) -> None:
+    """Say what the intervals are of, and if they are not to be trusted."""
+    better = f"; above 0 in {percent(intervals.positive)} % of them" if difference else ""
+    say(f"Intervals: {intervals.replicates} draws of the videos{better}.")
+    if intervals.warning is not None:
+        complain(intervals.warning)
 
 
 def show_floors(floors: Floors) -> None:

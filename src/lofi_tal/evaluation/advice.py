@@ -133,6 +133,6 @@ def _doubles(mistakes: Mistakes, shown: int) -> Advice:
     return Advice(
         "double",
         count,
-        f"{count} of {shown} shown detections repeat an action that a better one has found.",
+        f"{count} of {shown} shown detections repeat, with its label or another, an action that another has found.",
         "Suppress overlaps harder: a smaller detect.sigma.",
     )

@@ -26,8 +26,24 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+FEWEST_VIDEOS = 10
+"""With fewer videos no interval is to be trusted. That of a mean of normal values, with a nominal 95 %, holds the true
+mean in 90 % of the cases with 10 videos, in 84 % with 5 and in 60 % with 2: the quantiles of the bootstrap lack both
+Student's t and the factor n / (n - 1) of the variance (Hesterberg, "What Teachers Should Know About the Bootstrap",
+2015)."""
+
 # Replicates that are weighed together: bounds the memory.
 _CHUNK = 100
+
+
+def few_videos_warning(videos: int) -> str | None:
+    """Return what to say beside intervals over so few videos; None with :data:`FEWEST_VIDEOS` or more."""
+    if videos >= FEWEST_VIDEOS:
+        return None
+    return (
+        f"Do not trust the intervals: they are over {videos} video{'' if videos == 1 else 's'}, and with fewer than "
+        f"{FEWEST_VIDEOS} they are too narrow, so a difference may be chance even if its interval does not hold 0."
+    )
 
 
 @dataclass(frozen=True)
@@ -78,10 +94,16 @@ class BootstrapResult:
     videos: int
     positive: float
 
+    @property
+    def warning(self) -> str | None:
+        """What to say beside the intervals if they are over too few videos."""
+        return few_videos_warning(self.videos)
+
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON-like dict."""
         return {
             **vars(self),
+            "warning": self.warning,
             "average_mAP": self.average_mAP.to_json(),
             "mAP": [interval.to_json() for interval in self.mAP],
             "tiou_thresholds": list(self.tiou_thresholds),

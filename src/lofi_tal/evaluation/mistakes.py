@@ -1,9 +1,9 @@
 """What is wrong with what a person is shown: wrong labels, boundaries, missed actions, false alarms, doubles.
 
 Shown detections that are right at the tIoU are taken away with their instances. What is left is matched without labels:
-a match has the *wrong label*. Of what then remains, a detection that overlaps an instance enough is a *double*; an
-instance that is overlapped by at least 0.1 has bad *boundaries*; one that is not is *missed*; a detection that overlaps
-none is a *false alarm*.
+a match has the *wrong label*. Of what then remains, a detection that overlaps an instance enough is a *double*, with
+that label or another, since another detection has the instance. An instance that is overlapped by at least 0.1 has bad
+*boundaries*; one that is not is *missed*; a detection that overlaps none is a *false alarm*.
 
 Legend: N shown detections, G instances, V videos, C classes.
 """
@@ -107,7 +107,7 @@ class Sorted:
         wrong: ``(N,)`` instance that a detection with the wrong label matches.
         near: ``(N,)`` instance that a detection, which is neither, overlaps most, with a tIoU of at least 0.1.
         alarm: ``(N,)`` whether a detection shows what is not there.
-        double: ``(N,)`` whether it shows an action again.
+        double: ``(N,)`` whether it shows again, with any label, an action that another detection has.
         state: ``(G,)`` as in :class:`Mistakes`.
         placed: ``(G,)`` detection with bad boundaries that overlaps the instance most, with its label.
     """

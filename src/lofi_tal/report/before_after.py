@@ -38,7 +38,7 @@ def write_before_after(
         intervals: Of each system's mAP on all videos.
         difference: Of the last system minus the first.
         threshold: Lowest score shown at first; without it the ten best are shown.
-        notes: Said below the video.
+        notes: Said below the video; that the videos are too few for intervals is added.
         report: A longer page to link to.
     """
     colours = {name: series_colour(i) for i, name in enumerate(detections)}
@@ -51,7 +51,8 @@ def write_before_after(
     )
     viewer = make_viewer(path, video=video, truth=truth, detections=detections, threshold=threshold, colours=colours)
     more = relative_url(report, path) if report else None
-    texts = {"title": title, "lead": lead, "video": video.stem, "notes": notes, "more": more}
+    said = [*notes, *filter(None, [difference.warning])]
+    texts = {"title": title, "lead": lead, "video": video.stem, "notes": said, "more": more}
     write_page(path, "before_after.html", tiles=tiles, viewer=viewer, **texts)
 
 

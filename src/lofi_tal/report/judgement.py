@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lofi_tal.evaluation import MISTAKES, Assessment
+from lofi_tal.evaluation.bootstrap import few_videos_warning
 from lofi_tal.report.content import Judgement
 from lofi_tal.report.tables import class_rates, confusion_table, rate_rows
 from lofi_tal.report.theme import Picture
@@ -33,6 +34,7 @@ def assessed_parts(one: Assessment) -> dict[str, Any]:
         "chosen_here": one.chosen_here,
         "confidence": round(100 * one.point.confidence),
         "replicates": one.point.replicates,
+        "warning": few_videos_warning(one.point.videos),
         "class_rates": class_rates(one),
         "unjudged": one.unjudged,
         "confusion": confusion_table(one.mistakes),

@@ -13,6 +13,7 @@ import numpy as np
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS, TIOU, GroundTruth, load_ground_truth
 from lofi_tal.evaluation.arrays import restricted
+from lofi_tal.evaluation.bootstrap import few_videos_warning
 from lofi_tal.evaluation.comparison import Candidate, Comparison, compare
 from lofi_tal.files import hash_file, with_home
 from lofi_tal.run.saved import STAGES, Saved, StageCost, arms_in, choose_arm, find_source, read_file, read_saved
@@ -132,7 +133,7 @@ def compare_runs(
         dropped,
         differing([one.recipe for one in sources]),
         differing([one.environment for one in sources]),
-        (*(note for one in sources for note in one.notes), *_notes(sources, used, common)),
+        (*_notes(sources, used, common), *(note for one in sources for note in one.notes)),
     )  # fmt: skip
 
 
@@ -276,8 +277,9 @@ def _candidate(one: Saved, dropped: Mapping[str, str]) -> Candidate:
 
 
 def _notes(sources: Sequence[Saved], used: Path, common: GroundTruth) -> list[str]:
-    """Return what differs between what the runs were evaluated against and what they are compared on."""
-    now, notes = hash_file(used), []
+    """Return why intervals are not to be trusted, and what differs from what the runs were evaluated against."""
+    few = few_videos_warning(len(common.videos))
+    now, notes = hash_file(used), [] if few is None else [few]
     for one in sources:
         if one.truth_hash and one.truth_hash != now:
             changed = _relabelled(one, common)

@@ -27,9 +27,10 @@ class VideoLabels:
 def mistakes_of(detections: Sequence[Segments], shown: Shown, labels: Iterable[VideoLabels]) -> dict[str, Any]:
     """Return what is wrong with what a run shows, video by video, by the labels as they are now.
 
-    The kinds are those of :mod:`lofi_tal.evaluation.mistakes`: *missed* actions; *doubled*, *mislabelled* and *false*
-    detections; *misplaced* ones overlap their action by 0.1 to 0.5. A detection that overlaps an action with another
-    label by less than 0.5 is none of these: its action counts as missed.
+    The kinds are those of :mod:`lofi_tal.evaluation.mistakes`: *missed* actions; *mislabelled* and *false* detections;
+    *misplaced* ones overlap their action by 0.1 to 0.5; a *doubled* one overlaps, with its label or another, an action
+    that another detection has. One that overlaps an action with another label by less than 0.5 is none of these: its
+    action counts as missed. Each has its score; a missed action has none (None).
 
     Args:
         detections: Of the evaluated videos.

@@ -5,7 +5,7 @@ import { button, choice, command, field, input, notes, show, submit, tick } from
 
 const KINDS = {
   missed: "Missed: an action that was not found",
-  doubled: "Doubled: an action found a second time",
+  doubled: "Doubled: an action that another detection has found",
   mislabelled: "Mislabelled: the right time, another class",
   misplaced: "Misplaced: the right class, a poor place",
   false: "False: nothing is there",
