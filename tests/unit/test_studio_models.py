@@ -6,6 +6,7 @@ The commands are those of the project, but a script stands for ``lofi``: it writ
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -163,6 +164,15 @@ def test_drafts_come_in_after_a_restart_once_and_checked_videos_get_none(folder,
     third = open_studio()
     third.app.app.state.models.follower.look()
     assert third.get("/api/videos/a/entry").json()["drafts"] == [], "what was rejected does not come back"
+
+
+def test_a_model_of_a_run_that_is_at_work_comes_after_those_of_finished_runs(folder, open_studio):
+    for when, name in enumerate(("first", "second", "third")):
+        os.utime(make_run(folder / "runs" / name) / "recipe.yaml", (when, when))
+    (folder / "runs" / "third" / "arms" / "features").mkdir()  # begun
+    given = open_studio(model=folder / "runs" / "third")
+    assert open_studio().get("/api/models").json() == ["runs/second", "runs/first", "runs/third"]
+    assert given.get("/api/models").json()[0] == str(folder / "runs" / "third")
 
 
 def test_training_is_checked_first_and_runs_check_init_and_run(folder, open_studio):

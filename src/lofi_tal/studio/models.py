@@ -53,11 +53,12 @@ class ModelSide:
         return [job for job in self.jobs.all() if job.state == "running"]
 
     def models(self) -> dict[str, Path]:
-        """Return the models that can detect, by name: the one given at the start first, then those of runs."""
+        """Return the models that can detect, by name: the one given at the start, those of finished runs, the rest."""
         found = {}
         if self.desk.model is not None and holds_model(find_model(self.desk.model)):
             found[str(self.desk.model)] = self.desk.model.resolve()
-        return found | {run.name: run.path for run in self.runs().values() if run.has_model}
+        runs = sorted((run for run in self.runs().values() if run.has_model), key=lambda run: not run.finished)
+        return found | {run.name: run.path for run in runs}
 
     def runs(self) -> dict[str, RunFacts]:
         """Return the runs beside the labels and the videos, the latest first."""
