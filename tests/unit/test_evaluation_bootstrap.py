@@ -92,6 +92,17 @@ def test_no_interval_of_map_goes_below_zero_but_that_of_a_difference_may():
     assert worse.average_mAP.low < -0.5
 
 
+def test_no_interval_of_map_goes_above_one():
+    """The figure is 0.9, and the mean of draws, of which some lack the video with all that is found, is less."""
+    rows = [{"label": "run", "segment": [20 * i, 20 * i + 10]} for i in range(9)]
+    database = {"v0": {"subset": "validation", "annotations": rows}}
+    database["v1"] = {"subset": "validation", "annotations": rows[:1]}
+    found = {"results": {"v0": [{**one, "score": 0.9} for one in rows]}}
+    result = bootstrap_detections({"database": database}, found, replicates=200)
+    assert result.average_mAP.value == pytest.approx(0.9)
+    assert [one.high for one in (*result.mAP, result.average_mAP)] == [1.0] * 11
+
+
 def test_intervals_over_few_videos_say_that_they_are_not_to_be_trusted():
     few, enough = (bootstrap_detections(*make_case(0, videos=videos), replicates=10) for videos in (9, 10))
     assert "over 9 videos, and with fewer than 10" in few.to_json()["warning"]

@@ -186,8 +186,8 @@ def of_replicates(
     least = -1.0 if difference else 0.0
     average = samples.mean(axis=1)
     return BootstrapResult(
-        average_mAP=_interval(float(value.mean()), average, confidence, least),
-        mAP=tuple(_interval(float(v), s, confidence, least) for v, s in zip(value, samples.T, strict=True)),
+        average_mAP=_interval(float(value.mean()), average, confidence, least, 1.0),
+        mAP=tuple(_interval(float(v), s, confidence, least, 1.0) for v, s in zip(value, samples.T, strict=True)),
         tiou_thresholds=tuple(matched.thresholds.tolist()),
         confidence=confidence,
         replicates=len(samples),
@@ -271,7 +271,9 @@ def class_intervals(
     found = {}
     for label, column, value in zip(matched.truth.labels, samples.T, values, strict=True):
         draws = column[np.isfinite(column)]
-        found[label] = _interval(value, draws, confidence) if len(draws) > 1 else Interval(value, 0.0, 1.0, 0.0)
+        found[label] = (
+            _interval(value, draws, confidence, 0.0, 1.0) if len(draws) > 1 else Interval(value, 0.0, 1.0, 0.0)
+        )
     return found
 
 
@@ -316,7 +318,9 @@ def _difference(values: list[Floats]) -> Floats:
     return values[0] if len(values) == 1 else values[0] - values[1]
 
 
-def _interval(value: float, samples: Floats, confidence: float, least: float = -math.inf) -> Interval:
+def _interval(
+    value: float, samples: Floats, confidence: float, least: float = -math.inf, most: float = math.inf
+) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, [tail, 1 - tail])
-    return Interval(value, max(least, float(low)), float(high), float(samples.std(ddof=1)))
+    return Interval(value, max(least, float(low)), min(most, float(high)), float(samples.std(ddof=1)))
