@@ -216,6 +216,10 @@ def _split_and_train(studio, page, benchmark_set):
 def _see_the_errors(page):
     """Go from the list of errors to the place of one."""
     page.get_by_role("button", name="See the errors").click()
+    page.wait_for_selector(".mistakes tbody .has-case")
+    page.get_by_label("Order", exact=True).select_option("score")
+    scores = [float(text or -1) for text in page.locator(".mistakes tbody td:nth-child(6)").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
     first = page.wait_for_selector(".mistakes tbody .has-case")
     video = first.query_selector("button").inner_text()
     first.query_selector("button").click()

@@ -266,31 +266,31 @@ export class Training {
     }
     if (!current()) return;
     const kind = choice([["", "every kind"], ...Object.keys(KINDS).map((key) => [key, `${key} (${found.counts?.[key] ?? "?"})`])], "");
+    const order = choice([["video", "video by video"], ["score", "highest scores first"]], "video");
     const box = make("div", "scroll mistakes card");
-    const draw = () => box.replaceChildren(this.#table(name, found, kind.value));
-    kind.addEventListener("change", draw);
+    const draw = () => box.replaceChildren(this.#table(name, found, kind.value, order.value));
+    for (const node of [kind, order]) node.addEventListener("change", draw);
     draw();
     const hint = make("p", "muted", Object.values(KINDS).join(" · "));
-    this.detail.replaceChildren(make("h3", "", `Errors of ${name}`), field("Show", kind), hint, box);
+    this.detail.replaceChildren(make("h3", "", `Errors of ${name}`), field("Show", kind), field("Order", order), hint, box);
     this.detail.scrollIntoView({ block: "start" });
   }
 
-  #table(run, found, kind) {
+  #table(run, found, kind, order) {
     const table = make("table");
     table.append(headRow(["Video", "Kind", "Class", "From", "To", "Score", "Label"], [3, 4, 5]));
     const body = table.appendChild(make("tbody"));
-    for (const video of found.videos) {
-      const list = mistakesOf(video).filter((one) => !kind || one.kind === kind);
-      for (const one of list) {
-        const row = make("tr", "has-case");
-        const go = button(video.id, () => this.#jump(run, found, video.id, one), "link");
-        const cell = make("td", "text");
-        cell.append(go);
-        const truth = one.truth ? `${one.truth.label}, ${clock(one.truth.start)} – ${clock(one.truth.end)}` : "";
-        row.append(cell, make("td", "", one.kind), make("td", "text", one.label), make("td", "number", clock(one.start)), make("td", "number", clock(one.end)), make("td", "number", one.score === null ? "" : one.score.toFixed(3)), make("td", "text", truth));
-        row.addEventListener("click", (event) => { if (event.target !== go) go.click(); });
-        body.append(row);
-      }
+    const all = found.videos.flatMap((video) => mistakesOf(video).map((one) => [video.id, one])).filter(([, one]) => !kind || one.kind === kind);
+    if (order === "score") all.sort(([, a], [, b]) => (b.score ?? -1) - (a.score ?? -1)); // what was missed has none
+    for (const [id, one] of all) {
+      const row = make("tr", "has-case");
+      const go = button(id, () => this.#jump(run, found, id, one), "link");
+      const cell = make("td", "text");
+      cell.append(go);
+      const truth = one.truth ? `${one.truth.label}, ${clock(one.truth.start)} – ${clock(one.truth.end)}` : "";
+      row.append(cell, make("td", "", one.kind), make("td", "text", one.label), make("td", "number", clock(one.start)), make("td", "number", clock(one.end)), make("td", "number", one.score === null ? "" : one.score.toFixed(3)), make("td", "text", truth));
+      row.addEventListener("click", (event) => { if (event.target !== go) go.click(); });
+      body.append(row);
     }
     if (!body.children.length) body.appendChild(make("tr")).append(Object.assign(make("td", "muted", "No error of this kind."), { colSpan: 7 }));
     return table;
