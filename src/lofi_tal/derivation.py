@@ -59,6 +59,11 @@ class Facts:
             return "narrow" in self.start.name or self.start.options.get("stem") == "compact"
         return not self.full_width
 
+    @property
+    def rate(self) -> float:
+        """Learning rate of AdamW, as the shipped recipes have it for such an encoder."""
+        return 1e-3 if self.full_width else 2e-3
+
 
 def warnings(facts: Facts, labels: Sequence[str]) -> list[str]:
     """Return what the owner of a small set should know before hours are spent.
@@ -167,13 +172,12 @@ def schedule(facts: Facts, reasons: dict[str, str]) -> dict[str, Any]:
         "15 epochs with AdamW, for 160 and 192 videos"
     )
     reasons["lofi.optimizer"] = "needs fewer steps than the paper's SGD on small sets"
-    rate = 1e-3 if facts.full_width else 2e-3
     reasons["lofi.lr"] = "of AdamW: 2e-3 suits the narrow encoder and 1e-3 the whole one in the shipped recipes"
     reasons["lofi.class_loss"] = (
         "off in the paper; on small sets the localisation loss alone lets the encoder forget what it sees: average mAP "
         "with own class scores 49.1 with it and 25.2 without on the embedded benchmark (`lofi init --trial` tries both)"
     )
-    adamw = {"epochs": epochs, "optimizer": "adamw", "lr": rate, "weight_decay": 0.02, "class_loss": 1.0}
+    adamw = {"epochs": epochs, "optimizer": "adamw", "lr": facts.rate, "weight_decay": 0.02, "class_loss": 1.0}
     if facts.start is not None:
         reasons["lofi.encoder_lr"] = "a good encoder has much to lose: 2e-4 was the best of three rates for one"
         adamw["encoder_lr"] = 2e-4
@@ -196,7 +200,7 @@ def pretrain(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
         "epochs": 12,
         "batch": 16,
         "optimizer": "adamw",
-        "lr": 1e-3 if facts.full_width else 2e-3,
+        "lr": facts.rate,
         "weight_decay": 0.02,
         "dropout": 0.2,
         "multi_scale": False,
@@ -217,7 +221,7 @@ def finetune(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:
         "epochs": int(np.clip(math.ceil(400 / max(1, steps)), 10, 60)),
         "batch": 16,
         "optimizer": "adamw",
-        "lr": 1e-3 if facts.full_width else 2e-3,
+        "lr": facts.rate,
         "weight_decay": 0.02,
         "dropout": 0.3,
     }

@@ -121,6 +121,20 @@ def label_by_keyboard(page, new_class):
     press(page, "o")
 
 
+def choose(page, video):
+    """Open a video from the list."""
+    page.click(f"#list .video >> text={video}")
+    opened(page, video)
+
+
+def label_one_more(page, new_class):
+    """Label as :func:`label_by_keyboard` does, and return how many actions there were."""
+    before = page.locator("#rows tbody tr").count()
+    label_by_keyboard(page, new_class)
+    rows(page, before + 1)
+    return before
+
+
 def import_file(page, path, kind):
     page.click("#open-import")
     page.set_input_files("#dialog input[type=file]", path)
@@ -255,8 +269,7 @@ def _export_and_import(studio, page, tmp_path):
     path = tmp_path / "label-studio.zip"  # tasks, and how Label Studio shows them
     export_file(page, "label-studio", path)
     assert any(name.endswith(".json") for name in ZipFile(path).namelist())
-    page.click("#list .video >> text=training_00000")
-    opened(page, "training_00000")
+    choose(page, "training_00000")
     count = len(wanted)
     rows(page, count)
     for left in range(count, 0, -1):
@@ -316,8 +329,7 @@ STEPS = """async () => {
 
 def test_a_step_shows_the_frame_of_its_time(open_page):
     page = open_page()
-    page.click("#list .video >> text=validation_00000")
-    opened(page, "validation_00000")
+    choose(page, "validation_00000")
     page.wait_for_function("() => document.getElementById('player').readyState >= 2")
     shown = page.evaluate(STEPS)
     assert [text.split()[0] for text, _ in shown] == ["0:00.100", "0:00.200", "0:00.300", "0:00.200"]
@@ -326,11 +338,8 @@ def test_a_step_shows_the_frame_of_its_time(open_page):
 
 def test_the_mouse_drags_an_edge_to_a_frame_and_overlapping_actions_have_rows(open_page):
     page = open_page()
-    page.click("#list .video >> text=validation_00001")
-    opened(page, "validation_00001")
-    before = page.locator("#rows tbody tr").count()
-    label_by_keyboard(page, "turn")
-    rows(page, before + 1)
+    choose(page, "validation_00001")
+    before = label_one_more(page, "turn")
     bar = page.locator(".segment.action.picked")
     box, area = bar.bounding_box(), page.locator(".area").bounding_box()
     middle = box["y"] + box["height"] / 2
@@ -354,8 +363,7 @@ def test_the_mouse_drags_an_edge_to_a_frame_and_overlapping_actions_have_rows(op
 
 def test_labels_with_html_stay_text(studio, open_page):
     page = open_page()
-    page.click("#list .video >> text=validation_00003")
-    opened(page, "validation_00003")
+    choose(page, "validation_00003")
     label_by_keyboard(page, HOSTILE)
     page.wait_for_function("text => document.querySelector('#rows tbody').textContent.includes(text)", arg=HOSTILE)
     press(page, "?")
@@ -412,11 +420,8 @@ def test_news_of_a_job_take_no_click_away(open_page):
 
 def test_times_are_typed_one_after_the_other_without_a_false_alarm(open_page):
     page = open_page()
-    page.click("#list .video >> text=training_00003")
-    opened(page, "training_00003")
-    before = page.locator("#rows tbody tr").count()
-    label_by_keyboard(page, "walk")
-    rows(page, before + 1)
+    choose(page, "training_00003")
+    label_one_more(page, "walk")
     press(page, "e")
     page.keyboard.type("1.52")  # beyond the end, which is typed next
     press(page, "Tab")
@@ -435,8 +440,7 @@ def test_times_are_typed_one_after_the_other_without_a_false_alarm(open_page):
 
 def test_the_last_frame_ends_with_the_video_and_an_action_needs_an_end(open_page):
     page = open_page()
-    page.click("#list .video >> text=training_00004")
-    opened(page, "training_00004")
+    choose(page, "training_00004")
     before = page.locator("#rows tbody tr").count()
     press(page, "End", "ArrowLeft", "i", "Enter")  # the start of the last frame
     assert "no end" in page.wait_for_selector("#toast").inner_text()
@@ -452,8 +456,7 @@ def test_the_last_frame_ends_with_the_video_and_an_action_needs_an_end(open_page
 
 def test_a_class_takes_a_letter_as_its_key_and_becomes_part_of_another(studio, open_page):
     page = open_page()
-    page.click("#list .video >> text=training_00005")
-    opened(page, "training_00005")
+    choose(page, "training_00005")
     before = page.locator("#rows tbody tr").count()
     press(page, "g")
     page.keyboard.type("jig")
@@ -491,8 +494,7 @@ def test_a_menu_used_with_the_mouse_gives_the_keys_back(open_page):
 def test_a_second_window_learns_of_a_change_and_nothing_of_it_is_overwritten(studio, open_page):
     first, second = open_page(), open_page()
     for page in (first, second):
-        page.click("#list .video >> text=validation_00002")
-        opened(page, "validation_00002")
+        choose(page, "validation_00002")
     before = first.locator("#rows tbody tr").count()
     label_by_keyboard(first, "hop")
     rows(first, before + 1)

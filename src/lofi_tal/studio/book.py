@@ -19,7 +19,7 @@ from lofi_tal.report.theme import series_colour
 from lofi_tal.studio.contents import Content
 from lofi_tal.studio.document import Document, Stamp, stamp_of, visible
 from lofi_tal.studio.journal import Journal
-from lofi_tal.studio.steps import Change, Classes, History, Replay, change_between, replayed, step_back
+from lofi_tal.studio.steps import Change, Classes, History, Replay, change_between, replayed, step_together
 
 Facts = Callable[[str], Mapping[str, float]]
 KEYS = "123456789"
@@ -163,7 +163,7 @@ class Book:
 
         A change that was made in several videos together is taken back in all that have not changed since.
         """
-        shared, contents = step_back(self.histories, self.contents, video_id, kind)
+        shared, contents = step_together(self.histories, self.contents, video_id, kind)
         before, after = self._renamed.get(shared, (None, None))[:: 1 if kind == "undo" else -1]
         more = {"classes": before} if after is not None and after == self.classes else {}
         try:

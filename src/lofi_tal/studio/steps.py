@@ -100,7 +100,7 @@ class History:
         return self.at < len(self.steps)
 
 
-def step_back(
+def step_together(
     histories: Mapping[str, History], contents: Mapping[str, Content], video_id: str, kind: str
 ) -> tuple[int, dict[str, Content]]:
     """Undo or redo the next change of a video in all that share it; return its number, 0 if none does, and contents."""

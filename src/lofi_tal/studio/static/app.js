@@ -221,7 +221,7 @@ export class App {
 
   split() {
     const at = this.here;
-    const least = this.player.fps > 0 ? 0.5 / this.player.fps : 1e-3; // an action of less than half a frame is a slip
+    const least = 0.5 / this.player.fps; // an action of less than half a frame is a slip
     const inside = (one) => one.start + least < at && at < one.end - least;
     const one = this.chosen.kind === "action" && inside(this.chosen.one) ? this.chosen.one : this.entry.segments.find(inside);
     if (!one) return this.toast("The playhead is in no action.");

@@ -1,7 +1,7 @@
 // Dialogs: keys, split, import, export, drafts of a model, a question, and a change that met another one.
 import { make } from "/static/shared.js";
-import { get, post, turns, videoPath } from "./api.js";
-import { button, choice, command, field, input, notes, show, submit, tick } from "./forms.js";
+import { get, post, videoPath } from "./api.js";
+import { button, choice, command, field, input, notes, previewing, show, submit, tick } from "./forms.js";
 import { KEYS, keyName } from "./keys.js";
 import { classKeys } from "./classes.js";
 
@@ -68,17 +68,13 @@ export function split(app) {
     app.toast(`${changed} videos have another subset now.`);
     await app.reload();
   });
-  const turn = turns();
-  const preview = async () => {
-    const newest = turn();
-    try {
-      await app.saver.settled();
-      const { changed, kept, command: line } = await post("/api/split", { ...body(), preview: true });
-      if (!newest()) return;
-      words.set(line);
-      said.textContent = `${changed} videos get another subset.${kept ? ` ${kept} stay where they are, since a run has them: what was trained on must not be evaluated.` : ""}`;
-    } catch (problem) { if (newest()) said.textContent = problem.message; }
-  };
+  const preview = previewing(async () => {
+    await app.saver.settled();
+    return post("/api/split", { ...body(), preview: true });
+  }, ({ changed, kept, command: line }) => {
+    words.set(line);
+    said.textContent = `${changed} videos get another subset.${kept ? ` ${kept} stay where they are, since a run has them: what was trained on must not be evaluated.` : ""}`;
+  }, (problem) => { said.textContent = problem.message; });
   for (const node of [share, seed, keep]) node.addEventListener("change", preview);
   form.with(field("Training, per cent of the videos", share), field("Random seed", seed, "The same seed gives the same split."), keepLabel, said, words);
   const dialog = show("dialog", "Split into training and validation", make("p", "", "Labelled videos get a subset, so that both have every class, as far as that is possible. You can change a video's subset by hand afterwards."), form);
@@ -161,14 +157,9 @@ export async function drafts(app) {
     form.querySelector(".strong").disabled = true;
     form.with(make("p", "notice", "There is no model yet. Train one under “Train and look”, or start with --model RUN. You can also import detections as drafts."));
   }
-  const turn = turns();
-  const preview = async () => {
-    const newest = turn();
-    try {
-      const answer = await post("/api/drafts", { ...body(), preview: true });
-      if (answer.command && newest()) words.set(answer.command);
-    } catch { /* the button says it */ }
-  };
+  const preview = previewing(
+    () => post("/api/drafts", { ...body(), preview: true }),
+    (answer) => { if (answer.command) words.set(answer.command); }); // of an error the button tells
   if (models.length) {
     for (const node of [model, which, threshold]) node.addEventListener("change", preview);
     preview();

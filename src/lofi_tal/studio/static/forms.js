@@ -1,5 +1,6 @@
 // The parts of dialogs: every text is set as text, and one dialog is open at a time.
 import { make } from "/static/shared.js";
+import { turns } from "./api.js";
 
 export function button(text, act, name = "") {
   const node = make("button", name, text);
@@ -58,6 +59,18 @@ export function tick(text, checked = false) {
   const label = make("label", "every");
   label.append(node, ` ${text}`);
   return [label, node];
+}
+
+// Returns what asks the server what would be done, and shows the answer unless it was asked anew meanwhile.
+export function previewing(ask, answered, refused = () => {}) {
+  const turn = turns();
+  return async () => {
+    const newest = turn();
+    try {
+      const answer = await ask();
+      if (newest()) answered(answer);
+    } catch (problem) { if (newest()) refused(problem); }
+  };
 }
 
 // A command that does the same, to copy.

@@ -1,7 +1,7 @@
 // Train and look: jobs with their progress, runs side by side, and what a run got wrong, video by video.
 import { clock, make } from "/static/shared.js";
 import { get, inOrder, post, turns } from "./api.js";
-import { button, choice, command, field, input, notes, show, submit, tick } from "./forms.js";
+import { button, choice, command, field, input, notes, previewing, show, submit, tick } from "./forms.js";
 
 const KINDS = {
   missed: "Missed: an action that was not found",
@@ -74,16 +74,10 @@ export class Training {
     const words = command(this.app.state.commands?.run || "");
     const found = make("div", "said");
     const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(from.value ? { from: from.value } : {}), ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
-    const turn = turns();
-    const preview = async () => {
-      const newest = turn();
-      try {
-        const answer = await post("/api/jobs", { ...body(), preview: true });
-        if (!newest()) return;
-        words.set(answer.command);
-        found.replaceChildren(notes(answer.notes || []));
-      } catch (problem) { if (newest()) found.replaceChildren(make("p", "notice", problem.message)); }
-    };
+    const preview = previewing(() => post("/api/jobs", { ...body(), preview: true }), (answer) => {
+      words.set(answer.command);
+      found.replaceChildren(notes(answer.notes || []));
+    }, (problem) => found.replaceChildren(make("p", "notice", problem.message)));
     const form = submit("Start training", async () => {
       await this.app.saver.settled();
       const job = await post("/api/jobs", body());
