@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 import pytest
 from conftest import STAGES, assert_same_training
 
 from lofi_tal.recipes.writing import save_recipe
+from tests.waiting import until
 
 ADDRESSES = "10.213.77.1", "10.213.77.2"
 # `lofi` that writes a checkpoint after every step
@@ -129,13 +129,6 @@ def ends(processes, timeout=200):
 
 def messages(text):
     return [line for line in text.splitlines() if line.startswith("lofi: ")]
-
-
-def until(condition, seconds=120):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.1)
 
 
 def test_two_hosts_give_the_losses_and_weights_of_one(hosts, recipe_file, one_process, tmp_path):

@@ -29,6 +29,7 @@ from lofi_tal.reproduce import ROWS, Runner, open_base
 from lofi_tal.reproduce.results import REPLICATES, read_result, result_path, unpack
 from lofi_tal.run.training import Training
 from tests.tiny import SETTINGS
+from tests.waiting import until
 
 QUICK = ("pretrain.epochs=1", "lofi.epochs=1", "head.lrs=[1e-3]", "head.epochs=1", "classifier.epochs=1")
 PICKED = [ROWS[name] for name in ("motion", "acp", "long", "bmn_acp")]
@@ -199,9 +200,7 @@ def test_a_signal_to_the_whole_group_interrupts_a_row_and_does_not_fail_it(base_
     options = ["--data", "tiny.yaml", "--rows", "acp", "--seeds", "1", "--out", "out", "--device", "cpu", "-q"]
     command = [sys.executable, "-m", "lofi_tal.cli", "reproduce", *options]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not any((tmp_path / "out").glob("shared/pretrain-*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: any((tmp_path / "out").glob("shared/pretrain-*/metrics.jsonl")))
     time.sleep(0.5)  # now it trains
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate()

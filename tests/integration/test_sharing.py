@@ -19,9 +19,9 @@ from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 from lofi_tal.video import VideoManifest
 
-# a slow extraction that says when it begins: what is killed is at work
+# an extraction that says when it begins a video and waits to be told to go on: what is killed is at work
 WORKER = """
-import os, sys, time
+import sys, time
 from pathlib import Path
 from lofi_tal.run import Run
 from lofi_tal.recipes import load_recipe
@@ -31,7 +31,8 @@ encode = extract.encode_snippets
 
 def slowly(*arguments, **named):
     print("at work", flush=True)
-    time.sleep(float(os.environ["SLOWNESS"]))
+    if sys.stdin.readline():  # its end means: do not wait any more
+        time.sleep(0.2)
     return encode(*arguments, **named)
 
 extract.encode_snippets = slowly
@@ -73,16 +74,20 @@ def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
     run, recipe, features, before = run_copy
     chance = random.Random(0)
 
-    def start(slowness=0.3):
+    def start():
         command = [sys.executable, "-c", WORKER, str(recipe), str(run)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "SLOWNESS": str(slowness)}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     seen = set()
-    for _ in range(5):  # two at a time, which see each other's leases
+    for _ in range(5):  # two at a time, which see each other's leases; each ends one of 12 videos at most
         workers = [start(), start()]
         for worker in workers:
             assert worker.stdout.readline() == "at work\n"
+        for worker in workers:
+            worker.stdin.write("go on\n")
+            worker.stdin.flush()
+        for worker in workers:
             time.sleep(chance.uniform(0, 0.4))
             worker.kill()
             assert worker.wait(60) == -signal.SIGKILL
@@ -90,7 +95,9 @@ def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
         assert now >= seen
         seen = now
     assert seen < before.keys()
-    workers = [start(0.0), start(0.0)]
+    workers = [start(), start()]
+    for worker in workers:
+        worker.stdin.close()
     for worker in workers:
         worker.stdout.read()
         assert worker.wait(120) == 0

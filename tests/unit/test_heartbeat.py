@@ -12,6 +12,7 @@ from torch.distributed import HashStore
 from lofi_tal.errors import LofiError
 from lofi_tal.runtime import heartbeat
 from lofi_tal.runtime.heartbeat import Heartbeat, lost_contact
+from tests.waiting import until
 
 
 class Silent:
@@ -52,7 +53,7 @@ def test_living_processes_hear_nothing():
 def test_a_process_that_falls_silent_is_named_once():
     both, _, told = two()
     both[1]._over.set()  # it dies: no word of farewell
-    time.sleep(1.5)
+    until(lambda: told[0])
     assert len(told[0]) == 1
     assert told[0][0].startswith("Process 1 on ")
     both[0].end()
@@ -69,7 +70,7 @@ def test_a_process_that_leaves_is_not_missed():
 def test_a_meeting_place_that_does_not_answer_is_said():
     both, stores, told = two()
     stores[0].silent.set()
-    time.sleep(1.5)
+    until(lambda: told[0])
     assert len(told[0]) == 1
     assert "meet is silent" in told[0][0]
     for one in both:
@@ -77,9 +78,9 @@ def test_a_meeting_place_that_does_not_answer_is_said():
 
 
 def test_a_process_that_fails_is_named_soon():
-    both, _, told = two(6.0)
+    both, _, told = two(3.0)
     both[1].end("failed")
-    time.sleep(5.5)
+    until(lambda: told[0])
     assert len(told[0]) == 1
     assert "has failed" in told[0][0]
     both[0].end()
@@ -88,19 +89,22 @@ def test_a_process_that_fails_is_named_soon():
 def test_a_process_that_was_stopped_does_not_end_the_run(tmp_path):
     """SIGSTOP and SIGCONT, as a scheduler that suspends a job sends them."""
     program = (
-        "import threading, time; from torch.distributed import HashStore;"
+        "import sys; from torch.distributed import HashStore;"
         "from lofi_tal.runtime.heartbeat import Heartbeat;"
         "store = HashStore();"
         "both = [Heartbeat(store, r, 2, silence=1.0, lost=lambda *told: print(told, flush=True)) for r in (0, 1)];"
-        "[one.start() for one in both]; print('beating', flush=True); time.sleep(6); [one.end() for one in both]"
+        "[one.start() for one in both]; print('beating', flush=True); sys.stdin.readline(); [one.end() for one in both]"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "beating\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGSTOP)
     time.sleep(2.5)
     process.send_signal(signal.SIGCONT)
-    assert process.communicate(timeout=30)[0] == ""
+    time.sleep(1.5)  # a false alarm would come now
+    assert process.communicate("end\n", timeout=120)[0] == ""
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan"])

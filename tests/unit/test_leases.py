@@ -14,6 +14,7 @@ import pytest
 from lofi_tal.errors import LofiError
 from lofi_tal.lease_files import LeaseFiles, this_process
 from lofi_tal.leases import Leases
+from tests.waiting import until
 
 ITEMS = [f"item {number}" for number in range(12)]
 
@@ -115,8 +116,7 @@ def test_signs_of_life_are_shown(tmp_path):
     with Leases(tmp_path, 0.2) as leases:
         assert leases.take("a")
         before = leases.held["a"][0].stat().st_mtime_ns
-        time.sleep(0.3)
-        assert leases.held["a"][0].stat().st_mtime_ns > before
+        until(lambda: leases.held["a"][0].stat().st_mtime_ns > before)
 
 
 def test_failures_are_known_to_all_and_tried_again_by_the_next(tmp_path):

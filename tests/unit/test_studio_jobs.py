@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -16,6 +15,7 @@ from lofi_tal.files import read_json, write_json
 from lofi_tal.processes import born, is_gone, machine
 from lofi_tal.studio.jobs import Jobs, UnknownJobError
 from lofi_tal.studio.keeper import JOB, LOG, STATE
+from tests.waiting import until
 
 SCRIPT = """
 import sys, time
@@ -35,15 +35,8 @@ sys.exit(int(rest[0]) if rest else 0)
 PROGRAM = (sys.executable, "-S", "-c", SCRIPT)
 
 
-def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come true"
-        time.sleep(0.02)
-
-
 def ended(jobs: Jobs, name: str):
-    wait_for(lambda: jobs.get(name).state != "running")
+    until(lambda: jobs.get(name).state != "running")
     return jobs.get(name)
 
 
@@ -92,7 +85,7 @@ def test_a_failure_ends_the_job_with_its_reason_and_lost_videos_do_not(jobs):
 
 def test_stopping_interrupts_the_command_as_ctrl_c_does(jobs):
     job = jobs.start("train", [["wait"], ["never"]])
-    wait_for(lambda: at_work(jobs, job.id))
+    until(lambda: at_work(jobs, job.id))
     jobs.stop(job.id)
     assert ended(jobs, job.id).state == "stopped"
     assert jobs.log(job.id)[0].endswith("ended in order\n")
@@ -109,7 +102,7 @@ def test_a_job_is_found_again_after_the_server_was_killed(jobs):
     command = [sys.executable, "-c", code, str(jobs.folder), *PROGRAM]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         name = server.stdout.readline().strip()
-        wait_for(lambda: at_work(jobs, name))
+        until(lambda: at_work(jobs, name))
         server.kill()
     again = jobs.get(name)
     assert again.state == "running"
@@ -121,7 +114,7 @@ def test_a_job_is_found_again_after_the_server_was_killed(jobs):
 
 def test_a_job_whose_processes_vanished_is_lost(jobs):
     job = jobs.start("train", [["wait"]])
-    wait_for(lambda: at_work(jobs, job.id) and (job.folder / STATE).exists())
+    until(lambda: at_work(jobs, job.id) and (job.folder / STATE).exists())
     said = read_json(job.folder / STATE)
     os.kill(said["holder"]["pid"], signal.SIGKILL)
     jobs._keepers[job.id].wait()
@@ -155,11 +148,11 @@ def test_a_command_that_does_not_end_when_it_is_asked_to_is_killed_with_its_chil
     write_json(tmp_path / JOB, {"commands": [[]]})
     command = [sys.executable, "-c", keep, str(tmp_path), sys.executable, "-S", "-c", stubborn]
     with subprocess.Popen(command) as keeper:
-        wait_for(lambda: (tmp_path / LOG).exists() and (tmp_path / LOG).read_text().count("child") == 2)
+        until(lambda: (tmp_path / LOG).exists() and (tmp_path / LOG).read_text().count("child") == 2)
         child = max(int(line.split()[1]) for line in (tmp_path / LOG).read_text().splitlines()[1:])
         keeper.terminate()
     assert read_json(tmp_path / STATE)["state"] == "stopped"
-    wait_for(lambda: is_gone({**GONE, "pid": child, "born": ""}))
+    until(lambda: is_gone({**GONE, "pid": child, "born": ""}))
 
 
 def test_restarts_other_machines_and_jobs_that_never_began(made_by_hand):

@@ -9,7 +9,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.jobs import Jobs
 from lofi_tal.studio.models import ModelSide
 from lofi_tal.studio.server import _say_goodbye
+from tests.waiting import until
 
 LOFI = """
 import json, sys
@@ -95,26 +95,26 @@ def post(client, path, **body):
 
 
 def wait_for(client, name):
-    until = time.monotonic() + 20
-    while (job := client.get(f"/api/jobs/{name}").json())["state"] == "running":
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    return job
+    def job():
+        return client.get(f"/api/jobs/{name}").json()
+
+    until(lambda: job()["state"] != "running")
+    return job()
 
 
-def wait_until(client, name, text):
-    until = time.monotonic() + 20
-    while (said := client.get(f"/api/jobs/{name}").json()["text"]) != text:
-        assert time.monotonic() < until, said
-        time.sleep(0.02)
+def wait_for_text(client, name, text):
+    def said():
+        return client.get(f"/api/jobs/{name}").json()["text"]
+
+    until(lambda: said() == text, told=said)
 
 
 def drafts_in(client, video_id, count):
-    until = time.monotonic() + 20
-    while len(found := client.get(f"/api/videos/{video_id}/entry").json()["drafts"]) != count:
-        assert time.monotonic() < until, found
-        time.sleep(0.02)
-    return found
+    def found():
+        return client.get(f"/api/videos/{video_id}/entry").json()["drafts"]
+
+    until(lambda: len(found()) == count, told=found)
+    return found()
 
 
 def test_a_model_drafts_and_says_what_to_look_at_next(folder, open_studio):
@@ -135,9 +135,9 @@ def test_a_model_drafts_and_says_what_to_look_at_next(folder, open_studio):
     assert draft["source"] == "model:runs/first", "the model shows what scores 0.25"
     assert (draft["start"], draft["end"], draft["label"], draft["score"]) == (0, 1, "run", 0.9)
     drafts_in(client, "c", 1)
-    wait_until(client, job["id"], "done: 3 drafts in 3 videos")
+    wait_for_text(client, job["id"], "done: 3 drafts in 3 videos")
     unsure = post(client, "/api/drafts", videos=["a"], threshold=0.99).json()["id"]
-    wait_until(
+    wait_for_text(
         client, unsure, "done: no draft in 1 video, for the model is not sure enough; give a lowest score, such as 0.1"
     )
     post(client, "/api/drafts", videos=["a"])
