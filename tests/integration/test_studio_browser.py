@@ -207,6 +207,7 @@ def _split_and_train(studio, page, benchmark_set):
     text = import_file(page, benchmark_set.annotations, "labels")
     assert re.search(r"\d+ actions in \d+ videos", text)
     page.click("#open-split")
+    page.wait_for_function("() => /Then there are: .*validation/.test(document.querySelector('.said').textContent)")
     page.get_by_role("button", name="Split", exact=True).click()
     page.wait_for_function("() => !document.getElementById('dialog').open")
     recipe = demo_recipe(benchmark_set, seed=0, overrides=(*SETTINGS, *QUICK))
@@ -216,7 +217,9 @@ def _split_and_train(studio, page, benchmark_set):
     page.get_by_label("Name of the run").fill("first")
     page.get_by_label("Recipe").fill("quick.yaml")
     page.get_by_label("train even if").check()
-    page.wait_for_function("() => document.querySelector('#runs code').textContent.includes('quick.yaml')")
+    page.get_by_label("learn from checked videos").check()
+    command = "() => /quick.yaml.*data.background=true/.test(document.querySelector('#runs code').textContent)"
+    page.wait_for_function(command)
     page.get_by_role("button", name="Start training").click()
     page.wait_for_selector(".job.running")
     page.reload()
@@ -234,6 +237,10 @@ def _see_the_errors(page):
     page.get_by_label("Order", exact=True).select_option("score")
     scores = [float(text or -1) for text in page.locator(".mistakes tbody td:nth-child(6)").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 420, "height": 900})
+    assert page.locator(".mistakes").evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+    page.set_viewport_size(wide)
     first = page.wait_for_selector(".mistakes tbody .has-case")
     video = first.query_selector("button").inner_text()
     first.query_selector("button").click()

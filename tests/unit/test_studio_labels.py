@@ -309,6 +309,7 @@ def test_split_follows_the_rule_of_the_command_and_leaves_tests_alone(tmp_path):
         put(client, f"v{i}", action("1", 1, 2, "jump" if i % 2 else "run"), subset="testing" if i == 10 else "training")
     shown = client.post("/api/split", json={"train": 0.8, "seed": 1, "preview": True}).json()
     assert (shown["changed"], shown["kept"]) == (2, 0)
+    assert shown["subsets"] == {"training": 8, "validation": 2, "testing": 1}
     assert " data split " in shown["command"]
     assert shown["command"].endswith("labels.json --shares training=0.8,validation=0.2 --seed 1")
     assert {one["subset"] for one in on_disk(desk).values()} == {"training", "testing"}

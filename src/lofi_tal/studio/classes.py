@@ -121,7 +121,7 @@ def split(desk: Desk, body: Mapping[str, Any], runs: Iterable[RunFacts] = ()) ->
 
     Returns:
         ``changed``: number of videos with another subset; ``kept``: of those that stay because a run has them;
-        ``command``: the one that does the same.
+        ``subsets``: videos of each subset after it; ``command``: the one that does the same.
 
     Raises:
         LofiError: If a value cannot be used.
@@ -139,6 +139,7 @@ def split(desk: Desk, body: Mapping[str, Any], runs: Iterable[RunFacts] = ()) ->
         videos = {video.video_id: video for video in labelled if video.subset in _DIVIDED}
         shares = {"training": share, "validation": round(1 - share, 9)}
         result = split_annotations(Annotations(videos), shares, seed=seed, keep=keep).annotations
+        after = Annotations({video.video_id: video for video in labelled} | {video.video_id: video for video in result})
         contents = {one.video_id: replace(book.content(one.video_id), subset=one.subset) for one in result}
         changed = sum(one.subset != book.content(video_id).subset for video_id, one in contents.items())
         if body.get("preview") is not True:
@@ -146,6 +147,7 @@ def split(desk: Desk, body: Mapping[str, Any], runs: Iterable[RunFacts] = ()) ->
     return {
         "changed": changed,
         "kept": len(keep.keys() & videos.keys()),
+        "subsets": dict(after.subsets),
         "command": _command(desk.labels, shares, seed, earlier),
     }
 

@@ -14,6 +14,7 @@ export const clock = (seconds, digits = 2) => {
   const rest = (whole % 60).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 };
+export const counted = (count, unit) => `${count} ${unit}${count === 1 ? "" : unit.endsWith("s") ? "es" : "s"}`;
 export const figure = (score) => (score >= 0.01 || score === 0 ? score.toFixed(3) : score.toPrecision(2));
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export const tiou = (a, b) => {

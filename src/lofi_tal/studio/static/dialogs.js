@@ -1,5 +1,5 @@
 // Dialogs: keys, split, import, export, drafts of a model, a question, and a change that met another one.
-import { make } from "/static/shared.js";
+import { counted, make } from "/static/shared.js";
 import { get, post, videoPath } from "./api.js";
 import { button, choice, command, field, input, notes, previewing, show, submit, tick } from "./forms.js";
 import { KEYS, keyName } from "./keys.js";
@@ -55,6 +55,7 @@ export function ask(title, text) {
 }
 
 export function split(app) {
+  const sizes = (subsets) => Object.entries(subsets).map(([name, count]) => `${count} ${name}`).join(", ");
   const share = input("number", "80", { min: 1, max: 99, step: 1 });
   const seed = input("number", "0", { min: 0, step: 1 });
   const [keepLabel, keep] = tick("videos of earlier runs keep the subset that they have there", true);
@@ -63,17 +64,17 @@ export function split(app) {
   const body = () => ({ train: Number(share.value) / 100, seed: Number(seed.value), keep: keep.checked });
   const form = submit("Split", async () => {
     await app.saver.settled();
-    const { changed } = await post("/api/split", body());
+    const { subsets } = await post("/api/split", body());
     dialog.close();
-    app.toast(`${changed} videos have another subset now.`);
+    app.toast(`The videos are split: ${sizes(subsets)}.`);
     await app.reload();
   });
   const preview = previewing(async () => {
     await app.saver.settled();
     return post("/api/split", { ...body(), preview: true });
-  }, ({ changed, kept, command: line }) => {
+  }, ({ changed, kept, subsets, command: line }) => {
     words.set(line);
-    said.textContent = `${changed} videos get another subset.${kept ? ` ${kept} stay where they are, since a run has them: what was trained on must not be evaluated.` : ""}`;
+    said.textContent = `Then there are: ${sizes(subsets)}. The subset changes for ${counted(changed, "video")}.${kept ? ` Of those in earlier runs, ${kept} keep theirs: what was trained on must not be evaluated.` : ""}`;
   }, (problem) => { said.textContent = problem.message; });
   for (const node of [share, seed, keep]) node.addEventListener("change", preview);
   form.with(field("Training, per cent of the videos", share), field("Random seed", seed, "The same seed gives the same split."), keepLabel, said, words);
@@ -128,7 +129,7 @@ export function importLabels(app) {
     if (replace.checked && kind.value === "labels") body.replace = true;
     const answer = await post("/api/import", body);
     const words = body.as === "drafts" ? "drafts" : "actions";
-    said.replaceChildren(make("p", "strong", `${answer.segments} ${words} in ${answer.videos} videos were imported.`), notes(answer.notes || []));
+    said.replaceChildren(make("p", "strong", `Imported: ${answer.segments} ${words} in ${counted(answer.videos, "video")}.`), notes(answer.notes || []));
     await app.reload();
   });
   form.with(field("File", file), field("Format", format), field("As", kind), field("Frames per second", fps), replaceLabel, said);
@@ -140,7 +141,7 @@ export async function drafts(app) {
   const models = await get("/api/models").catch(() => []);
   if (document.querySelector("dialog[open]")) return; // the user opened another one meanwhile
   const model = choice(models.map((name) => [name, name]), models[0]);
-  const which = choice([["new", "all new videos"], ...(app.entry ? [["this", `this video (${app.entry.id})`], ["shown", `the ${app.list.shown.length} videos of the list`]] : [])], app.entry ? "this" : "new");
+  const which = choice([["new", "all new videos"], ...(app.entry ? [["this", `this video (${app.entry.id})`], ["shown", `the list (${counted(app.list.shown.length, "video")})`]] : [])], app.entry ? "this" : "new");
   const threshold = input("number", "", { min: 0, max: 1, step: "any", placeholder: "the model's own" });
   const words = command(app.state.commands?.detect || "");
   const body = () => ({
@@ -178,7 +179,7 @@ export function conflict(app, change, problem) {
     if (app.entry?.id === change.id) app.edit(change.body.did, { ...entry, ...change.body });
     else app.saver.add(change.id, { ...entry, ...change.body }, change.body.did);
   });
-  const count = (one) => `${one.segments.length} actions, ${one.drafts.length} drafts, ${one.state}`;
+  const count = (one) => `${counted(one.segments.length, "action")}, ${counted(one.drafts.length, "draft")}, ${one.state}`;
   const facts = make("dl", "card");
   for (const [name, one] of [["Theirs, as saved now", theirs], ["Mine, not saved", change.body]]) {
     facts.append(make("dt", "", name), make("dd", "", one ? count(one) : "unknown"));

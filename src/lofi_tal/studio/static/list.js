@@ -1,5 +1,5 @@
 // The list of videos: search, order, filter, and only the rows that are seen are in the page.
-import { clock, make } from "/static/shared.js";
+import { clock, counted, make } from "/static/shared.js";
 import { get, thumbnail, turns } from "./api.js";
 
 const ROW = 64; // pixels; studio.css has the same
@@ -138,7 +138,7 @@ export class VideoList {
   #count() {
     const count = { new: 0, draft: 0, checked: 0 };
     for (const one of this.videos) count[one.state] += 1;
-    const some = this.shown.length === this.videos.length ? `${this.videos.length} videos` : `${this.shown.length} of ${this.videos.length} videos`;
+    const some = this.shown.length === this.videos.length ? counted(this.videos.length, "video") : `${this.shown.length} of ${counted(this.videos.length, "video")}`;
     this["video-count"].textContent = `${some} · ${count.checked} checked · ${count.draft} draft`;
   }
 
@@ -207,8 +207,8 @@ export class VideoList {
     row.title = one.problem ? `${one.id}: ${one.problem}` : one.id;
     state.className = `state ${one.state}`;
     state.textContent = one.state;
-    const parts = [one.duration ? clock(one.duration, 0) : "…", `${one.actions} action${one.actions === 1 ? "" : "s"}`];
-    if (one.drafts) parts.push(`${one.drafts} draft${one.drafts === 1 ? "" : "s"}`);
+    const parts = [one.duration ? clock(one.duration, 0) : "…", counted(one.actions, "action")];
+    if (one.drafts) parts.push(counted(one.drafts, "draft"));
     if (one.problem) parts.push("problem");
     counts.textContent = parts.join(" · ");
   }

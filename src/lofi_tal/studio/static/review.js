@@ -1,4 +1,5 @@
 // Drafts are looked through one after the other: accepted, corrected or rejected by one key each.
+import { counted } from "/static/shared.js";
 import * as edits from "./edits.js";
 
 export class Review {
@@ -34,14 +35,14 @@ export class Review {
 
   acceptAll() {
     const ids = this.app.drafts().map((one) => one.id);
-    if (ids.length) this.app.edit(`accept ${ids.length} drafts`, edits.accept(this.app.entry, ids));
+    if (ids.length) this.app.edit(`accept ${counted(ids.length, "draft")}`, edits.accept(this.app.entry, ids));
     else this.app.toast("No draft scores that much.");
   }
 
   rejectHidden() {
     const { entry, threshold } = this.app;
     const ids = entry.drafts.filter((one) => one.score < threshold).map((one) => one.id);
-    if (ids.length) this.app.edit(`reject ${ids.length} drafts`, edits.reject(entry, ids));
+    if (ids.length) this.app.edit(`reject ${counted(ids.length, "draft")}`, edits.reject(entry, ids));
   }
 
   // Takes the draft as an action and puts the cursor into its start time.

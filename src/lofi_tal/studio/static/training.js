@@ -70,10 +70,11 @@ export class Training {
     const starts = runs.filter((run) => run.finished && run.model).map((run) => [run.name, run.name]);
     const from = choice([["", "new weights"], ...starts], "");
     const [anyway, unchecked] = tick("train even if some videos cannot be read");
+    const [negatives, background] = tick("learn from checked videos without actions, too: there is nothing to find");
     const budget = input("text", "", { placeholder: "such as 30min or 2h", spellcheck: false });
     const words = command(this.app.state.commands?.run || "");
     const found = make("div", "said");
-    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(from.value ? { from: from.value } : {}), ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}) } });
+    const body = () => ({ kind: "train", output: name.value, recipe: recipe.value || null, options: { ...(from.value ? { from: from.value } : {}), ...(budget.value ? { budget: budget.value } : {}), ...(unchecked.checked ? { unchecked: true } : {}), ...(background.checked ? { settings: { "data.background": true } } : {}) } });
     const preview = previewing(() => post("/api/jobs", { ...body(), preview: true }), (answer) => {
       words.set(answer.command);
       found.replaceChildren(notes(answer.notes || []));
@@ -84,8 +85,8 @@ export class Training {
       await this.show("jobs", job.id);
       this.app.toast((job.notes || []).join(" ") || "The training has begun.");
     });
-    for (const node of [name, recipe, from, budget, unchecked]) node.addEventListener("change", preview);
-    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Start from", from, "The weights of a finished run: stage 1 is skipped. Without a recipe, that of the run is taken."), field("Time budget", budget, "Optional: the most time that the training may take."), anyway, words, found);
+    for (const node of [name, recipe, from, budget, background, unchecked]) node.addEventListener("change", preview);
+    form.with(field("Name of the run", name), field("Recipe", recipe, "Optional: the recipe of a run, or a .yaml file beside the labels."), known, field("Start from", from, "The weights of a finished run: stage 1 is skipped. Without a recipe, that of the run is taken."), field("Time budget", budget, "Optional: the most time that the training may take."), negatives, anyway, words, found);
     this.body.replaceChildren(make("p", "", "Checks the videos, proposes a recipe and runs it, as a process of its own: you can close this page, or stop the studio."), form);
     await preview();
   }
@@ -282,7 +283,8 @@ export class Training {
       const cell = make("td", "text");
       cell.append(go);
       const truth = one.truth ? `${one.truth.label}, ${clock(one.truth.start)} – ${clock(one.truth.end)}` : "";
-      row.append(cell, make("td", "", one.kind), make("td", "text", one.label), make("td", "number", clock(one.start)), make("td", "number", clock(one.end)), make("td", "number", one.score === null ? "" : one.score.toFixed(3)), make("td", "text", truth));
+      const figures = [clock(one.start), clock(one.end), one.score === null ? "" : one.score.toFixed(3)].map((text) => make("td", "number", text));
+      row.append(cell, make("td", "", one.kind), make("td", "text", one.label), ...figures, make("td", "text", truth));
       row.addEventListener("click", (event) => { if (event.target !== go) go.click(); });
       body.append(row);
     }
