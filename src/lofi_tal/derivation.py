@@ -15,6 +15,7 @@ import numpy as np
 
 from lofi_tal.data import TruthVideo
 from lofi_tal.encoders import IdentifiedEncoder
+from lofi_tal.errors import counted
 
 FEW = 30
 """Training videos; figures of fewer say little."""
@@ -164,7 +165,7 @@ def schedule(facts: Facts, reasons: dict[str, str]) -> dict[str, Any]:
     reasons["lofi.reestimate"] = "BatchNorm's statistics of the full size instead of the last phases' smaller ones"
     common = {"batch": batch, "clip_norm": 10.0, "reestimate": min(25, -(-videos // batch))}
     if not facts.small:
-        reasons["lofi.epochs"] = f"five full cycles, as we read the paper; you have {videos} videos"
+        reasons["lofi.epochs"] = f"five full cycles, as we read the paper; you have {counted(videos, 'video')}"
         return {**common, "epochs": 15, "lr_step": 5, "lr": 0.1, "class_loss": 0.0}
     epochs = 15 if videos >= 100 else 18
     reasons["lofi.epochs"] = (

@@ -70,6 +70,15 @@ def shortened(text: str, most: int = _MOST_SHOWN) -> str:
     return f"{text[:first]} [... {len(text) - first - last} characters ...] {text[-last:]}"
 
 
+def counted(count: int, unit: str) -> str:
+    """Return a number with its unit as a message shows it.
+
+    >>> counted(1, "video"), counted(12, "class")
+    ('1 video', '12 classes')
+    """
+    return f"{count:,} {unit}{'' if count == 1 else 'es' if unit.endswith('s') else 's'}"
+
+
 def quoted(value: object, most: int = 120) -> str:
     """Return a value as a message shows it: what ``repr`` says of it, shortened."""
     try:

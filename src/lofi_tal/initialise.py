@@ -26,7 +26,7 @@ from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.data import TruthVideo, find_files, truth_videos
 from lofi_tal.derivation import Facts
 from lofi_tal.encoders import identify_encoder
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, counted
 from lofi_tal.files import read_text, write_text
 from lofi_tal.proposing import RANDOM_WEIGHTS_COST, Proposed, check_licence, gpu_memory, propose_encoder
 from lofi_tal.recipes.writing import commented_recipe
@@ -158,11 +158,13 @@ def _heading(
     sources: Sources, annotations: Annotations, train: list[TruthVideo], failed: int, warnings: list[str]
 ) -> str:
     heading = (
-        f"Recipe for {sources.annotations.name}: {len(train)} training videos, {sum(len(v.labels) for v in train)} "
-        f"segments, {len(annotations.labels)} classes."
+        f"Recipe for {sources.annotations.name}: {counted(len(train), 'training video')}, "
+        f"{counted(sum(len(v.labels) for v in train), 'segment')}, {counted(len(annotations.labels), 'class')}."
     )
     if failed:
-        heading += f"\n{failed} videos of {sources.train_subset!r} cannot be read; `lofi data check` lists them."
+        heading += (
+            f"\nUnreadable: {counted(failed, 'video')} of {sources.train_subset!r}; `lofi data check` lists them."
+        )
     heading += "".join(f"\nWarning: {warning}" for warning in warnings)
     return heading + "\nRun:  lofi run <this file>      one value:  lofi run <this file> --set lofi.epochs=6"
 

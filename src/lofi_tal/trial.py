@@ -10,6 +10,7 @@ from typing import Any
 
 from lofi_tal.config import Recipe, make_recipe
 from lofi_tal.data import TruthVideo, split_selection
+from lofi_tal.errors import counted
 from lofi_tal.evaluation import bootstrap_detections
 from lofi_tal.files import write_json
 from lofi_tal.planning.measure import measure_step
@@ -95,8 +96,8 @@ def judged(truth: dict[str, Any], without: Path, with_it: Path, default: float, 
     clear = gain.low > 0 or gain.high < 0
     chosen = default if not clear else float(gain.value > 0)
     figures = (
-        f"average mAP on {result.videos} selection videos {100 * gain.value:+.1f} with the class loss "
-        f"(95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}) after a trial on {learnt} videos"
+        f"average mAP on {counted(result.videos, 'selection video')} {100 * gain.value:+.1f} with the class loss "
+        f"(95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}) after a trial on {counted(learnt, 'video')}"
     )
     outcome = "clear" if clear else "no clear difference, so the default stays"
     return Verdict(chosen, f"{figures}: {outcome}; one seed")
@@ -148,7 +149,7 @@ def _cost(recipe: Recipe, run: Run, data: RunData, learn: int, judge: int) -> st
     full = clip * recipe.snippets.count * _FORWARD
     trial = len(_WEIGHTS) * (_EPOCHS * learn * step + (learn + judge) * full)
     text = (
-        f"The trial: twice {_EPOCHS} epochs of stage 2 on {learn} videos, judged on {judge} others: about "
+        f"The trial: twice {_EPOCHS} epochs of stage 2 on {counted(learn, 'video')}, judged on {judge} others: about "
         f"{duration_text(trial)} of computing on this machine; decoding and heads come on top."
     )
     if recipe.pretrain is not None and not (run.output / "pretrain" / "stage.json").exists():

@@ -85,7 +85,7 @@ def test_labels_before_the_first_picture_are_lost_and_every_command_says_so(tmp_
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code == 4, result.output
         assert "a, annotation 0 (jump) [0.5, 1.5] s dropped: the video has only [3, 5] s." in result.stderr
-        assert "6 annotations could not be used. data.json of the run folder lists them all." in result.stderr
+        assert "Not used: 6 annotations; data.json of the run folder lists all." in result.stderr
         assert "2 of them are in the evaluated subset and still count there as ground truth" in result.stderr
         assert len(json.loads((tmp_path / "run" / "data.json").read_text())["dropped"]) == 6
         (tmp_path / "run" / "data.json").unlink()
@@ -110,7 +110,7 @@ def test_videos_without_segments_are_said_to_be_unused(with_background, caplog):
     recipe, video_id = with_background
     data = read_data(recipe(), VideoManifest(None))
     assert video_id not in {video.video_id for video in data.videos}
-    assert "1 training videos without segments are not used" in caplog.text
+    assert "Not used: 1 training video without segments" in caplog.text
     assert "data.background=true" in caplog.text
 
 

@@ -213,7 +213,7 @@ def test_the_report_leaves_damaged_lines_of_metrics_out_and_says_so(small, tmp_p
     result = small.command("run", run)
     assert result.exit_code == 0
     assert f"{path} is damaged" in result.stderr
-    assert f"lofi: 5 lines of {path} are damaged and not shown" in (run / "report.html").read_text()
+    assert f"lofi: not shown, for they are damaged: 5 lines of {path}" in (run / "report.html").read_text()
     (stage,) = [stage for stage in read_json(run / "report.json")["stages"] if stage["name"] == "lofi"]
     assert [row["step"] for row in stage["metrics"]] == [1, *range(3, count + 1)]
 

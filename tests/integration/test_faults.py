@@ -281,7 +281,7 @@ def test_files_that_are_shorter_than_their_labels_say_are_named_before_training(
 def test_lost_videos_give_status_4_and_are_counted(run):
     assert run.running.exit_code == 4
     lost = len(SUBSETS) * (len(LOST) + len(NO_FILE)) + len(run.gone)
-    assert f"{lost} videos could not be used" in run.running.stderr
+    assert f"Not used: {lost} video" in run.running.stderr
 
 
 def test_a_file_that_vanishes_after_it_was_looked_at_costs_itself(run):
@@ -437,7 +437,7 @@ def test_a_video_that_is_lost_in_stage_2_alone_is_said_and_counts(sound_recipe, 
         result = lofi("train", tmp_path / "recipe.yaml", "-o", output, "-q")
         assert result.exit_code == 4
         assert "does not exist" in said(result, f"lofi: {gone[0]} was left out")
-        assert f"1 files could not be used in training; {output / 'lofi/stage.json'} lists them all" in result.stderr
+        assert f"lofi: not used in training: 1 file; {output / 'lofi/stage.json'} lists all" in result.stderr
     assert len(gone) == 1
 
 

@@ -43,7 +43,7 @@ def test_transposed_features_give_the_same_as_straight_ones(tiny_recipe, videos,
     for name, features in straight.items():
         assert torch.equal(features, turned[name])
         assert torch.equal(features, mixed[name])
-    assert f"2 arrays lay the other way and were transposed: {', '.join(few)}" in caplog.text
+    assert f"Transposed: 2 arrays, for they lay the other way: {', '.join(few)}" in caplog.text
 
 
 def test_transposed_features_of_one_length_are_refused_by_axes(tiny_recipe, videos, tmp_path):

@@ -179,7 +179,7 @@ def test_videos_that_the_weights_have_seen_are_not_evaluated(finished_run, quick
     seen = source.data().train[0].video_id
     labels = relabelled(lambda database: database[seen].update(subset="validation"))
     run = Run(quick(data={"annotations": str(labels)}), tmp_path / "run", device="cpu", start_from=source.output)
-    with pytest.raises(DataError, match=rf"1 videos that are evaluated \({seen}\) were trained on"):
+    with pytest.raises(DataError, match=rf"was trained on 1 video to be evaluated \({seen}\)"):
         run.data()
     held_out = source.data().selection[0].video_id  # of which the refit knows
     labels = relabelled(lambda database: database[held_out].update(subset="validation"))

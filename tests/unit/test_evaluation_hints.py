@@ -61,7 +61,7 @@ def test_the_wrong_subset_is_named():
     document["database"] |= {f"t{name}": {**document["database"][name], "subset": "training"} for name in IDS}
     found = evaluate_detections(document, results([f"t{name}" for name in IDS]))
     assert found.hints == (
-        "12 videos with detections are in subset 'training' of the ground truth, which is not evaluated. Was another "
+        "In subset 'training' of the ground truth, which is not evaluated: 12 videos with detections. Was another "
         "subset meant?",
     )
 

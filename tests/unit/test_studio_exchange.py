@@ -133,7 +133,7 @@ def test_drafts_that_are_actions_already_are_left_out_and_counted(labelled):
         "/api/import", json={"name": "d.json", "text": json.dumps({"results": {"a": rows}}), "as": "drafts"}
     ).json()
     assert answer["segments"] == 1
-    assert f"{len(rows) - 1} drafts are actions already: they were left out." in answer["notes"]
+    assert f"Left out, for they are actions already: {len(rows) - 1} drafts." in answer["notes"]
     assert len(labelled.get("/api/videos/a/entry").json()["drafts"]) == 1
 
 

@@ -326,7 +326,7 @@ def test_of_too_many_videos_those_are_taken_that_a_command_can_name(folder, open
     client = open_studio()
     answer = post(client, "/api/drafts", videos="new", preview=True).json()
     assert (answer["command"].count(".mp4"), answer["notes"]) == (2, [
-        "1 new videos are left for the next time: a command cannot name more."
+        "Left for the next time: 1 new video; a command cannot name more."
     ])  # fmt: skip
     refused = post(client, "/api/drafts", videos=["a", "b", "c"], preview=True)
     assert "choose 2, and more afterwards" in refused.json()["error"]

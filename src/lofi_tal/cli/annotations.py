@@ -22,7 +22,7 @@ from lofi_tal.cli.common import (
     print_table,
     say,
 )
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import LofiError, counted, nearest
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
@@ -216,7 +216,10 @@ def _show_imported(imported: Imported, output: Path, target: str) -> None:
     annotations = imported.annotations
     instances = sum(len(video.segments) for video in annotations)
     counts = ", ".join(f"{count} {name}" for name, count in annotations.subsets.items())
-    say(f"{len(annotations)} videos ({counts}), {instances} instances, {len(annotations.labels)} classes: {output}")
+    say(
+        f"{counted(len(annotations), 'video')} ({counts}), {counted(instances, 'instance')}, "
+        f"{counted(len(annotations.labels), 'class')}: {output}"
+    )
     ignored = sum(len(video.ignored) for video in annotations)
     if ignored:
         fate = "a table cannot hold them" if target == "csv" else "`lofi evaluate --ignore-ambiguous` uses them"
@@ -291,7 +294,7 @@ def show_split(result: Split, *, grouped: bool) -> None:
     names = list(dict.fromkeys([*subsets, *next(iter(result.counts.values()), {})]))
     rows = [(label, *(by_subset.get(name, 0) for name in names)) for label, by_subset in result.counts.items()]
     print_table(
-        f"{len(result.annotations)} videos" + (f" in {result.groups} groups" if grouped else ""),
+        counted(len(result.annotations), "video") + (f" in {counted(result.groups, 'group')}" if grouped else ""),
         ("videos with class", *names),
         [*rows, ("all videos", *(subsets.get(name, 0) for name in names))],
     )
@@ -334,9 +337,9 @@ def stats(
     for line in [*map(str, figures.dropped), *(f"{name} was left out: {why}" for name, why in failed.items())][:_MOST]:
         complain(line)
     if failed:
-        complain(f"{len(failed)} videos cannot be read; their annotated durations count.")
+        complain(f"Unreadable: {counted(len(failed), 'video')}; their annotated durations count.")
     if figures.dropped:
-        complain(f"{len(figures.dropped)} annotations cannot be used and are not counted; --json lists them all.")
+        complain(f"Left out, for they cannot be used: {counted(len(figures.dropped), 'annotation')}; --json lists all.")
     if failed or figures.dropped:
         raise typer.Exit(4)
 
@@ -345,8 +348,9 @@ def show_statistics(figures: Statistics) -> None:
     """Print the figures: totals, percentiles and classes."""
     document = figures.to_json()
     print_table(
-        f"{figures.videos} videos ({figures.videos_with_truth} with segments), {figures.instances} instances of "
-        f"{len(figures.classes)} classes, {figures.hours:.2f} hours",
+        f"{counted(figures.videos, 'video')} ({figures.videos_with_truth} with segments), "
+        f"{counted(figures.instances, 'instance')} of {counted(len(figures.classes), 'class')}, "
+        f"{figures.hours:.2f} hours",
         ("", *(f"{p} %" for p in _percentile_names(document))),
         [
             (name, *(f"{value:.{digits}f}" for value in document[key].values()))

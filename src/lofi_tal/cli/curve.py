@@ -8,7 +8,7 @@ import typer
 
 from lofi_tal.cli.common import JsonOption, command_line, percent, print_json, print_table, say
 from lofi_tal.cli.run_options import RunOptions, with_run_options
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 
 if TYPE_CHECKING:
     from lofi_tal.evaluation.learning_curve import CurvePoint, Foreseen
@@ -71,7 +71,7 @@ def curve(
         for line in answer(whole, by_class, counts[-1]):
             say(line)
     if run.data().failed:
-        say(f"{len(run.data().failed)} videos are not used; `lofi run` lists them with the reason.")
+        say(f"Not used: {counted(len(run.data().failed), 'video')}; `lofi run` lists the reasons.")
         raise typer.Exit(4)
 
 

@@ -20,6 +20,7 @@ from lofi_tal.cli.common import (
     complain,
     say,
 )
+from lofi_tal.errors import counted
 from lofi_tal.leases import PATIENCE
 
 
@@ -87,7 +88,7 @@ def export_features(
     from lofi_tal.features import export_npy
 
     exported, failed = export_npy(run / "arms" / arm / "features", output)
-    say(f"{exported} videos: {output}")
+    say(f"{counted(exported, 'video')}: {output}")
     for reason in failed:
         complain(reason)
     if failed:

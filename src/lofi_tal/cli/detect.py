@@ -20,7 +20,7 @@ from lofi_tal.cli.common import (
     print_table,
     say,
 )
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 from lofi_tal.leases import PATIENCE
 from lofi_tal.progress import clock_text
 from lofi_tal.shipped import DEMO_LOCALIZER, DEMO_TRUTH, DEMO_VIDEO
@@ -155,15 +155,17 @@ def _expected(model: Path, threshold: float | None, wanted: float | None, *, eve
 def _say_expected(point: OperatingPoint, wanted: float | None) -> None:
     """Say what share of what is shown is right, and of which classes nothing is shown."""
     aim = "the best F1" if wanted is None else f"a precision of {wanted:g}"
+    chosen_on = counted(point.videos, "selection video")
     if not point.rates.shown:
-        complain(f"No score reaches {aim} on the {point.videos} selection videos: nothing is shown. --all shows all.")
+        complain(f"No score reaches {aim} on {chosen_on}: nothing is shown. --all shows all.")
         return
     say(
         f"Shown for {aim}: expect {_share(point.rates.precision)} of it to be right, and {_share(point.rates.recall)} "
-        f"of the actions to be found, at tIoU 0.5; chosen on {point.videos} selection videos. --all shows all."
+        f"of the actions to be found, at tIoU 0.5; chosen on {chosen_on}. --all shows all."
     )
     if none := [label for label in point.classes if point.thresholds.of(label) == float("inf")]:
-        complain(f"No score reaches {aim} for {len(none)} classes, of which nothing is shown: {', '.join(none[:5])}")
+        first = ", ".join(none[:5])
+        complain(f"No score reaches {aim} for {counted(len(none), 'class')}, of which nothing is shown: {first}")
 
 
 def _share(one: Interval) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lofi_tal.cli.common import complain, percent, print_table, say
+from lofi_tal.errors import counted
 
 if TYPE_CHECKING:
     from lofi_tal.evaluation import Assessment, BootstrapResult, DetectionResult, Diagnosis, Floors, ProposalResult
@@ -34,7 +35,8 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
             row.append(str(result.ambiguous_detections[place]) if place < len(result.mAP) else "-")
         rows.append(row)
     print_table(
-        f"{result.videos} videos, {result.instances} instances, {result.detections} detections of {result.subset!r}",
+        f"{counted(result.videos, 'video')}, {counted(result.instances, 'instance')}, "
+        f"{counted(result.detections, 'detection')} of {result.subset!r}",
         columns,
         rows,
     )
@@ -84,7 +86,7 @@ def show_recall(result: ProposalResult) -> None:
     """Print average recall at some numbers of proposals, and the area under the curve."""
     numbers = (1, 5, 10, 50, 100)
     print_table(
-        f"proposals: {result.proposals} in {result.videos} videos with instances",
+        f"proposals: {result.proposals} in {counted(result.videos, 'video')} with instances",
         (*(f"AR@{number}" for number in numbers), "AUC"),
         [(*(percent(result.at(number)) for number in numbers), percent(result.auc))],
     )

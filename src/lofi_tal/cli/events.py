@@ -9,7 +9,7 @@ from typing import Any
 from lofi_tal.annotations import load_annotations
 from lofi_tal.annotations.soccernet import RESULTS, labels_in, read_games
 from lofi_tal.cli.common import complain, percent, print_json, print_table
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 from lofi_tal.evaluation.documents import load_document
 from lofi_tal.evaluation.spotting import TOLERANCES, SpottingResult, evaluate_events
 from lofi_tal.segments import Segments, detections_from_activitynet
@@ -47,7 +47,7 @@ def show_run_events(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None
         results = {arm: found[name] for arm, found in arms.items() if name in found}
         first = next(iter(results.values()))
         print_table(
-            f"mAP of {sum(first['events'].values())} events, {name} tolerances",
+            f"mAP of {counted(sum(first['events'].values()), 'event')}, {name} tolerances",
             ("arm", *(f"{delta:g} s" for delta in first["tolerances"]), "average"),
             [(arm, *map(percent, one["mAP"]), percent(one["average_mAP"])) for arm, one in results.items()],
         )
@@ -89,7 +89,8 @@ def _show(result: SpottingResult, videos: int) -> None:
         for label, one in result.per_class.items()
     ]
     print_table(
-        f"{videos} videos, {events} events, {result.detections} detections; AP by tolerance",
+        f"{counted(videos, 'video')}, {counted(events, 'event')}, {counted(result.detections, 'detection')}; "
+        "AP by tolerance",
         ["class", *names, "average", "events"],
         [["all", *overall], *rows],
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lofi_tal.cli.common import JsonOption, RecipeArgument, SetOption, percent, print_json, print_table, say
+from lofi_tal.errors import counted
 from lofi_tal.progress import spoken
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def show(result: Plan, shown: list[Row], measured: list[dict[str, Any]]) -> None
     if measured:
         columns += ["measured", "error"]
     print_table(
-        f"{_gib(result.budget)} GiB on {each}{devices}, {result.batch} videos an optimiser step (memory in GiB; "
-        "compute: of a video, full fidelity = 1; time: of a step, at the speed of this machine)",
+        f"{_gib(result.budget)} GiB on {each}{devices}, {counted(result.batch, 'video')} an optimiser step "
+        "(memory in GiB; compute: of a video, full fidelity = 1; time: of a step, at the speed of this machine)",
         columns,
         [_cells(row, measured[number] if measured else None) for number, row in enumerate(shown)],
     )
@@ -137,8 +138,8 @@ def describe(choice: Choice, result: Plan) -> str:
     return (
         f"lofi.schedule={choice.schedule} r_t={choice.r_t:g} r_s={choice.r_s:.3g} strategy={row.strategy.name} "
         f"accumulate={choice.parts}, {choice.precision}: {_gib(choice.peak)} GiB, compute {choice.compute:.2f}. "
-        f"Batch {result.batch} = {result.devices} device{'s' if result.devices > 1 else ''} × {choice.parts} "
-        f"micro-batch{'es' if choice.parts > 1 else ''} × up to {at_once} videos; "
+        f"Batch {result.batch} = {counted(result.devices, 'device')} × "
+        f"{choice.parts} micro-batch{'es' if choice.parts > 1 else ''} × up to {counted(at_once, 'video')}; "
         "the learning rate does not depend on any of them."
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lofi_tal.cli.common import DeviceOption, RecursiveOption, complain, print_table, say
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 
 if TYPE_CHECKING:
     from lofi_tal.studio.place import Place
@@ -53,7 +53,7 @@ def studio(
     elif restore is not None:
         from lofi_tal.studio.place import restore as bring_back
 
-        say(f"State {restore} is back in {place.labels}: {bring_back(place, restore)} videos differ from before.")
+        say(f"State {restore} is back in {place.labels}: changed: {counted(bring_back(place, restore), 'video')}.")
     else:
         _serve(place, host, port, browser)
 

@@ -32,7 +32,7 @@ from lofi_tal.cli.common import (
 from lofi_tal.cli.log import show_log
 from lofi_tal.cli.run_options import RunOptions, with_run_options
 from lofi_tal.cli.times import BudgetOption, DryRunOption, recipe_times
-from lofi_tal.errors import DiskFullError, LofiError
+from lofi_tal.errors import DiskFullError, LofiError, counted
 from lofi_tal.files import is_disk_full
 from lofi_tal.leases import PATIENCE
 
@@ -117,7 +117,7 @@ def extract(options: RunOptions, *, share: ShareOption = False, patience: Patien
         lost = dict(_data(run).failed)
         for arm in run.arms:
             store, videos, failed = run.extract(arm)
-            say(f"{arm}: features of {len(videos)} videos in {store.folder}")
+            say(f"{arm}: features of {counted(len(videos), 'video')} in {store.folder}")
             lost |= failed
     _end(run, lost, run.data())
 
@@ -169,8 +169,9 @@ def classify(
     else:
         write_hacs_scores(scores, result.scores, result.order)
     say(
-        f"{scores}: {len(result.scores.scores)} videos, {len(result.scores.labels)} classes; a true class is the best "
-        f"in {percent(result.accuracy['top1'])} % and among the best five in {percent(result.accuracy['top5'])} %"
+        f"{scores}: {counted(len(result.scores.scores), 'video')}, {counted(len(result.scores.labels), 'class')}; "
+        f"a true class is the best in {percent(result.accuracy['top1'])} % and among the best five in "
+        f"{percent(result.accuracy['top5'])} %"
     )
     _end(run, run.data().failed | result.failed, run.data())
 
@@ -345,7 +346,7 @@ def _show(run: Run, results: list[ArmResult], as_json: bool) -> None:
             at = dict(zip(thresholds, score["mAP"], strict=True))
             rows.append((result.arm, title, *(percent(at[t]) for t in columns), percent(score["average_mAP"])))
     print_table(
-        f"{run.recipe.name}: mAP on {first['videos']} videos, {first['instances']} instances "
+        f"{run.recipe.name}: mAP on {counted(first['videos'], 'video')}, {counted(first['instances'], 'instance')} "
         f"of {run.recipe.data.eval_subset!r}",
         ("arm", "classes", *map(str, columns), "average"),
         rows,
@@ -366,11 +367,11 @@ def _end(run: Run, lost: dict[str, str], data: RunData | None) -> None:
     for record, reasons in trained.items():
         for name, reason in list(reasons.items())[:_MOST]:
             complain(f"{record.parent.name}: {name} was left out: {reason}")
-        complain(f"{record.parent.name}: {len(reasons)} files could not be used in training; {record} lists them all.")
+        complain(f"{record.parent.name}: not used in training: {counted(len(reasons), 'file')}; {record} lists all.")
     for video_id, reason in lost.items():
         complain(f"{video_id} was left out: {reason}")
     if lost:
-        complain(f"{len(lost)} videos could not be used.")
+        complain(f"Not used: {counted(len(lost), 'video')}.")
     for line in tell_dropped(data) if data else ():
         complain(line)
     raise typer.Exit(4 if lost or trained or (data and data.dropped) else 0)

@@ -10,6 +10,7 @@ import typer
 
 from lofi_tal.cli.changes import show_changes
 from lofi_tal.cli.common import JsonOption, percent, print_json, print_table, say
+from lofi_tal.errors import counted
 
 if TYPE_CHECKING:
     from lofi_tal.evaluation.agreement import Agreement
@@ -84,7 +85,10 @@ def merge(
     if agreed is not None:
         show_agreement(agreed)
     segments = sum(len(video.segments) for video in merged.annotations)
-    say(f"{len(merged.annotations)} videos, {segments} segments, {len(merged.notes)} contradictions: {output}")
+    say(
+        f"{counted(len(merged.annotations), 'video')}, {counted(segments, 'segment')}, "
+        f"{counted(len(merged.notes), 'contradiction')}: {output}"
+    )
 
 
 def show_agreement(found: Agreement) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lofi_tal.annotations import Annotations, Change
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, counted
 from lofi_tal.files import hash_object
 from lofi_tal.runtime import derive_seed
 from lofi_tal.segments import Segments
@@ -126,7 +126,7 @@ class Videos(Sequence[TruthVideo]):
     def __repr__(self) -> str:
         lost = f", {len(self.failed)} that cannot be read" if self.failed else ""
         lost += f", {len(self.dropped)} annotations that cannot be used" if self.dropped else ""
-        return f"Videos({len(self)} videos, {len(self.labels)} classes{lost})"
+        return f"Videos({counted(len(self), 'video')}, {counted(len(self.labels), 'class')}{lost})"
 
 
 def video_files(paths: Mapping[str, Path], manifest: VideoManifest) -> tuple[dict[str, VideoFile], dict[str, str]]:

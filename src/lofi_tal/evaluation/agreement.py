@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.annotations import Annotations, VideoAnnotation
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 from lofi_tal.evaluation.matching import overlapping_pairs
 from lofi_tal.segments import Segments
 
@@ -86,12 +86,13 @@ def label_changes(old: Annotations, new: Annotations, tiou: float = TIOU) -> Ite
     """
     for video in old:
         if video.video_id not in new.videos:
-            count = len(video.segments)
-            yield LabelChange(video.video_id, "video removed", f"the video is gone, with {count} segments")
+            count = counted(len(video.segments), "segment")
+            yield LabelChange(video.video_id, "video removed", f"the video is gone, with {count}")
     for video in new:
         before = old.videos.get(video.video_id)
         if before is None:
-            yield LabelChange(video.video_id, "video added", f"a new video, with {len(video.segments)} segments")
+            count = counted(len(video.segments), "segment")
+            yield LabelChange(video.video_id, "video added", f"a new video, with {count}")
             continue
         if before.subset != video.subset:
             yield LabelChange(video.video_id, "subset", f"from {before.subset} to {video.subset}")

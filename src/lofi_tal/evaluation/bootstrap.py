@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 from lofi_tal.evaluation.detection import Matched, class_average_precision, match_detections
 from lofi_tal.evaluation.documents import Document, load_detections, load_ground_truth
 
@@ -41,7 +41,7 @@ def few_videos_warning(videos: int) -> str | None:
     if videos >= FEWEST_VIDEOS:
         return None
     return (
-        f"Do not trust the intervals: they are over {videos} video{'' if videos == 1 else 's'}, and with fewer than "
+        f"Do not trust the intervals: they are over {counted(videos, 'video')}, and with fewer than "
         f"{FEWEST_VIDEOS} they are too narrow, so a difference may be chance even if its interval does not hold 0."
     )
 

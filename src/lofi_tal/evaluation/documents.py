@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lofi_tal.annotations import read_document, refuse_other_keys
-from lofi_tal.errors import DataError, nearest
+from lofi_tal.errors import DataError, counted, nearest
 from lofi_tal.evaluation.records import check_numbers, columns, has_labels, positions, proposal_scores
 from lofi_tal.files import read_json, read_text
 from lofi_tal.segments import best_of_each
@@ -224,8 +224,8 @@ def _require_instances(members: _Subset, database: Mapping[str, Any], name: str,
     if not members.instances:
         subsets = sorted({str(e.get("subset")) for e in database.values()})
         raise DataError(
-            f"{name} has no instance in subset {subset!r} ({len(members.videos)} videos of it, {len(members.left_out)} "
-            f"excluded); its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
+            f"{name} has no instance in subset {subset!r} ({counted(len(members.videos), 'video')} of it, "
+            f"{len(members.left_out)} excluded); its subsets are: {', '.join(subsets)}.{nearest(subset, subsets)}"
         )
     if ambiguous and not members.ambiguous:
         raise DataError(

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lofi_tal.errors import counted
+
 Floats = NDArray[np.float64]
 
 _SAMPLE = 50
@@ -30,8 +32,8 @@ def id_hints(extra: Sequence[str], missing: Sequence[str], elsewhere: Mapping[st
     subsets = Counter(elsewhere[name] for name in extra if name in elsewhere)
     for subset, count in subsets.most_common(3):
         hints.append(
-            f"{count} videos with detections are in subset {subset!r} of the ground truth, which is not evaluated. Was "
-            "another subset meant?"
+            f"In subset {subset!r} of the ground truth, which is not evaluated: {counted(count, 'video')} with "
+            "detections. Was another subset meant?"
         )
     unknown = [name for name in extra if name not in elsewhere]
     if unknown and missing and (renamed := _affix(unknown, missing) or _spelling(unknown, missing)):

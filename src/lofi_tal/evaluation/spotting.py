@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, counted
 from lofi_tal.segments import Segments
 
 Floats = NDArray[np.float64]
@@ -191,8 +191,8 @@ def _check(
         raise LofiError(f"rate={rate} must be above 0: cells a second that times are rounded to.")
     if strange := sorted(set(detections) - set(truth)):
         raise DataError(
-            f"{len(strange)} videos with detections are not in the truth, {strange[0]!r} for one: give results of the "
-            "same subset, with the same ids."
+            f"Not in the truth: {counted(len(strange), 'video')} with detections, {strange[0]!r} for one. Give "
+            "results of the same subset, with the same ids."
         )
     for name, video in detections.items():
         wrong = video.score[(video.score < 0) | (video.score > 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lofi_tal.errors import counted
 from lofi_tal.evaluation.bootstrap import BootstrapResult
 from lofi_tal.report.tables import Tile
 from lofi_tal.report.theme import percent, series_colour, signed_percent, write_page
@@ -58,4 +59,4 @@ def write_before_after(
 
 def _range(result: BootstrapResult, text: Callable[[float], str]) -> str:
     low, high = text(result.average_mAP.low), text(result.average_mAP.high)
-    return f"{result.confidence:.0%} interval {low} to {high}, {result.videos} videos"
+    return f"{result.confidence:.0%} interval {low} to {high}, {counted(result.videos, 'video')}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lofi_tal.errors import counted
 from lofi_tal.evaluation import Assessment, Interval, Mistakes
 from lofi_tal.report.content import Arm, Judgement, StageSummary
 from lofi_tal.report.theme import duration, memory, percent, series_colour, signed_percent
@@ -106,8 +107,8 @@ def headline(
                 rows.append(Row(f"floor: {name}", [percent(value) for value in values], "muted"))
         if rows:
             groups.append((heading, detail, rows))
-    counts = dict.fromkeys((score.get("videos"), score.get("instances")) for score in scores)
-    basis = "; ".join(f"{instances} instances in {videos} videos" for videos, instances in counts if videos is not None)
+    counts = dict.fromkeys((score["videos"], score["instances"]) for score in scores if "videos" in score)
+    basis = "; ".join(f"{counted(instances, 'instance')} in {counted(videos, 'video')}" for videos, instances in counts)
     return Headline([*(f"{column:g}" for column in columns), "average"], groups, basis)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lofi_tal.artefacts import read_record, sealed
 from lofi_tal.data import TruthVideo
 from lofi_tal.encoders import Encoder, JoinedEncoder
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, counted
 from lofi_tal.features import FeatureSet, FeatureStore
 from lofi_tal.files import hash_file, hash_object, write_json
 from lofi_tal.progress import Progress
@@ -143,7 +143,9 @@ class ArmFeatures:
                 progress.advance(video.video_id)
         if published.turned:
             names = ", ".join(published.turned[:5]) + (", ..." if len(published.turned) > 5 else "")
-            logger.warning("%d arrays lay the other way and were transposed: %s.", len(published.turned), names)
+            logger.warning(
+                "Transposed: %s, for they lay the other way: %s.", counted(len(published.turned), "array"), names
+            )
         if not arrays:
             raise DataError(f"No features can be read; the first: {next(iter(failed.values()))}")
         check_read(context.recipe, context.data(), failed)
@@ -157,5 +159,5 @@ def _tell_missing(store: FeatureStore, videos: Sequence[TruthVideo], facts: Path
         names = [one.video_id for one in videos if one.video_id not in failed and store.stamp(one) is None]
         if names:
             logger.warning(
-                "%d videos have no features (%s, ...): they are extracted.", len(names), store.path(names[0])
+                "%s without features (%s first): extracting.", counted(len(names), "video"), store.path(names[0])
             )

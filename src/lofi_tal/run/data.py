@@ -22,7 +22,7 @@ from lofi_tal.annotations import (
 )
 from lofi_tal.config import Recipe
 from lofi_tal.data import Excerpt, TruthVideo, VideoFile, find_files, split_selection, truth_videos, video_files
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, counted
 from lofi_tal.evaluation import GroundTruth, load_ground_truth
 from lofi_tal.features import FeatureGrid, PublishedFeatures, find_features
 from lofi_tal.postprocess import ClassScores, read_cuhk_scores, read_hacs_scores
@@ -157,12 +157,12 @@ def read_data(recipe: Recipe, manifest: VideoManifest, seen: Collection[str] = (
 def _tell_unused(recipe: Recipe, count: int) -> None:
     """Say what becomes of training videos without segments."""
     if count and recipe.data.background:
-        logger.info("%d training videos without segments serve as negatives (data.background).", count)
+        logger.info("Negatives (data.background): %s without segments.", counted(count, "training video"))
     elif count:
         logger.warning(
-            "%d training videos without segments are not used. If nothing happens in them, set data.background=true to "
-            "train stage 2 and the head on them as negatives.",
-            count,
+            "Not used: %s without segments. If nothing happens in them, set data.background=true to train stage 2 and "
+            "the head on them as negatives.",
+            counted(count, "training video"),
         )
 
 

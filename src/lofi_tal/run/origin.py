@@ -16,7 +16,7 @@ from typing import Any
 
 from lofi_tal.config import Recipe
 from lofi_tal.encoders import Encoder, adapt_encoder
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, counted
 from lofi_tal.files import json_text
 from lofi_tal.heads import Head, check_transfer, load_head, takes_classes, transfer_head
 from lofi_tal.recipes.encoder import outline_of
@@ -134,7 +134,7 @@ class Origin:
         known = (self.seen or frozenset()) | (self.fitted or frozenset())
         if leaked := [video.video_id for video in data.evaluation if video.video_id in known]:
             raise DataError(
-                f"{len(leaked)} videos that are evaluated ({_first(leaked)}) were trained on in {self.run}: their "
+                f"{self.run} was trained on {counted(len(leaked), 'video')} to be evaluated ({_first(leaked)}): the "
                 "scores would mean nothing. Move them back to the training subset, or train from scratch, without "
                 "--from."
             )

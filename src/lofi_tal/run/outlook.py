@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.config import Recipe
+from lofi_tal.errors import counted
 from lofi_tal.evaluation.agreement import LabelChange
 from lofi_tal.files import hash_object, json_text
 from lofi_tal.run.arms import ArmRun
@@ -113,9 +114,9 @@ def _arm(arm: ArmRun) -> Iterator[tuple[str, str, bool]]:
         provenance, there = None, 0
     if name != "features":
         if there:
-            yield f"features ({name}) of {there} videos", f"{folder}/features", True
+            yield f"features ({name}) of {counted(there, 'video')}", f"{folder}/features", True
         if there < videos:
-            yield f"features ({name}) of {videos - there} videos", f"{folder}/features", False
+            yield f"features ({name}) of {counted(videos - there, 'video')}", f"{folder}/features", False
     inputs = None if provenance is None else arm.inputs(provenance)
     heads = inputs is not None and _has_heads(arm.folder / "head", inputs)
     yield f"head ({name})", f"{folder}/head", heads

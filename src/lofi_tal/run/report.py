@@ -11,7 +11,7 @@ from typing import Any
 
 from lofi_tal.artefacts import damage, told
 from lofi_tal.data import cut_actions
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, counted
 from lofi_tal.evaluation import VideoMistakes
 from lofi_tal.files import write_json
 from lofi_tal.report import Arm, Judgement, Report, StageSummary, TimelineEntry, write_report
@@ -68,7 +68,7 @@ def damaged_curves(run: Run) -> Iterator[str]:
         path, record = folder / "metrics.jsonl", _record(folder)
         _, bad = read_metrics(path)
         if bad:
-            yield f"{name}: {bad} lines of {path} are damaged and not shown"
+            yield f"{name}: not shown, for they are damaged: {counted(bad, 'line')} of {path}"
         elif record and (wrong := damage(folder, {key: record.notes[key] for key in record.notes if key == path.name})):
             yield f"{name}: {told(wrong)}; its curves may be wrong"
 
@@ -123,7 +123,7 @@ def tell_dropped(data: RunData) -> Iterator[str]:
     if not data.dropped:
         return
     yield from map(str, data.dropped[:_MOST])
-    yield f"{len(data.dropped)} annotations could not be used. data.json of the run folder lists them all."
+    yield f"Not used: {counted(len(data.dropped), 'annotation')}; data.json of the run folder lists all."
     evaluated = sum(bool(change.label) and change.video_id in data.truth.videos for change in data.dropped)
     if evaluated:
         yield (
@@ -253,7 +253,7 @@ def _notes(run: Run, results: list[ArmResult]) -> Iterator[str]:
         logger.warning("%s.", line)
         yield line
     for record, reasons in lost_in_training(run).items():
-        yield f"{len(reasons)} files could not be read in training; {record} lists them all"
+        yield f"not read in training: {counted(len(reasons), 'file')}; {record} lists all"
     for result in results:
         for candidate in result.chosen.get("candidates", ()):
             if "diverged" in candidate:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lofi_tal.errors import counted
+
 Contents = Mapping[str, Mapping[str, Any]]
 
 _MOST = 8  # differences that are told
@@ -105,7 +107,7 @@ def _changed(unit: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> It
     for what in sorted(changes):
         files = dict(sorted(changes[what].items()))
         if what.startswith("segment"):
-            yield f"{_counted(sum(files.values()), 'segment')} of {_named(files, unit)} {what.split()[1]}"
+            yield f"{counted(sum(files.values()), 'segment')} of {_named(files, unit)} {what.split()[1]}"
         else:
             yield f"{what} of {_named(files, unit)} changed"
 
@@ -122,7 +124,7 @@ def _moved(unit: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iter
         ("no longer held out", freed),
     ):
         if names:
-            yield f"{_counted(len(names), unit)} {what} ({_first(sorted(names))})"
+            yield f"{counted(len(names), unit)} {what} ({_first(sorted(names))})"
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
@@ -143,12 +145,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
 
 def _named(files: Mapping[str, int], unit: str) -> str:
     names = list(files)
-    return names[0] if len(names) == 1 else f"{_counted(len(names), unit)} ({_first(names)})"
+    return names[0] if len(names) == 1 else f"{counted(len(names), unit)} ({_first(names)})"
 
 
 def _first(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-def _counted(count: int, unit: str) -> str:
-    return f"{count} {unit}{'' if count == 1 else 's'}"

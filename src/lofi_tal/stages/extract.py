@@ -26,6 +26,7 @@ from torch import Tensor
 
 from lofi_tal.data import Request, SnippetDataset, TruthVideo, as_clips, make_loader
 from lofi_tal.encoders import Encoder
+from lofi_tal.errors import counted
 from lofi_tal.features import FeatureStore
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.leases import Alone, Leases
@@ -133,8 +134,8 @@ def _tell_ruined(store: FeatureStore, names: Sequence[str]) -> None:
     """Say which of the files that are to be made are there already, and cannot be used."""
     ruined = [path for name in names if (path := store.path(name)).exists()]
     if ruined and rank_and_size()[0] == 0:
-        text = "%d files of features are damaged or of other inputs, and are made again; the first: %s."
-        logger.warning(text, len(ruined), ruined[0])
+        text = "Damaged or of other inputs, and made again: %s of features; the first: %s."
+        logger.warning(text, counted(len(ruined), "file"), ruined[0])
 
 
 def _watch(store: FeatureStore, videos: SnippetDataset, todo: Iterable[int]) -> Callable[[int], bool]:

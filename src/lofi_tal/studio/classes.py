@@ -13,7 +13,7 @@ import numpy as np
 
 from lofi_tal.annotations import Annotations, VideoAnnotation, split_annotations
 from lofi_tal.annotations.values import shown
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import LofiError, counted, nearest
 from lofi_tal.segments import Segments
 from lofi_tal.studio.book import KEYS, Book, new_class
 from lofi_tal.studio.contents import Content, in_order, read_label
@@ -66,7 +66,8 @@ def _delete(desk: Desk, book: Book, value: Any, *, merge: bool) -> None:
     _require(book, value)
     if uses := book.uses[value]:
         raise LofiError(
-            f"delete: {uses} actions or drafts have the class {value!r}: give them another one first, or rename it."
+            f"delete: {counted(uses, 'action')} or drafts with the class {value!r}: give them another one first, or "
+            "rename it."
         )
     desk.apply({}, f"Delete class {value}", [one for one in book.classes if one["name"] != value])
 

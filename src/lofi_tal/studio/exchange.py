@@ -26,7 +26,7 @@ from lofi_tal.annotations.formats.export import CLASS_LIST, FOLDERS, WRITERS
 from lofi_tal.annotations.formats.export_projects import CONFIGURATION
 from lofi_tal.annotations.formats.guessing import built_in_format
 from lofi_tal.annotations.values import shown
-from lofi_tal.errors import DataError, LofiError, nearest
+from lofi_tal.errors import DataError, LofiError, counted, nearest
 from lofi_tal.files import read_json
 from lofi_tal.studio.classes import annotations_of
 from lofi_tal.studio.contents import Action, Content, in_order
@@ -237,7 +237,7 @@ def _take_drafts(desk: Desk, found: Mapping[str, list[dict[str, Any]]], notes: l
     if not known:
         raise DataError(f"None of the videos of the file is here. {' '.join(notes[:1])}")
     put, given = desk.put_drafts(known, IMPORT), sum(map(len, known.values()))
-    notes += [f"{given - put} drafts are actions already: they were left out."] if put < given else []
+    notes += [f"Left out, for they are actions already: {counted(given - put, 'draft')}."] if put < given else []
     return _answer(put, len(known), 0, notes)
 
 

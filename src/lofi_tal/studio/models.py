@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import LofiError, nearest
+from lofi_tal.errors import LofiError, counted, nearest
 from lofi_tal.evaluation.sureness import DEFAULT, MEASURES, next_videos, require_measure
 from lofi_tal.model_folders import find_model, holds_model
 from lofi_tal.studio.bringing import DETECT, Bringing, doubt_of
@@ -77,7 +77,7 @@ class ModelSide:
         threshold = body.get("threshold")
         threshold = None if threshold is None else read_threshold(threshold)
         files, left = self._files(body.get("videos", "new"))
-        notes = [f"{left} new videos are left for the next time: a command cannot name more."] if left else []
+        notes = [f"Left for the next time: {counted(left, 'new video')}; a command cannot name more."] if left else []
         with self._starting:
             found = _new_folder(self.bringing.found.absolute())
             command = plan_detection(self._places(), model, list(files.values()), found, body.get("device"), threshold)

@@ -13,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from lofi_tal.errors import LofiError
+from lofi_tal.errors import LofiError, counted
 from lofi_tal.studio.application import create_app
 from lofi_tal.studio.desk import Desk
 from lofi_tal.studio.models import ModelSide
@@ -61,7 +61,9 @@ def serve(place: Place, *, host: str, port: int, browser: bool, say: Say, warn: 
         with _terminated_in_order() as asked:
             with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended in order
                 _print_address(address)
-                say(f"{count} videos; labels in {place.labels}. Ctrl-C ends it; everything is saved at once.")
+                say(
+                    f"{counted(count, 'video')}; labels in {place.labels}. Ctrl-C ends it; everything is saved at once."
+                )
                 if browser:
                     webbrowser.open(address)
                 _Server(_configuration(app), desk).run(sockets=[listening])
