@@ -8,6 +8,7 @@ several processes, hosts and the wheel, which start theirs themselves.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import runpy
@@ -54,8 +55,11 @@ def _server() -> subprocess.Popen:
 
 def _serve() -> dict[str, Any] | None:
     """Answer requests until there are no more; in a child, return what it is to do."""
+    gc.disable()
     for library in LIBRARIES:
         __import__(library)
+    gc.freeze()
+    gc.enable()
     while line := sys.stdin.readline():
         if (child := os.fork()) == 0:
             return json.loads(line)

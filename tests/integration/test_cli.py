@@ -224,7 +224,7 @@ def test_evaluate_names_the_videos_that_were_left_out(finished_run, tmp_path):
     ids = sorted(pipeline.detections("lofi"))
     (tmp_path / "out.txt").write_text(ids[0] + "\n")
     result = lofi("evaluate", truth, found, "--exclude", tmp_path / "out.txt")
-    assert f"1 videos of the subset were left out on request: {ids[0]}" in result.stderr
+    assert f"Left out on request: 1 video ({ids[0]})" in result.stderr
     assert f"{len(ids) - 1} videos" in result.stdout
     assert lofi("evaluate", truth, found, "--protocol", "4728").returncode == 3
     assert "a:step:b" in lofi("evaluate", truth, found, "--tiou", "1.5").stderr

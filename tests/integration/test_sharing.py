@@ -1,6 +1,7 @@
 """Processes that only see the same folders share extraction, cache, examination and detection, whoever dies."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -10,37 +11,55 @@ import sys
 import time
 
 import pytest
-from conftest import files_of
+import torch
 
+from conftest import files_of
 from lofi_tal.annotations import check_annotations, load_annotations
 from lofi_tal.detection import detect_files
 from lofi_tal.errors import LofiError
+from lofi_tal.recipes import load_recipe
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
+from lofi_tal.stages import extract
 from lofi_tal.video import VideoManifest
 
-# an extraction that says when it begins a video and waits to be told to go on: what is killed is at work
-WORKER = """
-import sys, time
-from pathlib import Path
-from lofi_tal.run import Run
-from lofi_tal.recipes import load_recipe
-from lofi_tal.stages import extract
+# a server that has imported the libraries forks the workers: each starts at once
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["lofi_tal.run", "lofi_tal.recipes"])
 
-encode = extract.encode_snippets
 
-def slowly(*arguments, **named):
-    print("at work", flush=True)
-    if sys.stdin.readline():  # its end means: do not wait any more
+def extract_slowly(recipe, folder, begun, allowed):
+    """Extract in a worker that says when it begins a video, and waits to be allowed to do it."""
+    encode = extract.encode_snippets
+
+    def slowly(*arguments, **named):
+        begun.set()
+        allowed.acquire()
         time.sleep(0.2)
-    return encode(*arguments, **named)
+        return encode(*arguments, **named)
 
-extract.encode_snippets = slowly
-recipe, folder = load_recipe(Path(sys.argv[1])), Path(sys.argv[2])
-run = Run(recipe, folder, device="cpu", quiet=True, patience=60)
-with run.open():
-    run.extract("lofi")
-"""
+    extract.encode_snippets = slowly
+    torch.set_num_threads(1)
+    run = Run(load_recipe(recipe), folder, device="cpu", quiet=True, patience=60)
+    with run.open():
+        run.extract("lofi")
+
+
+class Worker:
+    """A process that extracts, and is at work until it is allowed to end a video."""
+
+    def __init__(self, recipe, run):
+        self.begun, self.allowed = SERVER.Event(), SERVER.Semaphore(0)
+        self.process = SERVER.Process(target=extract_slowly, args=(recipe, run, self.begun, self.allowed))
+        self.process.start()
+
+    def allow(self, videos):
+        for _ in range(videos):
+            self.allowed.release()
+
+    def ends(self):
+        self.process.join(120)
+        return self.process.exitcode
 
 
 def command_of(*arguments):
@@ -74,33 +93,25 @@ def test_workers_killed_at_ten_moments_lose_nothing(run_copy):
     run, recipe, features, before = run_copy
     chance = random.Random(0)
 
-    def start():
-        command = [sys.executable, "-c", WORKER, str(recipe), str(run)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
     seen = set()
     for _ in range(5):  # two at a time, which see each other's leases; each ends one of 12 videos at most
-        workers = [start(), start()]
+        workers = [Worker(recipe, run), Worker(recipe, run)]
         for worker in workers:
-            assert worker.stdout.readline() == "at work\n"
+            assert worker.begun.wait(120)
         for worker in workers:
-            worker.stdin.write("go on\n")
-            worker.stdin.flush()
+            worker.allow(1)
         for worker in workers:
             time.sleep(chance.uniform(0, 0.4))
-            worker.kill()
-            assert worker.wait(60) == -signal.SIGKILL
+            worker.process.kill()
+            assert worker.ends() == -signal.SIGKILL
         now = {path.name for path in features.glob("[!.]*.safetensors")}
         assert now >= seen
         seen = now
     assert seen < before.keys()
-    workers = [start(), start()]
+    workers = [Worker(recipe, run), Worker(recipe, run)]
     for worker in workers:
-        worker.stdin.close()
-    for worker in workers:
-        worker.stdout.read()
-        assert worker.wait(120) == 0
+        worker.allow(len(before))
+    assert [worker.ends() for worker in workers] == [0, 0]
     assert files_of(features) == before
     assert {path.name for path in features.glob("[!.]*")} == before.keys()
     assert not features.with_name("features.leases").exists()

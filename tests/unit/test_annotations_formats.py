@@ -300,7 +300,7 @@ def test_via_temporal_segments_are_read_and_the_rest_is_not(tmp_path):
         ("kitchen", "training", None, [(1.25, 3.5, "Pour Liquid")]),
         ("a b", "training", None, [(0, 2, "Break Egg")]),
     ]
-    assert found.remarks == (f"{tmp_path / 'via.json'}: 1 regions or moments are no temporal segments.",)
+    assert found.remarks == (f"{tmp_path / 'via.json'}: passed over: 1 region or moment: no temporal segments.",)
 
 
 def test_via_free_text_and_checkboxes(tmp_path):
@@ -365,7 +365,7 @@ def test_label_studio_frames_count_from_1_and_include_the_last(tmp_path):
     path = write(tmp_path / "ls.json", [task(labelled(26, 50, "jump"), labelled(1, 1, "blink"), choice)])
     found = read(path, ImportOptions(fps=25))
     assert rows(found) == [("kitchen_1", "training", None, [(1, 2, "jump"), (0, 0.04, "blink")])]
-    assert found.remarks == (f"{path}: 1 results are no labelled spans of time.",)
+    assert found.remarks == (f"{path}: passed over: 1 result: no labelled spans of time.",)
     with pytest.raises(DataError, match=r"task 0, result 0: the file counts frames.*--fps"):
         read(path)
 

@@ -137,7 +137,7 @@ def test_cvat_attributes_of_images(tmp_path):
 def test_cvat_with_objects_that_give_nothing_is_refused(tmp_path):
     body = track(shape(0, falls="false"), shape(9, falls="false"))
     path = write(tmp_path / "a.xml", cvat(body, attribute("falls", "checkbox")))
-    with pytest.raises(DataError, match=r"no segment was found in it: 1 objects; expected .* with 'falls'"):
+    with pytest.raises(DataError, match=r"no segment was found in it, but 1 object: expected .* with 'falls'"):
         segments(path, fps=10.0, layers=("falls",))
 
 
@@ -210,7 +210,7 @@ def test_elan_with_everything_on_other_tiers_is_refused(tmp_path):
     tiers = f'<TIER TIER_ID="detail" PARENT_REF="action">{reference}</TIER><TIER TIER_ID="empty"/>'
     path = write(tmp_path / "s.eaf", eaf("", tiers=tiers))
     assert segments(path) == {"s": [(1, 4, "pour")]}
-    with pytest.raises(DataError, match="no segment was found in it: 2 annotations stand on other tiers; --layer"):
+    with pytest.raises(DataError, match="no segment was found in it, but 2 annotations: on other tiers; --layer"):
         segments(path, layers=("empty",))
 
 
@@ -278,7 +278,7 @@ def test_via_projects_of_moments_alone_are_refused(tmp_path):
         "metadata": {"x": {"vid": "1", "z": [2.0], "xy": [], "av": {"1": "jump"}}},
     }
     path = write(tmp_path / "v.json", document)
-    with pytest.raises(DataError, match="no segment was found in it: 1 regions or moments"):
+    with pytest.raises(DataError, match="no segment was found in it, but 1 region or moment:"):
         segments(path)
     document["metadata"]["y"] = {"vid": "1", "z": [2.0, 3.0], "xy": [], "av": {"1": "jump"}}
     assert segments(write(path, document)) == {"cut": [(2, 3, "jump")]}
@@ -322,5 +322,5 @@ def test_label_studio_counts_at_the_rate_of_its_project_not_of_the_video(tmp_pat
 
 def test_label_studio_exports_of_something_else_are_refused(tmp_path):
     path = write(tmp_path / "ls.json", label_studio({"choices": ["walk"]}))
-    with pytest.raises(DataError, match="no segment was found in it: 1 results are no labelled spans of time"):
+    with pytest.raises(DataError, match="no segment was found in it, but 1 result: no labelled spans of time"):
         segments(path)

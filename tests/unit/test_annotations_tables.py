@@ -192,7 +192,7 @@ def test_boris_tables(tmp_path, name, text, expected):
 
 def test_boris_point_events_are_told(tmp_path):
     found = import_annotations([write(tmp_path / "e.tsv", TABULAR_7)])
-    assert found.remarks == (f"{tmp_path / 'e.tsv'}: 1 events are points in time, no segments.",)
+    assert found.remarks == (f"{tmp_path / 'e.tsv'}: passed over: 1 event: points in time.",)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_boris_point_events_are_told(tmp_path):
         (TABULAR_8.rsplit("\n", 2)[0] + "\n", "'walk' starts and never stops"),
         (AGGREGATED.replace("cat.mov", "dog.mov", 1), "joins several videos"),
         (AGGREGATED.replace("cat.mov", "NA"), "has no video: it is live"),
-        (AGGREGATED.replace("STATE", "POINT"), "no segment was found in it: 2 events are points in time"),
+        (AGGREGATED.replace("STATE", "POINT"), "no segment was found in it, but 2 events: points in time"),
     ],
 )
 def test_boris_tables_that_cannot_be_used_say_why(tmp_path, text, said):
@@ -262,7 +262,7 @@ def test_boris_observations_of_several_media_are_divided(tmp_path):
 
 def test_boris_projects_with_nothing_to_read_say_so(tmp_path):
     path = write(tmp_path / "p.boris", project(o=observation(["a.mp4"], (2, "", "bark", "", ""))))
-    with pytest.raises(DataError, match="no segment was found in it: 1 events are points in time"):
+    with pytest.raises(DataError, match="no segment was found in it, but 1 event: points in time"):
         segments(path)
     path = write(tmp_path / "p.boris", project(o=observation(["a.mp4"], (2, "", "sit", "", ""))))
     with pytest.raises(DataError, match="event 0: 'sit' starts and never stops"):
@@ -339,7 +339,7 @@ def test_audacity_labels(tmp_path, text, expected):
 def test_audacity_labels_without_a_name_or_a_length_are_not_lost(tmp_path):
     with pytest.raises(DataError, match="line 1, label: expected a name"):
         segments(write(tmp_path / "a.txt", "1.0\t2.0\t\n"))
-    with pytest.raises(DataError, match="no segment was found in it: 2 labels are points in time"):
+    with pytest.raises(DataError, match="no segment was found in it, but 2 labels: points in time"):
         segments(write(tmp_path / "a.txt", "1.0\t1.0\tx\n2.0\t2.0\ty\n"))
 
 

@@ -48,7 +48,7 @@ def test_pairs_of_one_label_go_first_and_each_segment_matches_once():
 def test_changes_are_named_with_what_they_are_now():
     told = [(change.video_id, change.kind, change.text) for change in label_changes(FIRST, SECOND)]
     assert told == [
-        ("only", "video removed", "the video is gone, with 1 segments"),
+        ("only", "video removed", "the video is gone, with 1 segment"),
         ("a", "moved", "run [0, 4] s lies at [1, 5] s now (tIoU 0.60)"),
         ("a", "relabelled", "jump [6, 8] s is hop now"),
         ("a", "removed", "run [10, 12] s"),
@@ -127,5 +127,5 @@ def test_the_commands_print_tables_and_json(tmp_path):
     assert len(found["changes"]) == 6
     assert found["agreement"]["classes"]["run"]["f1"] == 0.5
     result = run("merge", *paths, "-o", tmp_path / "both.json", "--unmatched", "drop")
-    assert "3 videos, 3 segments, 1 contradictions" in result.output
+    assert "3 videos, 3 segments, 1 contradiction" in result.output
     assert load_annotations(tmp_path / "both.json")["a"].segments.label == ("run", "jump")

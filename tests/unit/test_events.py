@@ -175,7 +175,7 @@ def test_the_command_evaluates_folders_of_games_and_files(games, tmp_path):
     assert json.loads(command(labels, results, "--events", "0.5,1,2", "--json").stdout)["mAP"] == [0.0, 1.0, 1.0]
     shown = command(labels, results, "--events", "close")
     assert shown.exit_code == 0
-    assert "1 videos, 1 events, 1 detections" in shown.stdout
+    assert "1 video, 1 event, 1 detection" in shown.stdout
     wrong = command(labels, results, "--events", "narrow")
     assert "loose, tight, close" in str(wrong.exception)
     assert "Labels-v2.json" in str(command(tmp_path / "out", results, "--events", "tight").exception)

@@ -52,16 +52,16 @@ def show_detections(result: DetectionResult, intervals: BootstrapResult | None, 
             f"{result.repeated} detections repeat a segment with another label; each segment counts once, ranked by "
             + ("its proposal score." if result.ranked_by == "proposal_score" else "its best score.")
         )
-    _say_ids(result.missing_videos, "videos with instances have no detection; their instances count as missed")
-    _say_ids(result.extra_videos, "videos with detections are not in the subset; they count as false positives")
-    _say_ids(result.excluded_videos, "videos of the subset were left out on request", most=None)
+    _say_ids(result.missing_videos, "Without a detection, so that their instances count as missed", "video")
+    _say_ids(result.extra_videos, "With detections that are all wrong, for they are not in the subset", "video")
+    _say_ids(result.excluded_videos, "Left out on request", "video", most=None)
     for hint in result.hints:
         complain(hint)
     if result.ignored_labels:
         names = ", ".join(f"{label} ({count})" for label, count in result.ignored_labels.items())
         say(f"Detections of classes that the subset lacks do not count: {names}")
     silent = [label for label, one in result.per_class.items() if not one.detections]
-    _say_ids(silent, "classes have no detection; their AP is 0", kind="class names")
+    _say_ids(silent, "Without a detection, so that their AP is 0", "class")
 
 
 def _say_draws(intervals: BootstrapResult, *, difference: bool) -> None:
@@ -137,13 +137,13 @@ def show_seen(seen: Assessment) -> None:
         )
     first = seen.advice[0]
     say(f"What to do next: {first.error} {first.action}")
-    _say_ids(seen.unjudged, "classes have too few instances to be judged", kind="class names")
+    _say_ids(seen.unjudged, "Too few instances to be judged", "class")
 
 
-def _say_ids(ids: Iterable[str], text: str, *, most: int | None = 5, kind: str = "ids") -> None:
-    """Say how many ids of a kind there are, and which."""
+def _say_ids(ids: Iterable[str], text: str, unit: str, *, most: int | None = 5) -> None:
+    """Say how many videos or classes there are of a kind, and which."""
     listed = list(ids)
     if listed:
         shown = listed if most is None else listed[:most]
-        rest = f", ... ({kind} in full with --json)" if len(shown) < len(listed) else ""
-        say(f"{len(listed)} {text}: {', '.join(shown)}{rest}")
+        rest = ", ... (in full with --json)" if len(shown) < len(listed) else ""
+        say(f"{text}: {counted(len(listed), unit)} ({', '.join(shown)}{rest})")

@@ -207,12 +207,11 @@ def _tell_lost(lost: Segments, file: VideoFile) -> None:
     if len(lost):
         clock, first = file.clock, lost[0]
         logger.warning(
-            "%s: %d segments lie outside its pictures, which go from %.2f to %.2f s, and are left out; the first is %s "
-            "[%g, %g] s",
+            "%s: left out, outside its pictures, which go from %.2f to %.2f s: %s; the first is %s [%g, %g] s",
             file.path,
-            len(lost),
             clock.start,
             clock.end,
+            counted(len(lost), "segment"),
             first.label,
             first.start,
             first.end,

@@ -45,4 +45,4 @@ def read_audacity(path: Path, into: Collector) -> None:
                 points += 1
             else:
                 into.add(where, video, start, end, label)
-    into.passed_over(str(path), points, "labels are points in time, no segments.")
+    into.passed_over(str(path), points, "label", "points in time")

@@ -48,7 +48,7 @@ def read_boris(path: Path, into: Collector) -> None:
     table, header = found
     events = _Events(path, table, header, into)
     points = events.aggregated() if set(_AGGREGATED) <= set(header) else events.tabular()
-    into.passed_over(str(path), points, "events are points in time, no segments.")
+    into.passed_over(str(path), points, "event", "points in time")
 
 
 def find_boris(tables: list[Table]) -> _Found | None:

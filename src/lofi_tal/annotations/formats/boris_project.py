@@ -51,7 +51,7 @@ def read_project(path: Path, into: Collector) -> None:
         where = f"{path}, observation {name!r}"
         with into.part():
             others += _read_observation(where, observations[name], states, into, seen)
-    into.passed_over(str(path), others, "events are points in time, or of live observations without a video.")
+    into.passed_over(str(path), others, "event", "points in time, or of live observations without a video")
 
 
 def _read_observation(where: str, observation: Any, states: set[str], into: Collector, seen: dict[str, str]) -> int:

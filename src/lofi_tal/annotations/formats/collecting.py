@@ -14,7 +14,7 @@ import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation
 from lofi_tal.annotations.values import plain_label, read_duration, read_number, read_text, read_time
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, counted
 from lofi_tal.segments import Segments
 from lofi_tal.video import SUFFIXES, VideoError, VideoManifest, VideoRecord, find_videos
 
@@ -169,21 +169,22 @@ class Collector:
         """Whether the source that is read has given any segment."""
         return self._added > 0
 
-    def passed_over(self, where: str, count: int, what: str) -> None:
+    def passed_over(self, where: str, count: int, unit: str, why: str) -> None:
         """Say of a source that is read that something in it is no segment.
 
         Args:
             where: The file.
             count: How many there are; 0 is nothing to say.
-            what: What they are, after the number, and what the importer takes for a segment.
+            unit: What they are, one of them.
+            why: Why they are none, and what the importer takes for a segment.
 
         Raises:
             DataError: If the source has given no segment, so that all of it was passed over.
         """
         if count and not self._added:
-            raise DataError(f"{where}: no segment was found in it: {count} {what}")
+            raise DataError(f"{where}: no segment was found in it, but {counted(count, unit)}: {why}.")
         if count:
-            self.remarks.append(f"{where}: {count} {what}")
+            self.remarks.append(f"{where}: passed over: {counted(count, unit)}: {why}.")
 
     def declare(
         self, where: str, reference: Any, *, subset: Any = None, duration: Any = None, is_file: bool = False

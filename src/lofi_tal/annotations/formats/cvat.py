@@ -54,7 +54,7 @@ def read_cvat(path: Path, into: Collector) -> None:
         with into.part():
             _add(into, where, task, start, end, label)
     objects = sum(1 for _ in root.all("track")) + sum(len(image.children) for image in root.all("image"))
-    into.passed_over(str(path), 0 if into.has_segments else objects, labels.expected)
+    into.passed_over(str(path), 0 if into.has_segments else objects, "object", labels.expected)
 
 
 class _Task:

@@ -43,7 +43,7 @@ class Labels:
         self._flags = {attribute.name for attribute in known if attribute.kind == "checkbox"}
         self._layers = layers or _told(root, known)
         self.remark = self._remark(names) if not layers and names else ""
-        self.expected = f"objects; expected tracks, shapes or tags with {', '.join(map(repr, self._layers))}."
+        self.expected = f"expected tracks, shapes or tags with {', '.join(map(repr, self._layers))}"
 
     def of(self, item: Element, owner: Element) -> list[str | None]:
         """Return the labels of a shape or tag; ``owner`` is the track that it is part of, or itself."""

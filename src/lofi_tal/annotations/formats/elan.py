@@ -48,7 +48,7 @@ def read_elan(path: Path, into: Collector) -> None:
     rest = [tier for tier in root.all("TIER") if tier not in chosen]
     count = sum(1 for tier in rest for _ in _annotations(tier))
     names = ", ".join(repr(tier.attributes.get("TIER_ID", "")) for tier in rest)
-    into.passed_over(str(path), count, f"annotations stand on other tiers; --layer reads them: {names}.")
+    into.passed_over(str(path), count, "annotation", f"on other tiers; --layer reads them: {names}")
     if others:
         into.remarks.append(f"{path}: the segments are those of {reference!r}, not of {', '.join(map(repr, others))}.")
 

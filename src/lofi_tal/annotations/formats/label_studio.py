@@ -51,7 +51,7 @@ def read_label_studio(path: Path, into: Collector) -> None:
                     other += bool(value) and not spans
                     for start, end, label in spans:
                         into.add(at, video, start, end, label)
-    into.passed_over(str(path), other, "results are no labelled spans of time.")
+    into.passed_over(str(path), other, "result", "no labelled spans of time")
 
 
 def _file_name(where: str, data: dict[str, Any]) -> str:

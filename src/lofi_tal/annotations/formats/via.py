@@ -59,7 +59,7 @@ def read_via(path: Path, into: Collector) -> None:
             value = values.get(attribute_id) if isinstance(values, dict) else None
             for label in _labels(where, value, options):
                 into.add(where, video, start, end, label)
-    into.passed_over(str(path), still, "regions or moments are no temporal segments.")
+    into.passed_over(str(path), still, "region or moment", "no temporal segments")
 
 
 def _table(path: Path, project: dict[str, Any], key: str) -> dict[str, Any]:
