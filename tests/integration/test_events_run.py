@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -105,3 +106,16 @@ def test_detections_of_a_model_of_events_are_evaluated_as_events(events_run, ben
     (tmp_path / "found.json").write_text(told.stdout)
     result = lofi("evaluate", labels, tmp_path / "found.json", "--events", "tight", "--json")
     assert 0 <= json.loads(result.stdout)["average_mAP"] <= 1
+
+
+def test_the_learning_curve_is_that_of_events(events_run):
+    _, run, results = events_run
+    command = ("curve", run / "recipe.yaml", "-o", run, "-q", "--shares", "50,100", "--draws", "1", "--resume")
+    told = json.loads(lofi(*command, "--json").stdout)
+    for point in told["points"]:
+        assert point["classes"].keys() == results["lofi"].events["tight"]["averages"].keys()
+        assert point["scores"]["events"] == pytest.approx(fmean(point["classes"].values()))
+    first, last = (point["scores"]["events"] for point in told["points"])
+    assert (told["more"]["gain"] > 0) == (last > first)
+    shown = lofi(*command)
+    assert "of events" in shown.stderr + shown.stdout

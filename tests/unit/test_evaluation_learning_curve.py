@@ -41,7 +41,9 @@ def test_the_error_is_what_the_model_misses_at_the_largest_number():
 
 
 def test_a_falling_curve_is_not_continued_downwards_and_no_figure_passes_1():
-    assert foresee([10, 20], [[0.5], [0.4]], 40).value == pytest.approx(0.45)
+    falling = foresee([10, 20], [[0.5], [0.4]], 40)
+    assert falling.value == pytest.approx(0.45)
+    assert (falling.gain, falling.low, falling.high) == (0.0, 0.0, 0.0)
     assert foresee([1, 2], [[0.0], [1.0]], 1000).value == 1.0
 
 

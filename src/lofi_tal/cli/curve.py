@@ -77,8 +77,11 @@ def curve(
 
 def _show(points: list[CurvePoint], found: dict[int, tuple[float, float, float]]) -> None:
     """Print mean, lowest and highest figure by number of videos."""
+    from lofi_tal.evaluation.learning_curve import EVENTS
+
+    what = " of events, tolerances of 1 to 5 s" if EVENTS in points[0].scores else ""
     print_table(
-        "average mAP with own class scores, by training videos",
+        f"average mAP with own class scores{what}, by training videos",
         ("videos", "segments", "mAP %", "lowest", "highest"),
         [(count, _segments(points, count), *map(percent, found[count])) for count in found],
     )
@@ -125,7 +128,7 @@ def _points(share: float) -> str:
 
 def _values(points: list[CurvePoint], counts: list[int], label: str | None = None) -> list[list[float]]:
     return [
-        [point.scores["fused"] if label is None else point.classes.get(label, 0.0)
+        [point.figure if label is None else point.classes.get(label, 0.0)
          for point in points if point.videos == count]
         for count in counts
     ]  # fmt: skip

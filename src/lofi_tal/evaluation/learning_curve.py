@@ -24,6 +24,8 @@ MODELS: dict[str, Callable[[Any], Any]] = {
     "c + a log2(videos)": np.log2,
 }
 """What the figure is linear in, by the formula."""
+EVENTS = "events"
+"""Name of the average mAP of point events over tolerances of 1 to 5 s."""
 _DRAWS = 2000  # bootstrap over draws
 _CONFIDENCE = 0.95
 
@@ -36,7 +38,7 @@ class CurvePoint:
         videos: Number of training videos.
         instances: Number of segments in them.
         draw: Number of the random order from which the videos are taken.
-        scores: Average mAP by name: ``fused``, ``agnostic``, ``oracle``.
+        scores: Average mAP by name: ``fused``, ``agnostic``, ``oracle``; of point events :data:`EVENTS`, too.
         classes: Average precision, with the system's own class scores, by label.
     """
 
@@ -46,6 +48,11 @@ class CurvePoint:
     scores: Mapping[str, float]
     classes: Mapping[str, float]
 
+    @property
+    def figure(self) -> float:
+        """The figure of the curve: average mAP with the system's own class scores, of events where there are some."""
+        return self.scores.get(EVENTS, self.scores["fused"])
+
 
 @dataclass(frozen=True)
 class Foreseen:
@@ -54,7 +61,7 @@ class Foreseen:
     Args:
         videos: That number.
         value: mAP there.
-        gain: Over the mean at the largest number that was tried.
+        gain: Of the model, from the largest number that was tried to this one: the luck of the draws there is no gain.
         low: Lower end of the 95 % interval of the gain, over draws.
         high: Upper end.
         error: Of the model at the largest number, fitted without it; None with less than three numbers of videos.
@@ -70,11 +77,11 @@ class Foreseen:
     model: str
 
 
-def means(points: Sequence[CurvePoint], name: str = "fused") -> dict[int, tuple[float, float, float]]:
+def means(points: Sequence[CurvePoint]) -> dict[int, tuple[float, float, float]]:
     """Return mean, smallest and largest figure by number of videos."""
     found: dict[int, list[float]] = {}
     for point in points:
-        found.setdefault(point.videos, []).append(point.scores[name])
+        found.setdefault(point.videos, []).append(point.figure)
     return {count: (float(np.mean(values)), min(values), max(values)) for count, values in sorted(found.items())}
 
 
@@ -99,11 +106,11 @@ def foresee(videos: Sequence[int], values: Sequence[Sequence[float]], at: int, s
     gains = []
     for _ in range(_DRAWS):
         drawn = np.array([np.mean(generator.choice(draws, len(draws))) for draws in values])
-        gains.append(_at(model, videos, drawn, at) - drawn[-1])
+        gains.append(_at(model, videos, drawn, at) - _at(model, videos, drawn, videos[-1]))
     low, high = np.quantile(gains, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    value, error = _at(model, videos, mean, at), misses.get(model)
+    value, now, error = _at(model, videos, mean, at), _at(model, videos, mean, videos[-1]), misses.get(model)
     told = None if error is None else float(error)
-    return Foreseen(at, float(value), float(value - mean[-1]), float(low), float(high), told, model)
+    return Foreseen(at, float(value), float(value - now), float(low), float(high), told, model)
 
 
 def _at(model: str, videos: Sequence[int], mean: Floats, count: int) -> float:

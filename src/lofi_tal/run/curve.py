@@ -16,16 +16,18 @@ import torch
 
 from lofi_tal.data import TruthVideo, training_windows
 from lofi_tal.errors import LofiError
-from lofi_tal.evaluation.learning_curve import CurvePoint
+from lofi_tal.evaluation.learning_curve import EVENTS, CurvePoint
 from lofi_tal.features import FeatureSet
 from lofi_tal.files import write_json
 from lofi_tal.run.arms import ArmResult, ArmRun
 from lofi_tal.run.run import Run
+from lofi_tal.run.spotting import score_events
 from lofi_tal.runtime import Outcome, StageFolder, derive_seed, on_first, open_stage
+from lofi_tal.segments import Segments
 from lofi_tal.stages.extract import usable
 from lofi_tal.stages.head import fit_on, train_head
 from lofi_tal.stages.localise import ClassScorer, fuse_all, localise
-from lofi_tal.stages.scoring import evaluate
+from lofi_tal.stages.scoring import Scores, evaluate
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of the training videos, unless others are asked for."""
@@ -89,6 +91,7 @@ class CurveRun(ArmRun):
         ids = [video.video_id for video in part.videos]
         chosen = {"lr": known.chosen["lr"], "pooling": known.chosen["pooling"]}
         facts = {**inputs, **chosen, "videos": ids, "draw": draw}
+        facts |= {} if self.context.recipe.data.events is None else {"figure": EVENTS}
         name = f"{len(ids)}-{draw}"
 
         def begin() -> StageFolder:
@@ -122,10 +125,22 @@ class CurveRun(ArmRun):
         how = (classifier, labels, recipe.detect, chosen["pooling"], recipe.data.events)
         fused = fuse_all(evaluated, found, *how)
         scores = evaluate(context.data().truth, evaluated.videos, found, fused, labels, self._tiou)
-        classes = {label: one.average for label, one in scores.fused.per_class.items()}
-        result = {"scores": scores.summary(), "classes": classes}
+        result = self._figures(scores, fused)
         on_first(lambda: stage.finish(Outcome(outcome.seconds, outcome.peak_memory_bytes, result)))
         return result
+
+    def _figures(self, scores: Scores, fused: Sequence[Segments]) -> dict[str, Any]:
+        """Return average mAPs and those of the classes: of point events, if the labels are such, over tolerances."""
+        summary, section = scores.summary(), self.context.recipe.data
+        detections = {one.video_id: one for one in fused}
+        if section.events is not None and (
+            events := score_events(section.annotations, section.eval_subset, detections)
+        ):
+            return {
+                "scores": {**summary, EVENTS: events["tight"]["average_mAP"]},
+                "classes": events["tight"]["averages"],
+            }
+        return {"scores": summary, "classes": {label: one.average for label, one in scores.fused.per_class.items()}}
 
 
 def learning_curve(run: Run, arm: str, shares: Sequence[float] = SHARES, draws: int = DRAWS) -> list[CurvePoint]:
