@@ -74,7 +74,7 @@ def small(benchmark_set, tmp_path_factory):
     (folder / "recipe.yaml").write_text(save_recipe(recipe))
     other = demo_recipe(benchmark_set, seed=1, overrides=settings)
     (folder / "other.yaml").write_text(save_recipe(other))
-    made = SimpleNamespace(folder=folder, video=next(iter(benchmark_set.videos.iterdir())))
+    made = SimpleNamespace(folder=folder, video=min(benchmark_set.videos.iterdir()))
 
     def command(name, run, *options):
         return lofi(name, folder / "recipe.yaml", "-o", run, "-q", *options)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lofi_tal.cli.app import app
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, counted
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def scaled(database, factor, names, label=None):
 def test_what_cannot_be_used_is_listed_counted_and_told(run, change, dropped, reason):
     result, folder = run(change, "--json")
     assert result.exit_code == 4, result.output
-    assert f"Not used: {len(dropped)} annotations;" in result.stderr
+    assert f"Not used: {counted(len(dropped), 'annotation')};" in result.stderr
     told = json.loads(result.stdout)["data"]["dropped"]
     assert [(one["video_id"], one["label"]) for one in told] == dropped
     assert all(reason in one["outcome"] for one in told)

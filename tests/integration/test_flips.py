@@ -50,7 +50,7 @@ def test_init_reads_the_names_of_the_clips_too(benchmark_set, tmp_path):
     )
     clip = tmp_path / "pushing something from left to right" / "a.mp4"
     clip.parent.mkdir()
-    shutil.copy(next(benchmark_set.videos.iterdir()), clip)
+    shutil.copy(min(benchmark_set.videos.iterdir()), clip)
     rows = write_recipe(
         tmp_path / "recipe.yaml", trial=False, annotations=renamed(benchmark_set, tmp_path, ["pour", "stir"]),
         videos=benchmark_set.videos, clips=tmp_path / "clips.csv", clips_root=tmp_path,

@@ -68,7 +68,7 @@ def test_statistics_go_by_the_files_and_list_what_they_do_not_count(late):
     assert {(one["video_id"], one["label"]) for one in found["dropped"]} == {
         ("cut", "before"), ("cut", "beyond"), ("ms", "inside")
     }  # fmt: skip
-    assert "3 annotations cannot be used" in result.stderr
+    assert "cannot be used: 3 annotations" in result.stderr
     assert "[3, 5] s" in result.stderr
 
 
@@ -76,7 +76,7 @@ def test_statistics_name_videos_that_cannot_be_read(late, tmp_path):
     (tmp_path / "cut.mp4").write_bytes(b"no video")
     result = CliRunner().invoke(app, ["data", "stats", str(late / "labels.json"), "--videos", str(tmp_path)])
     assert result.exit_code == 4
-    assert "2 videos cannot be read" in result.stderr
+    assert "Unreadable: 2 videos" in result.stderr
 
 
 def test_a_name_is_suggested_as_for_files():
