@@ -70,6 +70,12 @@ def test_unreadable_recipes_end_in_one_message(tmp_path):
         load_recipe(tmp_path / "empty.yaml")
 
 
+def test_a_run_folder_in_place_of_a_recipe_is_told_from_it(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("seed: 0")
+    with pytest.raises(LofiError, match=r"is a run folder: give .*recipe\.yaml, and the folder as -o"):
+        load_recipe(tmp_path)
+
+
 def test_numbers_in_exponent_form_are_numbers():
     assert parse_yaml("a: 1e-4\nb: [1e-3, 2]\nc: -1.5E3\nd: 3", "x") == {
         "a": 1e-4,

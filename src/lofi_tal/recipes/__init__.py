@@ -68,6 +68,8 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, needs_data: 
 
 
 def _read(path: Path, level: int) -> dict[str, Any]:
+    if (inside := path / "recipe.yaml").is_file():
+        raise LofiError(f"Recipe {path} is a run folder: give {inside}, and the folder as -o to go on with its run.")
     try:
         text = read_text(path, "YAML")
     except DataError as error:
