@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import lofi
 
+from conftest import lofi
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_json
 from lofi_tal.heads import ActionFormer, load_head

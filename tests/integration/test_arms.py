@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 import torch
-from conftest import losses_of, own_scores
 
 import lofi_tal.run.training
+from conftest import losses_of, own_scores
 from lofi_tal.demo import demo_recipe
 from lofi_tal.encoders import load_encoder
 from lofi_tal.errors import LofiError, RunError

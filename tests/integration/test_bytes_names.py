@@ -4,8 +4,8 @@ import os
 import shutil
 
 import pytest
-from conftest import lofi
 
+from conftest import lofi
 from lofi_tal import Localizer
 from lofi_tal.files import read_json
 

@@ -5,9 +5,9 @@ import json
 import shutil
 
 import pytest
-from conftest import lofi
 
 import lofi_tal.runtime.training
+from conftest import lofi
 from lofi_tal.data import content_hash
 from lofi_tal.errors import LofiError
 from lofi_tal.recipes.writing import save_recipe

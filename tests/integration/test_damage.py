@@ -15,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import files_of, lofi
 
+from conftest import files_of, lofi
 from lofi_tal.demo import demo_recipe
 from lofi_tal.files import read_json, write_json
 from lofi_tal.recipes.writing import save_recipe

@@ -18,8 +18,8 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from conftest import lofi
 
+from conftest import lofi
 from lofi_tal.config import FeaturesSection
 from lofi_tal.errors import DataError
 from lofi_tal.features import export_npy

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from conftest import lofi
 
+from conftest import lofi
 from lofi_tal.errors import LofiError
 from lofi_tal.files import read_json, write_json
 from lofi_tal.recipes.writing import save_recipe

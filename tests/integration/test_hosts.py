@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from conftest import STAGES, assert_same_training
 
+from conftest import STAGES, assert_same_training
 from lofi_tal.recipes.writing import save_recipe
 from tests.waiting import until
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import lofi, losses_of
 
+from conftest import lofi, losses_of
 from lofi_tal.annotations import load_annotations
 from lofi_tal.demo import demo_recipe
 from lofi_tal.files import read_json

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import STAGES, assert_same_training, files_of
 
+from conftest import STAGES, assert_same_training, files_of
 from lofi_tal.recipes.writing import save_recipe
 from lofi_tal.run import Run
 from tests.processes import run

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import files_of, lofi
 
+from conftest import files_of, lofi
 from lofi_tal.artefacts import sealed
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import read_json, write_json

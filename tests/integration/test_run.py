@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import files_of
 
+from conftest import files_of
 from lofi_tal.encoders import ENCODERS, create_encoder
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import evaluate_detections

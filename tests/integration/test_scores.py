@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import lofi
 
+from conftest import lofi
 from lofi_tal.annotations import load_annotations
 from lofi_tal.evaluation import Verdicts, load_sheet, make_sheet
 from lofi_tal.files import read_json

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import lofi
 
+from conftest import lofi
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.features import PublishedFeatures
 from lofi_tal.localizer import Localizer

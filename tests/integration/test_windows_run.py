@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import own_scores
 from safetensors import safe_open
 
 import lofi_tal.planning.choosing
+from conftest import own_scores
 from lofi_tal.config import make_recipe
 from lofi_tal.localizer import Localizer
 from lofi_tal.planning import plan_recipe
