@@ -119,3 +119,38 @@ def test_the_learning_curve_is_that_of_events(events_run):
     assert (told["more"]["gain"] > 0) == (last > first)
     shown = lofi(*command)
     assert "of events" in shown.stderr + shown.stdout
+
+
+def test_runs_of_events_are_compared_as_events_with_paired_intervals(events_run, tmp_path):
+    _, run, results = events_run
+    told = json.loads(lofi("compare", run, "--json", "--output", tmp_path / "page.html").stdout)
+    for name, found in told["events"].items():
+        values = [results[arm].events[name]["average_mAP"] for arm in ("baseline", "lofi")]
+        assert [one["average_mAP"]["value"] for one in found["systems"]] == pytest.approx(values, abs=1e-9)
+        assert found["differences"][0]["average_mAP"]["value"] == pytest.approx(values[1] - values[0], abs=1e-9)
+    for one, arm in zip(told["systems"], ("baseline", "lofi"), strict=True):  # spans of the width, not points
+        expected = results[arm].scores["agnostic"]["average_mAP"]
+        assert one["scores"]["agnostic"]["average_mAP"] == pytest.approx(expected, abs=1e-9)
+    assert "point events, tight tolerances" in (tmp_path / "page.html").read_text()
+    assert "events, close tolerances" in lofi("compare", run).stdout
+
+
+def test_result_files_of_events_are_evaluated_with_intervals_against_others_and_in_part(events_run, tmp_path):
+    labels, run, results = events_run
+    files = [run / "arms" / arm / "detections.json" for arm in ("lofi", "baseline")]
+    command = ("evaluate", labels, files[0], "--events", "tight")
+    told = json.loads(lofi(*command, "--against", files[1], "--bootstrap", "50", "--json").stdout)
+    values = [results[arm].events["tight"]["average_mAP"] for arm in ("lofi", "baseline")]
+    assert told["average_mAP"] == told["intervals"]["average_mAP"]["value"] == pytest.approx(values[0])
+    assert told["intervals"]["difference"]["average_mAP"]["value"] == pytest.approx(values[0] - values[1])
+    shown = lofi(*command, "--against", files[1], "--bootstrap", "50").stdout
+    assert "paired 95 % interval" in shown
+    names = list(json.loads(files[0].read_text())["results"])
+    (tmp_path / "only.txt").write_text(f"{names[0]}\n{names[1]}\n")
+    part = json.loads(lofi(*command, "--only", tmp_path / "only.txt", "--json").stdout)
+    rest = json.loads(lofi(*command, "--exclude", tmp_path / "only.txt", "--json").stdout)
+    assert sum(part["events"].values()) + sum(rest["events"].values()) == sum(told["events"].values())
+    refused = lofi(*command, "--diagnose")
+    assert refused.exit_code == 2
+    assert "--diagnose does not go with --events: that takes --subset, --only" in refused.stderr
+    assert "judge point events with --events tight" in lofi("evaluate", labels, files[0]).stderr

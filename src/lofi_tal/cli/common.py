@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lofi_tal.errors import one_line
+from lofi_tal.errors import LofiError, one_line
 from lofi_tal.files import json_text
 from lofi_tal.launch import started_rank
 
@@ -84,6 +84,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def terminal(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return a console that shows text as it is: a name such as ``[red]`` or ``:bomb:`` means nothing to it."""
     return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def refuse_beside(context: typer.Context, option: str, allowed: Collection[str]) -> None:
+    """Refuse what was given on the command line beside an option that it does not go with.
+
+    Args:
+        context: Of the command.
+        option: Such as ``--events``.
+        allowed: Names of the parameters that go with it.
+
+    Raises:
+        LofiError: Naming what was given, and what is allowed.
+    """
+    words = {parameter.name: parameter.opts[-1] for parameter in context.command.params if parameter.name}
+    given = [name for name in words if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if wrong := [words[name] for name in given if name not in allowed]:
+        goes = ", ".join(words[name] for name in words if name in allowed and words[name].startswith("--"))
+        raise LofiError(f"{wrong[0]} does not go with {option}: that takes {goes}.")
 
 
 def complain(message: str) -> None:

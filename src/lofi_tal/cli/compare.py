@@ -108,7 +108,10 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 
 def _show(found: RunComparison) -> None:
+    from lofi_tal.cli.events import show_comparison
+
     _show_map(found)
+    show_comparison(found.events, found.names)
     _show_errors(found)
     _show_classes(found)
     _show_videos(found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lofi_tal.cli.common import JsonOption, command_line, print_json, say
+from lofi_tal.cli.common import JsonOption, command_line, print_json, refuse_beside, say
 from lofi_tal.cli.evaluation_tables import show_detections, show_diagnosis, show_floors, show_recall, show_seen
 from lofi_tal.errors import LofiError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _NAMED = {"activitynet": None, "thumos": (0.3, 0.4, 0.5, 0.6, 0.7)}
 _DRAWS = 1000
+_WITH_EVENTS = ("annotations", "detections", "subset", "events", "only", "exclude", "bootstrap", "against", "as_json")
 
 TiouOption = Annotated[
     str, typer.Option(help="Thresholds: activitynet (0.5:0.05:0.95), thumos (0.3:0.1:0.7), a:step:b or a,b,c.")
@@ -93,6 +94,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
     detections: Annotated[Path, typer.Argument(help='Result JSON: {"version", "results", "external_data"}.')],
     subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
@@ -119,10 +121,13 @@ def evaluate(
 
     Example: lofi evaluate activity_net.v1-3.min.json result.json --protocol 4728 --diagnose --page evaluation.html
     """
+    draws = bootstrap or (_DRAWS if against is not None else 0)
     if events is not None:
-        from lofi_tal.cli.events import run_events
+        from lofi_tal.cli.events import evaluate_files
 
-        run_events(annotations, detections, subset, events, as_json=as_json)
+        refuse_beside(context, "--events", _WITH_EVENTS)
+        chosen = _choose_videos(annotations, subset, None, only, exclude)
+        evaluate_files(annotations, detections, against, subset, events, draws, chosen, as_json=as_json)
         return
     thresholds = parse_thresholds(tiou)
     kept, left_out = _choose_videos(annotations, subset, protocol, only, exclude)
@@ -130,7 +135,6 @@ def evaluate(
         annotations, detections, subset, thresholds, left_out, kept, class_agnostic, ignore_ambiguous, against
     )
     sheet = None if model is None else read_sheet(model, threshold)
-    draws = bootstrap or (_DRAWS if against is not None else 0)
     parts = task.evaluate(proposals=proposals, diagnose=diagnose, draws=draws)
     if not class_agnostic:
         parts = parts._replace(seen=task.assess(sheet, threshold, several=multi_label))

@@ -196,16 +196,18 @@ def of_replicates(
     )
 
 
-def shifted_interval(value: float, samples: Floats, confidence: float = 0.95) -> Interval:
+def shifted_interval(
+    value: float, samples: Floats, confidence: float = 0.95, least: float = -math.inf, most: float = math.inf
+) -> Interval:
     """Return the interval of a figure from its replicates ``(R,)``, shifted to have the figure as their mean.
 
     Replicates that are NaN have nothing to count and are passed over. Without two others nothing is known: a difference
-    of shares lies between -1 and 1.
+    of shares lies between -1 and 1. Ends beyond ``least`` and ``most`` are cut there.
     """
     draws = samples[np.isfinite(samples)]
     if len(draws) < 2:
         return Interval(value, -1.0, 1.0, 0.0)
-    return _interval(value, draws + (value - draws.mean()), confidence)
+    return _interval(value, draws + (value - draws.mean()), confidence, least, most)
 
 
 def replicated_map(matched: Matched, replicates: int, seed: int = 0) -> Floats:

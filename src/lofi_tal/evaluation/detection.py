@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from lofi_tal.errors import LofiError
 from lofi_tal.evaluation.documents import Detections, Document, GroundTruth, load_detections, load_ground_truth
-from lofi_tal.evaluation.hints import id_hints, time_hints
+from lofi_tal.evaluation.hints import event_hints, id_hints, time_hints
 from lofi_tal.evaluation.matching import average_precision, match, overlapping_pairs, touching
 
 Floats = NDArray[np.float64]
@@ -212,7 +212,7 @@ def result_of(matched: Matched) -> DetectionResult:
         ambiguous_detections=() if matched.counted is None else tuple((~matched.counted).sum(axis=0).tolist()),
         repeated=detections.repeated,
         ranked_by=detections.ranked_by,
-        hints=(*id_hints(extra, missing, truth.elsewhere), *_time_hints(matched)),
+        hints=(*id_hints(extra, missing, truth.elsewhere), *event_hints(truth.segment), *_time_hints(matched)),
     )
 
 

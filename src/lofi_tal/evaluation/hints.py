@@ -46,6 +46,16 @@ def id_hints(extra: Sequence[str], missing: Sequence[str], elsewhere: Mapping[st
     return hints
 
 
+def event_hints(segment: Floats) -> list[str]:
+    """Say whether all instances ``(N, 2)`` start and end at one time: nothing overlaps those."""
+    if (segment[:, 1] > segment[:, 0]).any():
+        return []
+    return [
+        "Every instance of the truth starts and ends at one time, so that no detection overlaps it: judge point events "
+        "with --events tight (lofi_tal.evaluation.spotting.evaluate_events in Python)."
+    ]
+
+
 def time_hints(segment: Floats, duration: Floats) -> list[str]:
     """Say whether detections that match nothing look as if they were not in seconds.
 

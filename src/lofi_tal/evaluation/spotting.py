@@ -39,8 +39,10 @@ TOLERANCES = {"loose": LOOSE, "tight": TIGHT, "close": CLOSE}
 """By name; the first two are SoccerNet's."""
 RATE = 2.0
 """Cells a second of SoccerNet's grid."""
-_SCORES = np.linspace(0, 1, 200)
-_RECALLS = np.arange(11) / 10
+SCORES = np.linspace(0, 1, 200)
+"""At which precision and recall are read."""
+RECALLS = np.arange(11) / 10
+"""Over which the best precision is averaged."""
 _ROUNDING = 1e-9  # seconds
 
 
@@ -98,13 +100,12 @@ def evaluate_events(
     0.5
     """
     _check(truth, detections, tolerances, rate)
-    labels = sorted({label for video in truth.values() for label in video.label})
-    if not labels:
+    tables = tables_of(truth, detections, rate)
+    if not tables:
         raise DataError("The truth has no event: nothing can be evaluated.")
-    tables = {label: _of_class(truth, detections, label, rate) for label in labels}
     per_class = {label: tuple(_precision(table, delta) for delta in tolerances) for label, table in tables.items()}
     overall = tuple(np.mean(list(per_class.values()), axis=0).tolist())
-    others = {label for video in detections.values() for label in video.label} - set(labels)
+    others = {label for video in detections.values() for label in video.label} - set(tables)
     return SpottingResult(
         average_mAP=average_over(overall, tolerances),
         mAP=overall,
@@ -141,13 +142,21 @@ def right_detections(events: Floats, times: Floats, scores: Floats, tolerance: f
     return right
 
 
-_Table = list[tuple[Floats, Floats, Floats]]
+Table = list[tuple[Floats, Floats, Floats]]
 """For each video the times of the events, and times and scores of the detections, of one class."""
+
+
+def tables_of(
+    truth: Mapping[str, Segments], detections: Mapping[str, Segments], rate: float | None
+) -> dict[str, Table]:
+    """Return events and detections of every class that has an event, by label; those of all videos in their order."""
+    labels = sorted({label for video in truth.values() for label in video.label})
+    return {label: _of_class(truth, detections, label, rate) for label in labels}
 
 
 def _of_class(
     truth: Mapping[str, Segments], detections: Mapping[str, Segments], label: str, rate: float | None
-) -> _Table:
+) -> Table:
     table = []
     for name, video in truth.items():
         found = detections.get(name, Segments.empty(name))
@@ -168,15 +177,15 @@ def _on_grid(video: Segments, label: str, rate: float | None) -> tuple[Floats, F
     return kept / rate, chosen.score[::-1][last]
 
 
-def _precision(table: _Table, tolerance: float) -> float:
+def _precision(table: Table, tolerance: float) -> float:
     """Return the AP of one class."""
     right = np.concatenate([right_detections(*video, tolerance) for video in table])
     scores = np.concatenate([video[2] for video in table])
     events = sum(len(video[0]) for video in table)
-    shown = scores[None] >= _SCORES[:, None]  # (200, N)
+    shown = scores[None] >= SCORES[:, None]  # (200, N)
     hits, counts = (shown & right).sum(axis=1), shown.sum(axis=1)
     precision, recall = hits / np.maximum(counts, 1), hits / events
-    return float(np.mean([precision[recall >= least].max(initial=0.0) for least in _RECALLS]))
+    return float(np.mean([precision[recall >= least].max(initial=0.0) for least in RECALLS]))
 
 
 def _check(

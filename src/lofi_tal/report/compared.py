@@ -11,6 +11,7 @@ from typing import Any
 from lofi_tal.evaluation import MISTAKES, Interval
 from lofi_tal.evaluation.changes import Change
 from lofi_tal.evaluation.comparison import RATES, Comparison, Measured
+from lofi_tal.evaluation.spotting_draws import EventComparison
 from lofi_tal.report.content import Arm, Judgement, TimelineEntry
 from lofi_tal.report.page import WAYS, viewers_of
 from lofi_tal.report.tables import Tile, class_rows, headline
@@ -31,6 +32,7 @@ class ComparisonPage:
         settings: Values that differ, one for each system, by ``section.key``.
         settings_known: Whether there are settings of two systems or more.
         environment: The same of versions and devices.
+        events: mAP of point events by set of tolerances.
         stages: Seconds and bytes of each stage in each system; None where it has no such stage.
         facts: Command, annotations and the like, by name.
         notes: What the reader should know.
@@ -43,6 +45,7 @@ class ComparisonPage:
     settings: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     settings_known: bool = True
     environment: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    events: Mapping[str, EventComparison] = field(default_factory=dict)
     stages: Mapping[str, Sequence[tuple[float, int] | None]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lofi_tal.annotations import load_annotations
+from lofi_tal.annotations.events import read_labels
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.evaluation import THRESHOLDS, TIOU, GroundTruth, load_ground_truth
 from lofi_tal.evaluation.arrays import restricted
 from lofi_tal.evaluation.bootstrap import few_videos_warning
 from lofi_tal.evaluation.comparison import Candidate, Comparison, compare
+from lofi_tal.evaluation.spotting import TOLERANCES
+from lofi_tal.evaluation.spotting_draws import EventComparison, compare_events
 from lofi_tal.files import hash_file, with_home
 from lofi_tal.run.saved import STAGES, Saved, StageCost, arms_in, choose_arm, find_source, read_file, read_saved
+from lofi_tal.run.spotting import SETS
 from lofi_tal.runtime.differences import differing
 from lofi_tal.segments import Segments
 
@@ -37,6 +42,7 @@ class RunComparison:
         classes_left_out: Reason for each class that is not compared.
         settings: Values of the recipes that differ, by ``section.key``; None where a recipe has no such key.
         environment: Versions, devices and precision that differ, in the same form.
+        events: mAP of point events by set of tolerances, if the first run found such (``data.events``).
         notes: What the reader should know.
     """
 
@@ -47,6 +53,7 @@ class RunComparison:
     classes_left_out: dict[str, str] = field(default_factory=dict)
     settings: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     environment: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    events: dict[str, EventComparison] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -75,6 +82,7 @@ class RunComparison:
             "annotations": str(self.annotations),
             "subset": self.comparison.truth.subset,
             **self.comparison.to_json(),
+            "events": {name: one.to_json() for name, one in self.events.items()},
             "settings": {key: list(values) for key, values in self.settings.items()},
             "environment": {key: list(values) for key, values in self.environment.items()},
             "stages": {
@@ -116,39 +124,60 @@ def compare_runs(
         LofiError: If a run or an arm is not there (the arms are listed), or there is nothing to compare it with.
         DataError: If a file is damaged or malformed, or there is no common video or class.
     """
-    sources, truth, used, thresholds = _read(runs, annotations, subset, all_videos=all_videos)
+    sources, truth, known = _read(runs, annotations, subset, all_videos=all_videos)
     left_out, dropped = _videos_left_out(sources, truth), _classes_left_out(sources, truth)
-    common = _common(truth, left_out, dropped, used)
+    common = _common(truth, left_out, dropped, known.file)
     if replicates is None:
         replicates = REPLICATES if max(map(_count, sources)) <= _MANY else REPLICATES // 5
     candidates = [_candidate(one, dropped) for one in sources]
+    how: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
     return RunComparison(
-        compare(
-            common, candidates, tiou_thresholds or thresholds,
-            tiou=tiou, replicates=replicates, confidence=confidence, seed=seed,
-        ),
+        compare(common, candidates, tiou_thresholds or known.thresholds, tiou=tiou, **how),
         tuple(sources),
-        used,
+        known.file,
         left_out,
         dropped,
         differing([one.recipe for one in sources]),
         differing([one.environment for one in sources]),
-        (*_notes(sources, used, common), *(note for one in sources for note in one.notes)),
-    )  # fmt: skip
+        _events(known, common, candidates, **how),
+        (*_notes(sources, known, common), *(note for one in sources for note in one.notes)),
+    )
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Where the truth is, and what the first run says of it, if there is a run.
+
+    Args:
+        file: The annotations.
+        subset: The part of them that is evaluated.
+        thresholds: tIoU thresholds of mAP; None for ActivityNet's.
+        events: Width in seconds of the segments that stand for point events; None if they are no events.
+    """
+
+    file: Path
+    subset: str
+    thresholds: Sequence[float] | None
+    events: float | None
+
+    def read(self, file: Path | None = None) -> GroundTruth:
+        """Read it, or the same of another file."""
+        path = file or self.file
+        return load_ground_truth(path if self.events is None else read_labels(path, self.events), self.subset)
 
 
 def _read(
     runs: Sequence[str | Path], annotations: str | Path | None, subset: str | None, *, all_videos: bool
-) -> tuple[list[Saved], GroundTruth, Path, Sequence[float] | None]:
-    """Read all that is compared, the truth with its file, and the tIoU thresholds of the first run, if there is one."""
+) -> tuple[list[Saved], GroundTruth, _Truth]:
+    """Read all that is compared, and the truth."""
     places = _expanded([(str(run), *find_source(str(run))) for run in runs])
     names = _names(places)
     saved = {i: read_saved(path, arm, names[i]) for i, (_, path, arm) in enumerate(places) if path.is_dir()}
-    used, chosen, known = _truth_of(list(saved.values()), annotations, subset)
-    truth = load_ground_truth(used, chosen)
+    known = _truth_of(list(saved.values()), annotations, subset)
+    truth = known.read()
     sources = [saved.get(i) or read_file(path, names[i], truth) for i, (_, path, _) in enumerate(places)]
     filled = [_filled(one, truth) if all_videos and not one.arm else one for one in sources]
-    return filled, truth, used, None if known is None else THRESHOLDS.get(known.setting("tiou", "activitynet"))
+    return filled, truth, known
 
 
 def _expanded(places: list[tuple[str, Path, str]]) -> list[tuple[str, Path, str]]:
@@ -189,10 +218,8 @@ def _names(places: Sequence[tuple[str, Path, str]]) -> list[str]:
     return found
 
 
-def _truth_of(
-    saved: Sequence[Saved], annotations: str | Path | None, subset: str | None
-) -> tuple[Path, str, Saved | None]:
-    """Return the annotations and the subset of the truth, and the run that they are of, if it is one."""
+def _truth_of(saved: Sequence[Saved], annotations: str | Path | None, subset: str | None) -> _Truth:
+    """Return where the truth is: the annotations that are given, or those of the first run that knows its own."""
     known = next((one for one in saved if one.annotations is not None), None)
     path = with_home(annotations) if annotations is not None else None if known is None else known.annotations
     if path is None:
@@ -200,8 +227,10 @@ def _truth_of(
     if not path.is_file():
         whose = "" if known is None or annotations is not None else f", against which {known.name} was evaluated,"
         raise DataError(f"{path}{whose} does not exist. Give the annotations with --annotations labels.json.")
-    first = "validation" if known is None else known.setting("eval_subset", "validation")
-    return path, subset or first, known
+    if known is None:
+        return _Truth(path, subset or "validation", None, None)
+    thresholds = THRESHOLDS.get(known.setting("tiou", "activitynet"))
+    return _Truth(path, subset or known.setting("eval_subset", "validation"), thresholds, known.events)
 
 
 def _filled(one: Saved, truth: GroundTruth) -> Saved:
@@ -272,19 +301,35 @@ def _candidate(one: Saved, dropped: Mapping[str, str]) -> Candidate:
     """Return what is compared, without the detections of classes that are left out."""
     detections = list(one.detections.values())
     if dropped:
-        detections = [part[np.array([name not in dropped for name in part.label], dtype=bool)] for part in detections]
+        detections = [_of_classes(part, set(part.label) - set(dropped)) for part in detections]
     return Candidate(one.name, detections, one.thresholds, one.several)
 
 
-def _notes(sources: Sequence[Saved], used: Path, common: GroundTruth) -> list[str]:
+def _events(
+    known: _Truth, common: GroundTruth, candidates: Sequence[Candidate], **how: Any
+) -> dict[str, EventComparison]:
+    """Return the mAP of the events, which start and end at one time in the file, in the common videos and classes."""
+    if known.events is None:
+        return {}
+    labels, every = set(common.labels), load_annotations(known.file).subset(known.subset)
+    truth = {video.video_id: _of_classes(video.segments, labels) for video in every if video.video_id in common.videos}
+    systems = [{one.video_id: one for one in candidate.detections if one.video_id in truth} for candidate in candidates]
+    return {name: compare_events(truth, systems, TOLERANCES[name], **how) for name in SETS}
+
+
+def _of_classes(segments: Segments, labels: Collection[str]) -> Segments:
+    return segments[np.array([label in labels for label in segments.label], dtype=bool)]
+
+
+def _notes(sources: Sequence[Saved], known: _Truth, common: GroundTruth) -> list[str]:
     """Return why intervals are not to be trusted, and what differs from what the runs were evaluated against."""
     few = few_videos_warning(len(common.videos))
-    now, notes = hash_file(used), [] if few is None else [few]
+    now, notes = hash_file(known.file), [] if few is None else [few]
     for one in sources:
         if one.truth_hash and one.truth_hash != now:
-            changed = _relabelled(one, common)
+            changed = _relabelled(one, known, common)
             notes.append(
-                f"{one.name} was evaluated against other annotations than {used} holds now"
+                f"{one.name} was evaluated against other annotations than {known.file} holds now"
                 + (f"; those of {changed} common videos differ" if changed else "")
                 + ". All figures here are on the latter."
             )
@@ -296,12 +341,12 @@ def _notes(sources: Sequence[Saved], used: Path, common: GroundTruth) -> list[st
     return notes
 
 
-def _relabelled(one: Saved, common: GroundTruth) -> int:
+def _relabelled(one: Saved, known: _Truth, common: GroundTruth) -> int:
     """Return in how many common videos the annotations of a run differ from those that are used."""
     if one.annotations is None or not one.annotations.is_file():
         return 0
     try:
-        own = load_ground_truth(one.annotations, one.setting("eval_subset", "validation"))
+        own = replace(known, subset=one.setting("eval_subset", "validation")).read(one.annotations)
     except DataError:
         return 0
     ours, theirs = _actions(common), _actions(restricted(own, set(common.videos), set(common.labels)))

@@ -38,6 +38,7 @@ def write_comparison_page(path: Path, found: RunComparison, *, command: str = ""
         settings=found.settings,
         settings_known=found.settings_known,
         environment=found.environment,
+        events=found.events,
         stages={
             name: [None if cost is None else (cost.seconds, cost.peak_memory_bytes) for cost in costs]
             for name, costs in found.stages.items()

@@ -85,6 +85,13 @@ class Saved:
         section = self.recipe.get("detect")
         return isinstance(section, Mapping) and section.get("multi_label") is True
 
+    @property
+    def events(self) -> float | None:
+        """Width in seconds of the segments that stand for point events (``data.events``); None without events."""
+        section = self.recipe.get("data")
+        value = section.get("events") if isinstance(section, Mapping) else None
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
     def setting(self, name: str, default: str) -> str:
         """Return a text of the recipe's section ``data``."""
         section = self.recipe.get("data")
