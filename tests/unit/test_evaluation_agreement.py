@@ -49,7 +49,7 @@ def test_changes_are_named_with_what_they_are_now():
     told = [(change.video_id, change.kind, change.text) for change in label_changes(FIRST, SECOND)]
     assert told == [
         ("only", "video removed", "the video is gone, with 1 segment"),
-        ("a", "moved", "run [0, 4] s lies at [1, 5] s now (tIoU 0.60)"),
+        ("a", "moved", "run [0, 4] s is [1, 5] s now (tIoU 0.60)"),
         ("a", "relabelled", "jump [6, 8] s is hop now"),
         ("a", "removed", "run [10, 12] s"),
         ("a", "added", "run [15, 16] s"),
@@ -80,6 +80,22 @@ def test_overlapping_segments_of_a_class_count_their_time_once():
     assert agreement(twice, labels(a=[(0, 10, "run")])).classes["run"].kappa == pytest.approx(1.0)
     always = labels(a=[(0, 20, "run")])
     assert agreement(always, always).classes["run"].kappa is None
+
+
+def test_point_events_match_near_their_time():
+    one = labels(a=[(5, 5, "hit"), (9, 9, "hit"), (15, 15, "pass")])
+    other = labels(a=[(5.5, 5.5, "hit"), (9, 9, "hit"), (17, 17, "pass")])
+    assert not list(label_changes(one, one))
+    assert agreement(one, one).f1 == 1.0
+    assert [change.text for change in label_changes(one, other)] == [
+        "hit at 5 s is at 5.5 s now (tIoU 0.60)",
+        "pass at 15 s",
+        "pass at 17 s",
+    ]
+    merged = merge_annotations(one, other).annotations["a"].segments
+    assert list(zip(merged.start, merged.end, merged.label, strict=True)) == [
+        (5.25, 5.25, "hit"), (9, 9, "hit"), (15, 15, "pass"), (17, 17, "pass"),
+    ]  # fmt: skip
 
 
 def test_nothing_in_common_is_said():
@@ -121,7 +137,7 @@ def test_the_commands_print_tables_and_json(tmp_path):
     said = run("diff", *paths).output
     assert "jump [6, 8] s is hop now" in said
     assert "3 of 3 videos differ: 1 video removed, 1 moved, 1 relabelled, 1 removed, 1 added, 1 video added." in said
-    assert "Confused: jump with hop, 1 times." in said
+    assert "Confused: jump with hop, 1 time." in said
     assert run("diff", paths[0], paths[0]).output.strip() == "No difference."
     found = json.loads(run("diff", *paths, "--json").stdout)
     assert len(found["changes"]) == 6

@@ -112,7 +112,7 @@ def show_agreement(found: Agreement) -> None:
         "" if found.boundary is None else f" Boundaries of matched segments differ by {found.boundary:.2f} s (median)."
     ))  # fmt: skip
     for one, other, count in found.confused[:5]:
-        say(f"Confused: {one} with {other}, {count} times.")
+        say(f"Confused: {one} with {other}, {counted(count, 'time')}.")
 
 
 def _agreement_json(found: Agreement | None) -> dict[str, Any] | None:

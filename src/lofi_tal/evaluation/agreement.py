@@ -1,6 +1,7 @@
 """Two versions of the labels of the same videos: which segments match, what changed, and how far two people agree.
 
-Segments match one to one, by falling tIoU; a pair with the same label goes before one without. F1 counts matched pairs
+Segments match one to one, by falling tIoU; a pair with the same label goes before one without. Point events, which
+start and end at one time, count as :data:`EVENT_WIDTH` seconds there. F1 counts matched pairs
 with the same label: ``2 · pairs / (segments of the first + of the second)``. Cohen's kappa (J. Cohen, *A Coefficient of
 Agreement for Nominal Scales*, 1960) is that of each class, over all time: at each instant both say that it is there, or
 not.
@@ -22,6 +23,8 @@ from lofi_tal.segments import Segments
 
 TIOU = 0.5
 """Above which two segments are taken for the same action."""
+EVENT_WIDTH = 2.0
+"""Seconds that a point event lasts where segments are matched: at tIoU 0.5, times up to 0.67 s apart are the same."""
 
 Spans = NDArray[np.float64]
 
@@ -49,9 +52,8 @@ def match_segments(first: Segments, second: Segments, tiou: float = TIOU) -> Mat
     """
     if not 0 < tiou <= 1:
         raise LofiError(f"tiou={tiou:g}: expected more than 0 and at most 1.")
-    one = np.zeros(len(first), np.int64), np.stack([first.start, first.end], axis=1)
-    other = np.zeros(len(second), np.int64), np.stack([second.start, second.end], axis=1)
-    found = overlapping_pairs(*one, *other, tiou)
+    one, other = (np.zeros(len(part), np.int64) for part in (first, second))
+    found = overlapping_pairs(one, _spans(first), other, _spans(second), tiou)
     same = np.array([first.label[i] == second.label[j] for i, j in zip(found.detection, found.instance, strict=True)])
     left, right = dict.fromkeys(range(len(first))), dict.fromkeys(range(len(second)))
     pairs = []
@@ -61,6 +63,12 @@ def match_segments(first: Segments, second: Segments, tiou: float = TIOU) -> Mat
             del left[i], right[j]
             pairs.append((i, j, float(found.tiou[index])))
     return Matched(tuple(sorted(pairs)), tuple(left), tuple(right))
+
+
+def _spans(segments: Segments) -> Spans:
+    """Return start and end ``(N, 2)``; of point events those of a segment around them."""
+    half = np.where(segments.end > segments.start, 0.0, EVENT_WIDTH / 2)
+    return np.stack([segments.start - half, segments.end + half], axis=1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ def _segment_changes(before: VideoAnnotation, now: VideoAnnotation, tiou: float)
         if old.label[i] != new.label[j]:
             yield LabelChange(now.video_id, "relabelled", f"{_shown(old, i)} is {new.label[j]} now")
         if (old.start[i], old.end[i]) != (new.start[j], new.end[j]):
-            moved = f"{_shown(old, i)} lies at {_span(new, j)} now (tIoU {overlap:.2f})"
+            moved = f"{_shown(old, i)} is {_span(new, j)} now (tIoU {overlap:.2f})"
             yield LabelChange(now.video_id, "moved", moved)
     yield from (LabelChange(now.video_id, "removed", _shown(old, i)) for i in matched.first)
     yield from (LabelChange(now.video_id, "added", _shown(new, j)) for j in matched.second)
@@ -130,7 +138,8 @@ def _shown(segments: Segments, index: int) -> str:
 
 
 def _span(segments: Segments, index: int) -> str:
-    return f"[{segments.start[index]:g}, {segments.end[index]:g}] s"
+    start, end = segments.start[index], segments.end[index]
+    return f"[{start:g}, {end:g}] s" if end > start else f"at {start:g} s"
 
 
 @dataclass(frozen=True)
