@@ -7,9 +7,13 @@ from statistics import fmean
 
 import pytest
 
+from lofi_tal.annotations import load_annotations
 from lofi_tal.annotations.soccernet import read_game
 from lofi_tal.demo import demo_recipe
+from lofi_tal.evaluation.agreement import label_changes
 from lofi_tal.run import Run, write_run_report
+from lofi_tal.studio.run_mistakes import VideoLabels, mistakes_of
+from lofi_tal.studio.runs import find_runs
 from tests.integration.conftest import lofi
 from tests.tiny import SETTINGS
 
@@ -55,6 +59,18 @@ def test_a_run_reports_the_map_of_events_as_evaluate_computes_it(events_run):
     table = page.split("<h3>Classes of events")[1].split("</table>")[0]
     assert "Point events" in page
     assert label in table
+
+
+def test_a_run_keeps_the_labels_as_they_were_and_the_studio_judges_it_by_them(events_run):
+    labels, run, _ = events_run
+    kept, original = load_annotations(run / "labels.json"), load_annotations(labels)
+    assert not list(label_changes(original, kept))
+    (facts,) = find_runs([run.parent]).values()
+    rows = [VideoLabels(one.video_id, [row[:3] for row in one.segments]) for one in original.subset("validation")]
+    found = mistakes_of(*facts.detections("lofi"), rows, facts.events())["counts"]
+    told = json.loads((run / "report.json").read_text())["judgement"]["assessments"]["lofi"]["mistakes"]["counts"]
+    names = {"wrong label": "mislabelled", "boundaries": "misplaced", "false alarm": "false", "double": "doubled"}
+    assert found == {names.get(kind, kind): count for kind, count in told.items()}
 
 
 def test_the_command_shows_them_and_says_them_as_json(events_run):

@@ -14,6 +14,7 @@ from lofi_tal.annotations import (
     check_examined,
     group_findings,
     judge_mirroring,
+    load_annotations,
     load_clip_list,
     parse_annotations,
     read_labels,
@@ -151,7 +152,8 @@ def read_data(recipe: Recipe, manifest: VideoManifest, seen: Collection[str] = (
         logger.warning("%s", line)
     truth = load_ground_truth(document, section.eval_subset)
     dropped, findings = tuple(changes.values()), tuple(others)
-    return RunData(labels, kept, selection, evaluation, failed, truth, dropped, findings, annotations)
+    original = annotations if section.events is None else load_annotations(section.annotations)
+    return RunData(labels, kept, selection, evaluation, failed, truth, dropped, findings, original)
 
 
 def _tell_unused(recipe: Recipe, count: int) -> None:

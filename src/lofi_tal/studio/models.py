@@ -144,8 +144,8 @@ class ModelSide:
 
     def mistakes(self, name: str, arm: str | None) -> dict[str, Any]:
         """Return what a run got wrong by the labels as they are now; see :func:`.run_mistakes.mistakes_of`."""
-        found, shown = require_run(self.runs(), name).detections(arm)
-        return mistakes_of(found, shown, self._labels())
+        run = require_run(self.runs(), name)
+        return mistakes_of(*run.detections(arm), self._labels(), run.events())
 
     def compare(self, names: Iterable[str]) -> dict[str, Any]:
         """Return runs side by side.

@@ -24,7 +24,9 @@ class VideoLabels:
     rows: Sequence[tuple[float, float, str]]
 
 
-def mistakes_of(detections: Sequence[Segments], shown: Shown, labels: Iterable[VideoLabels]) -> dict[str, Any]:
+def mistakes_of(
+    detections: Sequence[Segments], shown: Shown, labels: Iterable[VideoLabels], events: float = 0.0
+) -> dict[str, Any]:
     """Return what is wrong with what a run shows, video by video, by the labels as they are now.
 
     The kinds are those of :mod:`lofi_tal.evaluation.mistakes`: *missed* actions; *mislabelled* and *false* detections;
@@ -36,6 +38,7 @@ def mistakes_of(detections: Sequence[Segments], shown: Shown, labels: Iterable[V
         detections: Of the evaluated videos.
         shown: What of them is shown.
         labels: Of all videos that have been looked at.
+        events: Seconds that a label lasts that starts and ends at one time, as the run took it (``data.events``).
 
     Returns:
         ``videos``, those with most mistakes first; ``counts`` of each kind; ``unlabelled`` ids that were left out.
@@ -43,7 +46,7 @@ def mistakes_of(detections: Sequence[Segments], shown: Shown, labels: Iterable[V
     known = {one.id: one for one in labels}
     judged = [one for one in detections if one.video_id in known]
     left_out = [one.video_id for one in detections if one.video_id not in known]
-    truth = ground_truth_of([_truth(known[one.video_id]) for one in judged])
+    truth = ground_truth_of([_truth(known[one.video_id], events) for one in judged])
     names = tuple(dict.fromkeys([*truth.labels, *(label for one in judged for label in one.label)]))
     truth = replace(truth, labels=names)
     found = detections_of(judged, truth)
@@ -54,8 +57,10 @@ def mistakes_of(detections: Sequence[Segments], shown: Shown, labels: Iterable[V
     return {"videos": videos, "counts": counts, "judged": len(judged), "unlabelled": left_out}
 
 
-def _truth(video: VideoLabels) -> Segments:
-    return Segments.from_activitynet(video.id, [{"segment": row[:2], "label": row[2]} for row in video.rows])
+def _truth(video: VideoLabels, events: float) -> Segments:
+    spans = [(start, end) if end > start else (start - events / 2, end + events / 2) for start, end, _ in video.rows]
+    rows = [{"segment": span, "label": row[2]} for span, row in zip(spans, video.rows, strict=True)]
+    return Segments.from_activitynet(video.id, rows)
 
 
 def _sorted_by_video(truth: GroundTruth, found: Sorted) -> dict[str, dict[str, Any]]:

@@ -94,6 +94,11 @@ class RunFacts:
                 break
         return found
 
+    def events(self) -> float:
+        """Return how long a point event lasts for it (``data.events``) in seconds; 0 if it takes labels as they are."""
+        width = self.settings().get("data.events")
+        return float(width) if isinstance(width, int | float) and math.isfinite(width) and width > 0 else 0.0
+
     def labels(self) -> Annotations | None:
         """Return the labels that it was made from; None of a run that has not kept them, or whose file is damaged."""
         path = self.path / "labels.json"
