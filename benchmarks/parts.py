@@ -13,12 +13,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.encoders import adapt_encoder, create_encoder
+from lofi_tal.encoders import adapt_encoder, create_encoder, trainable
 from lofi_tal.errors import LofiError
 from lofi_tal.fidelity import Fidelity
 from lofi_tal.heads import create_head
 from lofi_tal.planning import StepModel
-from lofi_tal.planning.accounting import trained
 from lofi_tal.planning.measure import measure_step
 from lofi_tal.stages.strategies import Strategy
 
@@ -49,7 +48,11 @@ def measured_part(name: str, part: dict[str, Any], fidelity: Fidelity) -> dict[s
         encoder={"name": name}, head={"name": "gtad", **HEAD}, videos=1, snippets=fidelity.snippets, frames=FRAMES,
         size=fidelity.size, strategy=vars(Strategy()), optimizer="adamw", adapting=part, threads=1,
     )  # fmt: skip
-    return {"trained": sum(one.numel() for one in trained(encoder)), "predicted": predicted, "measured": found["peak"]}
+    return {
+        "trained": sum(one.numel() for one in trainable(encoder.modules())),
+        "predicted": predicted,
+        "measured": found["peak"],
+    }
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ network, with G-TAD instead of TriDet as the head. Limit: ratios between sizes d
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -50,6 +51,7 @@ def differences(name: str, peaks: list[float]) -> list[float]:
 
 def main() -> None:
     """Print both, and exit with 1 if a ratio is off by more than the limit."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     worst = 0.0
     for name, published in PUBLISHED.items():
         peaks = planned(name)

@@ -34,6 +34,7 @@ SUFFIXES = {
     "audacity": ".txt",
     "frame-wise": ".txt",
     "soccernet": ".json",
+    "events": ".json",
 }
 
 
@@ -158,6 +159,10 @@ ANNOTATION_REF="a1"><ANNOTATION_VALUE>high</ANNOTATION_VALUE></REF_ANNOTATION></
                 {"video": "gym.mov", "label": "run", "start": 3, "end": "00:00:05"},
             ]
         ).encode(),
+    ),
+    "events": (
+        b'[{"video": "v1.mp4", "events": [{"start": "0:05", "end": 12.5, "label": "run", "score": 0.5}]}]',
+        b'{"v1": {"events": [{"start": 1, "end": 2, "label": "run"}]}, "v2": []}',
     ),
     "coin": (
         json.dumps(

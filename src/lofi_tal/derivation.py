@@ -23,6 +23,7 @@ FEW = 30
 _RARE = 5  # segments of a class
 _SMALL = 600  # training videos: below, stage 2 has some hundred steps
 _MANY_CLIPS = 10_000
+_OVERLAPPING = 0.1  # share of segments that overlap another class, from which on classes are several at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +184,21 @@ def schedule(facts: Facts, reasons: dict[str, str]) -> dict[str, Any]:
         reasons["lofi.encoder_lr"] = "a good encoder has much to lose: 2e-4 was the best of three rates for one"
         adamw["encoder_lr"] = 2e-4
     return {**common, **adamw}
+
+
+def detect(train: Sequence[TruthVideo], reasons: dict[str, str]) -> dict[str, Any]:
+    """Return what of section ``detect`` follows from the labels: whether classes overlap."""
+    pairs = [
+        (video.segments[:, None, 0] < video.segments[None, :, 1])
+        & (video.segments[None, :, 0] < video.segments[:, None, 1])
+        & (video.labels[:, None] != video.labels)
+        for video in train
+    ]
+    share = sum(int(one.any(1).sum()) for one in pairs) / sum(map(len, pairs))
+    if share < _OVERLAPPING:
+        return {}
+    reasons["detect.multi_label"] = f"{100 * share:.0f} % of the training segments overlap one of another class"
+    return {"multi_label": True}
 
 
 def pretrain(facts: Facts, reasons: dict[str, str]) -> dict[str, Any] | None:

@@ -14,11 +14,14 @@ import torch
 from lofi_tal import derivation
 from lofi_tal.annotations import (
     Annotations,
+    are_events,
     clip_labels,
     group_findings,
     judge_mirroring,
     load_annotations,
     load_clip_list,
+    parse_annotations,
+    read_labels,
     require_truth,
     require_usable,
 )
@@ -33,6 +36,8 @@ from lofi_tal.recipes.writing import commented_recipe
 from lofi_tal.run.data import check_subsets
 from lofi_tal.trial import try_class_loss
 from lofi_tal.video import VideoManifest, find_videos
+
+_EVENT_WIDTH = 2.0  # seconds
 
 logger = logging.getLogger("lofi_tal")
 
@@ -83,7 +88,9 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
             videos.
     """
     check_licence(sources.licence)
-    train, annotations, failed = _checked_videos(sources, VideoManifest(index))
+    reasons: dict[str, str] = {}
+    events = _events(sources, reasons)
+    train, annotations, failed = _checked_videos(sources, events, VideoManifest(index))
     start = None if sources.weights is None else identify_encoder(sources.weights)
     clips = None
     if (sources.clips is None) != (sources.clips_root is None):
@@ -92,7 +99,6 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         )
     if sources.clips is not None and sources.clips_root is not None:
         clips = sum(clip.split == "train" for clip in load_clip_list(sources.clips, sources.clips_root)[0])
-    reasons: dict[str, str] = {}
     facts, proposed = Facts(train, torch.cuda.is_available(), start, clips), None
     if start is None:
         proposed = _propose(facts, sources.licence)
@@ -101,7 +107,7 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
     snippets = derivation.snippets(facts, reasons)
     content: dict[str, Any] = {
         "name": path.parent.name if path.stem in ("annotations", "labels") else path.stem,
-        "data": _data(annotations, len(train), sources, reasons),
+        "data": _data(annotations, len(train), sources, reasons) | ({} if events is None else {"events": events}),
         "encoder": _encoder(facts, sources, proposed, reasons),
         "snippets": snippets,
         "pretrain": derivation.pretrain(facts, reasons),
@@ -110,6 +116,7 @@ def propose_recipe(sources: Sources, index: Path) -> Proposal:
         | derivation.schedule(facts, reasons)
         | ({} if proposed is None else proposed.lofi),
         "head": derivation.head(facts, reasons),
+        "detect": derivation.detect(train, reasons),
         "baseline": True,
     }
     reasons["baseline"] = "stage 3 also runs on the encoder that stage 2 starts from, so that the gain is seen"
@@ -129,9 +136,19 @@ def _propose(facts: Facts, licence: str) -> Proposed | None:
     return proposed
 
 
-def _checked_videos(sources: Sources, manifest: VideoManifest) -> tuple[list[TruthVideo], Annotations, dict[str, str]]:
+def _events(sources: Sources, reasons: dict[str, str]) -> float | None:
+    """Return how long events are taken to be, if the labels are such."""
+    if not are_events(load_annotations(sources.annotations).subset(sources.train_subset)):
+        return None
+    reasons["data.events"] = "labels start and end at one time: point events; one or two snippets are a good width"
+    return _EVENT_WIDTH
+
+
+def _checked_videos(
+    sources: Sources, events: float | None, manifest: VideoManifest
+) -> tuple[list[TruthVideo], Annotations, dict[str, str]]:
     """Return the training videos with truth, their annotations, and why others cannot be read; say what is doubtful."""
-    loaded = load_annotations(sources.annotations)
+    loaded = parse_annotations(read_labels(sources.annotations, events), sources.annotations)
     used = [require_truth(loaded, name) for name in (sources.train_subset, sources.eval_subset)]
     index = find_videos(sources.videos)
     found = [find_files(subset, index, manifest) for subset in used]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -713,3 +714,26 @@ def test_any_names_and_times_survive_csv(tmp_path_factory, content):
     first = read(write(folder / "a.json", {"database": database}))
     write_csv(folder / "a.csv", first.annotations, None)
     assert rows(read(folder / "a.csv")) == rows(first)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [
+            {"video": "v1.mp4", "events": [{"start": "0:05", "end": 12.5, "label": "run", "score": 0.5}]},
+            {"id": "v2", "events": []},
+        ],
+        {"v1": {"events": [{"start": 5, "end": "12.5", "label": "run"}]}, "v2": []},
+    ],
+)
+def test_events_of_a_video_language_model_are_recognised_and_read(content, tmp_path):
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(content))
+    found = import_annotations([path], None, ImportOptions())
+    assert {video.video_id: [row[:3] for row in video.segments] for video in found.annotations} == {
+        "v1": [(5.0, 12.5, "run")],
+        "v2": [],
+    }
+    path.write_text(json.dumps({"video": "v1", "events": [{"start": 5, "label": "run"}]}))
+    with pytest.raises(DataError, match=r"event 0: found .*it has no end"):
+        import_annotations([path], None, ImportOptions())

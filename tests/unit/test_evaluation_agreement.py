@@ -98,6 +98,22 @@ def test_point_events_match_near_their_time():
     ]  # fmt: skip
 
 
+def test_durations_and_ambiguous_parts_are_compared_and_merged():
+    one, other = (
+        Annotations({"a": replace(FIRST["a"], duration=length, ignored=np.array(parts, dtype=float).reshape(-1, 2))})
+        for length, parts in ((20.0, [[6, 7]]), (30.0, [[8, 9]]))
+    )
+    assert [(change.kind, change.text) for change in label_changes(one, other)] == [
+        ("duration", "from 20 s to 30 s"),
+        ("ambiguous parts", "they differ, which `--ignore-ambiguous` leaves out"),
+    ]
+    merged = merge_annotations(one, other)
+    assert merged.annotations["a"].ignored.tolist() == [[6, 7], [8, 9]]
+    assert "a: ambiguous parts differ; those of both are kept." in merged.notes
+    same = merge_annotations(one, one)
+    assert (same.annotations["a"].ignored.tolist(), same.notes) == ([[6, 7]], ())
+
+
 def test_nothing_in_common_is_said():
     with pytest.raises(LofiError, match="no video in common"):
         agreement(labels(a=[]), labels(b=[]))

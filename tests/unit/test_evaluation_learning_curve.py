@@ -86,11 +86,16 @@ def test_shares_are_percentages():
 def test_the_answer_says_what_more_videos_give_and_to_which_classes():
     values = {"wave": [[0.1], [0.3], [0.5]], "sit": [[0.4], [0.4], [0.4]]}
     whole = foresee(COUNTS, [[0.25], [0.35], [0.45]], 512)
-    lines = answer(whole, {label: foresee(COUNTS, every, 512) for label, every in values.items()}, 256)
+    lines = answer(whole, {label: foresee(COUNTS, every, 512) for label, every in values.items()}, 256, 2)
     assert lines[0].startswith("With 512 training videos instead of 256, expect about 5")
     assert "more videos like these may not help" not in lines[0]
     assert "fitted without the 256 videos, is off by" in lines[1]
     assert "wave (+" in lines[2]
     assert "sit" not in lines[2]
     flat = foresee(COUNTS, [[0.4], [0.4], [0.4]], 512)
-    assert "more videos like these may not help" in answer(flat, {}, 256)[0]
+    assert "more videos like these may not help" in answer(flat, {}, 256, 2)[0]
+    two = answer(foresee(COUNTS[1:], [[0.2], [0.3]], 512), {}, 256, 1)
+    assert "one draw tells no interval" in two[0]
+    assert "is not tested: that takes three numbers of videos or more" in two[1]
+    wild = answer(foresee(COUNTS, [[0.2], [0.21], [0.5]], 512), {}, 256, 2)
+    assert "which is more than the gain: do not count on it." in wild[1]

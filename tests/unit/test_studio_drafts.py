@@ -14,6 +14,7 @@ from lofi_tal.segments import Segments, detections_to_activitynet
 from lofi_tal.showing import Shown
 from lofi_tal.studio.contents import Content, with_drafts
 from lofi_tal.studio.drafts import MOST, drafts_of, read_drafts
+from lofi_tal.video import Clock
 
 
 def plain(found):
@@ -125,6 +126,12 @@ def test_whatever_a_file_holds_it_is_read_or_refused(document):
     json.dumps(found, allow_nan=False)
     for drafts in found.values():
         assert all(one["start"] < one["end"] for one in drafts)
+
+
+def test_drafts_are_cut_at_the_ends_of_the_video_and_those_beyond_left_out():
+    found = read_drafts({"a": [{"start": s, "end": e, "label": "run"} for s, e in ((7, 9), (1, 2), (9, 10))]}, "x.json")
+    kept = with_drafts(Content(), found["a"], "import", Clock(0.0, 8.6)).drafts
+    assert [(one.start, one.end) for one in kept] == [(1, 2), (7, 8.6)]
 
 
 def test_the_desk_takes_them():

@@ -137,9 +137,7 @@ def test_a_model_drafts_and_says_what_to_look_at_next(folder, open_studio):
     drafts_in(client, "c", 1)
     wait_for_text(client, job["id"], "done: 3 drafts in 3 videos")
     unsure = post(client, "/api/drafts", videos=["a"], threshold=0.99).json()["id"]
-    wait_for_text(
-        client, unsure, "done: no draft in 1 video, for the model is not sure enough; give a lowest score, such as 0.1"
-    )
+    wait_for_text(client, unsure, "done: no draft in 1 video, for the model is not sure enough; lower the lowest score")
     post(client, "/api/drafts", videos=["a"])
     drafts_in(client, "a", 1)
     order = client.get("/api/order?by=confidence").json()

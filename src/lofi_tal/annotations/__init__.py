@@ -10,7 +10,7 @@ from lofi_tal.annotations.activitynet import (
 from lofi_tal.annotations.checking import SUBSETS, check_annotations, check_examined, measure_videos, require_usable
 from lofi_tal.annotations.clips import Clip, clip_labels, load_clip_list
 from lofi_tal.annotations.document import Annotations, Change, VideoAnnotation, require_truth
-from lofi_tal.annotations.events import read_labels, with_width
+from lofi_tal.annotations.events import are_events, read_labels, with_width
 from lofi_tal.annotations.findings import CheckReport, Finding, FindingLine, group_findings
 from lofi_tal.annotations.mirroring import Mirroring, judge_mirroring
 from lofi_tal.annotations.splitting import Split, split_annotations
@@ -28,6 +28,7 @@ __all__ = [
     "Split",
     "Statistics",
     "VideoAnnotation",
+    "are_events",
     "check_annotations",
     "check_examined",
     "clip_labels",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lofi_tal.annotations.document import Annotations, VideoAnnotation, lost_classes
+from lofi_tal.annotations.events import are_events
 from lofi_tal.annotations.findings import CheckReport, Finding, Severity
 from lofi_tal.annotations.labels import check_duplicates, check_labels
 from lofi_tal.annotations.statistics import percentiles
@@ -21,6 +22,7 @@ SUBSETS = ("training", "validation", "testing")
 """The names that ActivityNet gives its subsets."""
 
 _ROLES = {"train": "train", "eval": "evaluate"}
+_WIDTH = "Set data.events in the recipe, or --events of this command, to its width, as 2 (seconds)."
 _STOPPING = ("missing-subset", "subset-without-truth", "class-without-truth")
 _NAMED = 10  # classes of a finding
 
@@ -198,6 +200,9 @@ def _check_truth(subset: Annotations, cleaned: Annotations, name: str, used: tup
         yield Finding(
             "error", "subset-without-truth", "", f"None of the {len(subset)} videos of {name!r} has a segment."
         )
+    elif not after and are_events(subset):
+        detail = f"All {before} labels of {name!r} start and end at one time: they are point events, and need a width."
+        yield Finding("error", "subset-without-truth", "", f"{detail} {_WIDTH}")
     elif not after:
         what = "The only segment" if before == 1 else f"Each of the {before} segments"
         detail = f"{what} of {name!r} lies outside its video, is not in seconds or has no length: nothing is left."
@@ -224,7 +229,8 @@ def _check_segments(video: VideoAnnotation, clock: Clock | None) -> Iterator[Fin
     for name, start, end in zip(names, starts, ends, strict=True):
         span = f"{name} [{start:g}, {end:g}] s"
         if end <= start:
-            yield Finding("warning", "empty-segment", video.video_id, f"{span} does not end after its start.")
+            hint = f" If it is a point event: {_WIDTH}" if end == start else ""
+            yield Finding("warning", "empty-segment", video.video_id, f"{span} does not end after its start.{hint}")
         elif start < first - OUTSIDE or end > limit + OUTSIDE:
             left = "lies outside" if start >= limit or end <= first else "leaves"
             yield Finding("warning", "segment-outside", video.video_id, f"{span} {left} {extent}.")

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lofi_tal.annotations.activitynet import read_document
+from lofi_tal.annotations.document import Annotations
+
+
+def are_events(annotations: Annotations) -> bool:
+    """Say whether every label starts and ends at one time, so that they are events and no segments."""
+    segments = [video.segments for video in annotations if len(video.segments)]
+    return bool(segments) and all((one.start == one.end).all() for one in segments)
 
 
 def read_labels(path: Path | str, events: float | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,8 +62,19 @@ _Target = Annotated[
         "audacity, elan, cvat; or soccernet, for point events.",
     ),
 ]
+
+
+def _width(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise LofiError(f"--events {value:g}: allowed are seconds above 0, as 2.")
+    return value
+
+
 _EventsOption = Annotated[
-    float | None, typer.Option(help="Labels with start = end are events: segments of so many seconds (data.events).")
+    float | None,
+    typer.Option(
+        help="Labels with start = end are events: segments of so many seconds (data.events).", callback=_width
+    ),
 ]
 _Background = Annotated[list[str] | None, typer.Option(help="Label of background; may be repeated.")]
 

@@ -104,6 +104,17 @@ def refuse_beside(context: typer.Context, option: str, allowed: Collection[str])
         raise LofiError(f"{wrong[0]} does not go with {option}: that takes {goes}.")
 
 
+def read_threshold(value: float | None) -> float | None:
+    """Refuse a lowest score that is none; the callback of an option.
+
+    Raises:
+        LofiError: If it does not lie between 0 and 1.
+    """
+    if value is not None and not 0 <= value <= 1:
+        raise LofiError(f"--threshold {value:g} is no score; allowed: a number from 0 to 1.")
+    return value
+
+
 def complain(message: str) -> None:
     """Print an error or a warning to stderr, on one line, without markup."""
     terminal(stderr=True).print(f"lofi: {one_line(message)}", style="bold red", soft_wrap=True)

@@ -68,7 +68,7 @@ def curve(
         print_json(_document(points, whole, by_class))
     else:
         _show(points, found)
-        for line in answer(whole, by_class, counts[-1]):
+        for line in answer(whole, by_class, counts[-1], draws):
             say(line)
     if run.data().failed:
         say(f"Not used: {counted(len(run.data().failed), 'video')}; `lofi run` lists the reasons.")
@@ -102,18 +102,22 @@ def parse_shares(text: str) -> tuple[float, ...]:
     return shares
 
 
-def answer(whole: Foreseen, by_class: dict[str, Foreseen], now: int) -> list[str]:
+def answer(whole: Foreseen, by_class: dict[str, Foreseen], now: int, draws: int) -> list[str]:
     """Return what the curve says, in sentences."""
     sure = whole.low >= 5e-4
+    spread = f"95 % interval over the draws {_points(whole.low)} to {_points(whole.high)}"
     lines = [
         f"With {whole.videos} training videos instead of {now}, expect about {percent(whole.value)} % "
-        f"({_points(whole.gain)} points; 95 % interval over the draws {_points(whole.low)} to {_points(whole.high)})"
+        f"({_points(whole.gain)} points; {spread if draws > 1 else 'one draw tells no interval'})"
         f"{'.' if sure else ': more videos like these may not help.'}"
     ]
-    if whole.error is not None:
+    if whole.error is None:
+        lines.append(f"The model (mAP = {whole.model}) is not tested: that takes three numbers of videos or more.")
+    else:
+        large = abs(whole.error) >= whole.gain
         lines.append(
             f"The model (mAP = {whole.model}), fitted without the {now} videos, is off by "
-            f"{_points(whole.error)} points there."
+            f"{_points(whole.error)} points there{', which is more than the gain: do not count on it' * large}."
         )
     best = sorted(by_class.items(), key=lambda item: -item[1].gain)[:_NAMED]
     told = ", ".join(f"{label} ({_points(one.gain)})" for label, one in best if one.gain >= 5e-4)

@@ -18,6 +18,7 @@ from lofi_tal.cli.common import (
     complain,
     print_json,
     print_table,
+    read_threshold,
     say,
 )
 from lofi_tal.errors import LofiError, counted
@@ -59,7 +60,8 @@ def detect(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Lowest score shown. Default: chosen by class on held-out training videos. The JSON has all of them."
+            help="Lowest score shown. Default: chosen by class on held-out training videos. The JSON has all of them.",
+            callback=read_threshold,
         ),
     ] = None,
     min_precision: Annotated[

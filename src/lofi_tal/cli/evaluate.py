@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lofi_tal.cli.common import JsonOption, command_line, print_json, refuse_beside, say
+from lofi_tal.cli.common import JsonOption, command_line, print_json, read_threshold, refuse_beside, say
 from lofi_tal.cli.evaluation_tables import show_detections, show_diagnosis, show_floors, show_recall, show_seen
 from lofi_tal.errors import LofiError
 
@@ -58,7 +58,10 @@ PageOption = Annotated[
 
 
 ThresholdOption = Annotated[
-    float | None, typer.Option(help="Lowest score shown: prints precision, recall and F1 there. Default: the best F1.")
+    float | None,
+    typer.Option(
+        help="Lowest score shown: prints precision, recall and F1 there. Default: the best F1.", callback=read_threshold
+    ),
 ]
 EventsOption = Annotated[
     str | None,
@@ -137,7 +140,7 @@ def evaluate(
     sheet = None if model is None else read_sheet(model, threshold)
     parts = task.evaluate(proposals=proposals, diagnose=diagnose, draws=draws)
     if not class_agnostic:
-        parts = parts._replace(seen=task.assess(sheet, threshold, several=multi_label))
+        parts = parts._replace(seen=task.assess(sheet, threshold, several=multi_label or is_multi_label(model)))
     if floors or videos is not None:
         parts = parts._replace(floors=task.floors(videos))
     if page is not None:
@@ -286,6 +289,16 @@ def read_sheet(model: Path, threshold: float | None) -> ScoreSheet:
     if sheet is None:
         raise LofiError(f"{find_model(model)} has no scores.json: train stage 3 again, or give --threshold instead.")
     return sheet
+
+
+def is_multi_label(model: Path | None) -> bool:
+    """Say whether a model, if there is one, shows all labels of a span (``detect.multi_label``)."""
+    from lofi_tal.files import read_json
+    from lofi_tal.model_folders import RECORD, find_model
+
+    content = None if model is None else read_json(find_model(model) / RECORD)
+    section = content.get("detect") if isinstance(content, dict) else None
+    return isinstance(section, dict) and section.get("multi_label") is True
 
 
 def parse_thresholds(text: str) -> Sequence[float] | None:

@@ -121,8 +121,10 @@ def show_seen(seen: Assessment) -> None:
     rates, where = seen.point.rates, seen.point.thresholds.text("more than any")
     rows = [(name, percent(rate.value), f"{percent(rate.low)} to {percent(rate.high)}") for name, rate in (
         ("precision", rates.precision), ("recall", rates.recall), ("F1", rates.f1))]  # fmt: skip
+    rows[0] = rows[0] if rates.shown else ("precision", "-", "nothing is shown")
     print_table(
-        f"at score {where}: {rates.right} of {rates.shown} shown are right, tIoU 0.5",
+        f"at {'' if seen.calibrated is None else 'raw '}score {where}: {rates.right} of {rates.shown} shown are right, "
+        "tIoU 0.5",
         ("what a user sees", "%", f"{100 * seen.point.confidence:g} % interval"),
         rows,
     )
@@ -131,6 +133,7 @@ def show_seen(seen: Assessment) -> None:
             "The threshold has the best F1 on these very videos: expect less on others. --threshold or --model set one."
         )
     if seen.calibrated is not None:
+        say("Raw scores are not those of `lofi detect`: it shows probabilities, and its --threshold is one.")
         say(
             f"Expected calibration error: raw {100 * seen.raw.error:.2f} points, calibrated "
             f"{100 * seen.calibrated.error:.2f} points."

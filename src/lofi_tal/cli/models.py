@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lofi_tal.cli.common import JsonOption, print_json, print_table, say
+from lofi_tal.errors import LofiError
 
 if TYPE_CHECKING:
+    from lofi_tal.encoders import Encoder
     from lofi_tal.registry import Registry
 
 _TITLES = {
@@ -106,9 +109,9 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show an encoder (channels, parameters, preprocessing, public weights), and whether a weights file fits."""
-    from lofi_tal.encoders import ENCODERS, LICENCES, batchnorms, create_encoder, layer_groups, load_weights
+    from lofi_tal.encoders import ENCODERS, LICENCES, batchnorms, create_encoder, layer_groups
 
-    encoder = create_encoder(name)
+    encoder, loaded = (create_encoder(name), "") if weights is None else _with_weights(name, weights)
     takes = encoder.takes
     facts: dict[str, object] = {
         "name": name,
@@ -126,13 +129,27 @@ def info(
         "their licence": LICENCES.get(name, ""),
     }
     if weights is not None:
-        facts["weights"] = f"{weights}: {load_weights(encoder, weights)}"
+        facts["weights"] = f"{weights}: {loaded}"
     if as_json:
         print_json(facts)
         return
     print_table("", ("", ""), [(key, value) for key, value in facts.items() if key != "weights"])
     if weights is not None:
         say(str(facts["weights"]))
+
+
+def _with_weights(name: str, weights: Path) -> tuple[Encoder, str]:
+    """Return an encoder with the weights of a file or folder, built as these say, and what was loaded."""
+    from lofi_tal.encoders import create_encoder, identify_encoder, load_weights
+
+    found = None
+    with contextlib.suppress(LofiError):
+        found = identify_encoder(weights)
+    options = found.options if found is not None and found.name == name else {}
+    if weights.is_dir():
+        return create_encoder(name, pretrained=str(weights), **options), "all tensors loaded"
+    encoder = create_encoder(name, **options)
+    return encoder, str(load_weights(encoder, weights))
 
 
 def _sources(name: str) -> list[str]:

@@ -15,6 +15,11 @@ import torch
 from torch import Tensor, nn
 
 
+def is_of_a_gate(key: str) -> bool:
+    """Say whether a tensor of a state dict belongs to a gate, which weights of an image network do not have."""
+    return ".gsm." in key
+
+
 class GateShift(nn.Module):
     """Shift what the gates let through one frame to the past (first half of the channels) or the future (second half).
 

@@ -18,7 +18,7 @@ from lofi_tal.encoders.tsm import TSMResNet
 from lofi_tal.encoders.video3d import S3D, VideoResNet18, VideoSwin
 from lofi_tal.errors import LofiError
 from lofi_tal.module_sizes import SizeLimit
-from lofi_tal.registry import Registry
+from lofi_tal.registry import Registry, wrong_options
 
 ENCODERS: Registry[Callable[..., Encoder]] = Registry("encoder", "lofi_tal.encoders")
 """Every encoder that is installed, and ``joined``."""
@@ -138,7 +138,7 @@ def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool | Colle
         with SizeLimit(f"encoder {name!r}"):
             encoder = joined(**{**options, "dotted": dotted}) if name == _JOINED else factory(**options)
     except TypeError as error:
-        raise LofiError(f"encoder {name!r}: {error}.") from error
+        raise wrong_options(f"encoder {name!r}", factory, options, error) from error
     if not isinstance(encoder, Encoder):
         raise LofiError(f"encoder {name!r} builds a {type(encoder).__name__}: it must be a lofi_tal.encoders.Encoder.")
     with contextlib.suppress(AttributeError):  # a class of another package may have a fixed name

@@ -102,10 +102,13 @@ def check_origin(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     epsilons = {module.eps for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)}
     if not pads_alike or epsilons != {1e-3}:
         model = getattr(encoder, "config", {}).get("model", "")
+        known = (
+            f"tf_{model}" if model.startswith("efficientnet") else "tf_efficientnet_..., such as tf_efficientnet_lite0"
+        )
         raise DataError(
-            "These weights come from TensorFlow (names such as _conv_stem): its padding is not symmetric, and "
-            f"BatchNorm's epsilon is 0.001. The features of {model or 'this encoder'!r} would be wrong: take timm's "
-            f"model tf_{model or 'efficientnet_lite0'}."
+            "These weights are of an EfficientNet from TensorFlow (names such as _conv_stem): its padding is not "
+            f"symmetric, and BatchNorm's epsilon is 0.001. The features of {model or 'this encoder'!r} would be wrong: "
+            f"take timm's model {known}."
         )
 
 

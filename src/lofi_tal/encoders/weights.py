@@ -24,6 +24,7 @@ from lofi_tal.encoders.bases import Base, base_file
 from lofi_tal.encoders.checkpoints import load_tensors, read_checkpoint
 from lofi_tal.encoders.contract import Encoder
 from lofi_tal.encoders.foundation import FoundationEncoder
+from lofi_tal.encoders.gated_shift import is_of_a_gate
 from lofi_tal.encoders.registry import ENCODERS, build_encoder
 from lofi_tal.encoders.timm_backbone import TimmEncoder
 from lofi_tal.encoders.timm_weights import check_origin, load_public, names_in_order, timm_names
@@ -179,7 +180,7 @@ def is_adapted(folder: Path) -> bool:
 
 
 def load_weights(encoder: Encoder, path: Path) -> LoadReport:
-    """Load public or own weights into ``encoder``.
+    """Load public or own weights into ``encoder``. The gates of a gated shift stay as they are if the file has none.
 
     Args:
         encoder: Changed in place.
@@ -190,14 +191,17 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
         DataError: If the file cannot be read safely, a shape differs, less than all convolutions are in it, or a number
             in it is not finite.
     """
-    return _load(encoder, path, lambda key: True)
+    return _load(encoder, path, lambda key: True, new_gates=True)
 
 
-def _load(encoder: Encoder, path: Path, wanted: Callable[[str], bool]) -> LoadReport:
-    """Load the tensors whose names are wanted; see :func:`load_weights`."""
+def _load(encoder: Encoder, path: Path, wanted: Callable[[str], bool], *, new_gates: bool = False) -> LoadReport:
+    """Load the tensors whose names are wanted; with ``new_gates``, gates may be missing. See :func:`load_weights`."""
     if path.name == ENCODER_FILES[0]:
         check_files(path.parent, path.name)
-    return _fill(encoder, read_state_dict(path), path, wanted)
+    state = read_state_dict(path)
+    if new_gates and not any(map(is_of_a_gate, state)):
+        return _fill(encoder, state, path, lambda key: not is_of_a_gate(key))
+    return _fill(encoder, state, path, wanted)
 
 
 def _fill(encoder: Encoder, given: Mapping[str, Tensor], path: Path, wanted: Callable[[str], bool]) -> LoadReport:

@@ -77,7 +77,8 @@ class LabelChange:
 
     Args:
         video_id: The video.
-        kind: ``video added``, ``video removed``, ``subset``, ``added``, ``removed``, ``moved`` or ``relabelled``.
+        kind: ``video added``, ``video removed``, ``subset``, ``duration``, ``ambiguous parts``; of a segment ``added``,
+            ``removed``, ``moved`` or ``relabelled``.
         text: What it is, in words.
     """
 
@@ -104,6 +105,11 @@ def label_changes(old: Annotations, new: Annotations, tiou: float = TIOU) -> Ite
             continue
         if before.subset != video.subset:
             yield LabelChange(video.video_id, "subset", f"from {before.subset} to {video.subset}")
+        if before.duration != video.duration:
+            lengths = ["unknown" if one is None else f"{one:g} s" for one in (before.duration, video.duration)]
+            yield LabelChange(video.video_id, "duration", f"from {lengths[0]} to {lengths[1]}")
+        if not np.array_equal(before.ignored, video.ignored):
+            yield LabelChange(video.video_id, "ambiguous parts", "they differ, which `--ignore-ambiguous` leaves out")
         yield from _segment_changes(before, video, tiou)
 
 

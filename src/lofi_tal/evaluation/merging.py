@@ -74,7 +74,9 @@ def _merged(
     spans = np.array([row[:2] for row in rows]).reshape(-1, 2)
     labels = tuple(row[2] for row in rows)
     segments = Segments(one.video_id, spans[:, 0], spans[:, 1], labels, np.ones(len(rows)), duration)
-    ignored = one.ignored if len(one.ignored) else other.ignored
+    ignored = np.unique(np.concatenate([one.ignored, other.ignored]), axis=0)
+    if len(one.ignored) and len(other.ignored) and not np.array_equal(one.ignored, other.ignored):
+        notes.append(f"{one.video_id}: ambiguous parts differ; those of both are kept.")
     return replace(one, duration=duration, segments=segments, ignored=ignored)
 
 

@@ -17,7 +17,7 @@ from lofi_tal.heads.bmn import BMN
 from lofi_tal.heads.contract import Head
 from lofi_tal.heads.gtad import GTAD
 from lofi_tal.module_sizes import SizeLimit
-from lofi_tal.registry import Registry
+from lofi_tal.registry import Registry, wrong_options
 
 HEADS: Registry[Callable[..., Head]] = Registry("head", "lofi_tal.heads")
 """Every head that is installed."""
@@ -78,7 +78,7 @@ def build_head(name: str, options: Mapping[str, Any], *, dotted: bool = False) -
         with SizeLimit(f"head {name!r}"):
             head = factory(**options)
     except TypeError as error:
-        raise LofiError(f"head {name!r}: {error}.") from error
+        raise wrong_options(f"head {name!r}", factory, options, error) from error
     if not isinstance(head, Head):
         raise LofiError(f"head {name!r} builds a {type(head).__name__}: it must be a lofi_tal.heads.Head.")
     head.name = name

@@ -137,7 +137,7 @@ def read_content(body: Mapping[str, Any], now: Content, clock: Clock | None) -> 
     return content
 
 
-def with_drafts(content: Content, found: Sequence[Mapping[str, Any]], kind: str) -> Content:
+def with_drafts(content: Content, found: Sequence[Mapping[str, Any]], kind: str, clock: Clock | None = None) -> Content:
     """Return a content with other drafts of one kind of source; a new video becomes one with drafts.
 
     A draft that is an action of the video already, with its class and its times, is left out.
@@ -146,11 +146,15 @@ def with_drafts(content: Content, found: Sequence[Mapping[str, Any]], kind: str)
         content: What was said before.
         found: The drafts, as :class:`Draft` has them.
         kind: What the sources of those that go begin with, before a colon.
+        clock: Of the video, if it is known: drafts are cut at its ends, and those beyond them left out.
 
     Raises:
         LofiError: If one cannot be used.
     """
     new = [_draft(one, f"drafts[{i}]", {}) for i, one in enumerate(found)]
+    first, last = _bounds(clock)
+    new = [replace(one, start=max(one.start, first), end=min(one.end, last)) for one in new]
+    new = [one for one in new if one.end > one.start]
     new = [one for one in new if not any(_is_same(one, action) for action in content.segments)]
     names = {one.id for one in new}
     kept = [one for one in content.drafts if not one.source.startswith(f"{kind}:") and one.id not in names]
@@ -240,8 +244,11 @@ def _number(value: Any, where: str, what: str) -> float:
     return number
 
 
+def _bounds(clock: Clock | None) -> tuple[float, float]:
+    return (0.0, LONGEST) if clock is None else (max(0.0, clock.start), clock.end)
+
+
 def _check_within(start: float, end: float, where: str, clock: Clock | None) -> None:
-    first = 0.0 if clock is None else max(0.0, clock.start)
-    last = LONGEST if clock is None else clock.end
+    first, last = _bounds(clock)
     if start < first - _ROUNDING or end > last + _ROUNDING:
         raise LofiError(f"{where}: [{start:g}, {end:g}] s lies outside the video, which has [{first:g}, {last:g}] s.")

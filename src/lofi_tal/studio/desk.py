@@ -137,7 +137,9 @@ class Desk:
         """
         with self._lock:
             known = {video_id: some for name, some in found.items() if (video_id := self.resolve(name)) is not None}
-            contents = {id: with_drafts(self._book.content(id), some, kind) for id, some in known.items()}
+            films = {id: self.shelf.find(id) for id in known}
+            clocks = {id: film.clock for id, film in films.items() if film is not None}
+            contents = {id: with_drafts(self._book.content(id), known[id], kind, clocks.get(id)) for id in known}
             self.apply(contents, "Drafts", together=False)
             return sum(one.source.startswith(f"{kind}:") for content in contents.values() for one in content.drafts)
 

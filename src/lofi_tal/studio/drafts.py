@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.annotations.values import read_number, read_text, read_time
+from lofi_tal.annotations.formats.video_events import VideoEvents, events_of
 from lofi_tal.annotations.values import shown as told
 from lofi_tal.artefacts import read_record
 from lofi_tal.errors import DataError, LofiError
@@ -118,64 +118,15 @@ def read_drafts(document: Any, name: str, known: Iterable[str] | None = None) ->
         if "shown" in document:
             asked = replace(read_shown(document["shown"]), one_label=True)
     else:
-        found = {
-            video_id: _segments(video_id, events, f"{name}, {video_id}")
-            for video_id, events in _events(document, name, list(known or ()))
-        }
+        found = _segments(events_of(document, name, list(known or ())))
     return {video_id: drafts_of(one, asked, source) for video_id, one in found.items()}
 
 
-def _events(document: Any, name: str, known: list[str]) -> list[tuple[str, list[Any]]]:
-    """Return the videos and events of a file of events."""
-    if isinstance(document, Mapping) and "events" not in document and "video" not in document:
-        documents = [{"video": video_id, **_object(one, f"{name}, {video_id!r}")} for video_id, one in document.items()]
-    else:
-        documents = document if isinstance(document, list) else [document]
-    found: dict[str, list[Any]] = {}
-    for number, one in enumerate(documents):
-        where = f"{name}, entry {number}" if len(documents) > 1 else name
-        one = _object(one, where)
-        if not isinstance(events := one.get("events"), list):
-            raise DataError(
-                f'{where}: found {told(one)}; expected detections, {{"results": {{...}}}}, or events, {{"video": id, '
-                '"events": [{"start", "end", "label"}]}}, a list of these, or {id: {"events": [...]}}.'
-            )
-        found.setdefault(_video_of(one, where, name, known), []).extend(events)
-    return list(found.items())
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if isinstance(value, list):  # {id: [events]}
-        return {"events": value}
-    if not isinstance(value, Mapping):
-        raise DataError(f"{where}: expected an object with events, found {told(value)}.")
-    return dict(value)
-
-
-def _video_of(one: Mapping[str, Any], where: str, name: str, known: list[str]) -> str:
-    """Return the id of the video that an entry is about; an id with the suffix of its file is that without it."""
-    for key in ("video", "video_id", "id"):
-        if key in one:
-            video_id = read_text(one[key], f"{where}, {key}")
-            return video_id if video_id in known or Path(video_id).stem not in known else Path(video_id).stem
-    stem = Path(name).stem
-    if stem in known or len(known) != 1:
-        if stem not in known and known:
-            raise DataError(f'{where} names no video: add "video": id, or name the file after it.')
-        return stem
-    return known[0]
-
-
-def _segments(video_id: str, events: list[Any], where: str) -> Segments:
-    """Return events as segments."""
-    records = []
-    for number, event in enumerate(events):
-        at = f"{where}, event {number}"
-        if not isinstance(event, Mapping) or (missing := {"start", "end", "label"} - event.keys()):
-            lacks = f"; it has no {' and no '.join(sorted(missing))}" if isinstance(event, Mapping) else ""
-            raise DataError(f'{at}: found {told(event)}{lacks}; expected {{"start", "end", "label"}}.')
-        start, end = (read_time(event[key], f"{at}, {key}", None) for key in ("start", "end"))
-        score = read_number(event.get("score", 1.0), f"{at}, score")
-        label = read_text(event["label"], f"{at}, label")
-        records.append({"segment": (start, end), "label": label, "score": score})
-    return Segments.from_activitynet(video_id, records)
+def _segments(videos: Iterable[VideoEvents]) -> dict[str, Segments]:
+    """Return events as segments, by video."""
+    records: dict[str, list[dict[str, Any]]] = {}
+    for one in videos:
+        of_video = records.setdefault(one.video, [])
+        for start, end, label, score in map(one.read, range(len(one.events))):
+            of_video.append({"segment": (start, end), "label": label, "score": score})
+    return {video_id: Segments.from_activitynet(video_id, some) for video_id, some in records.items()}

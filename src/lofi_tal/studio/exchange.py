@@ -203,15 +203,9 @@ def _detections(paths: list[Path], name: str, kind: str, desk: Desk) -> dict[str
     """Return drafts that a model made; None if it is a file of labels."""
     if kind not in ("auto", "detections") or len(paths) != 1 or paths[0].suffix.lower() != ".json":
         return None
-    document = read_json(paths[0])
-    if kind == "auto" and not _holds_events(document) and built_in_format(paths[0]) is not None:
+    if kind == "auto" and built_in_format(paths[0]) not in (None, "events"):
         return None
-    return read_drafts(document, name, desk.video_ids())
-
-
-def _holds_events(document: Any) -> bool:
-    """Say whether a list is of events, as video language models write them; another list is of another tool."""
-    return isinstance(document, list) and any(isinstance(one, dict) and "events" in one for one in document)
+    return read_drafts(read_json(paths[0]), name, desk.video_ids())
 
 
 def _as_drafts(labelled: Annotations, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -321,8 +321,10 @@ def _ending(folder: Path, *, lossy: bool) -> str:
     if not (folder / FOUND).exists():
         return text
     videos, drafts = (f"{n} {name if n != 1 else name[:-1]}" for name, n in _found(folder).items())
+    if videos.startswith("0 "):
+        return f"{text}: no video took drafts, for those that are checked take none"
     if drafts.startswith("0 "):
-        return f"{text}: no draft in {videos}, for the model is not sure enough; give a lowest score, such as 0.1"
+        return f"{text}: no draft in {videos}, for the model is not sure enough; lower the lowest score"
     return f"{text}: {drafts} in {videos}"
 
 

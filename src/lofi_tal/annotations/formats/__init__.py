@@ -35,6 +35,7 @@ from lofi_tal.annotations.formats.label_studio import read_label_studio
 from lofi_tal.annotations.formats.soccernet_games import read_soccernet
 from lofi_tal.annotations.formats.thumos import read_thumos
 from lofi_tal.annotations.formats.via import read_via
+from lofi_tal.annotations.formats.video_events import read_video_events
 from lofi_tal.errors import DataError, LofiError
 from lofi_tal.files import with_home
 from lofi_tal.registry import Registry
@@ -75,6 +76,7 @@ READERS.register("elan-text")(read_elan_text)
 READERS.register("audacity")(read_audacity)
 READERS.register("frame-wise")(read_frame_wise)
 READERS.register("soccernet")(read_soccernet)
+READERS.register("events")(read_video_events)
 
 
 def list_formats() -> tuple[str, ...]:

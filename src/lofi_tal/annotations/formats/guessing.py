@@ -16,6 +16,7 @@ from lofi_tal.annotations.formats.frame_wise import frame_files, is_frame_wise
 from lofi_tal.annotations.formats.soccernet_games import is_soccernet
 from lofi_tal.annotations.formats.tables import find_header, read_tables
 from lofi_tal.annotations.formats.thumos import class_files, is_class_file
+from lofi_tal.annotations.formats.video_events import has_events
 from lofi_tal.annotations.soccernet import LABELS
 from lofi_tal.errors import DataError
 from lofi_tal.files import read_json, read_text
@@ -62,6 +63,8 @@ def content_of(path: Path) -> str:
 
 
 def _of_json(document: Any) -> str | None:
+    if has_events(document):
+        return "events"
     if isinstance(document, list):
         return "csv" if is_records(document) and not any("data" in row for row in document) else "label-studio"
     if is_coin(document):

@@ -50,6 +50,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     for key in ("regression_weight", "normaliser", "iou_power"):
         if not options[key] > 0:
             raise LofiError(f"{key}={options[key]!r} of {_NAME} must be above 0.")
+    if options["bins"] is None and options["iou_power"] != 1:
+        raise LofiError(f"iou_power={options['iou_power']!r} of {_NAME} is part of trident regression: set bins, too.")
     if options["width"] % options["heads"]:
         raise LofiError(f"width={options['width']} of {_NAME} must be a multiple of heads={options['heads']}.")
     if options["positions"] and options["max_length"] is None:

@@ -187,6 +187,7 @@ export class App {
     if (one && one.label !== label) {
       const entry = edits.change(this.entry, one.id, { label });
       this.edit(`class ${label}`, kind === "draft" ? edits.accept(entry, [one.id]) : entry);
+      if (kind !== "draft") this.toast(`The chosen action is “${label}” now, no longer “${one.label}”.`);
     }
     this.drawClasses();
     this.panel.draw();

@@ -128,8 +128,8 @@ export function importLabels(app) {
     if (fps.value) body.fps = Number(fps.value);
     if (replace.checked && kind.value === "labels") body.replace = true;
     const answer = await post("/api/import", body);
-    const words = body.as === "drafts" ? "drafts" : "actions";
-    said.replaceChildren(make("p", "strong", `Imported: ${answer.segments} ${words} in ${counted(answer.videos, "video")}.`), notes(answer.notes || []));
+    const words = body.as === "drafts" ? "draft" : "action";
+    said.replaceChildren(make("p", "strong", `Imported: ${counted(answer.segments, words)} in ${counted(answer.videos, "video")}.`), notes(answer.notes || []));
     await app.reload();
   });
   form.with(field("File", file), field("Format", format), field("As", kind), field("Frames per second", fps), replaceLabel, said);
@@ -141,7 +141,7 @@ export async function drafts(app) {
   const models = await get("/api/models").catch(() => []);
   if (document.querySelector("dialog[open]")) return; // the user opened another one meanwhile
   const model = choice(models.map((name) => [name, name]), models[0]);
-  const which = choice([["new", "all new videos"], ...(app.entry ? [["this", `this video (${app.entry.id})`], ["shown", `the list (${counted(app.list.shown.length, "video")})`]] : [])], app.entry ? "this" : "new");
+  const which = choice([["new", "all new videos"], ...(app.entry ? [["this", `this video (${app.entry.id})${app.entry.state === "checked" ? ": checked, it takes no drafts" : ""}`], ["shown", `the list (${counted(app.list.shown.length, "video")})`]] : [])], app.entry && app.entry.state !== "checked" ? "this" : "new");
   const threshold = input("number", "", { min: 0, max: 1, step: "any", placeholder: "the model's own" });
   const words = command(app.state.commands?.detect || "");
   const body = () => ({
