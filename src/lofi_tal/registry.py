@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -164,24 +165,22 @@ class Registry(Generic[T]):
         return LofiError(f"{self.kind} {name!r} is unknown; known: {', '.join(names)}.{nearest(name, names)}")
 
 
-def wrong_options(what: str, factory: Callable[..., Any], options: Mapping[str, Any], error: TypeError) -> LofiError:
+def wrong_options(what: str, factory: Callable[..., Any], error: TypeError) -> LofiError:
     """Return the error of a component that cannot be built with some options: the one that it lacks, and what it has.
 
     Args:
         what: The component, as a message names it.
         factory: Its class or function.
-        options: What it was called with.
         error: What it raised.
     """
-    with contextlib.suppress(ValueError, TypeError):
+    if (found := re.search(r"unexpected keyword argument '(.+)'", str(error))) is None:
+        return LofiError(f"{what}: {error}.")
+    known = []
+    with contextlib.suppress(ValueError, TypeError):  # of a function without a signature
         parameters = inspect.signature(factory).parameters.values()
         known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
-        unknown = [] if takes_any else [str(name) for name in options if name not in known]
-        if unknown:
-            allowed = ", ".join(known) or "none"
-            return LofiError(f"{what} has no option {unknown[0]!r}; allowed: {allowed}.{nearest(unknown[0], known)}")
-    return LofiError(f"{what}: {error}.")
+    allowed = f"; allowed: {', '.join(known)}" if known else ""
+    return LofiError(f"{what} has no option {found[1]!r}{allowed}.{nearest(found[1], known)}")
 
 
 def _identity(component: object) -> tuple[str, str]:

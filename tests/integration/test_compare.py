@@ -122,6 +122,18 @@ def test_labels_that_have_changed_since_are_told(run_folder, copied, benchmark_s
     assert "those of 1 common videos differ" in " ".join(got["notes"])
 
 
+def test_detections_of_classes_without_an_action_are_told(run_folder, copied, tmp_path):
+    labels = json.loads((run_folder / "labels.json").read_text())
+    gone = labels["database"]["validation_00000"]["annotations"][0]["label"]
+    for video in labels["database"].values():
+        video["annotations"] = [one for one in video["annotations"] if one["label"] != gone]
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    got, _ = compared(run_folder, copied, "--annotations", tmp_path / "labels.json")
+    notes = [note for note in got["notes"] if "classes without an action that is compared" in note]
+    assert len(notes) == 2
+    assert all(f"({gone})" in note for note in notes)
+
+
 def test_damaged_detections_are_refused(run_folder, copied):
     shutil.copy(run_folder / "arms/lofi/evaluation/stage.json", copied / "arms/lofi/evaluation/stage.json")
     assert lofi("compare", run_folder, copied, *FEW).exit_code == 0

@@ -225,6 +225,28 @@ def test_a_broken_file_beside_a_background_video_ends_in_a_message(few, tmp_path
     assert init(tmp_path, (labels, videos)).status == 3
 
 
+def test_labels_without_a_length_are_events(few, tmp_path):
+    labels = few(a=("training", [[1, 1], [2, 2]]), b=("validation", [[1.5, 1.5]]))
+    result = init(tmp_path, labels)
+    assert result.status == 0, result.said
+    assert load_recipe(tmp_path / "recipe.yaml").data.events == 2.0
+    assert "point events" in result.said
+    refused = CliRunner().invoke(app, ["data", "check", str(labels[0]), "--videos", str(labels[1])])
+    assert "are point events, and need a width" in " ".join(refused.output.split())
+    assert CliRunner().invoke(app, ["data", "check", str(labels[0]), "--events", "2"]).exit_code == 0
+    wrong = CliRunner().invoke(app, ["data", "stats", str(labels[0]), "--events", "-2"])
+    assert "--events -2: allowed are seconds above 0" in str(wrong.exception)
+
+
+def test_classes_that_overlap_are_several_at_once(few, tmp_path):
+    labels, videos = few(a=("training", [[1, 3], [2, 4]]), b=("validation", [[1, 2]]))
+    document = json.loads(labels.read_text())
+    document["database"]["a"]["annotations"][1]["label"] = "y"
+    labels.write_text(json.dumps(document))
+    assert init(tmp_path, (labels, videos)).status == 0
+    assert load_recipe(tmp_path / "recipe.yaml").detect.multi_label
+
+
 def test_clips_without_their_folder_are_refused(few, tmp_path):
     data = few(a=("training", [[1, 2]]), b=("validation", [[1, 2]]))
     result = init(tmp_path, data, "--clips", "clips.csv")

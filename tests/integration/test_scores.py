@@ -147,6 +147,18 @@ def test_evaluate_states_rates_and_what_to_do(finished_run, calibrated, benchmar
     assert both.exit_code == 2
 
 
+@pytest.mark.parametrize("value", ["nan", "-1", "1.4"])
+def test_a_threshold_that_is_no_score_is_refused(value, finished_run, benchmark_set):
+    run, _ = finished_run
+    for command in (
+        ("evaluate", benchmark_set.annotations, run.output / "arms/lofi/detections.json"),
+        ("detect", "--demo"),
+    ):
+        refused = lofi(*command, f"--threshold={value}")
+        assert refused.exit_code == 2
+        assert f"--threshold {value} is no score; allowed: a number from 0 to 1." in refused.stderr
+
+
 def test_the_studio_shows_the_mistakes_that_the_report_counts(finished_run, benchmark_set):
     run, _ = finished_run
     (facts,) = (one for one in find_runs([run.output.parent]).values() if one.path == run.output)

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import timm
 import torch
+from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 from torchvision.models.video import r2plus1d_18
 
@@ -18,6 +20,7 @@ from lofi_tal.encoders import (
     save_encoder,
 )
 from lofi_tal.errors import DataError, LofiError
+from lofi_tal.heads import create_head
 
 SMALL = {"width": 8, "stem": "compact"}
 
@@ -82,6 +85,23 @@ def test_a_damaged_file_is_one_clear_error(name, tmp_path):
         load_weights(TSMResNet(**SMALL), tmp_path / name)
 
 
+def test_gates_start_at_zero_where_a_file_of_an_image_network_has_none(tmp_path):
+    network = timm.create_model("mobilenetv2_050")
+    torch.save(network.state_dict(), tmp_path / "network.pth")
+    gated = create_encoder("timm", model="mobilenetv2_050", temporal="gate", pretrained=str(tmp_path / "network.pth"))
+    state = network.state_dict()
+    plain = {key.removeprefix("base_model.").replace(".net.", "."): value for key, value in gated.state_dict().items()}
+    assert all(torch.equal(plain[key], state[key]) for key in state if not key.startswith("classifier."))
+    gates = {key: value for key, value in plain.items() if ".gsm." in key}
+    assert gates
+    assert not any(value.any() for key, value in gates.items() if ".conv3D." in key)
+    save_encoder(gated, "timm", tmp_path / "own")
+    cut = load_file(tmp_path / "own/encoder.safetensors")
+    save_file({key: value for key, value in cut.items() if ".gsm." not in key}, tmp_path / "own/encoder.safetensors")
+    with pytest.raises(DataError, match=r"does not hold all weights of this encoder: .*gsm"):
+        load_encoder(tmp_path / "own")  # of an own folder nothing may be missing
+
+
 def test_own_folder_round_trip(tmp_path):
     encoder = create_encoder("tsm_resnet18_narrow", width=8)
     save_encoder(encoder, "tsm_resnet18_narrow", tmp_path, {"origin": "test"})
@@ -94,8 +114,12 @@ def test_own_folder_round_trip(tmp_path):
 def test_unknown_names_and_options_are_explained():
     with pytest.raises(LofiError, match="Did you mean 'tsm_resnet18'"):
         create_encoder("tsm_resnet81")
-    with pytest.raises(LofiError, match="depht"):
+    with pytest.raises(LofiError, match="has no option 'depht'"):
         create_encoder("tsm_resnet18", depht=18)
+    with pytest.raises(LofiError, match=r"has no option 'hiden_1d'; allowed: in_channels, hidden_1d, .*'hidden_1d'?"):
+        create_head("gtad", 8, hiden_1d=3)
+    with pytest.raises(LofiError, match=r"iou_power=0.2 of .* is part of trident regression: set bins, too"):
+        create_head("actionformer", 8, num_classes=2, iou_power=0.2)
     with pytest.raises(LofiError, match="multiple of 8"):
         create_encoder("tsm_resnet18", width=12)
 

@@ -138,7 +138,7 @@ def build_encoder(name: str, options: Mapping[str, Any], *, dotted: bool | Colle
         with SizeLimit(f"encoder {name!r}"):
             encoder = joined(**{**options, "dotted": dotted}) if name == _JOINED else factory(**options)
     except TypeError as error:
-        raise wrong_options(f"encoder {name!r}", factory, options, error) from error
+        raise wrong_options(f"encoder {name!r}", factory, error) from error
     if not isinstance(encoder, Encoder):
         raise LofiError(f"encoder {name!r} builds a {type(encoder).__name__}: it must be a lofi_tal.encoders.Encoder.")
     with contextlib.suppress(AttributeError):  # a class of another package may have a fixed name

@@ -78,7 +78,7 @@ def build_head(name: str, options: Mapping[str, Any], *, dotted: bool = False) -
         with SizeLimit(f"head {name!r}"):
             head = factory(**options)
     except TypeError as error:
-        raise wrong_options(f"head {name!r}", factory, options, error) from error
+        raise wrong_options(f"head {name!r}", factory, error) from error
     if not isinstance(head, Head):
         raise LofiError(f"head {name!r} builds a {type(head).__name__}: it must be a lofi_tal.heads.Head.")
     head.name = name

@@ -12,7 +12,7 @@ import numpy as np
 
 from lofi_tal.annotations import load_annotations
 from lofi_tal.annotations.events import read_labels
-from lofi_tal.errors import DataError, LofiError
+from lofi_tal.errors import DataError, LofiError, counted
 from lofi_tal.evaluation import THRESHOLDS, TIOU, GroundTruth, load_ground_truth
 from lofi_tal.evaluation.arrays import restricted
 from lofi_tal.evaluation.bootstrap import few_videos_warning
@@ -333,12 +333,23 @@ def _notes(sources: Sequence[Saved], known: _Truth, common: GroundTruth) -> list
                 + (f"; those of {changed} common videos differ" if changed else "")
                 + ". All figures here are on the latter."
             )
+        if others := _uncounted(one, common):
+            notes.append(
+                f"{one.name} has {counted(others.total(), 'detection')} of classes without an action that is compared "
+                f"({', '.join(sorted(others)[:3])}): they count nowhere, not as false alarms either."
+            )
     protocols = {one.setting("tiou", "activitynet") for one in sources if one.recipe}
     if len(protocols) > 1:
         notes.append(
             f"The runs were evaluated at different tIoU thresholds (data.tiou): {', '.join(sorted(protocols))}."
         )
     return notes
+
+
+def _uncounted(one: Saved, common: GroundTruth) -> Counter[str]:
+    """Return the detections in common videos whose class no action there has, by class."""
+    found = (one.detections[name] for name in common.videos if name in one.detections)
+    return Counter(label for segments in found for label in segments.label if label not in common.labels)
 
 
 def _relabelled(one: Saved, known: _Truth, common: GroundTruth) -> int:
