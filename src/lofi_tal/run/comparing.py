@@ -330,7 +330,7 @@ def _notes(sources: Sequence[Saved], known: _Truth, common: GroundTruth) -> list
             changed = _relabelled(one, known, common)
             notes.append(
                 f"{one.name} was evaluated against other annotations than {known.file} holds now"
-                + (f"; those of {changed} common videos differ" if changed else "")
+                + (f"; those of {counted(changed, 'common video')} differ" if changed else "")
                 + ". All figures here are on the latter."
             )
         if others := _uncounted(one, common):
