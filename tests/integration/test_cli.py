@@ -272,8 +272,10 @@ def test_class_scores_go_out_and_come_back(finished_run, tmp_path):
     run = shutil.copytree(pipeline.output, tmp_path / "run")
     for layout in ("cuhk", "hacs"):
         path = tmp_path / f"{layout}.json"
-        result = lofi("classify", tmp_path / "recipe.yaml", "-o", run, "--scores", path, "--layout", layout, "-q")
+        how = ("--scores", path, "--layout", layout, "-q", "--json")
+        result = lofi("classify", tmp_path / "recipe.yaml", "-o", run, *how)
         assert result.returncode == 0, result.stderr
+        assert set(json.loads(result.stdout)["labels"]) == set(pipeline.data().labels)
         options = [f"--set=classifier.scores={path}", f"--set=classifier.layout={layout}"]
         result = lofi("head", tmp_path / "recipe.yaml", "-o", run, "--overwrite", "--json", "-q", *options)
         assert result.returncode == 0, result.stderr

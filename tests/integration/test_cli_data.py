@@ -24,6 +24,14 @@ def table(tmp_path):
     return path
 
 
+def test_what_they_write_is_told_as_json(table, tmp_path):
+    told = json.loads(lofi("data", "convert", table, "-o", tmp_path / "all.json", "--json").stdout)
+    assert (told["videos"], told["instances"], sorted(told["labels"])) == (20, 20, ["jump", "run"])
+    told = json.loads(lofi("data", "split", tmp_path / "all.json", "-o", tmp_path / "split.json", "--json").stdout)
+    assert told["subsets"] == {"training": 16, "validation": 4}
+    assert sum(told["classes"]["run"].values()) == 10
+
+
 def test_convert_split_and_stats_follow_each_other(table, tmp_path):
     result = lofi("data", "convert", table, "-o", tmp_path / "all.json", "--subset", "train")
     assert result.exit_code == 0, result.output

@@ -34,7 +34,7 @@ def init(folder, data, *options):
 @pytest.fixture(autouse=True)
 def untimed(monkeypatch):
     """How long a run takes is measured by tests/integration/test_forecast.py and the tutorials."""
-    monkeypatch.setattr("lofi_tal.cli.train.recipe_times", lambda recipe, budget: [])
+    monkeypatch.setattr("lofi_tal.cli.train.recipe_times", lambda recipe, budget, **shown: [])
 
 
 @pytest.fixture
@@ -236,6 +236,13 @@ def test_labels_without_a_length_are_events(few, tmp_path):
     assert CliRunner().invoke(app, ["data", "check", str(labels[0]), "--events", "2"]).exit_code == 0
     wrong = CliRunner().invoke(app, ["data", "stats", str(labels[0]), "--events", "-2"])
     assert "--events -2: allowed are seconds above 0" in str(wrong.exception)
+
+
+def test_a_recipe_is_told_as_json(few, tmp_path):
+    result = init(tmp_path, few(a=("training", [[1, 3]]), b=("validation", [[1, 2]])), "--json", "-q")
+    told = json.loads(result.stdout)
+    assert told["recipe"] == str(tmp_path / "recipe.yaml")
+    assert {"setting", "value", "why"} == set(told["reasons"][0])
 
 
 def test_classes_that_overlap_are_several_at_once(few, tmp_path):

@@ -196,7 +196,7 @@ def event_recipe(folder, **data):
 
 def test_events_are_short_segments_if_the_recipe_says_so_and_left_out_as_before_if_not(tmp_path):
     plain = event_recipe(tmp_path)
-    with pytest.raises(DataError, match="nothing is left"):
+    with pytest.raises(DataError, match="are point events, and need a width"):
         read_data(plain, VideoManifest(None))
     assert "events" not in plain.data.model_dump(mode="json")
     wide = plain.model_copy(update={"data": plain.data.model_copy(update={"events": 2.0})})

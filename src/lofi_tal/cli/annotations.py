@@ -1,4 +1,4 @@
-"""Commands on annotation files: check, convert, split, stats."""
+"""Commands on annotation files: check, convert, stats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lofi_tal.errors import LofiError, counted, nearest
 from lofi_tal.leases import PATIENCE
 
 if TYPE_CHECKING:
-    from lofi_tal.annotations import CheckReport, Split, Statistics
+    from lofi_tal.annotations import CheckReport, Statistics
     from lofi_tal.annotations.formats import Imported
 
 _MOST = 20  # lines of a kind that are printed
@@ -83,7 +83,6 @@ def register(data: typer.Typer) -> None:
     """Add the commands of this module to `lofi data`."""
     data.command("check")(check)
     data.command("convert", cls=_ConvertCommand)(convert)
-    data.command("split")(split)
     data.command("stats")(stats)
 
 
@@ -195,6 +194,7 @@ def convert(
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Skip invalid rows, list them, and exit with status 4.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Convert annotations from other tools and benchmarks, or to their files.
 
@@ -220,7 +220,22 @@ def convert(
     )
     imported = import_annotations(inputs, source, options)
     writers[target](output, imported.annotations, folder)
+    if as_json:
+        print_json(_imported_json(imported, output))
     _show_imported(imported, output, target)
+
+
+def _imported_json(imported: Imported, output: Path) -> dict[str, Any]:
+    annotations = imported.annotations
+    return {
+        "output": str(output),
+        "videos": len(annotations),
+        "subsets": annotations.subsets,
+        "instances": sum(len(video.segments) for video in annotations),
+        "labels": list(annotations.labels),
+        "remarks": list(imported.remarks),
+        "left_out": list(annotations.notes),
+    }
 
 
 def _show_imported(imported: Imported, output: Path, target: str) -> None:
@@ -243,73 +258,6 @@ def _show_imported(imported: Imported, output: Path, target: str) -> None:
     if annotations.notes:
         complain(f"Left out, for they could not be used (rows, records or videos): {len(annotations.notes)}.")
         raise typer.Exit(4)
-
-
-def split(
-    annotations: Annotated[Path, typer.Argument(help="ActivityNet-style JSON.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    shares: Annotated[str, typer.Option(help="Share of each subset.")] = "training=0.8,validation=0.2",
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    group_by: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="Keep videos whose ids have the same match (first group) in one subset."),
-    ] = None,
-    keep: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="ActivityNet-style JSON of an earlier split, such as labels.json of a run: its videos stay in the "
-            "subset that they have there. Repeatable; the last file that has a video decides.",
-        ),
-    ] = None,
-) -> None:
-    """Split videos into subsets, so that each class has its share in each of them.
-
-    With new labels, --keep an earlier split: a video that was trained on must not become one that is evaluated.
-
-    Example: lofi data split labels.json -o split.json --group-by '^(person[0-9]+)_'
-    """
-    from lofi_tal.annotations import load_annotations, save_annotations, split_annotations
-
-    kept = {video.video_id: video.subset for path in keep or () for video in load_annotations(path)}
-    result = split_annotations(
-        load_annotations(annotations), parse_shares(shares), seed=seed, group_by=group_by, keep=kept
-    )
-    save_annotations(output, result.annotations)
-    show_split(result, grouped=group_by is not None)
-    say(f"Written to {output}")
-
-
-def parse_shares(text: str) -> dict[str, float]:
-    """Return the weights of ``name=number,...``.
-
-    Raises:
-        LofiError: If the text is not of that form.
-    """
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, value = (piece.strip() for piece in part.partition("="))
-        try:
-            if not name or name in shares:
-                raise ValueError
-            shares[name] = float(value)
-        except ValueError:
-            raise LofiError(
-                f"--shares {text!r}: expected name=number,..., each name once, such as training=0.8,validation=0.2."
-            ) from None
-    return shares
-
-
-def show_split(result: Split, *, grouped: bool) -> None:
-    """Print the number of videos of each class in each subset, and the number of groups if the user named any."""
-    subsets = result.annotations.subsets
-    names = list(dict.fromkeys([*subsets, *next(iter(result.counts.values()), {})]))
-    rows = [(label, *(by_subset.get(name, 0) for name in names)) for label, by_subset in result.counts.items()]
-    print_table(
-        counted(len(result.annotations), "video") + (f" in {counted(result.groups, 'group')}" if grouped else ""),
-        ("videos with class", *names),
-        [*rows, ("all videos", *(subsets.get(name, 0) for name in names))],
-    )
 
 
 def stats(

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from lofi_tal.cli import annotations as annotation_commands
-from lofi_tal.cli import versions
+from lofi_tal.cli import splitting, versions
 from lofi_tal.cli.common import (
+    JsonOption,
     OutputOption,
     PatienceOption,
     QuietOption,
@@ -18,6 +19,7 @@ from lofi_tal.cli.common import (
     ShareOption,
     command_line,
     complain,
+    print_json,
     say,
 )
 from lofi_tal.errors import counted
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     data = typer.Typer(help="Check, convert, split, describe or create data sets.", no_args_is_help=True)
     annotation_commands.register(data)
+    splitting.register(data)
     versions.register(data)
     data.command("cache")(cache)
     data.command("export-features")(export_features)
@@ -106,10 +109,15 @@ def synth(
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Rendering processes. Default: all cores.")] = None,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Create the embedded benchmark: real encoded videos whose classes differ only in motion."""
     from lofi_tal.demo import make_benchmark
 
     dataset = make_benchmark(output, preset=preset, seed=seed, overlap=overlap, workers=workers, quiet=quiet)
-    for path in (dataset.annotations, dataset.videos, dataset.clips_csv):
+    made = {"annotations": dataset.annotations, "videos": dataset.videos, "clips": dataset.clips_csv}
+    if as_json:
+        print_json({name: str(path) for name, path in made.items()})
+        return
+    for path in made.values():
         say(str(path))

@@ -194,12 +194,13 @@ def _document(found: Forecast, settings: list[str]) -> dict[str, Any]:
     }
 
 
-def recipe_times(recipe: Path, budget: str | None) -> list[str]:
-    """Print what a run of a recipe takes; return the settings with which it fits into ``budget``."""
+def recipe_times(recipe: Path, budget: str | None, *, shown: bool = True) -> list[str]:
+    """Print what a run of a recipe takes, if that is to be shown; return the settings with which it fits ``budget``."""
     from lofi_tal.cli.run_options import RunOptions
 
     options, found = foresee(RunOptions(recipe), budget)
-    show(found)
+    if shown:
+        show(found)
     return options.settings or []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +45,16 @@ WeightsOption = Annotated[
 ]
 LicenceOption = Annotated[
     str, typer.Option(help="Licences of public weights that may be proposed: permissive (commercial use), or any.")
+]
+
+_Trial = Annotated[
+    bool,
+    typer.Option(
+        "--trial",
+        help="Then compare stage 2 with and without its class loss on training videos, from the stage-1 encoder, and "
+        "change the recipe if one is clearly better. Needs minutes to hours, prints the time first, and continues if "
+        "it was interrupted.",
+    ),
 ]
 
 
@@ -107,18 +117,23 @@ def train(options: RunOptions) -> None:
     _end(run, data.failed, data)
 
 
-def extract(options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE) -> None:
+def extract(
+    options: RunOptions, *, share: ShareOption = False, patience: PatienceOption = PATIENCE, as_json: JsonOption = False
+) -> None:
     """Extract features of all videos at full fidelity; runs earlier stages first if they are out of date.
 
     Example: lofi extract recipe.yaml -o runs/mine --share (on any number of machines)
     """
     run = options.open_run(patience=patience if share else None)
     with _at_work(run):
-        lost = dict(_data(run).failed)
+        lost, made = dict(_data(run).failed), {}
         for arm in run.arms:
             store, videos, failed = run.extract(arm)
+            made[arm] = {"folder": str(store.folder), "videos": len(videos), "failed": failed}
             say(f"{arm}: features of {counted(len(videos), 'video')} in {store.folder}")
             lost |= failed
+    if as_json:
+        print_json(made)
     _end(run, lost, run.data())
 
 
@@ -151,6 +166,7 @@ def classify(
     arm: Annotated[
         str | None, typer.Option(help="Arm whose features are used: lofi, baseline or features. Default: the last.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Fit the built-in classifier alone and export class scores of whole videos for other systems.
 
@@ -173,6 +189,9 @@ def classify(
         f"a true class is the best in {percent(result.accuracy['top1'])} % and among the best five in "
         f"{percent(result.accuracy['top5'])} %"
     )
+    if as_json:
+        found = {"scores": str(scores), "videos": len(result.scores.scores), "labels": list(result.scores.labels)}
+        print_json({**found, "accuracy": result.accuracy})
     _end(run, run.data().failed | result.failed, run.data())
 
 
@@ -187,18 +206,11 @@ def init(
     licence: LicenceOption = "permissive",
     train_subset: Annotated[str, typer.Option(help="Subset to train on.")] = "training",
     eval_subset: Annotated[str, typer.Option(help="Subset to evaluate.")] = "validation",
-    trial: Annotated[
-        bool,
-        typer.Option(
-            "--trial",
-            help="Then compare stage 2 with and without its class loss on training videos, from the stage-1 encoder, "
-            "and change the recipe if one is clearly better. Needs minutes to hours, prints the time first, and "
-            "continues if it was interrupted.",
-        ),
-    ] = False,
+    trial: _Trial = False,
     budget: BudgetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a commented recipe that fits your data and this machine, with the reason for each value.
 
@@ -222,9 +234,17 @@ def init(
         overwrite=overwrite,
         quiet=quiet,
     )
-    print_table("", ("setting", "value", "why"), reasons)
-    chosen = [part for setting in recipe_times(output, budget) for part in ("--set", setting)]
+    if not as_json:
+        print_table("", ("setting", "value", "why"), reasons)
+    fitting = recipe_times(output, budget, shown=not as_json)
+    if as_json:
+        print_json({"recipe": str(output), "reasons": _reasons_json(reasons), "settings": fitting})
+    chosen = [part for setting in fitting for part in ("--set", setting)]
     say(f"Recipe: {output}   next: {pasted('lofi', 'run', output, *chosen)}")
+
+
+def _reasons_json(rows: Iterable[tuple[str, str, str]]) -> list[dict[str, str]]:
+    return [dict(zip(("setting", "value", "why"), row, strict=True)) for row in rows]
 
 
 def demo(
