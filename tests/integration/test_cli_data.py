@@ -32,6 +32,18 @@ def test_what_they_write_is_told_as_json(table, tmp_path):
     assert sum(told["classes"]["run"].values()) == 10
 
 
+@pytest.mark.parametrize("target", ["via", "boris", "elan", "audacity"])
+def test_ids_with_folders_that_a_tool_does_not_keep_are_told(target, tmp_path):
+    video = {"subset": "training", "duration": 9, "annotations": [{"segment": [1, 2], "label": "run"}]}
+    (tmp_path / "labels.json").write_text(json.dumps({"database": {"a/1": video, "b/1": video, "c": video}}))
+    result = lofi("data", "convert", tmp_path / "labels.json", "--to", target, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert f"{target} keeps no folders of ids: 'a/1' and 1 more come back under other ids." in result.stderr
+    (tmp_path / "labels.json").write_text(json.dumps({"database": {"c": video}}))
+    plain = lofi("data", "convert", tmp_path / "labels.json", "--to", target, "-o", tmp_path / "other")
+    assert "folders of ids" not in plain.stderr
+
+
 def test_convert_split_and_stats_follow_each_other(table, tmp_path):
     result = lofi("data", "convert", table, "-o", tmp_path / "all.json", "--subset", "train")
     assert result.exit_code == 0, result.output

@@ -262,3 +262,10 @@ def test_lists_of_videos_come_in_any_form(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError):
             read_video_ids(tmp_path / name)
+
+
+def test_a_folder_is_told_from_a_file(tmp_path):
+    with pytest.raises(DataError, match="is a folder: give a JSON file"):
+        evaluate_detections(tmp_path, {"results": {}})
+    with pytest.raises(DataError, match="is a folder: give a JSON file"):
+        evaluate_detections(truth((0, 1)), tmp_path)

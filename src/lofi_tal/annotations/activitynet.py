@@ -47,6 +47,11 @@ def read_document(path: Path | str) -> Any:
         DataError: If the file cannot be read.
     """
     path = with_home(path)
+    if path.is_dir():
+        raise DataError(
+            f"{path} is a folder: give a JSON file. `lofi data convert` makes one of the folders of other tools; "
+            "SoccerNet's games are also judged as they are, with `lofi evaluate --events`."
+        )
     try:
         return read_json(path)
     except DataError as error:

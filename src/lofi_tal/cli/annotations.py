@@ -253,6 +253,10 @@ def _show_imported(imported: Imported, output: Path, target: str) -> None:
         say(f"{ignored} ambiguous parts do not count as instances; {fate}.")
     for remark in imported.remarks:
         say(remark)
+    nested = [video_id for video_id in annotations.videos if "/" in video_id]
+    if nested and target in ("via", "boris", "elan", "audacity"):
+        more = f" and {len(nested) - 1} more" if nested[1:] else ""
+        complain(f"{target} keeps no folders of ids: {nested[0]!r}{more} come back under other ids.")
     for reason in annotations.notes[:_MOST]:
         complain(reason)
     if annotations.notes:

@@ -130,6 +130,8 @@ def load_document(document: Document) -> tuple[Mapping[str, Any], str]:
     """Return the parsed document and what to call it in messages."""
     if isinstance(document, Mapping):
         return document, "the document given"
+    if Path(document).is_dir():
+        raise DataError(f"{document} is a folder: give a JSON file. SoccerNet's games are judged with --events tight.")
     return read_json(Path(document)), str(document)
 
 
