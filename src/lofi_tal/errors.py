@@ -76,7 +76,7 @@ def counted(count: int, unit: str) -> str:
     >>> counted(1, "video"), counted(12, "class")
     ('1 video', '12 classes')
     """
-    return f"{count:,} {unit}{'' if count == 1 else 'es' if unit.endswith('s') else 's'}"
+    return f"{count} {unit}{'' if count == 1 else 'es' if unit.endswith('s') else 's'}"
 
 
 def quoted(value: object, most: int = 120) -> str:

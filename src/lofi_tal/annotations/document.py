@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lofi_tal.errors import DataError, nearest, nearest_id
+from lofi_tal.errors import DataError, counted, nearest, nearest_id
 from lofi_tal.segments import Floats, Segments
 from lofi_tal.video import Clock, known_as
 
@@ -174,7 +174,7 @@ def lost_classes(annotations: Annotations, cleaned: Annotations) -> tuple[str, .
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name!r} ({count} {'video' if count == 1 else 'videos'})" for name, count in counts.items())
+    return ", ".join(f"{name!r} ({counted(count, 'video')})" for name, count in counts.items())
 
 
 def _clean_video(video: VideoAnnotation, clock: Clock | None, changes: list[Change]) -> VideoAnnotation:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from lofi_tal.errors import counted
+
 Severity = Literal["error", "warning"]
 
 _PARTICULARS = re.compile(r"'[^']*'|\([^)]*\)|\S*/\S*|-?\d[\d.e+-]*")  # names, paths and numbers of one finding
@@ -115,9 +117,9 @@ class CheckReport:
         errors = sum(finding.severity == "error" for finding in self.findings)
         warnings = len(self.findings) - errors
         if errors:
-            return f"{_number(errors, 'error')}, {_number(warnings, 'warning')}: `lofi run` would stop, or lose data."
+            return f"{counted(errors, 'error')}, {counted(warnings, 'warning')}: `lofi run` would stop, or lose data."
         if warnings:
-            return f"{_number(warnings, 'warning')}: `lofi run` would train. Check that this is what you mean."
+            return f"{counted(warnings, 'warning')}: `lofi run` would train. Check that this is what you mean."
         return "No errors."
 
     def to_json(self) -> dict[str, Any]:
@@ -129,7 +131,3 @@ class CheckReport:
             "summary": self.summary,
             "findings": [asdict(finding) for finding in self.findings],
         }
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

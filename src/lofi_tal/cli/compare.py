@@ -9,6 +9,7 @@ import typer
 
 from lofi_tal.cli.common import JsonOption, command_line, complain, percent, print_json, print_table, say
 from lofi_tal.cli.evaluate import parse_thresholds
+from lofi_tal.errors import counted
 
 if TYPE_CHECKING:
     from lofi_tal.run.comparing import RunComparison
@@ -179,7 +180,7 @@ def _show_videos(found: RunComparison) -> None:
     for part in found.comparison.differences:
         changed = [one for one in part.videos if one.size]
         say(
-            f"{part.second} finds {_counted(part.fixed)} that {part.first} does not (fixed), and misses "
+            f"{part.second} finds {counted(part.fixed, 'action')} that {part.first} does not (fixed), and misses "
             f"{part.broken} that it finds (broken)."
         )
         if changed:
@@ -231,10 +232,6 @@ def _tell(found: RunComparison) -> None:
             listed = [f"{name} ({reason})" for name, reason in list(reasons.items())[:_IDS]]
             rest = ", ... (all with --json)" if len(reasons) > _IDS else ""
             complain(f"{what} that are not compared: {len(reasons)}: {', '.join(listed)}{rest}")
-
-
-def _counted(actions: int) -> str:
-    return f"{actions} action{'' if actions == 1 else 's'}"
 
 
 def _points(share: float) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lofi_tal.errors import DataError
+from lofi_tal.errors import DataError, counted
 from lofi_tal.files import read_text, write_bytes, write_json, write_text
 from lofi_tal.report.comparison import Dots, cost_scatter, file_bytes, rows_with_intervals
 from lofi_tal.reproduce.results import WAYS, read_results, reproduce_command, results_folder
-from lofi_tal.reproduce.summary import PROBES, plural, summarise
+from lofi_tal.reproduce.summary import PROBES, summarise
 from lofi_tal.reproduce.tables import TABLES, Table, find_tables
 
 Summary = Mapping[str, Any]
@@ -240,7 +240,7 @@ def _sources(summary: Summary, command: str) -> str:
     lines = _lines(summary)
     if not lines:
         return f"{made}; no row has been run yet."
-    runs = plural(sum(line["count"] for line in lines), "run")
+    runs = counted(sum(line["count"] for line in lines), "run")
     text = f"{made}; one run alone: `{lines[-1]['command']}`. "
     text += f"Results of {len(lines)} of {len(summary['lines'])} rows, {runs}, "
     text += f"evaluated on {' or '.join(map(str, summary['videos']))} videos; {'; '.join(summary['machines'])}."

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lofi_tal.errors import counted
 from lofi_tal.reproduce.intervals import Floats, Spread, paired, spread
 from lofi_tal.reproduce.results import WAYS, main_way, unpack
 from lofi_tal.reproduce.tables import ROWS, Entry, Question, Table
@@ -165,12 +166,7 @@ def _command(result: Result) -> str:
 def _machine(result: Result) -> str:
     """Return processor or GPU, threads, precision and the version of torch."""
     facts, (device, *_, precision) = result["environment"], result["device"].split(", ")
-    where = [f"{facts['processor']} with {plural(facts['cores'], 'core')}", plural(facts["threads"], "thread")]
+    where = [f"{facts['processor']} with {counted(facts['cores'], 'core')}", counted(facts["threads"], "thread")]
     if device != "cpu":
         where.insert(0, device)
     return ", ".join([*where, precision, f"torch {facts['versions']['torch']}"])
-
-
-def plural(count: int, what: str) -> str:
-    """Return ``1 run``, ``2 runs``."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lofi_tal.errors import DataError, LofiError, one_line
+from lofi_tal.errors import DataError, LofiError, counted, one_line
 from lofi_tal.files import read_json, write_json
 from lofi_tal.processes import is_gone, is_here, this_process
 from lofi_tal.progress import told
@@ -206,8 +206,8 @@ class Jobs:
 
     def note_found(self, job: Job, videos: int, drafts: int) -> None:
         """Add to what a detection has brought to videos that were not checked."""
-        before = _found(job.folder)
-        write_json(job.folder / FOUND, {"videos": before["videos"] + videos, "drafts": before["drafts"] + drafts})
+        known, there = _found(job.folder)
+        write_json(job.folder / FOUND, {"videos": known + videos, "drafts": there + drafts})
         self._ended.pop(job.id, None)  # its line says more now
 
     def log(self, name: str, start: int = 0) -> tuple[str, int]:
@@ -320,20 +320,23 @@ def _ending(folder: Path, *, lossy: bool) -> str:
     text = "done; some videos or annotations could not be used" if lossy else "done"
     if not (folder / FOUND).exists():
         return text
-    videos, drafts = (f"{n} {name if n != 1 else name[:-1]}" for name, n in _found(folder).items())
-    if videos.startswith("0 "):
+    videos, drafts = _found(folder)
+    if not videos:
         return f"{text}: no video took drafts, for those that are checked take none"
-    if drafts.startswith("0 "):
-        return f"{text}: no draft in {videos}, for the model is not sure enough; lower the lowest score"
-    return f"{text}: {drafts} in {videos}"
+    if not drafts:
+        return (
+            f"{text}: no draft in {counted(videos, 'video')}, for the model is not sure enough; lower the lowest score"
+        )
+    return f"{text}: {counted(drafts, 'draft')} in {counted(videos, 'video')}"
 
 
-def _found(folder: Path) -> dict[str, int]:
+def _found(folder: Path) -> tuple[int, int]:
+    """Return the videos and the drafts that a detection brought."""
     try:
         content = read_json(folder / FOUND)
-        return {name: int(content[name]) for name in ("videos", "drafts")}
+        return int(content["videos"]), int(content["drafts"])
     except (LofiError, OSError, KeyError, TypeError, ValueError):
-        return {"videos": 0, "drafts": 0}
+        return 0, 0
 
 
 def _last_lines(path: Path) -> list[str]:
